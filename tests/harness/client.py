@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from harness.stock import SocketIOClient
 
 Reply = dict[str, Any]
+Action = tuple[str, dict[str, Any]]
 
 
 class RefusedError(Exception):
@@ -42,7 +43,7 @@ class ChatClient(Protocol):
     async def call(self, action: str, /, **payload: Any) -> Reply:
         """Send an action and wait for its reply: `{"ok": …, …}`."""
 
-    async def burst(self, actions: list[tuple[str, dict[str, Any]]]) -> list[Reply]:
+    async def burst(self, actions: list[Action]) -> list[Reply]:
         """Send all actions without waiting, then wait for the replies and see that they came in order."""
 
     async def next_event(self, name: str) -> Event:

@@ -14,7 +14,7 @@ from harness.client import RefusedError
 from harness.inbox import PATIENCE, Event, Inbox
 
 if TYPE_CHECKING:
-    from harness.client import Reply
+    from harness.client import Action, Reply
 
 Frame = str | bytes
 
@@ -191,7 +191,7 @@ class JsonClient(Wire):
         reply = await self.replies.take(lambda reply: reply.get("ref") == ref, f"the reply to {frame}"[:300])
         return {name: value for name, value in reply.items() if name != "ref"}
 
-    async def burst(self, actions: list[tuple[str, dict[str, Any]]]) -> list[Reply]:
+    async def burst(self, actions: list[Action]) -> list[Reply]:
         first = self._ref + 1
         self._ref += len(actions)
         for ref, (action, payload) in enumerate(actions, first):

@@ -10,7 +10,7 @@ from harness.client import RefusedError
 from harness.inbox import PATIENCE, Event, Inbox
 
 if TYPE_CHECKING:
-    from harness.client import Reply
+    from harness.client import Action, Reply
     from harness.node import Driver
 
 _numbers = itertools.count(1)
@@ -90,7 +90,7 @@ class SocketIOClient:
     async def emit_without_ack(self, name: str, *args: Any) -> None:
         await self._do("emit", name=name, args=args, ack=False)
 
-    async def burst(self, actions: list[tuple[str, dict[str, Any]]]) -> list[Reply]:
+    async def burst(self, actions: list[Action]) -> list[Reply]:
         acks = await self._do("burst", events=actions)
         assert [index for index, _ in acks] == list(range(len(actions)))
         return [reply for _, reply in acks]
