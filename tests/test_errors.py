@@ -36,7 +36,6 @@ WRONG: list[tuple[str, str, Any]] = [
     ("create-room", "room", "\x00"),
     ("create-room", "room", "\x7f"),
     ("create-room", "room", "\x85"),
-    ("create-room", "room", "\ud800"),
     ("create-room", "users", "bob"),
     ("create-room", "users", {"0": "bob"}),
     ("create-room", "users", [5]),
@@ -54,11 +53,9 @@ WRONG: list[tuple[str, str, Any]] = [
     ("send-msg", "content", ["x"]),
     ("send-msg", "content", {"x": 1}),
     ("send-msg", "content", True),
-    ("send-msg", "content", "\ud83d"),
     ("send-msg", "id", ""),
     ("send-msg", "id", 5),
     ("send-msg", "id", ["x"]),
-    ("send-msg", "id", "\udc00"),
     *[(action, "limit", value) for action in ("list-members", "history", "find-users") for value in NO_LIMITS],
     *[("list-members", "after", value) for value in NO_TEXTS],
     *[("history", "before", value) for value in NO_TEXTS],
@@ -302,13 +299,14 @@ NASTY = [
     '"limit":1e-400',
     '"limit":' + "[" * 2000 + "]" * 2000,
     '"limit":' + '{"a":' * 500 + "1" + "}" * 500,
-    '"limit":"\\ud800"',
 ]
 
 
 @pytest.mark.parametrize("nasty", NASTY, ids=lambda nasty: str(nasty)[:20])
 async def test_numbers_and_nesting_beyond_measure(gateway: GatewayProcess, join: Join, nasty: str) -> None:
-    """JSON that is legal but absurd is answered `invalid_payload` on both wires."""
+    """JSON that is legal but absurd is answered `invalid_payload`; on Socket.IO, where no stock client sends it, it
+    may also close the connection.
+    """
     text = f'{{"room":"x",{nasty}}}'
     client = await join("json")
     await client.send(text.replace("{", '{"action":"history",', 1))
@@ -316,7 +314,23 @@ async def test_numbers_and_nesting_beyond_measure(gateway: GatewayProcess, join:
     check_error(reply["error"], "invalid_payload")
     async with RawSocketIO(gateway.url) as raw:
         await raw.connect({"username": fresh_name()})
-        check_error(acked(await raw.call_text(f'["history",{text}]'))["error"], "invalid_payload")
+        try:
+            answer = await raw.call_text(f'["history",{text}]')
+        except AssertionError:
+            assert raw.closed
+        else:
+            check_error(acked(answer)["error"], "invalid_payload")
+
+
+@pytest.mark.parametrize("text", ["\ud83d", "half an emoji \ud83d", "\ude00", "\ude00\ud83d"])
+async def test_half_a_character_is_refused(client: ChatClient, text: str) -> None:
+    """Half an emoji, which `text.slice(0, n)` in a browser leaves behind, is `invalid_payload`; the connection stays."""
+    room = await make_room(client)
+    await fail(client, "send-msg", "invalid_payload", room=room, content=text)
+    await fail(client, "send-msg", "invalid_payload", room=room, content="x", id=text)
+    await fail(client, "create-room", "invalid_payload", room=text)
+    await fail(client, "create-room", "invalid_payload", room=fresh_name("room"), users=[text])
+    await fail(client, "find-users", "invalid_payload", prefix=text)
 
 
 def acked(packet: str) -> dict[str, Any]:

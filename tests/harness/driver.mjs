@@ -11,6 +11,7 @@ import { createInterface } from "node:readline";
 const { io } = createRequire(`${process.argv[2]}/`)("socket.io-client");
 
 const sockets = new Map();
+const unacked = new Map(); // socket → the calls that wait for its acks
 const say = (report) => process.stdout.write(`${JSON.stringify(report)}\n`);
 
 // {"$bytes": "<base64>"} stands for a Buffer, which JSON lacks.
@@ -25,27 +26,43 @@ const commands = {
     const socket = io(url, { forceNew: true, ...options });
     const report = (on, value) => say({ socket: number, on, value });
     sockets.set(number, socket);
+    unacked.set(socket, new Set());
     socket.on("connect", () => report("connect", { id: socket.id, recovered: socket.recovered }));
     socket.on("connect_error", (error) => report("connect_error", { message: error.message, data: error.data }));
-    socket.on("disconnect", (reason) => report("disconnect", { reason }));
+    socket.on("disconnect", (reason) => {
+      report("disconnect", { reason });
+      for (const call of unacked.get(socket) ?? []) say({ call, failure: `disconnected before the ack: ${reason}` });
+      unacked.get(socket)?.clear();
+    });
     socket.onAny((name, ...args) => report("event", { name, args }));
     return null;
   },
 
   // With `ack`, the answer is the arguments of the ack.
-  emit({ call, socket, name, args, ack }) {
-    if (ack) sockets.get(socket).emit(name, ...args, (...value) => say({ call, value }));
-    else sockets.get(socket).emit(name, ...args);
-    return ack ? undefined : null;
+  emit({ call, socket: number, name, args, ack }) {
+    const socket = sockets.get(number);
+    if (!ack) {
+      socket.emit(name, ...args);
+      return null;
+    }
+    unacked.get(socket).add(call);
+    socket.emit(name, ...args, (...value) => {
+      unacked.get(socket)?.delete(call);
+      say({ call, value });
+    });
   },
 
-  // A burst in one turn of the event loop; every ack is awaited, in the order the acks came.
-  burst({ call, socket, events }) {
+  // A burst in one turn of the event loop; the answer is every ack with its index, in the order they came.
+  burst({ call, socket: number, events }) {
+    const socket = sockets.get(number);
     const acks = [];
+    unacked.get(socket).add(call);
     events.forEach(([name, ...args], index) => {
-      sockets.get(socket).emit(name, ...args, (reply) => {
+      socket.emit(name, ...args, (reply) => {
         acks.push([index, reply]);
-        if (acks.length === events.length) say({ call, value: acks });
+        if (acks.length < events.length) return;
+        unacked.get(socket)?.delete(call);
+        say({ call, value: acks });
       });
     });
   },
@@ -80,6 +97,7 @@ const commands = {
   forget({ socket: number }) {
     const socket = sockets.get(number);
     sockets.delete(number);
+    unacked.delete(socket);
     socket.io.reconnection(false);
     socket.disconnect();
     socket.io.engine?.close();
