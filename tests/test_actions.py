@@ -64,8 +64,8 @@ async def test_create_room_may_name_the_caller_and_repeat_names(client: ChatClie
 
 async def test_a_room_name_may_hold_any_character_but_control_characters(client: ChatClient) -> None:
     """Spaces, slashes, quotes and emoji are fine in the name of a room."""
-    for name in (" ", "a/b", '"', "теа", "🫖", "'; drop table rooms; --", "0", "%s", "../x"):
-        room = fresh_name("room") + name
+    for name in (" ", "a/b", '"', "теа", "🫖", "'; drop table rooms; --", "0", "%s", "../"):
+        room = name + fresh_name("room")
         reply = await succeed(client, "create-room", room=room)
         assert reply["room"] == room
 

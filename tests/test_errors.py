@@ -322,9 +322,9 @@ async def test_numbers_and_nesting_beyond_measure(gateway: GatewayProcess, join:
             check_error(acked(answer)["error"], "invalid_payload")
 
 
-@pytest.mark.parametrize("text", ["\ud83d", "half an emoji \ud83d", "\ude00", "\ude00\ud83d"])
+@pytest.mark.parametrize("text", ["half an emoji \ud83d", "\ude00 the other half"])
 async def test_half_a_character_is_refused(client: ChatClient, text: str) -> None:
-    """Half an emoji, which `text.slice(0, n)` in a browser leaves behind, is `invalid_payload`; the connection stays."""
+    """Half an emoji, which `text.slice(0, n)` in a browser leaves, is `invalid_payload`; the connection stays."""
     room = await make_room(client)
     await fail(client, "send-msg", "invalid_payload", room=room, content=text)
     await fail(client, "send-msg", "invalid_payload", room=room, content="x", id=text)

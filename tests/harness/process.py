@@ -55,7 +55,7 @@ class GatewayProcess:
     def __init__(self, store: str = "sqlite://", port: int = 0, **settings: Any) -> None:
         self.url = ""
         self.log = ""
-        self._store = store
+        self.store = store
         self._port = port
         self._settings = settings
         self._process: asyncio.subprocess.Process | None = None
@@ -63,7 +63,7 @@ class GatewayProcess:
 
     @property
     def arguments(self) -> list[str]:
-        flags = {"host": "127.0.0.1", "port": self._port, "store": self._store, **self._settings}
+        flags = {"host": "127.0.0.1", "port": self._port, "store": self.store, **self._settings}
         return [word for name, value in flags.items() for word in (f"--{name.replace('_', '-')}", str(value))]
 
     @property
