@@ -1,0 +1,117 @@
+"""Wires everything together; nothing but the command line imports it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+from gateway import web as pages
+from gateway.actions import Actions
+from gateway.chat import Chat
+from gateway.delivery import Delivery
+from gateway.engines.base import Policy
+from gateway.engines.sqlite import SQLiteEngine
+from gateway.errors import CloseReason
+from gateway.logs import get_logger
+from gateway.schemas import ActionPayloads
+from gateway.sessions import Sessions
+from gateway.transports.origins import OriginPolicy
+from gateway.transports.socketio import ChatNamespace, socket_server
+from gateway.transports.websocket import PlainRoute
+
+if TYPE_CHECKING:
+    from gateway.config import Settings
+    from gateway.engines.base import Engine
+
+CLOSE_TIMEOUT = 5.0
+"""Seconds that clients have to go when the gateway stops."""
+
+logger = get_logger(__name__)
+
+
+def create_engine(settings: Settings) -> Engine:
+    """The store that ``settings.store`` names."""
+    policy = Policy(
+        max_rooms=settings.max_rooms,
+        max_members=settings.max_members,
+        history_size=settings.history_size,
+        presence_limit=settings.presence_limit,
+        recovery_window=settings.recovery_window,
+        replay_size=settings.max_buffer // 2,
+    )
+    path = settings.store.removeprefix("sqlite://").removeprefix("/")
+    return SQLiteEngine(path or ":memory:", policy)
+
+
+class Gateway:
+    """A running gateway: its store, its clients and its HTTP server."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._engine = create_engine(settings)
+        self._delivery = Delivery()
+        self._sessions = Sessions(self._engine, self._delivery, max_connections=settings.max_connections)
+        actions = Actions(Chat(self._engine), ActionPayloads(settings), rate_limit=settings.rate_limit)
+        origins = OriginPolicy(settings.allowed_origins)
+        self._socketio = socket_server(
+            self._delivery,
+            origins,
+            ping_interval=settings.ping_interval,
+            ping_timeout=settings.ping_timeout,
+            max_http_buffer_size=settings.max_frame_size,
+        )
+        self._socketio.register_namespace(
+            ChatNamespace(self._delivery, self._sessions, actions, max_buffer=settings.max_buffer)
+        )
+        app = web.Application()
+        self._socketio.attach(app)
+        plain = PlainRoute(
+            self._sessions,
+            actions,
+            origins,
+            max_frame_size=settings.max_frame_size,
+            max_buffer=settings.max_buffer,
+            ping_interval=settings.ping_interval,
+        )
+        plain.add_to(app)
+        pages.add_routes(app, pages.static_folder())
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
+
+    async def start(self) -> str:
+        """Open the store and listen; returns the URL to open in a browser.
+
+        Raises:
+            StoreError: the store cannot be opened.
+            OSError: the address cannot be listened on.
+        """
+        settings = self._settings
+        await self._engine.open(self._delivery)
+        try:
+            self._sessions.start()
+            await self._runner.setup()
+            site = web.TCPSite(self._runner, settings.host, settings.port, backlog=1024)
+            await site.start()
+        except BaseException:
+            await self.stop()
+            raise
+        host = settings.host or ""
+        shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
+        url = f"http://{shown}:{self._runner.addresses[0][1]}/"
+        logger.info("started", url=url, store=settings.store)
+        return url
+
+    async def stop(self) -> None:
+        """Send every client away so that it comes back, and leave the store in order."""
+        for site in tuple(self._runner.sites):
+            await site.stop()
+        connections = self._delivery.connections()
+        for connection in connections:
+            connection.close(CloseReason.RESTART)
+        if not await self._delivery.drained(CLOSE_TIMEOUT):
+            logger.warning("clients did not go in time", connections=self._delivery.connection_count)
+        await self._socketio.shutdown()
+        await self._runner.cleanup()
+        await self._sessions.close()
+        await self._engine.close()
+        logger.info("stopped", connections=len(connections))

@@ -1,0 +1,94 @@
+"""The command ``gateway``."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gateway import logs
+from gateway.app import Gateway
+from gateway.config import command_line_options, settings_from
+from gateway.errors import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gateway.config import Settings
+
+HELP = """A real-time chat gateway: Socket.IO and plain WebSocket clients in the same rooms, nothing lost.
+
+Without any option it keeps its messages in ./gateway.db and serves http://127.0.0.1:8080/.
+"""
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the gateway until SIGTERM or SIGINT. Exit status: 2 for a wrong setting, 1 where it cannot start."""
+    command = click.Command(
+        "gateway",
+        params=command_line_options(),
+        callback=_start,
+        help=HELP,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+    )
+    try:
+        command.main(arguments, prog_name="gateway", standalone_mode=False)
+    except click.ClickException as error:
+        print(f"gateway: {error.format_message()}", file=sys.stderr)  # noqa: T201 - what a command does
+        sys.exit(error.exit_code)
+
+
+def _start(**values: Any) -> None:
+    settings = settings_from(values, port_from_platform="PORT" in os.environ)
+    logs.configure(settings.log_level, settings.log_format)
+    _raise_file_limit()
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        try:
+            runner.run(_serve(settings))
+        except StoreError as error:
+            raise click.ClickException(str(error)) from None
+        except OSError as error:
+            raise click.ClickException(
+                f"Cannot listen on {settings.host}:{settings.port}: {error.strerror or error}; "
+                "choose another address with --host and --port."
+            ) from None
+
+
+async def _serve(settings: Settings) -> None:
+    gateway = Gateway(settings)
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C raises KeyboardInterrupt instead
+            loop.add_signal_handler(number, stopping.set)
+    url = await gateway.start()
+    print(f"Gateway ready: open {url}", flush=True)  # noqa: T201 - for the person who started it
+    try:
+        await stopping.wait()
+    finally:
+        await gateway.stop()
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop's event loop where it exists (not on Windows), else asyncio's own."""
+    try:
+        import uvloop  # noqa: PLC0415 - may be missing
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+def _raise_file_limit() -> None:
+    """Every connection is a file: take as many as the system allows (the usual soft limit is 1,024)."""
+    try:
+        import resource  # noqa: PLC0415 - not on Windows
+    except ImportError:
+        return
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

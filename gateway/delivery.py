@@ -1,0 +1,243 @@
+"""Who is connected to this node, which rooms they are in, and how an event reaches them.
+
+`Delivery` is python-socketio's client manager: its rooms are the native Socket.IO rooms, and they hold the
+connections of every wire. It hears, in the order of the commits, what the engine publishes (it is the engine's
+`Subscriber`), encodes each event once for each wire that has a member in the room, and writes it to them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Protocol
+
+import orjson
+import socketio
+
+from gateway import events
+from gateway.engines.base import Publication
+from gateway.errors import CloseReason
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from gateway.engines.base import Attachment, Session
+
+NAMESPACE = "/"
+
+Frame = Any
+"""What a wire encodes an event to and its connections write: opaque to everybody else."""
+
+
+class Wire(Protocol):
+    """A way to write events down. All connections of a wire read the same frames."""
+
+    name: str
+
+    def encode_event(self, event: str, body: bytes, offset: str | None) -> Frame | None:
+        """The frame of an event with the JSON object ``body``; None where this wire does not carry it."""
+
+    def encode_welcome(self, body: bytes, session: Session, offset: str) -> Frame | None:
+        """The frame of the event ``welcome``; None where this wire has none."""
+
+
+class Connection(Protocol):
+    """A client's connection on this node, as its transport offers it."""
+
+    @property
+    def wire(self) -> Wire: ...
+
+    cid: str
+    """Names the connection; on Socket.IO the ``sid`` of python-socketio."""
+    engine_id: str
+    """The ``eio_sid`` of python-socketio; on other wires the ``cid``."""
+    session: Session | None
+    """The session that is live on the connection, from `Delivery.attached` until it is detached."""
+    closed: bool
+    """Whether the transport is gone."""
+
+    def write(self, frame: Frame) -> None:
+        """Send a frame. Never waits: a client that reads too slowly is cut, and comes back for what it missed."""
+
+    def release(self) -> None:
+        """The client knows that it is connected: send what was written before, and everything from now on."""
+
+    def close(self, reason: CloseReason) -> None:
+        """Say why, and close."""
+
+
+class Delivery(socketio.AsyncManager):  # type: ignore[misc]
+    """The register of this node's connections and rooms, and the way of an event to its readers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._connections: dict[str, Connection] = {}
+        self._by_username: dict[str, Connection] = {}
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self._rooms_of: dict[str, set[str | None]] = {}
+        """The native rooms of each sid: what `basic_disconnect` would otherwise search all rooms for."""
+
+    # --- connections
+
+    @property
+    def connection_count(self) -> int:
+        return len(self._connections)
+
+    def connections(self) -> tuple[Connection, ...]:
+        return tuple(self._connections.values())
+
+    async def drained(self, seconds: float) -> bool:
+        """Wait until the last connection is gone, so many seconds at most; whether it is."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._empty.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    def connection(self, cid: str) -> Connection | None:
+        return self._connections.get(cid)
+
+    def register(self, connection: Connection) -> None:
+        """Take a connection up, before a session is attached to it."""
+        self._connections[connection.cid] = connection
+        self._empty.clear()
+        if not self.is_sid_room(NAMESPACE, connection.cid):
+            # Not Socket.IO: python-socketio has entered its own into the namespace before.
+            self.basic_enter_room(connection.cid, NAMESPACE, None, eio_sid=connection.engine_id)
+            self.basic_enter_room(connection.cid, NAMESPACE, connection.cid, eio_sid=connection.engine_id)
+
+    def forget(self, connection: Connection) -> Session | None:
+        """Let go of a connection that is closed, and of its places in the rooms; the session it had."""
+        session = self.detach(connection)
+        self._connections.pop(connection.cid, None)
+        self.basic_disconnect(connection.cid, NAMESPACE)
+        if not self._connections:
+            self._empty.set()
+        return session
+
+    def detach(self, connection: Connection) -> Session | None:
+        """Take the session from a connection, which hears nothing more of its rooms; the session it had."""
+        session, connection.session = connection.session, None
+        if session is not None and self._by_username.get(session.username) is connection:
+            del self._by_username[session.username]
+        for room in tuple(self._rooms_of.get(connection.cid, ())):
+            if room is not None and room != connection.cid:
+                self.basic_leave_room(connection.cid, NAMESPACE, room)
+        return session
+
+    # --- what the engine says (its Subscriber)
+
+    def attached(self, attachment: Attachment) -> None:
+        if attachment.replaces is not None and (replaced := self._connections.get(attachment.replaces)) is not None:
+            self.detach(replaced)
+            replaced.close(CloseReason.TAKEN_OVER)
+        connection = self._connections.get(attachment.connection)
+        if connection is None or connection.closed:
+            return
+        session = attachment.session
+        connection.session = session
+        self._by_username[session.username] = connection
+        for room in attachment.rooms:
+            self._enter(connection, room.room)
+        body = events.welcome(session.username, attachment.rooms, recovered=attachment.recovered)
+        self._write(connection, connection.wire.encode_welcome(body, session, attachment.offset))
+        for missed in attachment.missed:
+            self._write(connection, connection.wire.encode_event(missed.event, missed.body, missed.offset))
+
+    def published(self, publication: Publication) -> None:
+        for username in publication.leaves:
+            if (connection := self._by_username.get(username)) is not None:
+                self.basic_leave_room(connection.cid, NAMESPACE, native_room(publication.room))
+        self._fan_out(self._audience(publication), publication)
+        for username in publication.joins:
+            if (connection := self._by_username.get(username)) is not None:
+                self._enter(connection, publication.room)
+
+    def _audience(self, publication: Publication) -> Iterable[Connection]:
+        if publication.recipients is not None:
+            found = (self._by_username.get(username) for username in publication.recipients)
+            return [connection for connection in found if connection is not None]
+        origin = self._by_username.get(publication.origin) if publication.origin is not None else None
+        members = self.rooms.get(NAMESPACE, {}).get(native_room(publication.room), ())
+        connections = self._connections
+        return [connections[cid] for cid in members if origin is None or cid != origin.cid]
+
+    def _fan_out(self, audience: Iterable[Connection], publication: Publication) -> None:
+        """Write an event to connections, encoded once for each of their wires."""
+        frames: dict[Wire, Frame | None] = {}
+        for connection in audience:
+            wire = connection.wire
+            if wire not in frames:
+                frames[wire] = wire.encode_event(publication.event, publication.body, publication.offset)
+            self._write(connection, frames[wire])
+
+    @staticmethod
+    def _write(connection: Connection, frame: Frame | None) -> None:
+        if frame is not None:
+            connection.write(frame)
+
+    def _enter(self, connection: Connection, room: str) -> None:
+        self.basic_enter_room(connection.cid, NAMESPACE, native_room(room))
+
+    # --- python-socketio's manager
+
+    async def emit(
+        self,
+        event: str,
+        data: Any,
+        namespace: str,
+        room: Any = None,
+        skip_sid: Any = None,
+        callback: Any = None,
+        to: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        """``sio.emit``: one object reaches the members on every wire; anything else is for Socket.IO alone."""
+        if namespace != NAMESPACE or callback is not None or not isinstance(data, dict):
+            await super().emit(event, data, namespace, room, skip_sid, callback, to, **kwargs)
+            return
+        skipped = skip_sid if isinstance(skip_sid, list) else [skip_sid]
+        participants = self.get_participants(namespace, to or room)
+        found = (self._connections.get(sid) for sid, _ in participants if sid not in skipped)
+        audience = [connection for connection in found if connection is not None]
+        self._fan_out(audience, Publication(event, orjson.dumps(data), room=""))
+
+    def basic_enter_room(self, sid: str, namespace: str, room: str | None, eio_sid: str | None = None) -> None:
+        super().basic_enter_room(sid, namespace, room, eio_sid=eio_sid)
+        if namespace == NAMESPACE:
+            self._rooms_of.setdefault(sid, set()).add(room)
+
+    def basic_leave_room(self, sid: str, namespace: str, room: str | None) -> None:
+        super().basic_leave_room(sid, namespace, room)
+        if namespace == NAMESPACE and (rooms := self._rooms_of.get(sid)) is not None:
+            rooms.discard(room)
+
+    def basic_disconnect(self, sid: str, namespace: str, **kwargs: Any) -> None:
+        """As python-socketio's, without its search through all rooms."""
+        if namespace != NAMESPACE:
+            super().basic_disconnect(sid, namespace, **kwargs)
+            return
+        for room in self._rooms_of.pop(sid, ()):
+            super().basic_leave_room(sid, namespace, room)
+        self.callbacks.pop(sid, None)
+        for pending in (self.pending_connect, self.pending_disconnect):
+            waiting = pending.get(namespace, [])
+            if sid in waiting:
+                waiting.remove(sid)
+                if not waiting:
+                    del pending[namespace]
+
+    async def connect(self, sid: str, namespace: str) -> str:
+        """python-socketio has told the client that it is connected."""
+        sid = await super().connect(sid, namespace)
+        if namespace == NAMESPACE and (connection := self._connections.get(sid)) is not None:
+            connection.release()
+        return sid
+
+
+def native_room(room: str) -> str:
+    """The native room of a chat room. Native rooms are also named by every ``sid``, which a chat room could be
+    named like.
+    """
+    return f"room:{room}"

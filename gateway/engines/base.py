@@ -1,0 +1,222 @@
+"""The contract of every store: sessions, rooms, members, the log, and one order over all of them.
+
+What an `Engine` guarantees:
+
+1. **Committed first.** When a call returns, its effect survives ``kill -9`` of the gateway (SQLite: fsynced;
+   memory: nothing is kept). Subscribers hear of an effect after its commit and before the call that caused it
+   returns.
+2. **One order.** Every subscriber hears all effects in the order of their commits. Two effects in one room are
+   heard in the same order everywhere.
+3. **All or nothing.** A call that raises has changed nothing.
+4. **Checked where it is decided.** Membership, limits and names are checked in the transaction that acts on
+   them: two clients that race cannot both win.
+5. **Temporary failures are `Unavailable`.** The store works again by itself when its disk or server does.
+
+Where a call names an ``actor``, that user must be a member of the room: else `RoomNotFound` or `NotAMember`.
+
+An **offset** is an opaque string that names a position in the order of the log. It also names the log, so that
+a store that was wiped or exchanged is noticed. Positions are never used twice.
+
+A **session** belongs to a username. It is *live* while a connection holds it, *suspended* after its connection
+was lost, and *ended* for good; a username has one session at most. A member of a room is a username with a
+session: the members of a room leave when their sessions end, and a room ends with its last member.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from gateway.events import Member, Room
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """``sid`` is public. Whoever knows ``pid`` can take the session over: it goes to its client alone, never
+    into a log.
+    """
+
+    sid: str
+    pid: str
+    username: str
+
+
+@dataclass(frozen=True, slots=True)
+class ResumePoint:
+    """Where a returning client wants to go on: its session, and the offset of the last event it saw."""
+
+    pid: str
+    offset: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """An event for the members of ``room``, or for ``recipients`` alone where that is not None.
+
+    ``origin`` is the username whose deed it is; that user does not hear it. ``joins`` are members from this
+    event on, ``leaves`` are not members any more when the event is delivered. ``offset`` is None where the
+    event is volatile.
+    """
+
+    event: str
+    body: bytes
+    room: str
+    offset: str | None = None
+    origin: str | None = None
+    recipients: tuple[str, ...] | None = None
+    joins: tuple[str, ...] = ()
+    leaves: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Attachment:
+    """A session is live on ``connection`` from here on.
+
+    ``offset`` is the position from which the client goes on: that of its last event where it ``recovered``,
+    with every event in ``missed`` behind it, in order; else the newest one. ``replaces`` is the connection that
+    held the session and no longer does.
+    """
+
+    session: Session
+    connection: str
+    rooms: tuple[Room, ...]
+    offset: str
+    recovered: bool
+    missed: tuple[Publication, ...] = ()
+    replaces: str | None = None
+
+
+class Subscriber(Protocol):
+    """Hears the effects of commits, in their order. Neither method may fail or wait."""
+
+    def attached(self, attachment: Attachment) -> None: ...
+
+    def published(self, publication: Publication) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """Who became a member, and who was one already, in the order asked for."""
+
+    added: tuple[str, ...]
+    already: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """A message in the log. ``ts`` is Unix time in milliseconds; ``duplicate``: the log had it before, by its
+    ``id``.
+    """
+
+    id: str
+    ts: int
+    duplicate: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MemberPage:
+    members: tuple[Member, ...]
+    member_count: int
+    more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryPage:
+    """``messages`` are encoded ``message`` bodies, oldest first, each with its ``offset``."""
+
+    messages: tuple[bytes, ...]
+    more: bool
+
+
+@dataclass(frozen=True, slots=True)
+class UserPage:
+    users: tuple[str, ...]
+    more: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """The bounds that an engine keeps. ``recovery_window`` is in seconds, ``replay_size`` in bytes."""
+
+    max_rooms: int
+    max_members: int
+    history_size: int
+    presence_limit: int
+    recovery_window: float
+    replay_size: int
+
+
+class Engine(Protocol):
+    """See the module's docstring for what each call guarantees. Any call may raise `Unavailable`."""
+
+    async def open(self, subscriber: Subscriber) -> None:
+        """Open the store. Sessions that a killed gateway left live are suspended from now on.
+
+        Raises:
+            StoreError: it cannot be opened; the message says why and what to do.
+        """
+
+    async def close(self) -> None:
+        """Finish the calls under way and release the store. Does nothing where the store is not open."""
+
+    # sessions
+
+    async def attach_session(self, username: str, connection: str, resume: ResumePoint | None) -> Session:
+        """Resume the session of ``username`` that ``resume`` names, or claim the name with a new session.
+
+        A valid ``resume`` wins over the connection that holds the session. Where not every missed event can be
+        replayed, the session goes on with its rooms but gets a new ``pid``. A suspended session whose
+        ``resume`` is not given ends when its name is claimed.
+
+        Raises:
+            UsernameTaken: the session is live, and ``resume`` does not name it.
+        """
+
+    async def suspend_session(self, session: Session, connection: str) -> None:
+        """The transport of ``connection`` was lost. Does nothing where the session is not live on it."""
+
+    async def end_session(self, session: Session, connection: str) -> None:
+        """The client left on purpose. Does nothing where the session is not live on ``connection``."""
+
+    async def end_expired_sessions(self) -> int:
+        """End sessions that were suspended longer than the recovery window ago; how many, a bounded number in
+        one call.
+        """
+
+    # rooms
+
+    async def create_room(self, actor: str, room: str, users: tuple[str, ...]) -> Room:
+        """Raises RoomExists, UnknownUser, LimitReached."""
+
+    async def add_members(self, actor: str, room: str, users: tuple[str, ...]) -> Added:
+        """Raises UnknownUser, LimitReached."""
+
+    async def remove_member(self, actor: str, room: str) -> None:
+        """``actor`` leaves; with the last member go the room and its log."""
+
+    async def list_rooms(self, username: str) -> tuple[Room, ...]:
+        """The rooms of a user, in order of name."""
+
+    async def list_members(self, actor: str, room: str, after: str, limit: int) -> MemberPage:
+        """Members in order of name, from behind ``after``."""
+
+    async def find_users(self, prefix: str, limit: int) -> UserPage:
+        """Usernames with a live session, in order."""
+
+    # the log
+
+    async def append_message(self, actor: str, room: str, content: str, message_id: str | None) -> Receipt:
+        """Append a message and publish it. The same ``message_id`` by the same user in the same room is
+        appended once.
+        """
+
+    async def publish_typing(self, actor: str, room: str) -> None:
+        """Publish ``typing`` to the other members; nothing is kept."""
+
+    async def read_history(self, actor: str, room: str, before: str | None, limit: int) -> HistoryPage:
+        """The newest messages, or the newest before the one that ``before`` names by its offset or id.
+
+        Raises:
+            InvalidPayload: ``before`` names no message of the room, or is the id of several.
+        """

@@ -1,0 +1,222 @@
+"""What clients may send: one marshmallow schema for each payload, validated once, at the edge.
+
+A schema turns a decoded JSON value into a frozen request. What comes out can be trusted: types, lengths and the
+form of usernames are right. Unknown fields are ignored. What is wrong raises `InvalidPayload`, which names the
+field and the limit.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import marshmallow
+from marshmallow import fields, validate
+
+from gateway.errors import InvalidPayload, InvalidUsername
+
+if TYPE_CHECKING:
+    from gateway.config import Settings
+
+PAGE_SIZE = 100
+"""Entries in one page of members, messages or users, at most and by default."""
+
+_USERNAME = re.compile(r"[a-z0-9]{1,32}")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+# --- requests: what a valid payload becomes
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """Who wants to come in, and from where they want to go on."""
+
+    username: str
+    pid: str | None = None
+    offset: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CreateRoom:
+    room: str
+    users: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AddUsers:
+    room: str
+    users: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SendMessage:
+    room: str
+    content: str
+    id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InRoom:
+    room: str
+
+
+@dataclass(frozen=True, slots=True)
+class Nothing:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class ListMembers:
+    room: str
+    after: str = ""
+    limit: int = PAGE_SIZE
+
+
+@dataclass(frozen=True, slots=True)
+class ReadHistory:
+    room: str
+    before: str | None = None
+    limit: int = PAGE_SIZE
+
+
+@dataclass(frozen=True, slots=True)
+class FindUsers:
+    prefix: str = ""
+    limit: int = PAGE_SIZE
+
+
+# --- fields: stricter than marshmallow's own, which take bytes for text and true for 1
+
+
+class Text(fields.Field[str]):
+    """A string of ``minimum`` to ``maximum`` Unicode code points."""
+
+    def __init__(self, maximum: int, *, minimum: int = 1, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._range = validate.Range(minimum, maximum)
+        self._length_error = f"Must be {minimum} to {maximum} characters long."
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        if not isinstance(value, str):
+            raise marshmallow.ValidationError("Must be a string.")
+        try:
+            self._range(len(value))
+        except marshmallow.ValidationError:
+            raise marshmallow.ValidationError(self._length_error) from None
+        return value
+
+
+class RoomName(Text):
+    """A `Text` without control characters."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        name = super()._deserialize(value, attr, data, **kwargs)
+        if _CONTROL.search(name):
+            raise marshmallow.ValidationError("Must not contain control characters.")
+        return name
+
+
+class Usernames(fields.Field[tuple[str, ...]]):
+    """A list of ``minimum`` to ``maximum`` usernames; repeated ones count once."""
+
+    def __init__(self, maximum: int, *, minimum: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._minimum = minimum
+        self._maximum = maximum
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> tuple[str, ...]:
+        if not isinstance(value, list):
+            raise marshmallow.ValidationError("Must be a list of usernames.")
+        if not self._minimum <= len(value) <= self._maximum:
+            raise marshmallow.ValidationError(f"Must have {self._minimum} to {self._maximum} entries.")
+        if not all(is_username(name) for name in value):
+            raise marshmallow.ValidationError(f"Must be usernames. {InvalidUsername()}")
+        return tuple(dict.fromkeys(value))
+
+
+class PageLimit(fields.Field[int]):
+    """A whole number from 1 to `PAGE_SIZE`."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= PAGE_SIZE:
+            raise marshmallow.ValidationError(f"Must be a whole number from 1 to {PAGE_SIZE}.")
+        return value
+
+
+# --- payloads: a schema and the request it makes
+
+Request = TypeVar("Request")
+
+
+class Payload(Generic[Request]):
+    """The schema of one payload. ``known`` are its fields, by the names of the request's attributes."""
+
+    def __init__(self, request: type[Request], **known: fields.Field[Any]) -> None:
+        self._request = request
+        self._schema = marshmallow.Schema.from_dict(dict(known), name=request.__name__)(unknown=marshmallow.EXCLUDE)
+
+    def load(self, payload: object) -> Request:
+        """The request that ``payload``, a decoded JSON value, asks for.
+
+        Raises:
+            InvalidPayload: not an object, or a field is missing or wrong.
+        """
+        if not isinstance(payload, dict):
+            raise InvalidPayload("The payload must be one JSON object.")
+        try:
+            values = self._schema.load(payload)
+        except marshmallow.ValidationError as error:
+            raise InvalidPayload.in_fields(error.messages_dict) from None
+        return self._request(**values)
+
+
+_CREDENTIALS = Payload(
+    Credentials,
+    username=fields.Raw(required=True),
+    pid=Text(64, load_default=None, allow_none=True),
+    offset=Text(64, load_default=None, allow_none=True),
+)
+
+
+def is_username(value: object) -> bool:
+    """Whether ``value`` is a string of the form ``[a-z0-9]{1,32}``."""
+    return isinstance(value, str) and _USERNAME.fullmatch(value) is not None
+
+
+def load_credentials(payload: object) -> Credentials:
+    """The credentials in ``{username, pid?, offset?}``.
+
+    Raises:
+        InvalidPayload: not an object, no username, or ``pid`` or ``offset`` is no string of at most 64 characters.
+        InvalidUsername: the username is not of its form.
+    """
+    credentials = _CREDENTIALS.load(payload)
+    if not is_username(credentials.username):
+        raise InvalidUsername
+    return credentials
+
+
+class ActionPayloads:
+    """The payload of every action, with the limits of ``settings``."""
+
+    def __init__(self, settings: Settings) -> None:
+        def room() -> RoomName:
+            return RoomName(settings.max_room_name_length, required=True)
+
+        self.in_room = Payload(InRoom, room=room())
+        self.nothing = Payload(Nothing)
+        self.create_room = Payload(
+            CreateRoom, room=room(), users=Usernames(settings.max_users, minimum=0, load_default=())
+        )
+        self.add_users = Payload(AddUsers, room=room(), users=Usernames(settings.max_users, minimum=1, required=True))
+        self.send_message = Payload(
+            SendMessage,
+            room=room(),
+            content=Text(settings.max_content_length, required=True),
+            id=Text(64, load_default=None),
+        )
+        self.list_members = Payload(ListMembers, room=room(), after=Text(32, minimum=0), limit=PageLimit())
+        self.read_history = Payload(ReadHistory, room=room(), before=Text(64, load_default=None), limit=PageLimit())
+        self.find_users = Payload(FindUsers, prefix=Text(32, minimum=0), limit=PageLimit())

@@ -1,0 +1,40 @@
+"""Background tasks with an owner."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+from gateway.logs import get_logger
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
+logger = get_logger(__name__)
+
+
+class TaskOwner:
+    """Keeps the tasks it starts, logs what they raise, and cancels what is left of them when it closes."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def start(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        task = asyncio.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("a background task failed", exc_info=error)
+
+    async def close(self, *, grace: float) -> None:
+        """Wait up to ``grace`` seconds for the tasks, then cancel them."""
+        tasks = tuple(self._tasks)
+        if tasks:
+            _, pending = await asyncio.wait(tasks, timeout=grace)
+            for task in pending:
+                task.cancel()
+            await asyncio.gather(*pending, return_exceptions=True)
