@@ -1,5 +1,5 @@
 import { createContext } from "svelte";
-import { ConnectionLost, Gateway } from "./gateway";
+import { ConnectionLost, Gateway, type Listener } from "./gateway";
 import { Outbox } from "./outbox";
 import type { EventName, Events, Failure } from "./protocol";
 import type { Entry } from "./entries";
@@ -9,6 +9,7 @@ import { CLOSED_ELSEWHERE, describeRefusal, Session, UNREACHABLE } from "./sessi
 
 const PAGE = 50;
 
+type Network = Pick<Gateway, "open" | "close" | "call">;
 type Handlers = { [E in EventName]: (payload: Events[E]) => void };
 
 /** Joins the parts: what the gateway says goes into the state, what the components want goes to the gateway. */
@@ -16,13 +17,8 @@ export class Chat {
   readonly session = new Session();
   readonly rooms = new Rooms();
   #notice = $state("");
-  #gateway = new Gateway({
-    event: (name, payload) => (this.#handlers[name] as ((payload: unknown) => void) | undefined)?.(payload),
-    connected: (recovered) => this.#connected(recovered),
-    lost: () => this.#lost(),
-    ended: (failure) => this.#ended(failure),
-  });
-  #outbox = new Outbox(this.#gateway.call);
+  #gateway: Network;
+  #outbox: Outbox;
 
   #handlers: Handlers = {
     welcome: ({ rooms, recovered }) => {
@@ -44,6 +40,16 @@ export class Chat {
     presence: ({ room, username, online }) => this.rooms.get(room)?.setPresence(username, online),
     typing: () => {},
   };
+
+  constructor(connect: (listener: Listener) => Network = (listener) => new Gateway(listener)) {
+    this.#gateway = connect({
+      event: (name, payload) => (this.#handlers[name] as ((payload: unknown) => void) | undefined)?.(payload),
+      connected: (recovered) => this.#connected(recovered),
+      lost: () => this.#lost(),
+      ended: (failure) => this.#ended(failure),
+    });
+    this.#outbox = new Outbox(this.#gateway.call);
+  }
 
   /** Something that went wrong outside a form. */
   get notice(): string {
