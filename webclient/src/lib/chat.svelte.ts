@@ -100,10 +100,11 @@ export class Chat {
     });
   }
 
-  /** Names that are online and start with `prefix`; none when they cannot be had. */
+  /** Others who are online and whose names start with `prefix`; nobody when they cannot be had. */
   async findUsers(prefix: string): Promise<string[]> {
     try {
-      return (await this.#gateway.call("find-users", { prefix, limit: 8 })).users;
+      const { users } = await this.#gateway.call("find-users", { prefix, limit: 9 });
+      return users.filter((name) => name !== this.session.username);
     } catch {
       return [];
     }

@@ -13,5 +13,7 @@ describe("parseNames", () => {
 
 describe("isUsername", () => {
   it.each(["a", "0", "a".repeat(32)])("takes %j", (name) => expect(isUsername(name)).toBe(true));
-  it.each(["", "Alice", "a b", "a".repeat(33), "ä", "a\n"])("refuses %j", (name) => expect(isUsername(name)).toBe(false));
+  it.each(["", "Alice", "a b", "a".repeat(33), "ä", "a\n"])("refuses %j", (name) =>
+    expect(isUsername(name)).toBe(false),
+  );
 });

@@ -39,7 +39,9 @@ describe("People", () => {
 
   it("ignores an answer that comes after more was typed", async () => {
     let answer: (names: string[]) => void = () => {};
-    const people = new People((prefix) => (prefix === "b" ? new Promise((resolve) => (answer = resolve)) : find(prefix)));
+    const people = new People((prefix) =>
+      prefix === "b" ? new Promise((resolve) => (answer = resolve)) : find(prefix),
+    );
     const slow = people.type("b");
     await people.type("c");
     answer(["bob"]);
