@@ -19,7 +19,7 @@ from gateway.errors import (
     UsernameTaken,
 )
 from gateway.events import Member
-from tests.engines.conftest import POLICY, Store
+from engines.conftest import POLICY, Store
 
 
 async def contents(store: Store, actor: str, room: str, **page: object) -> list[str]:

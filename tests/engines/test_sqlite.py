@@ -12,7 +12,7 @@ import pytest
 
 from gateway.engines.sqlite import APPLICATION_ID, SCHEMA_VERSION, SQLiteEngine, open_database
 from gateway.errors import StoreError
-from tests.engines.conftest import POLICY, Recorder
+from engines.conftest import POLICY, Recorder
 
 
 def why(path: Path) -> str:
