@@ -59,6 +59,7 @@ class Tables:
         self._db = connection
         self._policy = policy
         self._clock = clock
+        self._changes = 0
         self._log_name: str = connection.execute("SELECT name FROM log_name").fetchone()[0]
         self._appended: dict[tuple[int, str], int] = {}
         """Events appended to a room, by its id and their kind, since its log was last trimmed by this process."""
@@ -68,9 +69,11 @@ class Tables:
     def begin(self) -> None:
         self.rollback()
         self._db.execute("BEGIN")
+        self._changes = self._db.total_changes
 
-    def commit(self) -> None:
+    def commit(self) -> bool:
         self._db.execute("COMMIT")
+        return self._db.total_changes > self._changes
 
     def rollback(self) -> None:
         if self._db.in_transaction:

@@ -45,11 +45,12 @@ class Ledger:
     def begin(self) -> None:
         self._pending = []
 
-    def commit(self) -> None:
+    def commit(self) -> bool:
         self.gate.wait()
-        if self.fails:
+        if self.fails and self._pending:
             raise sqlite3.OperationalError("database or disk is full")
         self.committed.append(self._pending)
+        return bool(self._pending)
 
     def rollback(self) -> None:
         self._pending = []
@@ -129,6 +130,8 @@ async def test_a_disk_that_fails_is_unavailable_until_it_works_again(log: LogCap
     results = await setup.gather(write("a"), write("b"))
     assert all(isinstance(result, Unavailable) for result in results)
     assert setup.heard == []
+    await setup.commits.run(lambda ledger: None)
+    assert "the store works again" not in said(log)
     setup.ledger.fails = False
     assert await setup.commits.run(write("c")) == "c"
     assert setup.heard == ["c"]

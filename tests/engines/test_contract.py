@@ -7,6 +7,7 @@ import asyncio
 import orjson
 import pytest
 
+from engines.conftest import POLICY, Store
 from gateway.engines.base import Session
 from gateway.errors import (
     GatewayError,
@@ -19,7 +20,6 @@ from gateway.errors import (
     UsernameTaken,
 )
 from gateway.events import Member
-from engines.conftest import POLICY, Store
 
 
 async def contents(store: Store, actor: str, room: str, **page: object) -> list[str]:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from engines.conftest import POLICY, Recorder
 from gateway.engines.sqlite import APPLICATION_ID, SCHEMA_VERSION, SQLiteEngine, open_database
 from gateway.errors import StoreError
-from engines.conftest import POLICY, Recorder
 
 
 def why(path: Path) -> str:
