@@ -13,7 +13,7 @@ import click
 
 from gateway import logs
 from gateway.app import Gateway
-from gateway.config import command_line_options, settings_from
+from gateway.config import SettingsCommand, settings_from
 from gateway.errors import StoreError
 
 if TYPE_CHECKING:
@@ -26,16 +26,21 @@ HELP = """A real-time chat gateway: Socket.IO and plain WebSocket clients in the
 Without any option it keeps its messages in ./gateway.db and serves http://127.0.0.1:8080/.
 """
 
+EPILOG = (
+    "Every option is also an environment variable: --log-level is GATEWAY_LOG_LEVEL. An option wins over its variable."
+)
+
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the gateway until SIGTERM or SIGINT. Exit status: 2 for a wrong setting, 1 where it cannot start."""
-    command = click.Command(
+    command = SettingsCommand(
         "gateway",
-        params=command_line_options(),
         callback=_start,
         help=HELP,
-        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
+        epilog=EPILOG,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     )
+    click.version_option(package_name="chat-gateway", message="gateway %(version)s")(command)
     try:
         command.main(arguments, prog_name="gateway", standalone_mode=False)
     except click.ClickException as error:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 POSITIVE = click.IntRange(min=1)
 
@@ -49,9 +46,9 @@ class Origins(click.ParamType[tuple[str, ...]]):
         return origins
 
 
-def setting(default: Any, type_: click.ParamType[Any], help_: str, *, env: Sequence[str] = ()) -> Any:
-    """Declare a setting. ``env``: environment variables that are read besides ``GATEWAY_<FLAG>``."""
-    return dataclasses.field(default=default, metadata={"type": type_, "help": help_, "env": tuple(env)})
+def setting(default: Any, type_: click.ParamType[Any], metavar: str, help_: str, *, also: str | None = None) -> Any:
+    """Declare a setting. ``also``: an environment variable that is read besides ``GATEWAY_<FLAG>``."""
+    return dataclasses.field(default=default, metadata={"type": type_, "metavar": metavar, "help": help_, "also": also})
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,62 +56,105 @@ class Settings:
     """What the person who runs the gateway can choose."""
 
     host: str | None = setting(
-        None, click.STRING, "Address to listen on.  [default: 127.0.0.1; 0.0.0.0 where the variable PORT is set]"
+        None, click.STRING, "ADDRESS", "Where to listen.  [default: 127.0.0.1; 0.0.0.0 where PORT is set]"
     )
-    port: int = setting(8080, click.IntRange(0, 65535), "Port to listen on; 0 takes a free one.", env=["PORT"])
-    store: str = setting(
-        "sqlite:///gateway.db",
-        StoreURL(),
-        "Where sessions, rooms and messages are kept: sqlite:///PATH, or sqlite:// for memory (nothing kept).",
-        env=["REDIS_URL"],
-    )
+    port: int = setting(8080, click.IntRange(0, 65535), "N", "Port to listen on; 0 takes a free one.", also="PORT")
     allowed_origins: tuple[str, ...] = setting(
         ("*",),
         Origins(),
+        "ORIGINS",
         "Web origins whose pages may connect besides the gateway's own, separated by commas; * is any.",
     )
     log_level: str = setting(
-        "info", click.Choice(["debug", "info", "warning", "error"]), "The least severe event that is logged."
+        "info",
+        click.Choice(["debug", "info", "warning", "error"]),
+        "LEVEL",
+        "The least severe event to log: debug, info, warning or error.",
     )
-    log_format: str = setting("text", click.Choice(["text", "json"]), "How events are written to stderr.")
+    log_format: str = setting(
+        "text", click.Choice(["text", "json"]), "FORMAT", "How to write log events to stderr: text or json."
+    )
 
-    ping_interval: float = setting(25.0, click.FloatRange(min=1), "Seconds between two heartbeats.")
-    ping_timeout: float = setting(20.0, click.FloatRange(min=1), "Seconds that a client has to answer a heartbeat.")
+    store: str = setting(
+        "sqlite:///gateway.db",
+        StoreURL(),
+        "URL",
+        "Where to keep sessions, rooms and messages: sqlite:///PATH, or sqlite:// for memory.",
+        also="REDIS_URL",
+    )
+    history_size: int = setting(1_000, POSITIVE, "N", "Messages kept for each room.")
     recovery_window: float = setting(
-        120.0, click.FloatRange(min=0), "Seconds for which a session waits for its client to come back."
+        120.0, click.FloatRange(min=0), "SECONDS", "How long a lost session waits for its client to come back."
     )
+    ping_interval: float = setting(25.0, click.FloatRange(min=1), "SECONDS", "Time between two heartbeats.")
+    ping_timeout: float = setting(20.0, click.FloatRange(min=1), "SECONDS", "Time to answer a heartbeat.")
 
-    max_connections: int = setting(20_000, POSITIVE, "Clients that may be logged in at once.")
-    max_frame_size: int = setting(131_072, POSITIVE, "Bytes in one frame or long-polling body from a client.")
-    max_buffer: int = setting(1_048_576, POSITIVE, "Unsent bytes at which a client counts as too slow and is cut.")
-    max_content_length: int = setting(10_000, POSITIVE, "Characters in a message.")
-    max_room_name_length: int = setting(64, POSITIVE, "Characters in the name of a room.")
-    max_users: int = setting(100, POSITIVE, "Users that one request may add.")
-    max_rooms: int = setting(100, POSITIVE, "Rooms that one user may be in.")
-    max_members: int = setting(10_000, POSITIVE, "Members that one room may have.")
-    rate_limit: float = setting(0.0, click.FloatRange(min=0), "Actions a second for one connection; 0 is no limit.")
-    history_size: int = setting(1_000, POSITIVE, "Messages kept for each room.")
+    max_connections: int = setting(20_000, POSITIVE, "N", "Clients that are logged in at once.")
+    max_frame_size: int = setting(131_072, POSITIVE, "BYTES", "One frame or long-polling body from a client.")
+    max_buffer: int = setting(1_048_576, POSITIVE, "BYTES", "Unsent data at which a client is too slow and is cut.")
+    max_content_length: int = setting(10_000, POSITIVE, "CHARS", "A message.")
+    max_room_name_length: int = setting(64, POSITIVE, "CHARS", "The name of a room.")
+    max_users: int = setting(100, POSITIVE, "N", "Users that one request adds.")
+    max_rooms: int = setting(100, POSITIVE, "N", "Rooms that one user is in.")
+    max_members: int = setting(10_000, POSITIVE, "N", "Members that one room has.")
+    rate_limit: float = setting(0.0, click.FloatRange(min=0), "N", "Actions a second on one connection; 0 is no limit.")
     presence_limit: int = setting(
-        100, click.IntRange(min=0), "Members above which a room no longer hears who comes, goes and is online."
+        100, click.IntRange(min=0), "N", "Members above which a room does not hear who comes, goes and is online."
     )
 
 
-def command_line_options() -> list[click.Parameter]:
-    """One option for each setting, in the order of their declaration."""
-    return [_option(field) for field in dataclasses.fields(Settings)]
+SECTIONS = {"host": "Serve", "store": "Keep", "max_connections": "At most"}
+"""The headings of the help, each by the first setting below it."""
 
 
-def _option(field: dataclasses.Field[Any]) -> click.Option:
-    default = field.default
-    return click.Option(
-        [f"--{field.name.replace('_', '-')}"],
-        type=field.metadata["type"],
-        default=",".join(default) if isinstance(default, tuple) else default,
-        show_default=default is not None,
-        help=field.metadata["help"],
-        envvar=[f"GATEWAY_{field.name.upper()}", *field.metadata["env"]],
-        show_envvar=True,
-    )
+class SettingOption(click.Option):
+    """The flag, the variable and the help of one setting."""
+
+    def __init__(self, field: dataclasses.Field[Any]) -> None:
+        also = field.metadata["also"]
+        default = field.default
+        super().__init__(
+            [f"--{field.name.replace('_', '-')}"],
+            type=field.metadata["type"],
+            metavar=field.metadata["metavar"],
+            default=",".join(default) if isinstance(default, tuple) else default,
+            envvar=[f"GATEWAY_{field.name.upper()}", *([also] if also else [])],
+            help=field.metadata["help"],
+        )
+        self.also = also
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str]:
+        """The flag, and what it does with its default."""
+        notes = (
+            []
+            if self.default is None
+            else [f"default: {self.default:g}" if isinstance(self.default, float) else f"default: {self.default}"]
+        )
+        if self.also:
+            notes.append(f"also read from {self.also}")
+        text = self.help or ""
+        return f"{self.opts[0]} {self.make_metavar(ctx)}", text + (f"  [{'; '.join(notes)}]" if notes else "")
+
+
+class SettingsCommand(click.Command):
+    """A command whose options are the settings, shown in sections."""
+
+    def __init__(self, name: str, **kwargs: Any) -> None:
+        options: list[click.Parameter] = [SettingOption(field) for field in dataclasses.fields(Settings)]
+        super().__init__(name, params=options, **kwargs)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        sections: list[tuple[str, list[tuple[str, str]]]] = []
+        for parameter in self.get_params(ctx):
+            name = SECTIONS.get(parameter.name or "") if isinstance(parameter, SettingOption) else "Other"
+            if name is not None and (not sections or sections[-1][0] != name):
+                sections.append((name, []))
+            record = parameter.get_help_record(ctx)
+            if record is not None:
+                sections[-1][1].append(record)
+        for name, records in sections:
+            with formatter.section(name):
+                formatter.write_dl(records, col_max=32)
 
 
 def settings_from(values: dict[str, Any], *, port_from_platform: bool) -> Settings:

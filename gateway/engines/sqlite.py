@@ -158,7 +158,8 @@ def _prepare(connection: sqlite3.Connection, path: str) -> None:
     connection.execute("COMMIT")
     damage = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
     if damage != "ok":
-        raise StoreError(f"The store {path} is damaged ({damage}); restore it from a backup or choose another file.")
+        where = " ".join(str(damage).split())
+        raise StoreError(f"The store {path} is damaged ({where}); restore it from a backup or choose another file.")
 
 
 def _pragma(connection: sqlite3.Connection, name: str) -> int:

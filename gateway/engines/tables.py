@@ -59,18 +59,21 @@ class Tables:
         self._db = connection
         self._policy = policy
         self._clock = clock
+        self._changes = 0
         self._log_name: str = connection.execute("SELECT name FROM log_name").fetchone()[0]
-        self._appended: dict[int, int] = {}
-        """Messages appended to a room, by its id, since its log was last trimmed by this process."""
+        self._appended: dict[tuple[int, str], int] = {}
+        """Events appended to a room, by its id and their kind, since its log was last trimmed by this process."""
 
     # --- transactions
 
     def begin(self) -> None:
         self.rollback()
         self._db.execute("BEGIN")
+        self._changes = self._db.total_changes
 
-    def commit(self) -> None:
+    def commit(self) -> bool:
         self._db.execute("COMMIT")
+        return self._db.total_changes > self._changes
 
     def rollback(self) -> None:
         if self._db.in_transaction:
@@ -262,7 +265,8 @@ class Tables:
         if member_count == 1:
             self._db.execute("DELETE FROM log WHERE room_id = ?", (room_id,))
             self._db.execute("DELETE FROM rooms WHERE id = ?", (room_id,))
-            self._appended.pop(room_id, None)
+            self._appended.pop((room_id, IS_MESSAGE), None)
+            self._appended.pop((room_id, IS_NO_MESSAGE), None)
             self._publish(room, events.USER_LEFT, body, recipients=(), leaves=(username,))
             return
         self._db.execute("UPDATE rooms SET member_count = member_count - 1 WHERE id = ?", (room_id,))
@@ -395,7 +399,7 @@ class Tables:
         offset = self._offset(cursor.lastrowid or 0)
         recipients = None if recipient is None else (recipient,)
         self.effects.append(Publication(event, body, room, offset, origin, recipients, joins, leaves))
-        self._trim(room_id)
+        self._trim(room_id, IS_MESSAGE if event == events.MESSAGE else IS_NO_MESSAGE)
 
     def _publish(
         self,
@@ -421,18 +425,15 @@ class Tables:
         """Whether a room of that size hears who comes, goes and is online."""
         return member_count <= self._policy.presence_limit
 
-    def _trim(self, room_id: int) -> None:
-        """Cut off what is too old, every so many events: the room keeps its newest messages and as many other
-        events.
-        """
-        appended = self._appended.get(room_id, 0) + 1
+    def _trim(self, room_id: int, kind: str) -> None:
+        """Cut off what is too old, every so many events: a room keeps its newest messages and as many other events."""
+        appended = self._appended.get((room_id, kind), 0) + 1
         if appended > self._policy.history_size // 8:
             appended = 0
-            for kind in (IS_MESSAGE, IS_NO_MESSAGE):
-                cut = self._cut(room_id, kind)
-                self._db.execute(f"DELETE FROM log WHERE room_id = ? AND position <= ? AND {kind}", (room_id, cut))
-                self._db.execute("UPDATE rooms SET trimmed = ? WHERE id = ? AND trimmed < ?", (cut, room_id, cut))
-        self._appended[room_id] = appended
+            cut = self._cut(room_id, kind)
+            self._db.execute(f"DELETE FROM log WHERE room_id = ? AND position <= ? AND {kind}", (room_id, cut))
+            self._db.execute("UPDATE rooms SET trimmed = ? WHERE id = ? AND trimmed < ?", (cut, room_id, cut))
+        self._appended[room_id, kind] = appended
 
     def _cut(self, room_id: int, kind: str = IS_MESSAGE) -> int:
         """The position of the newest event of that kind that is older than the history reaches, or 0."""

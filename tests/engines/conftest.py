@@ -1,0 +1,94 @@
+"""Every store passes one suite: the fixture ``engine`` is each of them in turn."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from gateway.engines.base import Attachment, Engine, Policy, Publication, ResumePoint, Session
+from gateway.engines.sqlite import SQLiteEngine
+
+POLICY = Policy(max_rooms=3, max_members=5, history_size=16, presence_limit=4, recovery_window=120, replay_size=100_000)
+
+
+class Clock:
+    """Unix time that a test moves."""
+
+    def __init__(self) -> None:
+        self.now = 1_790_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
+class Recorder:
+    """A subscriber that remembers what it heard."""
+
+    heard: list[Attachment | Publication] = field(default_factory=list)
+
+    def attached(self, attachment: Attachment) -> None:
+        self.heard.append(attachment)
+
+    def published(self, publication: Publication) -> None:
+        self.heard.append(publication)
+
+    @property
+    def publications(self) -> list[Publication]:
+        return [effect for effect in self.heard if isinstance(effect, Publication)]
+
+    @property
+    def events(self) -> list[tuple[str, dict[str, Any]]]:
+        """Name and body of what was published."""
+        return [(publication.event, orjson.loads(publication.body)) for publication in self.publications]
+
+    @property
+    def last_attachment(self) -> Attachment:
+        return [effect for effect in self.heard if isinstance(effect, Attachment)][-1]
+
+
+@dataclass
+class Store:
+    """An engine under test, what it published, and the ways to log in and to start again."""
+
+    engine: Engine
+    heard: Recorder
+    clock: Clock
+    reopen: Callable[[], Awaitable[None]]
+
+    async def login(self, *usernames: str) -> Session:
+        """Claim names, each on a connection named like it; the last one's session."""
+        for username in usernames:
+            session = await self.engine.attach_session(username, f"c-{username}", None)
+        return session
+
+    async def lose(self, session: Session) -> None:
+        """The session's connection (from `login`) is lost."""
+        await self.engine.suspend_session(session, f"c-{session.username}")
+
+    async def resume(self, session: Session, offset: str | None, connection: str = "c-again") -> Attachment:
+        await self.engine.attach_session(session.username, connection, ResumePoint(session.pid, offset))
+        return self.heard.last_attachment
+
+
+@pytest.fixture(params=["sqlite"])
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
+    clock = Clock()
+
+    def create() -> Engine:
+        return {"sqlite": lambda: SQLiteEngine(str(tmp_path / "gateway.db"), POLICY, clock=clock)}[request.param]()
+
+    async def reopen() -> None:
+        await store.engine.close()
+        store.engine = create()
+        await store.engine.open(store.heard)
+
+    store = Store(create(), Recorder(), clock, reopen)
+    await store.engine.open(store.heard)
+    yield store
+    await store.engine.close()

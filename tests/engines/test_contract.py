@@ -1,0 +1,423 @@
+"""What `gateway/engines/base.py` promises, for every store."""
+
+from __future__ import annotations
+
+import asyncio
+
+import orjson
+import pytest
+
+from engines.conftest import POLICY, Store
+from gateway.engines.base import Session
+from gateway.errors import (
+    GatewayError,
+    InvalidPayload,
+    LimitReached,
+    NotAMember,
+    RoomExists,
+    RoomNotFound,
+    UnknownUser,
+    UsernameTaken,
+)
+from gateway.events import Member
+
+
+async def contents(store: Store, actor: str, room: str, **page: object) -> list[str]:
+    history = await store.engine.read_history(actor, room, page.get("before"), page.get("limit", 100))  # type: ignore[arg-type]
+    return [orjson.loads(message)["content"] for message in history.messages]
+
+
+# --- sessions
+
+
+async def test_a_live_name_cannot_be_claimed(store: Store) -> None:
+    await store.login("alice")
+    with pytest.raises(UsernameTaken):
+        await store.engine.attach_session("alice", "another", None)
+
+
+async def test_of_many_who_race_for_a_name_one_wins(store: Store) -> None:
+    claims = [store.engine.attach_session("alice", f"c{number}", None) for number in range(50)]
+    results = await asyncio.gather(*claims, return_exceptions=True)
+    assert sum(isinstance(result, Session) for result in results) == 1
+    assert sum(isinstance(result, UsernameTaken) for result in results) == 49
+
+
+async def test_an_ended_session_frees_its_name_and_leaves_its_rooms(store: Store) -> None:
+    alice = await store.login("bob", "alice")
+    await store.engine.create_room("alice", "tea", ("bob",))
+    await store.engine.end_session(alice, "c-alice")
+    assert store.heard.events[-1] == ("user-left", {"room": "tea", "username": "alice"})
+    assert store.heard.publications[-1].leaves == ("alice",)
+    await store.login("alice")
+    assert await store.engine.list_rooms("alice") == ()
+
+
+async def test_the_end_of_a_connection_that_was_replaced_changes_nothing(store: Store) -> None:
+    alice = await store.login("alice")
+    attachment = await store.resume(alice, None, "c-new")
+    assert attachment.replaces == "c-alice"
+    await store.engine.end_session(alice, "c-alice")
+    await store.engine.suspend_session(alice, "c-alice")
+    assert (await store.engine.find_users("alice", 10)).users == ("alice",)
+
+
+async def test_a_suspended_session_is_offline_and_keeps_its_rooms(store: Store) -> None:
+    alice = await store.login("bob", "alice")
+    await store.engine.create_room("alice", "tea", ("bob",))
+    await store.lose(alice)
+    assert store.heard.events[-1] == ("presence", {"room": "tea", "username": "alice", "online": False})
+    assert store.heard.publications[-1].offset is None
+    (room,) = await store.engine.list_rooms("bob")
+    assert room.members == (Member("alice", online=False), Member("bob", online=True))
+    assert (await store.engine.find_users("", 10)).users == ("bob",)
+
+
+async def test_a_suspended_name_can_be_claimed_and_then_its_session_ends(store: Store) -> None:
+    alice = await store.login("bob", "alice")
+    await store.engine.create_room("alice", "tea", ("bob",))
+    offset = store.heard.last_attachment.offset
+    await store.lose(alice)
+    claimed = await store.login("alice")
+    assert claimed.sid != alice.sid
+    assert ("user-left", {"room": "tea", "username": "alice"}) in store.heard.events
+    with pytest.raises(UsernameTaken):
+        await store.resume(alice, offset)
+
+
+async def test_a_session_expires_after_the_recovery_window(store: Store) -> None:
+    alice = await store.login("bob", "alice")
+    await store.engine.create_room("alice", "tea", ("bob",))
+    await store.lose(alice)
+    store.clock.now += POLICY.recovery_window - 1
+    assert await store.engine.end_expired_sessions() == 0
+    store.clock.now += 2
+    assert await store.engine.end_expired_sessions() == 1
+    assert store.heard.events[-1] == ("user-left", {"room": "tea", "username": "alice"})
+    with pytest.raises(UnknownUser):
+        await store.engine.create_room("bob", "two", ("alice",))
+
+
+async def test_sessions_that_were_live_at_a_restart_are_suspended_from_then_on(store: Store) -> None:
+    alice = await store.login("bob", "alice")
+    await store.engine.create_room("alice", "tea", ("bob",))
+    offset = store.heard.publications[-1].offset
+    store.clock.now += 1000
+    await store.reopen()
+    assert await store.engine.end_expired_sessions() == 0
+    attachment = await store.resume(alice, offset)
+    assert attachment.recovered
+    assert [room.room for room in attachment.rooms] == ["tea"]
+
+
+# --- recovery
+
+
+async def test_a_recovered_session_hears_what_it_missed_once_and_in_order(store: Store) -> None:
+    bob = await store.login("alice", "bob")
+    offset = store.heard.last_attachment.offset
+    await store.engine.create_room("alice", "tea", ("bob",))
+    await store.engine.append_message("alice", "tea", "1", None)
+    await store.engine.append_message("bob", "tea", "own", None)
+    await store.lose(bob)
+    await store.engine.append_message("alice", "tea", "2", None)
+    for connection in ("c-again", "c-and-again"):  # the same offset twice
+        attachment = await store.resume(bob, offset, connection)
+        assert attachment.recovered
+        assert attachment.session == bob
+        assert attachment.offset == offset
+        missed = [(p.event, orjson.loads(p.body).get("content")) for p in attachment.missed]
+        assert missed == [("room-joined", None), ("message", "1"), ("message", "2")]
+
+
+async def test_what_was_said_before_a_member_joined_is_not_replayed(store: Store) -> None:
+    bob = await store.login("alice", "carol", "bob")
+    offset = store.heard.last_attachment.offset
+    await store.engine.create_room("alice", "tea", ("carol",))
+    await store.engine.append_message("alice", "tea", "early", None)
+    await store.engine.add_members("alice", "tea", ("bob",))
+    attachment = await store.resume(bob, offset)
+    assert [publication.event for publication in attachment.missed] == ["room-joined"]
+
+
+async def test_a_trimmed_log_is_no_recovery(store: Store) -> None:
+    bob = await store.login("alice", "bob")
+    await store.engine.create_room("alice", "tea", ("bob",))
+    offset = store.heard.publications[-1].offset
+    await store.lose(bob)
+    for number in range(POLICY.history_size * 2):
+        await store.engine.append_message("alice", "tea", str(number), None)
+    attachment = await store.resume(bob, offset)
+    assert not attachment.recovered
+    assert attachment.missed == ()
+    assert attachment.session.sid == bob.sid
+    assert attachment.session.pid != bob.pid
+    assert [room.room for room in attachment.rooms] == ["tea"]
+
+
+@pytest.mark.parametrize("offset", [None, "", "nonsense", "000000000000-1", "²", "-"])
+async def test_an_offset_of_no_or_another_log_is_no_recovery(store: Store, offset: str | None) -> None:
+    bob = await store.login("bob")
+    attachment = await store.resume(bob, offset)
+    assert not attachment.recovered
+
+
+async def test_an_offset_from_the_future_is_no_recovery(store: Store) -> None:
+    bob = await store.login("bob")
+    name, _, position = store.heard.last_attachment.offset.rpartition("-")
+    attachment = await store.resume(bob, f"{name}-{int(position) + 1}")
+    assert not attachment.recovered
+
+
+async def test_more_than_can_be_replayed_is_no_recovery(store: Store) -> None:
+    bob = await store.login("alice", "bob")
+    await store.engine.create_room("alice", "tea", ("bob",))
+    offset = store.heard.publications[-1].offset
+    for _ in range(11):
+        await store.engine.append_message("alice", "tea", "x" * (POLICY.replay_size // 10), None)
+    assert not (await store.resume(bob, offset)).recovered
+
+
+# --- rooms
+
+
+async def test_the_creator_and_the_added_are_members_and_the_added_hear_it(store: Store) -> None:
+    await store.login("carol", "bob", "alice")
+    room = await store.engine.create_room("alice", "tea", ("bob", "alice", "carol"))
+    members = (Member("alice", online=True), Member("bob", online=True), Member("carol", online=True))
+    assert (room.members, room.member_count) == (members, 3)
+    told = [publication for publication in store.heard.publications if publication.event == "room-joined"]
+    assert [publication.recipients for publication in told] == [("bob",), ("carol",)]
+    assert sorted(name for publication in told for name in publication.joins) == ["alice", "bob", "carol"]
+    assert all(publication.offset for publication in told)
+
+
+async def test_a_name_in_use_makes_no_second_room(store: Store) -> None:
+    await store.login("alice", "bob")
+    await store.engine.create_room("alice", "tea", ())
+    with pytest.raises(RoomExists):
+        await store.engine.create_room("bob", "tea", ())
+
+
+async def test_an_unknown_user_is_named_and_nobody_is_added(store: Store) -> None:
+    await store.login("alice", "bob")
+    with pytest.raises(UnknownUser) as caught:
+        await store.engine.create_room("alice", "tea", ("bob", "zed", "yan"))
+    assert caught.value.fields == {"users": ["zed", "yan"]}
+    with pytest.raises(RoomNotFound):
+        await store.engine.append_message("alice", "tea", "hi", None)
+    await store.engine.create_room("alice", "tea", ())
+    with pytest.raises(UnknownUser):
+        await store.engine.add_members("alice", "tea", ("bob", "zed"))
+    assert (await store.engine.list_members("alice", "tea", "", 10)).member_count == 1
+
+
+async def test_adding_tells_the_members_and_then_the_added(store: Store) -> None:
+    await store.login("alice", "bob", "carol")
+    await store.engine.create_room("alice", "tea", ("bob",))
+    store.heard.heard.clear()
+    added = await store.engine.add_members("alice", "tea", ("carol", "bob", "alice"))
+    assert (added.added, added.already) == (("carol",), ("bob", "alice"))
+    first, second = store.heard.publications
+    assert (first.event, first.origin, first.joins) == ("user-joined", "alice", ())
+    assert orjson.loads(first.body) == {"room": "tea", "username": "carol", "by": "alice"}
+    assert (second.event, second.recipients, second.joins) == ("room-joined", ("carol",), ("carol",))
+    assert orjson.loads(second.body)["member_count"] == 3
+
+
+async def test_only_members_act_in_a_room(store: Store) -> None:
+    await store.login("alice", "eve")
+    await store.engine.create_room("alice", "tea", ())
+    engine = store.engine
+    for room, error in (("tea", NotAMember), ("coffee", RoomNotFound)):
+        for refused in (
+            engine.append_message("eve", room, "hi", None),
+            engine.add_members("eve", room, ("eve",)),
+            engine.remove_member("eve", room),
+            engine.list_members("eve", room, "", 10),
+            engine.read_history("eve", room, None, 10),
+            engine.publish_typing("eve", room),
+        ):
+            with pytest.raises(error):
+                await refused
+
+
+async def test_rooms_per_user_are_limited(store: Store) -> None:
+    await store.login("alice", "bob")
+    for number in range(POLICY.max_rooms):
+        await store.engine.create_room("alice", f"room{number}", ())
+    with pytest.raises(LimitReached) as caught:
+        await store.engine.create_room("alice", "one-more", ())
+    assert caught.value.fields == {"users": ["alice"]}
+    await store.engine.create_room("bob", "bobs", ())
+    with pytest.raises(LimitReached):
+        await store.engine.add_members("bob", "bobs", ("alice",))
+
+
+async def test_members_per_room_are_limited(store: Store) -> None:
+    names = [f"user{number}" for number in range(POLICY.max_members + 1)]
+    await store.login(*names)
+    with pytest.raises(LimitReached):
+        await store.engine.create_room(names[0], "tea", tuple(names[1:]))
+    await store.engine.create_room(names[0], "tea", tuple(names[1:-1]))
+    with pytest.raises(LimitReached):
+        await store.engine.add_members(names[0], "tea", (names[-1],))
+
+
+async def test_a_room_ends_with_its_last_member_and_takes_its_log_along(store: Store) -> None:
+    await store.login("alice", "bob")
+    await store.engine.create_room("alice", "tea", ())
+    await store.engine.append_message("alice", "tea", "old", None)
+    await store.engine.remove_member("alice", "tea")
+    with pytest.raises(RoomNotFound):
+        await store.engine.read_history("alice", "tea", None, 10)
+    await store.engine.create_room("bob", "tea", ())
+    assert await contents(store, "bob", "tea") == []
+
+
+async def test_positions_are_never_used_twice(store: Store) -> None:
+    await store.login("alice", "bob")
+    await store.engine.create_room("alice", "tea", ("bob",))
+    before = store.heard.publications[-1].offset
+    await store.engine.remove_member("alice", "tea")
+    await store.engine.remove_member("bob", "tea")
+    await store.reopen()
+    await store.login("alice", "bob")
+    await store.engine.create_room("alice", "tea", ("bob",))
+    after = store.heard.publications[-1].offset
+    assert before is not None
+    assert after is not None
+    assert int(after.rpartition("-")[2]) > int(before.rpartition("-")[2])
+
+
+async def test_above_the_presence_limit_nobody_hears_who_comes_and_goes(store: Store) -> None:
+    names = [f"user{number}" for number in range(POLICY.presence_limit + 1)]
+    last = await store.login(*names)
+    await store.engine.create_room(names[0], "tea", tuple(names[1:-1]))
+    store.heard.heard.clear()
+    await store.engine.add_members(names[0], "tea", (names[-1],))
+    assert [publication.event for publication in store.heard.publications] == ["room-joined"]
+    await store.lose(last)
+    assert len(store.heard.publications) == 1
+    await store.engine.remove_member(names[0], "tea")
+    left = store.heard.publications[-1]
+    assert (left.leaves, left.recipients) == ((names[0],), ())
+
+
+async def test_members_are_paged_in_order_of_name(store: Store) -> None:
+    await store.login("a", "b", "c", "d")
+    await store.engine.create_room("b", "tea", ("d", "a", "c"))
+    page = await store.engine.list_members("b", "tea", "", 3)
+    assert ([member.username for member in page.members], page.member_count, page.more) == (["a", "b", "c"], 4, True)
+    page = await store.engine.list_members("b", "tea", "c", 3)
+    assert ([member.username for member in page.members], page.more) == (["d"], False)
+
+
+async def test_users_are_found_by_prefix(store: Store) -> None:
+    await store.login("al", "alice", "albert", "bob")
+    page = await store.engine.find_users("al", 2)
+    assert (page.users, page.more) == (("al", "albert"), True)
+    assert (await store.engine.find_users("ali", 2)).users == ("alice",)
+    assert (await store.engine.find_users("%", 2)).users == ()
+
+
+# --- the log
+
+
+async def test_messages_are_heard_in_the_order_of_their_positions(store: Store) -> None:
+    await store.login("alice", "bob")
+    await store.engine.create_room("alice", "tea", ("bob",))
+    await store.engine.create_room("bob", "too", ("alice",))
+    pairs = [("alice", "tea"), ("bob", "too")]
+    sends = [store.engine.append_message(*pair, str(n), None) for n in range(300) for pair in pairs]
+    receipts = await asyncio.gather(*sends)
+    assert not any(receipt.duplicate for receipt in receipts)
+    messages = [publication for publication in store.heard.publications if publication.event == "message"]
+    assert len(messages) == 600
+    positions = [int((publication.offset or "").rpartition("-")[2]) for publication in messages]
+    assert positions == sorted(positions)
+    for room in ("tea", "too"):
+        heard = [int(orjson.loads(p.body)["content"]) for p in messages if p.room == room]
+        assert heard == list(range(300))
+
+
+async def test_an_effect_is_heard_before_its_call_returns(store: Store) -> None:
+    await store.login("alice")
+    await store.engine.create_room("alice", "tea", ())
+    for number in range(50):
+        await store.engine.append_message("alice", "tea", str(number), None)
+        assert orjson.loads(store.heard.publications[-1].body)["content"] == str(number)
+
+
+async def test_the_same_id_is_appended_once_for_a_user_and_a_room(store: Store) -> None:
+    await store.login("alice", "bob")
+    await store.engine.create_room("alice", "tea", ("bob",))
+    await store.engine.create_room("alice", "too", ())
+    first = await store.engine.append_message("alice", "tea", "one", "id1")
+    store.clock.now += 5
+    again = await store.engine.append_message("alice", "tea", "another text", "id1")
+    assert (again.id, again.ts, again.duplicate) == (first.id, first.ts, True)
+    assert not (await store.engine.append_message("bob", "tea", "two", "id1")).duplicate
+    assert not (await store.engine.append_message("alice", "too", "three", "id1")).duplicate
+    assert await contents(store, "alice", "tea") == ["one", "two"]
+
+
+async def test_history_is_paged_from_the_newest(store: Store) -> None:
+    await store.login("alice", "bob")
+    await store.engine.create_room("alice", "tea", ("bob",))
+    for number in range(5):
+        await store.engine.append_message("alice", "tea", str(number), f"id{number}")
+    page = await store.engine.read_history("bob", "tea", None, 2)
+    messages = [orjson.loads(message) for message in page.messages]
+    assert [message["content"] for message in messages] == ["3", "4"]
+    assert page.more
+    assert set(messages[0]) == {"id", "room", "from", "content", "ts", "offset"}
+    for before in (messages[0]["offset"], messages[0]["id"]):
+        assert await contents(store, "bob", "tea", before=before) == ["0", "1", "2"]
+
+
+async def test_before_must_name_one_message_of_the_room(store: Store) -> None:
+    await store.login("alice", "bob")
+    await store.engine.create_room("alice", "tea", ("bob",))
+    await store.engine.append_message("alice", "tea", "a", "same")
+    await store.engine.append_message("bob", "tea", "b", "same")
+    for before in ("none", "same"):
+        with pytest.raises(InvalidPayload) as caught:
+            await store.engine.read_history("alice", "tea", before, 10)
+        assert caught.value.fields is not None
+        assert "before" in caught.value.fields
+
+
+async def test_history_reaches_back_so_many_messages_and_no_more(store: Store) -> None:
+    await store.login("alice", "bob")
+    await store.engine.create_room("alice", "tea", ("bob",))
+    for number in range(POLICY.history_size + 5):
+        await store.engine.append_message("alice", "tea", str(number), None)
+        expected = [str(n) for n in range(max(0, number + 1 - POLICY.history_size), number + 1)]
+        assert await contents(store, "bob", "tea") == expected
+
+
+async def test_typing_is_heard_by_others_and_not_kept(store: Store) -> None:
+    await store.login("alice", "bob")
+    await store.engine.create_room("alice", "tea", ("bob",))
+    await store.engine.publish_typing("alice", "tea")
+    typing = store.heard.publications[-1]
+    assert (typing.event, typing.offset, typing.origin, typing.recipients) == ("typing", None, "alice", None)
+    assert await contents(store, "alice", "tea") == []
+
+
+async def test_what_was_acked_is_there_after_a_restart(store: Store) -> None:
+    alice = await store.login("bob", "alice")
+    await store.engine.create_room("alice", "tea", ("bob",))
+    await store.engine.append_message("alice", "tea", "kept", None)
+    await store.reopen()
+    await store.resume(alice, None)
+    assert await contents(store, "alice", "tea") == ["kept"]
+
+
+async def test_a_refused_call_publishes_nothing(store: Store) -> None:
+    await store.login("alice")
+    store.heard.heard.clear()
+    with pytest.raises(GatewayError):
+        await store.engine.create_room("alice", "tea", ("nobody",))
+    assert store.heard.heard == []

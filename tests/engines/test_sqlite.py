@@ -1,0 +1,124 @@
+"""The embedded store: what makes a file unusable, and how it says so."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sqlite3
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from engines.conftest import POLICY, Recorder
+from gateway.engines.sqlite import APPLICATION_ID, SCHEMA_VERSION, SQLiteEngine, open_database
+from gateway.errors import StoreError
+
+
+def why(path: Path) -> str:
+    """Why the file cannot be opened."""
+    with pytest.raises(StoreError) as caught:
+        open_database(str(path))
+    message = str(caught.value)
+    assert "\n" not in message
+    assert str(path) in message
+    return message
+
+
+async def test_memory_keeps_nothing() -> None:
+    for _ in range(2):
+        engine = SQLiteEngine(":memory:", POLICY)
+        await engine.open(Recorder())
+        await engine.attach_session("alice", "c", None)
+        await engine.create_room("alice", "tea", ())
+        await engine.close()
+
+
+def test_a_commit_is_synced_and_the_log_written_ahead(tmp_path: Path) -> None:
+    connection = open_database(str(tmp_path / "gateway.db"))
+    assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+    assert connection.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
+    connection.close()
+
+
+def test_garbage_is_no_store(tmp_path: Path) -> None:
+    path = tmp_path / "gateway.db"
+    path.write_bytes(os.urandom(20_000))
+    assert "not an SQLite database" in why(path)
+
+
+def test_a_damaged_file_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "gateway.db"
+    open_database(str(path)).close()
+    pages = bytearray(path.read_bytes())
+    for page in range(1, len(pages) // 4096):
+        pages[page * 4096 : page * 4096 + 100] = os.urandom(100)
+    path.write_bytes(pages)
+    assert "damaged" in why(path)
+
+
+def test_a_truncated_file_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "gateway.db"
+    open_database(str(path)).close()
+    path.write_bytes(path.read_bytes()[:9000])
+    assert "damaged" in why(path)
+
+
+def test_the_database_of_another_program_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "other.db"
+    other = sqlite3.connect(path)
+    other.execute("CREATE TABLE things (name TEXT)")
+    other.close()
+    before = path.read_bytes()
+    assert "another program" in why(path)
+    assert path.read_bytes() == before
+
+
+def test_a_newer_store_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "gateway.db"
+    connection = open_database(str(path))
+    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+    connection.close()
+    assert f"schema {SCHEMA_VERSION + 1}" in why(path)
+
+
+def test_a_store_is_marked_as_ours(tmp_path: Path) -> None:
+    connection = open_database(str(tmp_path / "gateway.db"))
+    assert connection.execute("PRAGMA application_id").fetchone() == (APPLICATION_ID,)
+    connection.close()
+
+
+def test_a_store_in_use_is_refused_and_free_after_its_gateway(tmp_path: Path) -> None:
+    path = tmp_path / "gateway.db"
+    first = open_database(str(path))
+    assert "another gateway is using it" in why(path)
+    first.close()
+    open_database(str(path)).close()
+
+
+def test_a_missing_folder_is_named_as_the_reason(tmp_path: Path) -> None:
+    assert "folder does not exist" in why(tmp_path / "missing" / "gateway.db")
+
+
+def test_a_folder_is_no_store(tmp_path: Path) -> None:
+    assert "it is a folder" in why(tmp_path)
+
+
+def test_a_read_only_file_is_named_as_the_reason() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "gateway.db"
+        open_database(str(path)).close()
+        path.chmod(0o444)
+        Path(folder).chmod(0o555)
+        try:
+            context = multiprocessing.get_context("fork")
+            with context.Pool(1, initializer=_become_nobody) as pool:
+                assert "it is read-only" in pool.apply(why, (path,))
+        finally:
+            Path(folder).chmod(0o755)
+
+
+def _become_nobody() -> None:
+    """Root may write whatever the file's mode says."""
+    if os.getuid() == 0:
+        os.setuid(65534)
