@@ -210,6 +210,10 @@ def _run_npm(node: Node, folder: Path, *arguments: str) -> None:
         check=False,
     )
     if run.returncode:
-        said = [line for line in (run.stderr or run.stdout).splitlines() if line.strip() and not NOISE.match(line)]
+        said = _without_noise(run.stderr) or _without_noise(run.stdout)
         problem = "\n    ".join([f"`npm {' '.join(arguments)}` failed and said", *said[:8]])
         raise SystemExit(HELP.format(problem=problem))
+
+
+def _without_noise(output: str) -> list[str]:
+    return [line for line in output.splitlines() if line.strip() and not NOISE.match(line)]
