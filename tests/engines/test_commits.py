@@ -11,7 +11,7 @@ import pytest
 import structlog
 
 from gateway.engines.base import Publication
-from gateway.engines.commits import GroupCommit
+from gateway.engines.sqlite.commits import GroupCommit
 from gateway.errors import NotAMember, Unavailable
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ class Ledger:
 
     def begin(self) -> None:
         self._pending = []
+        self.effects = []
 
     def commit(self) -> bool:
         self.gate.wait()
@@ -54,6 +55,10 @@ class Ledger:
 
     def rollback(self) -> None:
         self._pending = []
+
+    def take_effects(self) -> list[Any]:
+        effects, self.effects = self.effects, []
+        return effects
 
     def close(self) -> None:
         pass

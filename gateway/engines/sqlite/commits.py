@@ -34,14 +34,15 @@ MAX_GROUP = 256
 class Database(Protocol):
     """What the thread works on. Only the thread calls it."""
 
-    effects: list[Effect]
-    """What the operations of this transaction did, in order."""
-
     def begin(self) -> None: ...
     def commit(self) -> bool:
         """Whether there was anything to write."""
 
     def rollback(self) -> None: ...
+
+    def take_effects(self) -> list[Effect]:
+        """What the last operation did for others to hear, in order."""
+
     def close(self) -> None: ...
 
 
@@ -136,11 +137,11 @@ class GroupCommit:
         database.begin()
         for call in calls:
             call.result, call.error, call.effects = None, None, []
-            database.effects = call.effects
             try:
                 call.result = call.operation(database)
             except GatewayError as refusal:
                 call.error = refusal
+            call.effects = database.take_effects()
         return database.commit()
 
     def _unavailable(self, error: Exception) -> Unavailable:
