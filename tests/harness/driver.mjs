@@ -1,0 +1,118 @@
+// Many stock Socket.IO clients in one process, steered from Python: commands are JSON lines on stdin, and what the
+// sockets report is JSON lines on stdout. The process ends when stdin does.
+//
+// Commands: {do, socket, …}, where `socket` is a number that Python chose; each also has `call`, echoed in its answer.
+// Reports:  {call, value}               the answer to a command, or to an emit: the arguments of its ack
+//           {socket, on, value}         "connect", "connect_error", "disconnect", or "event" with {name, args}
+
+import { createRequire } from "node:module";
+import { createInterface } from "node:readline";
+
+const { io } = createRequire(`${process.argv[2]}/`)("socket.io-client");
+
+const sockets = new Map();
+const unacked = new Map(); // socket → the calls that wait for its acks
+const say = (report) => process.stdout.write(`${JSON.stringify(report)}\n`);
+
+// {"$bytes": "<base64>"} stands for a Buffer, which JSON lacks.
+function revive(_key, value) {
+  if (typeof value?.$bytes === "string") return Buffer.from(value.$bytes, "base64");
+  return value;
+}
+
+// A command that returns undefined answers later.
+const commands = {
+  open({ socket: number, url, options }) {
+    const socket = io(url, { forceNew: true, ...options });
+    const report = (on, value) => say({ socket: number, on, value });
+    sockets.set(number, socket);
+    unacked.set(socket, new Set());
+    socket.on("connect", () => report("connect", { id: socket.id, recovered: socket.recovered }));
+    socket.on("connect_error", (error) => report("connect_error", { message: error.message, data: error.data }));
+    socket.on("disconnect", (reason) => {
+      report("disconnect", { reason });
+      for (const call of unacked.get(socket) ?? []) say({ call, failure: `disconnected before the ack: ${reason}` });
+      unacked.get(socket)?.clear();
+    });
+    socket.onAny((name, ...args) => report("event", { name, args }));
+    return null;
+  },
+
+  // With `ack`, the answer is the arguments of the ack.
+  emit({ call, socket: number, name, args, ack }) {
+    const socket = sockets.get(number);
+    if (!ack) {
+      socket.emit(name, ...args);
+      return null;
+    }
+    unacked.get(socket).add(call);
+    socket.emit(name, ...args, (...value) => {
+      unacked.get(socket)?.delete(call);
+      say({ call, value });
+    });
+  },
+
+  // A burst in one turn of the event loop; the answer is every ack with its index, in the order they came.
+  burst({ call, socket: number, events }) {
+    const socket = sockets.get(number);
+    const acks = [];
+    unacked.get(socket).add(call);
+    events.forEach(([name, ...args], index) => {
+      socket.emit(name, ...args, (reply) => {
+        acks.push([index, reply]);
+        if (acks.length < events.length) return;
+        unacked.get(socket)?.delete(call);
+        say({ call, value: acks });
+      });
+    });
+  },
+
+  // On purpose: the Socket.IO DISCONNECT packet.
+  disconnect({ socket }) {
+    sockets.get(socket).disconnect();
+    return null;
+  },
+
+  // The transport ends without a Socket.IO word: the connection of a WebSocket is reset, a long poll is abandoned.
+  // A client with `reconnection` comes back by itself.
+  drop({ socket }) {
+    const { engine } = sockets.get(socket).io;
+    const tcp = engine.transport.ws?._socket;
+    if (tcp) tcp.resetAndDestroy();
+    else engine.close();
+    return null;
+  },
+
+  connect({ socket }) {
+    sockets.get(socket).connect();
+    return null;
+  },
+
+  state({ socket }) {
+    const { connected, id, recovered, io: manager } = sockets.get(socket);
+    return { connected, id, recovered, transport: manager.engine?.transport?.name };
+  },
+
+  // Ends whatever the socket still does, reconnecting included, and forgets it.
+  forget({ socket: number }) {
+    const socket = sockets.get(number);
+    sockets.delete(number);
+    unacked.delete(socket);
+    socket.io.reconnection(false);
+    socket.disconnect();
+    socket.io.engine?.close();
+    return null;
+  },
+};
+
+createInterface({ input: process.stdin, crlfDelay: Infinity })
+  .on("line", (line) => {
+    const command = JSON.parse(line, revive);
+    try {
+      const value = commands[command.do](command);
+      if (value !== undefined) say({ call: command.call, value });
+    } catch (error) {
+      say({ call: command.call, failure: String(error.stack) });
+    }
+  })
+  .on("close", () => process.exit(0));

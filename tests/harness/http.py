@@ -1,0 +1,46 @@
+"""Plain HTTP, for what no WebSocket or Socket.IO client would send."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+from yarl import URL
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+    @property
+    def text(self) -> str:
+        return self.body.decode()
+
+    @property
+    def error(self) -> dict[str, Any]:
+        """The error in a body of the form `{"error": {…}}`."""
+        body = json.loads(self.body)
+        assert set(body) == {"error"}, body
+        return dict(body["error"])
+
+
+async def request(method: str, url: str, **options: Any) -> Answer:
+    """One request on a connection of its own; the path is sent as it is written."""
+    async with (
+        aiohttp.ClientSession() as session,
+        session.request(method, URL(url, encoded=True), **options) as response,
+    ):
+        headers = {name.lower(): value for name, value in response.headers.items()}
+        return Answer(response.status, headers, await response.read())
+
+
+WEBSOCKET_HEADERS = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+}

@@ -1,0 +1,217 @@
+"""Many clients want the same thing at once: exactly one gets it, every time."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from harness.client import RefusedError, make_room, succeed
+from harness.names import fresh_name
+from harness.plain import BareClient, JsonClient
+from harness.stock import TRANSPORTS, SocketIOClient
+
+if TYPE_CHECKING:
+    from harness.client import ChatClient, Join
+    from harness.node import Driver
+    from harness.process import GatewayProcess, StartGateway
+
+ALL_WIRES = ["json", "socketio-websocket", "bare", "socketio-polling"]
+
+
+class Race:
+    """Logs many clients in at the same moment."""
+
+    def __init__(self, gateway: GatewayProcess, driver: Driver) -> None:
+        self.gateway = gateway
+        self.driver = driver
+
+    def runner(self, wire: str, username: str) -> JsonClient | BareClient | SocketIOClient:
+        if wire == "json":
+            return JsonClient(self.gateway.url, username)
+        if wire == "bare":
+            return BareClient(self.gateway.url, username)
+        return SocketIOClient(self.driver, self.gateway.url, username, transports=TRANSPORTS[wire])
+
+    async def run(self, username: str, wires: list[str], stack: AsyncExitStack) -> list[Any]:
+        """The winners, who stay until `stack` is closed; every loser was told `username_taken`."""
+
+        async def login(wire: str) -> Any:
+            try:
+                return await stack.enter_async_context(self.runner(wire, username))
+            except RefusedError as refusal:
+                assert refusal.code == "username_taken", refusal
+                return None
+
+        return [winner for winner in await asyncio.gather(*map(login, wires)) if winner is not None]
+
+
+@pytest.fixture
+def race(gateway: GatewayProcess, driver: Driver) -> Race:
+    return Race(gateway, driver)
+
+
+@pytest.mark.parametrize("first", ALL_WIRES)
+async def test_two_clients_race_for_a_name(race: Race, first: str) -> None:
+    """Over every pair of wires, round after round, exactly one gets in, and its session works."""
+    for number in range(24):
+        wires = [first, ALL_WIRES[number % len(ALL_WIRES)]]
+        async with AsyncExitStack() as stack:
+            winners = await race.run(fresh_name(), wires, stack)
+            assert len(winners) == 1, wires
+            assert await winners[0].drain() == []
+
+
+async def test_fifty_clients_race_for_a_name(race: Race) -> None:
+    """Fifty at once over all wires: one gets in, 49 are told that the name is taken."""
+    for _ in range(6):
+        async with AsyncExitStack() as stack:
+            winners = await race.run(fresh_name(), [ALL_WIRES[number % 4] for number in range(50)], stack)
+            assert len(winners) == 1
+            assert await winners[0].drain() == []
+
+
+async def test_a_race_for_a_suspended_name(race: Race, join: Join) -> None:
+    """When a suspended session's name is claimed by many, one gets it, and the old session ends once."""
+    witness = await join()
+    for _ in range(6):
+        client = await join("json")
+        room = await make_room(witness, client)
+        await client.drop()
+        await witness.next_event("presence")
+        async with AsyncExitStack() as stack:
+            winners = await race.run(client.username, ALL_WIRES * 3, stack)
+            assert len(winners) == 1
+            left = await witness.next_event("user-left")
+            assert left.fields == {"room": room, "username": client.username}
+            assert await witness.drain() == []
+
+
+async def test_a_race_to_resume(join: Join) -> None:
+    """Several connections bring the same pid: all are let in, one after the other, and one is left."""
+    bob = await join()
+    client = await join("json")
+    room = await make_room(bob, client)
+    query = {"pid": client.pid, "offset": client.offset}
+    others = await asyncio.gather(*(join("json", client.username, query=query) for _ in range(8)))
+    everybody = [client, *others]
+    await succeed(bob, "send-msg", room=room, content="who is it")
+    codes = [await loser.wait_closed() for loser in everybody if loser.closed or not await hears(loser)]
+    assert codes == [4001] * 8
+    heard = [event for one in everybody for event in one.events.log if event.name == "message"]
+    assert [event.fields["content"] for event in heard] == ["who is it"]
+
+
+async def hears(client: JsonClient) -> bool:
+    """Whether the client gets the message, rather than being closed."""
+    try:
+        await client.next_event("message")
+    except AssertionError:
+        assert client.closed
+        return False
+    return True
+
+
+async def test_a_race_to_resume_and_to_claim(race: Race, join: Join) -> None:
+    """The owner returns while others claim the name: one session is left, and the owner is told the truth."""
+    for _ in range(10):
+        bob, client = await join(), await join("json")
+        room = await make_room(bob, client)
+        await client.drop()
+        await bob.next_event("presence")
+
+        async def come_back(lost: JsonClient = client) -> JsonClient | None:
+            query = {"pid": lost.pid, "offset": lost.offset}
+            try:
+                return await join("json", lost.username, query=query)
+            except RefusedError as refusal:
+                assert refusal.code == "username_taken"
+                return None
+
+        async with AsyncExitStack() as stack:
+            owner, winners = await asyncio.gather(come_back(), race.run(client.username, ["json"] * 3, stack))
+            holders = [holder for holder in [owner, *winners] if holder is not None]
+            assert len(holders) == 1
+            resumed = owner is not None and owner.welcome.fields["recovered"]
+            reply = await succeed(bob, "list-members", room=room)
+            assert reply["member_count"] == (2 if resumed else 1)
+
+
+async def test_two_clients_create_the_same_room(join: Join) -> None:
+    """One creates it, the others are told `room_exists`; the room has one member."""
+    rivals: list[ChatClient] = [await join(wire) for wire in ("json", "socketio-websocket", "socketio-polling", "json")]
+    for _ in range(30):
+        room = fresh_name("room")
+        replies = await asyncio.gather(*(rival.call("create-room", room=room) for rival in rivals))
+        won = [rival for rival, reply in zip(rivals, replies, strict=True) if reply["ok"]]
+        assert len(won) == 1
+        assert all(reply["ok"] or reply["error"]["code"] == "room_exists" for reply in replies)
+        reply = await succeed(won[0], "list-members", room=room)
+        assert [member["username"] for member in reply["members"]] == [won[0].username]
+        await succeed(won[0], "leave-room", room=room)
+
+
+async def test_a_limit_holds_when_many_add_at_once(start_gateway: StartGateway, join: Join) -> None:
+    """Members who add different users at the same moment never fill a room beyond --max-members."""
+    own = await start_gateway(max_members=6)
+    hosts: list[ChatClient] = [await join(wire, to=own) for wire in ("json", "socketio-websocket", "json")]
+    guests = [await join(to=own) for _ in range(9)]
+    for _ in range(10):
+        room = await make_room(hosts[0], *hosts[1:])
+        adding = [
+            hosts[number % 3].call("add-user", room=room, users=[guest.username]) for number, guest in enumerate(guests)
+        ]
+        replies = await asyncio.gather(*adding)
+        assert sum(reply["ok"] for reply in replies) == 3
+        assert all(reply["ok"] or reply["error"]["code"] == "limit_reached" for reply in replies)
+        assert (await succeed(hosts[0], "list-members", room=room))["member_count"] == 6
+
+
+async def test_two_members_add_the_same_user(join: Join) -> None:
+    """One adds, the other is told `already`; the user hears of it once."""
+    alice, bob = await join("json"), await join("socketio-websocket")
+    for _ in range(20):
+        carol = await join()
+        room = await make_room(alice, bob)
+        replies = await asyncio.gather(
+            *(host.call("add-user", room=room, users=[carol.username]) for host in (alice, bob))
+        )
+        assert sorted(len(reply["added"]) for reply in replies) == [0, 1]
+        assert sorted(len(reply["already"]) for reply in replies) == [0, 1]
+        assert [event.name for event in await carol.drain()] == ["room-joined"]
+
+
+async def test_the_last_two_leave_at_once(join: Join) -> None:
+    """The room ends, whoever was last, and the name is free."""
+    alice, bob = await join("json"), await join("socketio-websocket")
+    for _ in range(20):
+        room = await make_room(alice, bob)
+        replies = await asyncio.gather(*(member.call("leave-room", room=room) for member in (alice, bob)))
+        assert [reply["ok"] for reply in replies] == [True, True]
+        await succeed(alice, "create-room", room=room)
+        await succeed(alice, "leave-room", room=room)
+
+
+async def test_logins_and_logouts_of_one_name_alternate(race: Race) -> None:
+    """Clients that log in and out as one name, all the time, are never in together and never locked out for good."""
+    name = fresh_name()
+    inside: set[int] = set()
+
+    async def come_and_go(number: int, wire: str) -> int:
+        entered = 0
+        for _ in range(15):
+            try:
+                async with race.runner(wire, name) as client:
+                    assert not inside, inside
+                    inside.add(number)
+                    await client.drain()
+                    entered += 1
+                    inside.discard(number)
+                    await client.leave()
+            except RefusedError as refusal:
+                assert refusal.code == "username_taken"
+        return entered
+
+    entered = await asyncio.gather(*(come_and_go(number, wire) for number, wire in enumerate(["json", "bare"] * 3)))
+    assert sum(entered) >= 15

@@ -1,0 +1,316 @@
+"""Sessions: how they end, how they are suspended, and how a client comes back to one without missing anything."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+from harness.client import RefusedError, make_room, members, succeed
+from harness.inbox import Event
+from harness.names import fresh_name
+from harness.plain import JsonClient
+from harness.raw import RawSocketIO
+from harness.stock import SocketIOClient
+
+if TYPE_CHECKING:
+    from harness.client import ChatClient, Join
+    from harness.process import GatewayProcess, StartGateway
+
+RETURNING = ["socketio-websocket", "socketio-polling", "socketio-polling-only", "json"]
+
+
+async def come_back(client: ChatClient, join: Join, *, to: GatewayProcess | None = None) -> ChatClient:
+    """Resume a client's session as its wire does it; its `welcome` is the new one."""
+    if isinstance(client, JsonClient):
+        query = {"pid": client.pid, "offset": client.offset}
+        return await join("json", client.username, to=to, query=query)
+    assert isinstance(client, SocketIOClient)
+    await client.connect()
+    await client.next_notice("connect")
+    client.welcome = await client.next_event("welcome")
+    return client
+
+
+async def recovered(client: ChatClient) -> bool:
+    """Whether the client knows that it has missed nothing; the stock client's own flag must agree with welcome."""
+    said: bool = client.welcome.fields["recovered"]
+    if isinstance(client, SocketIOClient):
+        assert (await client.state())["recovered"] is said
+    return said
+
+
+@pytest.mark.parametrize("wire", RETURNING)
+async def test_who_comes_back_gets_every_missed_event_once(join: Join, wire: str) -> None:
+    """After a lost transport the session goes on: same rooms, and the missed events follow in order, each once."""
+    bob, carol = await join(), await join()
+    client: ChatClient = await join(wire)
+    room = await make_room(bob, client)
+    await succeed(bob, "send-msg", room=room, content="before")
+    await client.next_event("message")
+    await client.drop()
+    assert (await bob.next_event("presence")).fields["online"] is False
+    for number in range(50):
+        await succeed(bob, "send-msg", room=room, content=str(number))
+    await succeed(bob, "typing", room=room)
+    await succeed(bob, "add-user", room=room, users=[carol.username])
+    second = fresh_name("room")
+    await succeed(bob, "create-room", room=second, users=[client.username])
+    await succeed(carol, "leave-room", room=room)
+
+    client = await come_back(client, join)
+    assert await recovered(client)
+    assert [entry["room"] for entry in client.welcome.fields["rooms"]] == sorted([room, second])
+    await succeed(bob, "send-msg", room=room, content="after")
+    missed: list[Event] = []
+    while not missed or missed[-1].fields.get("content") != "after":
+        missed.append(await client.events.take(lambda _: True, "a missed event"))
+    expected = [("message", str(number)) for number in range(50)]
+    expected += [("user-joined", carol.username), ("room-joined", second), ("user-left", carol.username)]
+    expected += [("message", "after")]
+    assert [(event.name, told(event)) for event in missed] == expected
+    history = (await succeed(client, "history", room=room))["messages"]
+    assert history[0]["content"] == "before"
+    assert history[1:] == [{**event.fields, "offset": event.offset} for event in missed if event.name == "message"]
+
+
+def told(event: Event) -> str:
+    """What distinguishes an event from others of its name."""
+    return str(event.fields.get("content") or event.fields.get("username") or event.fields.get("room"))
+
+
+@pytest.mark.parametrize("wire", RETURNING)
+async def test_coming_back_again_and_again(join: Join, wire: str) -> None:
+    """Each return goes on where the last ended: three losses in a row lose and repeat nothing."""
+    bob = await join()
+    client: ChatClient = await join(wire)
+    room = await make_room(bob, client)
+    heard = []
+    for number in range(3):
+        await client.drop()
+        await succeed(bob, "send-msg", room=room, content=f"away {number}")
+        client = await come_back(client, join)
+        assert await recovered(client)
+        await succeed(bob, "send-msg", room=room, content=f"here {number}")
+        heard += [(await client.next_event("message")).fields["content"] for _ in range(2)]
+    assert heard == [f"{where} {number}" for number in range(3) for where in ("away", "here")]
+    assert not [event for event in await client.drain() if event.name == "message"]
+
+
+@pytest.mark.parametrize("wire", RETURNING)
+async def test_members_see_who_comes_back(join: Join, wire: str) -> None:
+    """presence online: true tells the rooms, and lists show it; nobody has left or joined."""
+    bob = await join()
+    client: ChatClient = await join(wire)
+    room = await make_room(bob, client)
+    await client.drop()
+    await bob.next_event("presence")
+    await come_back(client, join)
+    event = await bob.next_event("presence")
+    assert event.fields == {"room": room, "username": client.username, "online": True}
+    assert await bob.drain() == []
+    everybody = members(**{bob.username: True, client.username: True})
+    assert (await succeed(bob, "list-members", room=room))["members"] == everybody
+
+
+@pytest.mark.parametrize("wire", ["socketio-websocket", "socketio-polling"])
+async def test_the_stock_client_comes_back_by_itself(join: Join, wire: str) -> None:
+    """With its default of reconnecting, nobody has to do anything, and `socket.recovered` is true."""
+    bob = await join()
+    client: ChatClient = await join(wire, reconnection=True, reconnectionDelay=10)
+    assert isinstance(client, SocketIOClient)
+    room = await make_room(bob, client)
+    await client.drop()
+    await client.notices.take(lambda notice: notice.name == "connect" and notice.fields["recovered"], "the return")
+    await succeed(client, "send-msg", room=room, content="back")
+    assert (await bob.next_event("message")).fields["content"] == "back"
+
+
+async def test_a_valid_pid_wins_over_a_connection_that_seems_alive(join: Join) -> None:
+    """On the JSON form the old connection is closed with 4001, and the rooms do not hear of the change."""
+    bob, client = await join(), await join("json")
+    room = await make_room(bob, client)
+    again = await join("json", client.username, query={"pid": client.pid, "offset": client.offset})
+    assert await client.wait_closed() == 4001
+    assert again.welcome.fields["recovered"] is True
+    await succeed(bob, "send-msg", room=room, content="x")
+    assert (await again.next_event("message")).fields["content"] == "x"
+    assert "user-left" not in [event.name for event in await bob.drain()]
+    everybody = members(**{bob.username: True, client.username: True})
+    assert (await succeed(bob, "list-members", room=room))["members"] == everybody
+
+
+async def test_a_valid_pid_wins_on_socket_io(gateway: GatewayProcess, join: Join) -> None:
+    """The old Socket.IO connection is told to stay away (DISCONNECT) or closed; the new one has the session."""
+    bob, name = await join(), fresh_name()
+    async with RawSocketIO(gateway.url) as old, RawSocketIO(gateway.url) as new:
+        session = json.loads((await old.connect({"username": name}))[2:])
+        room = fresh_name("room")
+        await succeed(bob, "create-room", room=room, users=[name])
+        joined = str(await old.frames.take(lambda frame: '"room-joined"' in str(frame), "room-joined"))
+        offset = json.loads(joined[2:])[-1]
+        answer = await new.connect({"username": name, "pid": session["pid"], "offset": offset})
+        assert json.loads(answer[2:])["pid"] == session["pid"]
+        assert str(await old.frames.take(lambda frame: str(frame) == "41", "DISCONNECT"))
+        await succeed(bob, "send-msg", room=room, content="x")
+        await new.frames.take(lambda frame: str(frame).startswith('42["message"'), "the message")
+
+
+async def test_a_session_moves_between_wires(gateway: GatewayProcess, join: Join) -> None:
+    """A pid is a pid: a session that began on Socket.IO can go on on the JSON form."""
+    name = fresh_name()
+    bob = await join()
+    async with RawSocketIO(gateway.url) as raw:
+        session = json.loads((await raw.connect({"username": name}))[2:])
+        room = fresh_name("room")
+        await succeed(bob, "create-room", room=room, users=[name])
+        joined = str(await raw.frames.take(lambda frame: '"room-joined"' in str(frame), "room-joined"))
+    query = {"pid": session["pid"], "offset": json.loads(joined[2:])[-1]}
+    client = await join("json", name, query=query)
+    assert client.welcome.fields["recovered"] is True
+    assert [entry["room"] for entry in client.welcome.fields["rooms"]] == [room]
+
+
+@pytest.mark.parametrize("pid", ["", "x", "' or 1=1 --", "x" * 5000])
+async def test_a_wrong_pid_is_no_key(join: Join, pid: str) -> None:
+    """It opens nobody's session: a live name stays taken, a free one starts anew."""
+    bob = await join()
+    with pytest.raises(RefusedError) as refusal:
+        await join("json", bob.username, query={"pid": pid})
+    assert refusal.value.code in {"username_taken", "invalid_payload"}
+    assert await bob.drain() == []
+    if pid:
+        fresh = await join("json", query={"pid": "never seen"})
+        assert fresh.welcome.fields["recovered"] is False
+
+
+async def test_a_pid_is_good_for_its_own_name_only(join: Join) -> None:
+    """With another name it is worth nothing."""
+    bob = await join()
+    room = await make_room(bob)
+    mallory = await join("json", query={"pid": bob.pid, "offset": bob.offset})
+    assert mallory.welcome.fields["recovered"] is False
+    assert mallory.welcome.fields["rooms"] == []
+    await succeed(bob, "send-msg", room=room, content="still mine")
+    assert await mallory.drain() == []
+
+
+@pytest.mark.parametrize("claimant", ["socketio-websocket", "socketio-polling", "json", "bare"])
+async def test_a_suspended_name_may_be_claimed(join: Join, wire: str, claimant: str) -> None:
+    """Then the suspended session ends: its rooms hear user-left, the claimant is in none, the old pid is worthless."""
+    bob, client = await join(), await join(wire)
+    room = await make_room(bob, client)
+    await client.drop()
+    await bob.next_event("presence")
+    await join(claimant, client.username)
+    event = await bob.next_event("user-left")
+    assert event.fields == {"room": room, "username": client.username}
+    assert (await succeed(bob, "list-rooms"))["rooms"][0]["member_count"] == 1
+    await succeed(bob, "send-msg", room=room, content="x")
+    if isinstance(client, JsonClient):
+        with pytest.raises(RefusedError) as refusal:
+            await join("json", client.username, query={"pid": client.pid, "offset": client.offset})
+        assert refusal.value.code == "username_taken"
+
+
+async def test_a_suspended_session_ends_by_itself(start_gateway: StartGateway, join: Join, wire: str) -> None:
+    """After --recovery-window seconds: user-left is sent, and who comes back is new."""
+    own = await start_gateway(recovery_window=1)
+    bob, client = await join(to=own), await join(wire, to=own)
+    room = await make_room(bob, client)
+    await client.drop()
+    assert (await bob.next_event("presence")).fields["online"] is False
+    assert (await bob.next_event("user-left")).fields == {"room": room, "username": client.username}
+    client = await come_back(client, join, to=own)
+    assert not await recovered(client)
+    assert client.welcome.fields["rooms"] == []
+
+
+@pytest.mark.parametrize(("code", "event"), [(1000, "user-left"), (1001, "presence"), (4000, "presence")])
+async def test_close_codes_of_the_json_form(join: Join, code: int, event: str) -> None:
+    """1000 is goodbye; another code, such as 1001 of a tab that goes away, leaves the session suspended."""
+    bob, client = await join(), await join("json")
+    await make_room(bob, client)
+    await client.socket.close(code)
+    assert (await bob.events.take(lambda _: True, event)).name == event
+
+
+async def test_leaving_ends_the_session_for_good(join: Join) -> None:
+    """After goodbye the pid is worthless: whoever brings it starts anew."""
+    bob, client = await join(), await join("json")
+    await make_room(bob, client)
+    await client.leave()
+    await bob.next_event("user-left")
+    again = await join("json", client.username, query={"pid": client.pid, "offset": client.offset})
+    assert (again.welcome.fields["recovered"], again.welcome.fields["rooms"]) == (False, [])
+
+
+@pytest.mark.parametrize("wire", RETURNING)
+async def test_too_much_missed_is_said_and_not_hidden(start_gateway: StartGateway, join: Join, wire: str) -> None:
+    """Where the log no longer has every missed event, `recovered` is false, no part of them is replayed, and welcome
+    lists the rooms, so that history can be fetched.
+    """
+    own = await start_gateway(history_size=5)
+    bob = await join(to=own)
+    client: ChatClient = await join(wire, to=own)
+    room = await make_room(bob, client)
+    await client.drop()
+    await bob.next_event("presence")
+    for number in range(40):
+        await succeed(bob, "send-msg", room=room, content=str(number))
+    client = await come_back(client, join, to=own)
+    assert not await recovered(client)
+    everybody = members(**{bob.username: True, client.username: True})
+    assert client.welcome.fields["rooms"] == [{"room": room, "members": everybody, "member_count": 2}]
+    assert await client.drain() == []
+    history = (await succeed(client, "history", room=room))["messages"]
+    assert [message["content"] for message in history] == [str(number) for number in range(35, 40)]
+    await succeed(bob, "send-msg", room=room, content="on")
+    assert (await client.next_event("message")).fields["content"] == "on"
+
+
+async def test_who_recovered_nothing_can_recover_the_next_time(start_gateway: StartGateway, join: Join) -> None:
+    """A welcome without recovery is a new start: from its pid and offset on, everything is kept again."""
+    own = await start_gateway(history_size=5)
+    bob, client = await join(to=own), await join("json", to=own)
+    room = await make_room(bob, client)
+    await client.drop()
+    for number in range(40):
+        await succeed(bob, "send-msg", room=room, content=str(number))
+    client = await join("json", client.username, to=own, query={"pid": client.pid, "offset": client.offset})
+    assert client.welcome.fields["recovered"] is False
+    await client.drop()
+    await succeed(bob, "send-msg", room=room, content="missed")
+    client = await join("json", client.username, to=own, query={"pid": client.pid, "offset": client.offset})
+    assert client.welcome.fields["recovered"] is True
+    assert (await client.next_event("message")).fields["content"] == "missed"
+
+
+async def test_a_pid_without_an_offset_keeps_the_session(join: Join) -> None:
+    """The rooms are kept; nothing can be replayed, and welcome says so."""
+    bob, client = await join(), await join("json")
+    room = await make_room(bob, client)
+    await client.drop()
+    await bob.next_event("presence")
+    await succeed(bob, "send-msg", room=room, content="x")
+    again = await join("json", client.username, query={"pid": client.pid})
+    assert again.welcome.fields["recovered"] is False
+    assert [entry["room"] for entry in again.welcome.fields["rooms"]] == [room]
+    assert await again.drain() == []
+    assert "user-left" not in [event.name for event in await bob.drain()]
+
+
+async def test_secrets_stay_secret(start_gateway: StartGateway, join: Join) -> None:
+    """No pid and no message content shows up in the log, nor in what others receive."""
+    own = await start_gateway(log_level="debug")
+    clients = [await join(wire, to=own) for wire in ("json", "socketio-websocket", "socketio-polling", "json")]
+    json_client = clients[0]
+    assert isinstance(json_client, JsonClient)
+    room = await make_room(clients[1], clients[0], *clients[2:])
+    await succeed(clients[1], "send-msg", room=room, content="tell nobody")
+    for client in (clients[0], *clients[2:]):
+        await client.next_event("message")
+    assert json_client.pid not in own.log
+    assert "tell nobody" not in own.log
+    for client in clients[1:]:
+        assert json_client.pid not in str(client.events.log)

@@ -1,0 +1,191 @@
+"""Socket.IO over long polling, over WebSocket, and through the upgrade from one to the other."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import pytest
+from harness.client import make_room, succeed
+from harness.http import request
+from harness.names import fresh_name
+from harness.raw import ENGINE, RawSocketIO
+from harness.stock import SocketIOClient
+
+if TYPE_CHECKING:
+    from harness.client import Action, ChatClient, Join
+    from harness.process import GatewayProcess, StartGateway
+
+TRANSPORTS = ["socketio-websocket", "socketio-polling", "socketio-polling-only"]
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_conversation_on_every_transport(join: Join, transport: str) -> None:
+    """Log in, create, add, send, hear and leave work alike on every transport."""
+    alice, bob = await join(transport), await join(transport)
+    room = await make_room(alice, bob)
+    for number in range(5):
+        await succeed(alice, "send-msg", room=room, content=f"{number} é🙂")
+        assert (await bob.next_event("message")).fields["content"] == f"{number} é🙂"
+        await succeed(bob, "send-msg", room=room, content="yes")
+        assert (await alice.next_event("message")).fields["content"] == "yes"
+    await bob.leave()
+    assert (await alice.next_event("user-left")).fields == {"room": room, "username": bob.username}
+
+
+async def test_polling_upgrades_to_websocket(join: Join) -> None:
+    """The stock client's default, polling first, ends on WebSocket, and the session goes on."""
+    client = await join("socketio-polling")
+    await client.wait_for_transport("websocket")
+    room = await make_room(client)
+    await succeed(client, "send-msg", room=room, content="x")
+
+
+async def test_polling_alone_stays(join: Join) -> None:
+    """A client that may not upgrade keeps polling."""
+    client = await join("socketio-polling-only")
+    await client.drain()
+    assert (await client.state())["transport"] == "polling"
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_burst_is_answered_whole_and_in_order(join: Join, transport: str) -> None:
+    """Many actions in one turn, as one long-polling body or across the upgrade, are all done, in order."""
+    client, bob = await join(transport), await join()
+    room = await make_room(client, bob)
+    actions: list[Action] = [("send-msg", {"room": room, "content": str(number)}) for number in range(200)]
+    replies = await client.burst(actions)
+    assert all(reply["ok"] for reply in replies)
+    contents = [(await bob.next_event("message")).fields["content"] for _ in actions]
+    assert contents == [str(number) for number in range(200)]
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_a_burst_of_events_arrives_whole_and_in_order(join: Join, transport: str) -> None:
+    """Many messages to one client, in one long poll or across the upgrade, all arrive, in order."""
+    client, bob = await join(transport), await join()
+    room = await make_room(bob, client)
+    await bob.burst([("send-msg", {"room": room, "content": str(number)}) for number in range(200)])
+    contents = [(await client.next_event("message")).fields["content"] for _ in range(200)]
+    assert contents == [str(number) for number in range(200)]
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_large_messages(join: Join, transport: str) -> None:
+    """The longest content arrives on every transport, many in a row."""
+    client, bob = await join(transport), await join(transport)
+    room = await make_room(client, bob)
+    for letter in "abc":
+        await succeed(client, "send-msg", room=room, content=letter * 10_000)
+    for letter in "abc":
+        assert (await bob.next_event("message")).fields["content"] == letter * 10_000
+
+
+async def test_a_body_in_two_segments_is_read_whole(gateway: GatewayProcess, join: Join) -> None:
+    """A long-polling POST that arrives in pieces is one body: nothing of it is lost."""
+    bob, name = await join(), fresh_name()
+    opened = await request("GET", f"{gateway.url}{ENGINE}&transport=polling")
+    sid = json.loads(opened.text[1:])["sid"]
+    path = f"{ENGINE}&transport=polling&sid={sid}"
+    answer = await request("POST", gateway.url + path, data=f'40{{"username":"{name}"}}')
+    assert answer.status == 200
+    assert (await request("GET", gateway.url + path)).text.startswith("40")
+    room = fresh_name("room")
+    create = dumps("create-room", {"room": room, "users": [bob.username]})
+    body = "\x1e".join([f"42{create}", f"42{dumps('send-msg', {'room': room, 'content': 'x' * 9_000})}"]).encode()
+    address = urlsplit(gateway.url)
+    reader, writer = await asyncio.open_connection(address.hostname, address.port)
+    head = f"POST {path} HTTP/1.1\r\nHost: {address.netloc}\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+    for piece in (head.encode(), body[:40], body[40:5000], body[5000:]):
+        writer.write(piece)
+        await writer.drain()
+        # The pieces must leave as segments of their own; another client's round trip lets the gateway read each.
+        await succeed(bob, "list-rooms")
+    assert b"200" in await reader.readline()
+    writer.close()
+    assert (await bob.next_event("message")).fields["content"] == "x" * 9_000
+
+
+def dumps(*event: object) -> str:
+    return json.dumps(event)
+
+
+async def test_the_handshake_tells_the_settings(start_gateway: StartGateway) -> None:
+    """Engine.IO's handshake carries the ping settings in milliseconds and the largest payload, and no cookie."""
+    own = await start_gateway(ping_interval=7, ping_timeout=3, max_frame_size=5000)
+    answer = await request("GET", f"{own.url}{ENGINE}&transport=polling")
+    handshake = json.loads(answer.text[1:])
+    assert answer.text.startswith("0")
+    assert (handshake["pingInterval"], handshake["pingTimeout"]) == (7000, 3000)
+    assert handshake["maxPayload"] == 5000
+    assert handshake["upgrades"] == ["websocket"]
+    assert "set-cookie" not in answer.headers
+
+
+async def test_a_client_that_falls_silent_is_noticed(start_gateway: StartGateway, join: Join) -> None:
+    """A long-polling client that just stops is suspended after --ping-interval and --ping-timeout."""
+    own = await start_gateway(ping_interval=1, ping_timeout=1)
+    bob = await join(to=own)
+    opened = await request("GET", f"{own.url}{ENGINE}&transport=polling")
+    url = f"{own.url}{ENGINE}&transport=polling&sid={json.loads(opened.text[1:])['sid']}"
+    await request("POST", url, data='40{"username":"alice"}')
+    assert (await request("GET", url)).text.startswith("40")
+    await succeed(bob, "create-room", room="r", users=["alice"])
+    event = await bob.next_event("presence")
+    assert event.fields == {"room": "r", "username": "alice", "online": False}
+
+
+async def test_a_websocket_that_answers_no_ping_is_noticed(start_gateway: StartGateway, join: Join) -> None:
+    """A WebSocket whose client hangs is suspended as well, on both wires."""
+    own = await start_gateway(ping_interval=1, ping_timeout=1)
+    bob = await join(to=own)
+    hung = await join(to=own)
+    async with RawSocketIO(own.url) as raw:
+        await raw.connect({"username": "alice"})
+        await succeed(bob, "create-room", room="r", users=["alice", hung.username])
+        raw.socket.transport.pause_reading()
+        hung.socket.transport.pause_reading()
+        lost = {(await bob.next_event("presence")).fields["username"] for _ in range(2)}
+        assert lost == {"alice", hung.username}
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+async def test_pings_keep_an_idle_client(start_gateway: StartGateway, join: Join, transport: str) -> None:
+    """A client that says nothing but answers pings stays connected over several rounds of them."""
+    own = await start_gateway(ping_interval=1, ping_timeout=1)
+    client: ChatClient = await join(transport, to=own)
+    assert isinstance(client, SocketIOClient)
+    gone, bob = await join(to=own), await join(to=own)
+    await make_room(bob, client, gone)
+    gone.socket.transport.pause_reading()  # lost after the time in which the idle client must be kept
+    assert (await bob.next_event("presence")).fields["username"] == gone.username
+    assert [event.name for event in await client.drain()] == ["presence"]
+    assert (await client.state())["connected"]
+
+
+BAD_REQUESTS = [
+    ("GET", "/socket.io/?EIO=3&transport=polling"),
+    ("GET", "/socket.io/?transport=polling"),
+    ("GET", "/socket.io/?EIO=4&transport=carrier-pigeon"),
+    ("GET", "/socket.io/?EIO=4&transport=polling&sid=nobody"),
+    ("POST", "/socket.io/?EIO=4&transport=polling&sid=nobody"),
+    ("POST", "/socket.io/?EIO=4&transport=polling"),
+    ("PUT", "/socket.io/?EIO=4&transport=polling"),
+]
+
+
+@pytest.mark.parametrize(("method", "path"), BAD_REQUESTS)
+async def test_wrong_engine_requests_are_refused(gateway: GatewayProcess, method: str, path: str) -> None:
+    """A request that Engine.IO does not know is a 4xx, and no trouble."""
+    answer = await request(method, gateway.url + path)
+    assert 400 <= answer.status < 500, answer
+
+
+async def test_another_namespace_is_refused(gateway: GatewayProcess) -> None:
+    """There is one namespace, `/`: another is a connect_error, and `/` can still be joined."""
+    async with RawSocketIO(gateway.url) as raw:
+        await raw.send('40/admin,{"username":"x"}')
+        assert str(await raw.next_frame()).startswith("44/admin,")
+        assert (await raw.connect({"username": fresh_name()})).startswith("40")
