@@ -11,7 +11,7 @@ from gateway.actions import Actions
 from gateway.chat import Chat
 from gateway.delivery import Delivery
 from gateway.engines.base import Policy
-from gateway.engines.sqlite import SQLiteEngine
+from gateway.engines.sqlite.engine import SQLiteEngine
 from gateway.errors import CloseReason
 from gateway.logs import get_logger
 from gateway.schemas import ActionPayloads

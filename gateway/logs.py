@@ -46,8 +46,8 @@ def configure(level: str, log_format: str) -> None:
     )
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("gateway").setLevel(level.upper())
-    # The Socket.IO libraries write every packet, contents included, at INFO.
-    logging.getLogger("gateway.socketio").setLevel(logging.WARNING)
+    # The Socket.IO libraries write every packet, contents included, at INFO, and every client's mistake as a warning.
+    logging.getLogger("gateway.socketio").setLevel(logging.ERROR)
 
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:

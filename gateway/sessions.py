@@ -14,7 +14,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from gateway.engines.base import ResumePoint
-from gateway.errors import LimitReached, Unavailable
+from gateway.errors import GatewayError, LimitReached, Unavailable
 from gateway.logs import get_logger
 from gateway.tasks import TaskOwner
 
@@ -78,13 +78,17 @@ class Sessions:
         if error is not None:
             raise error
 
-    async def _attach(self, connection: Connection, credentials: Credentials) -> Exception | None:
+    async def _attach(self, connection: Connection, credentials: Credentials) -> GatewayError | None:
         resume = None if credentials.pid is None else ResumePoint(credentials.pid, credentials.offset)
         try:
             session = await self._engine.attach_session(credentials.username, connection.cid, resume)
-        except Exception as error:
+        except GatewayError as error:
             self._delivery.forget(connection)
             return error
+        except Exception:
+            logger.exception("a session could not be attached")
+            self._delivery.forget(connection)
+            return Unavailable("The gateway made a mistake; try again later.")
         if connection.closed:
             # Gone in the meantime. A new session has not reached its client, who cannot resume it.
             self._delivery.forget(connection)

@@ -18,12 +18,12 @@ LAYERS = [
     ["transports.connection", "transports.engineio"],
     ["actions", "transports.origins"],
     ["chat", "sessions"],
-    ["delivery", "engines.sqlite"],
-    ["engines.tables"],
-    ["engines.commits"],
+    ["delivery", "engines.sqlite.engine"],
+    ["engines.sqlite.commits", "engines.sqlite.database", "engines.sqlite.tables"],
+    ["engines.sqlite.log"],
     ["engines.base", "tasks", "schemas"],
     ["config", "errors", "events", "logs"],
-    ["", "engines", "transports"],
+    ["", "engines", "engines.sqlite", "transports"],
 ]
 """Modules of the package, top to bottom. A module imports from the lines below its own."""
 

@@ -114,15 +114,17 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
         socket = self.sockets.get(sid)
         return 0 if socket is None else socket.queue.pending_bytes
 
-    def finish(self, sid: str, reason: CloseReason | None) -> None:
+    def finish(self, sid: str, reason: CloseReason) -> None:
         """Send what is queued, then close."""
         socket = self.sockets.get(sid)
         if socket is None:
             return
-        websocket = getattr(socket, "websocket", None)
-        if websocket is not None:
-            websocket.close_reason = reason
         socket.queue.put_nowait(RELEASE)
+        if (websocket := getattr(socket, "websocket", None)) is not None:
+            websocket.close_reason = reason
+        elif reason is CloseReason.RESTART:
+            # Long-polling: nothing can be said to a client that is between two polls. It polls again and finds out.
+            self._tasks.start(socket.close(wait=False, abort=True, reason=self.reason.SERVER_DISCONNECT))
 
     def cut(self, sid: str) -> None:
         """Drop a client and what is queued for it."""

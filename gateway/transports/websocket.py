@@ -107,7 +107,7 @@ class PlainConnection(BaseConnection):
     for all members.
     """
 
-    __slots__ = ("_closing", "_transport", "_ws", "wire")
+    __slots__ = ("_closing", "_reason", "_transport", "_ws", "wire")
 
     wire: BareWire | JSONWire
 
@@ -117,14 +117,19 @@ class PlainConnection(BaseConnection):
         self._ws = ws
         self._transport: asyncio.Transport | None = None
         self._closing: asyncio.Task[bool] | None = None
+        self._reason: CloseReason | None = None
 
     def open(self, transport: asyncio.Transport | None) -> None:
         """The upgrade is answered."""
         self._transport = transport
-        self.release()
+        if self._reason is None:
+            self.release()
+        else:
+            self.close(self._reason)
 
     def close(self, reason: CloseReason) -> None:
         self.closed = True
+        self._reason = reason
         if self._closing is None and self._ws.prepared:
             self._closing = asyncio.create_task(self._ws.close(code=reason.code, message=reason.text.encode()))
 

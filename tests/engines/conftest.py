@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from gateway.engines.base import Attachment, Engine, Policy, Publication, ResumePoint, Session
-from gateway.engines.sqlite import SQLiteEngine
+from gateway.engines.sqlite.engine import SQLiteEngine
 
 POLICY = Policy(max_rooms=3, max_members=5, history_size=16, presence_limit=4, recovery_window=120, replay_size=100_000)
 

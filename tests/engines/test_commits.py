@@ -11,7 +11,7 @@ import pytest
 import structlog
 
 from gateway.engines.base import Publication
-from gateway.engines.commits import GroupCommit
+from gateway.engines.sqlite.commits import GroupCommit
 from gateway.errors import NotAMember, Unavailable
 
 if TYPE_CHECKING:
@@ -44,15 +44,21 @@ class Ledger:
 
     def begin(self) -> None:
         self._pending = []
+        self.effects = []
 
-    def commit(self) -> None:
+    def commit(self) -> bool:
         self.gate.wait()
-        if self.fails:
+        if self.fails and self._pending:
             raise sqlite3.OperationalError("database or disk is full")
         self.committed.append(self._pending)
+        return bool(self._pending)
 
     def rollback(self) -> None:
         self._pending = []
+
+    def take_effects(self) -> list[Any]:
+        effects, self.effects = self.effects, []
+        return effects
 
     def close(self) -> None:
         pass
@@ -129,6 +135,8 @@ async def test_a_disk_that_fails_is_unavailable_until_it_works_again(log: LogCap
     results = await setup.gather(write("a"), write("b"))
     assert all(isinstance(result, Unavailable) for result in results)
     assert setup.heard == []
+    await setup.commits.run(lambda ledger: None)
+    assert "the store works again" not in said(log)
     setup.ledger.fails = False
     assert await setup.commits.run(write("c")) == "c"
     assert setup.heard == ["c"]

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from gateway.engines.sqlite import APPLICATION_ID, SCHEMA_VERSION, SQLiteEngine, open_database
+from engines.conftest import POLICY, Recorder
+from gateway.engines.sqlite.database import APPLICATION_ID, SCHEMA_VERSION, open_database
+from gateway.engines.sqlite.engine import SQLiteEngine
 from gateway.errors import StoreError
-from tests.engines.conftest import POLICY, Recorder
 
 
 def why(path: Path) -> str:

@@ -34,12 +34,15 @@ MAX_GROUP = 256
 class Database(Protocol):
     """What the thread works on. Only the thread calls it."""
 
-    effects: list[Effect]
-    """What the operations of this transaction did, in order."""
-
     def begin(self) -> None: ...
-    def commit(self) -> None: ...
+    def commit(self) -> bool:
+        """Whether there was anything to write."""
+
     def rollback(self) -> None: ...
+
+    def take_effects(self) -> list[Effect]:
+        """What the last operation did for others to hear, in order."""
+
     def close(self) -> None: ...
 
 
@@ -114,7 +117,7 @@ class GroupCommit:
     def _commit(self, calls: list[_Call]) -> None:
         """Run a group. Where it fails as a whole, run each call alone, so that one cannot spoil the others."""
         try:
-            self._transact(calls)
+            wrote = self._transact(calls)
         except Exception as error:
             self._database.rollback()
             if len(calls) > 1:
@@ -125,21 +128,21 @@ class GroupCommit:
                 call.effects = []
                 call.error = self._unavailable(error)
         else:
-            if self._failing and calls:
+            if self._failing and wrote:
                 self._failing = False
                 logger.warning("the store works again")
 
-    def _transact(self, calls: list[_Call]) -> None:
+    def _transact(self, calls: list[_Call]) -> bool:
         database = self._database
         database.begin()
         for call in calls:
             call.result, call.error, call.effects = None, None, []
-            database.effects = call.effects
             try:
                 call.result = call.operation(database)
             except GatewayError as refusal:
                 call.error = refusal
-        database.commit()
+            call.effects = database.take_effects()
+        return database.commit()
 
     def _unavailable(self, error: Exception) -> Unavailable:
         if not isinstance(error, sqlite3.Error):

@@ -1,7 +1,7 @@
 """What the embedded store does in a transaction: each method is one operation, all of it or nothing.
 
 An operation checks first and writes then, so that one that refuses (a `GatewayError`) has changed nothing. What
-it did for others to hear goes, in order, into `Tables.effects`.
+it did for others to hear goes, in order, into `Log.effects`. What happens in rooms is kept by `Log`.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from gateway.engines.base import (
     Session,
     UserPage,
 )
+from gateway.engines.sqlite.log import Log
 from gateway.errors import (
-    InvalidPayload,
     LimitReached,
     NotAMember,
     RoomExists,
@@ -47,35 +47,37 @@ SHOWN_MEMBERS = 100
 
 EXPIRED_AT_ONCE = 100
 
-IS_MESSAGE = f"event = '{events.MESSAGE}'"
-IS_NO_MESSAGE = f"event != '{events.MESSAGE}'"
-
 
 class Tables:
     """The tables of ``schema.sql``. Used by one thread at a time."""
 
     def __init__(self, connection: sqlite3.Connection, policy: Policy, clock: Callable[[], float]) -> None:
-        self.effects: list[Attachment | Publication] = []
         self._db = connection
+        self._log = Log(connection, policy)
         self._policy = policy
         self._clock = clock
-        self._log_name: str = connection.execute("SELECT name FROM log_name").fetchone()[0]
-        self._appended: dict[int, int] = {}
-        """Messages appended to a room, by its id, since its log was last trimmed by this process."""
+        self._changes = 0
 
     # --- transactions
 
     def begin(self) -> None:
         self.rollback()
+        self.take_effects()
         self._db.execute("BEGIN")
+        self._changes = self._db.total_changes
 
-    def commit(self) -> None:
+    def commit(self) -> bool:
         self._db.execute("COMMIT")
+        return self._db.total_changes > self._changes
 
     def rollback(self) -> None:
         if self._db.in_transaction:
             with contextlib.suppress(sqlite3.Error):  # begin() tries again
                 self._db.execute("ROLLBACK")
+
+    def take_effects(self) -> list[Attachment | Publication]:
+        effects, self._log.effects = self._log.effects, []
+        return effects
 
     def close(self) -> None:
         self._db.close()
@@ -96,11 +98,13 @@ class Tables:
             "INSERT INTO sessions (username, sid, pid, connection) VALUES (?, ?, ?, ?)",
             (username, session.sid, session.pid, connection),
         )
-        self.effects.append(Attachment(session, connection, (), self._offset(self._newest()), recovered=False))
+        self._log.effects.append(
+            Attachment(session, connection, (), self._log.offset(self._log.newest()), recovered=False)
+        )
         return session
 
     def _resume(self, session: Session, connection: str, holder: str | None, offset: str | None) -> Session:
-        missed = self._missed(session.username, self._position(offset))
+        missed = self._log.missed(session.username, offset)
         recovered = offset is not None and missed is not None
         if not recovered:
             # The stock client takes an unchanged pid for a recovery.
@@ -109,12 +113,12 @@ class Tables:
             "UPDATE sessions SET pid = ?, connection = ?, suspended_at = NULL WHERE username = ?",
             (session.pid, connection, session.username),
         )
-        self.effects.append(
+        self._log.effects.append(
             Attachment(
                 session,
                 connection,
                 self.list_rooms(session.username),
-                offset if recovered and offset is not None else self._offset(self._newest()),
+                offset if recovered and offset is not None else self._log.offset(self._log.newest()),
                 recovered,
                 missed if recovered and missed is not None else (),
                 replaces=holder,
@@ -170,9 +174,10 @@ class Tables:
             raise LimitReached.members_per_room(room, self._policy.max_members)
         cursor = self._db.execute("INSERT INTO rooms (name, member_count) VALUES (?, 0)", (room,))
         room_id = cursor.lastrowid or 0
-        self._insert_members(room_id, (actor,), [self._newest()])
-        view = self._join(room_id, room, users, by=actor, creator=actor)
-        return view or self._room(room_id, room)
+        self._insert_members(room_id, (actor,), [self._log.newest()])
+        self._log.publish(room, events.ROOM_JOINED, b"{}", recipients=(), joins=(actor,))
+        self._join(room_id, room, users, by=actor)
+        return self._room(room_id, room)
 
     def add_members(self, actor: str, room: str, users: tuple[str, ...]) -> Added:
         room_id, member_count = self._room_of_member(actor, room)
@@ -185,11 +190,10 @@ class Tables:
         self._check_may_join(added)
         if member_count + len(added) > self._policy.max_members:
             raise LimitReached.members_per_room(room, self._policy.max_members)
-        if added and self._is_announced(member_count + len(added)):
+        if self._is_announced(member_count + len(added)):
             for user in added:
-                self._append(room_id, room, events.USER_JOINED, events.user_joined(room, user, actor), origin=actor)
-        if added:
-            self._join(room_id, room, added, by=actor)
+                self._log.append(room_id, room, events.USER_JOINED, events.user_joined(room, user, actor), origin=actor)
+        self._join(room_id, room, added, by=actor)
         return Added(added, tuple(user for user in users if user in members))
 
     def remove_member(self, actor: str, room: str) -> None:
@@ -232,22 +236,14 @@ class Tables:
         rows = self._db.execute(query, (orjson.dumps(users).decode(), *parameters))
         return {username for (username,) in rows}
 
-    def _join(
-        self, room_id: int, room: str, users: tuple[str, ...], *, by: str, creator: str | None = None
-    ) -> Room | None:
-        """Make ``users`` members and tell each; the newest view of the room where there was one to tell."""
-        if not users:
-            self._publish(room, events.ROOM_JOINED, b"{}", recipients=(), joins=(creator,) if creator else ())
-            return None
-        newest = self._newest()
+    def _join(self, room_id: int, room: str, users: tuple[str, ...], *, by: str) -> None:
+        """Make ``users`` members and tell each of them."""
+        newest = self._log.newest()
         # Each hears the room from behind its own room-joined, whose position it gets below.
         self._insert_members(room_id, users, [newest + 1 + index for index in range(len(users))])
-        view = self._room(room_id, room)
-        body = events.room_joined(view, by)
-        for index, user in enumerate(users):
-            joins = (user, creator) if creator and index == 0 else (user,)
-            self._append(room_id, room, events.ROOM_JOINED, body, origin=by, recipient=user, joins=joins)
-        return view
+        body = events.room_joined(self._room(room_id, room), by)
+        for user in users:
+            self._log.append(room_id, room, events.ROOM_JOINED, body, origin=by, recipient=user, joins=(user,))
 
     def _insert_members(self, room_id: int, users: Sequence[str], joined: Sequence[int]) -> None:
         self._db.executemany(
@@ -260,16 +256,15 @@ class Tables:
         self._db.execute("DELETE FROM members WHERE room_id = ? AND username = ?", (room_id, username))
         body = events.user_left(room, username)
         if member_count == 1:
-            self._db.execute("DELETE FROM log WHERE room_id = ?", (room_id,))
+            self._log.forget(room_id)
             self._db.execute("DELETE FROM rooms WHERE id = ?", (room_id,))
-            self._appended.pop(room_id, None)
-            self._publish(room, events.USER_LEFT, body, recipients=(), leaves=(username,))
+            self._log.publish(room, events.USER_LEFT, body, recipients=(), leaves=(username,))
             return
         self._db.execute("UPDATE rooms SET member_count = member_count - 1 WHERE id = ?", (room_id,))
         if self._is_announced(member_count):
-            self._append(room_id, room, events.USER_LEFT, body, origin=username, leaves=(username,))
+            self._log.append(room_id, room, events.USER_LEFT, body, origin=username, leaves=(username,))
         else:
-            self._publish(room, events.USER_LEFT, body, recipients=(), leaves=(username,))
+            self._log.publish(room, events.USER_LEFT, body, recipients=(), leaves=(username,))
 
     def _room_of_member(self, username: str, room: str) -> tuple[int, int]:
         """The room's id and its member count."""
@@ -304,160 +299,36 @@ class Tables:
         )
         return tuple(Member(username, bool(online)) for username, online in rows)
 
-    # --- the log
+    # --- messages and presence
 
     def append_message(self, actor: str, room: str, content: str, message_id: str | None) -> Receipt:
         room_id, _ = self._room_of_member(actor, room)
         if message_id is None:
             message_id = secrets.token_urlsafe(12)
-        else:
-            row = self._db.execute(
-                "SELECT ts FROM log WHERE room_id = ? AND message_id = ? AND origin = ?", (room_id, message_id, actor)
-            ).fetchone()
-            if row is not None:
-                return Receipt(message_id, row[0], duplicate=True)
+        elif (sent := self._log.message_ts(room_id, actor, message_id)) is not None:
+            return Receipt(message_id, sent, duplicate=True)
         ts = self._now()
         body = events.message(message_id, room, actor, content, ts)
-        self._append(room_id, room, events.MESSAGE, body, origin=actor, message_id=message_id, ts=ts)
+        self._log.append(room_id, room, events.MESSAGE, body, origin=actor, message_id=message_id, ts=ts)
         return Receipt(message_id, ts, duplicate=False)
-
-    def publish_typing(self, actor: str, room: str) -> None:
-        self._room_of_member(actor, room)
-        self._publish(room, events.TYPING, events.typing(room, actor), origin=actor)
 
     def read_history(self, actor: str, room: str, before: str | None, limit: int) -> HistoryPage:
         room_id, _ = self._room_of_member(actor, room)
-        end = self._newest() + 1 if before is None else self._message_position(room_id, before)
-        rows = self._db.execute(
-            f"SELECT position, body FROM log WHERE room_id = ? AND {IS_MESSAGE} AND position < ? AND position > ? "
-            "ORDER BY position DESC LIMIT ?",
-            (room_id, end, self._cut(room_id), limit + 1),
-        ).fetchall()
-        messages = [events.with_field(body, "offset", self._offset(position)) for position, body in rows[:limit]]
-        return HistoryPage(tuple(reversed(messages)), more=len(rows) > limit)
+        return self._log.read_messages(room_id, before, limit)
 
-    def _message_position(self, room_id: int, name: str) -> int:
-        position = self._position(name)
-        if position is not None:
-            return position
-        rows = self._db.execute(
-            "SELECT position FROM log WHERE room_id = ? AND message_id = ? LIMIT 2", (room_id, name)
-        ).fetchall()
-        if len(rows) != 1:
-            problem = "is the id of several messages; give an offset." if rows else "is no message of this room."
-            raise InvalidPayload.in_fields({"before": [f"{name!r} {problem}"]})
-        return int(rows[0][0])
-
-    def _missed(self, username: str, position: int | None) -> tuple[Publication, ...] | None:
-        """What a user has not heard since ``position``; None where not all of it can be had."""
-        if position is None or position > self._newest():
-            return None
-        trimmed = self._db.execute(
-            "SELECT 1 FROM members JOIN rooms ON id = room_id WHERE username = ? AND trimmed > ? AND trimmed >= joined",
-            (username, position),
-        ).fetchone()
-        if trimmed is not None:
-            return None
-        rows = self._db.execute(
-            "SELECT position, event, name, body FROM members JOIN rooms ON id = members.room_id "
-            "JOIN log ON log.room_id = members.room_id WHERE username = :user AND position > :position "
-            "AND (recipient = :user OR (recipient IS NULL AND position > joined)) AND origin IS NOT :user "
-            "ORDER BY position",
-            {"user": username, "position": position},
-        )
-        missed: list[Publication] = []
-        size = 0
-        for row_position, event, room, body in rows:
-            size += len(body)
-            if size > self._policy.replay_size:
-                return None
-            missed.append(Publication(event, body, room, self._offset(row_position), recipients=(username,)))
-        return tuple(missed)
-
-    def _append(
-        self,
-        room_id: int,
-        room: str,
-        event: str,
-        body: bytes,
-        *,
-        origin: str,
-        recipient: str | None = None,
-        message_id: str | None = None,
-        ts: int | None = None,
-        joins: tuple[str, ...] = (),
-        leaves: tuple[str, ...] = (),
-    ) -> None:
-        cursor = self._db.execute(
-            "INSERT INTO log (room_id, event, origin, recipient, message_id, ts, body) VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (room_id, event, origin, recipient, message_id, ts, body),
-        )
-        offset = self._offset(cursor.lastrowid or 0)
-        recipients = None if recipient is None else (recipient,)
-        self.effects.append(Publication(event, body, room, offset, origin, recipients, joins, leaves))
-        self._trim(room_id)
-
-    def _publish(
-        self,
-        room: str,
-        event: str,
-        body: bytes,
-        *,
-        origin: str | None = None,
-        recipients: tuple[str, ...] | None = None,
-        joins: tuple[str, ...] = (),
-        leaves: tuple[str, ...] = (),
-    ) -> None:
-        """Publish what is not kept."""
-        self.effects.append(Publication(event, body, room, None, origin, recipients, joins, leaves))
+    def publish_typing(self, actor: str, room: str) -> None:
+        self._room_of_member(actor, room)
+        self._log.publish(room, events.TYPING, events.typing(room, actor), origin=actor)
 
     def _publish_presence(self, username: str, *, online: bool) -> None:
         for _, room, member_count in self._rooms_of(username):
             if self._is_announced(member_count):
                 body = events.presence(room, username, online=online)
-                self._publish(room, events.PRESENCE, body, origin=username)
+                self._log.publish(room, events.PRESENCE, body, origin=username)
 
     def _is_announced(self, member_count: int) -> bool:
         """Whether a room of that size hears who comes, goes and is online."""
         return member_count <= self._policy.presence_limit
-
-    def _trim(self, room_id: int) -> None:
-        """Cut off what is too old, every so many events: the room keeps its newest messages and as many other
-        events.
-        """
-        appended = self._appended.get(room_id, 0) + 1
-        if appended > self._policy.history_size // 8:
-            appended = 0
-            for kind in (IS_MESSAGE, IS_NO_MESSAGE):
-                cut = self._cut(room_id, kind)
-                self._db.execute(f"DELETE FROM log WHERE room_id = ? AND position <= ? AND {kind}", (room_id, cut))
-                self._db.execute("UPDATE rooms SET trimmed = ? WHERE id = ? AND trimmed < ?", (cut, room_id, cut))
-        self._appended[room_id] = appended
-
-    def _cut(self, room_id: int, kind: str = IS_MESSAGE) -> int:
-        """The position of the newest event of that kind that is older than the history reaches, or 0."""
-        row = self._db.execute(
-            f"SELECT position FROM log WHERE room_id = ? AND {kind} ORDER BY position DESC LIMIT 1 OFFSET ?",
-            (room_id, self._policy.history_size),
-        ).fetchone()
-        return 0 if row is None else int(row[0])
-
-    # --- positions
-
-    def _newest(self) -> int:
-        row = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'log'").fetchone()
-        return 0 if row is None else int(row[0])
-
-    def _offset(self, position: int) -> str:
-        return f"{self._log_name}-{position}"
-
-    def _position(self, offset: str | None) -> int | None:
-        """The position that ``offset`` names in this log, or None."""
-        if offset is None:
-            return None
-        name, _, digits = offset.rpartition("-")
-        valid = name == self._log_name and digits.isascii() and digits.isdigit() and len(digits) < 19
-        return int(digits) if valid else None
 
     def _now(self) -> int:
         return int(self._clock() * 1000)

@@ -1,0 +1,99 @@
+"""The embedded store as an `Engine`: each call is one operation, committed together with those that wait beside it."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, TypeVar
+
+from gateway.engines.base import Attachment
+from gateway.engines.sqlite.commits import GroupCommit
+from gateway.engines.sqlite.database import open_database
+from gateway.engines.sqlite.tables import Tables
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gateway.engines.base import (
+        Added,
+        HistoryPage,
+        MemberPage,
+        Policy,
+        Publication,
+        Receipt,
+        ResumePoint,
+        Session,
+        Subscriber,
+        UserPage,
+    )
+    from gateway.events import Room
+
+T = TypeVar("T")
+
+
+class SQLiteEngine:
+    """An `Engine` (see ``engines/base.py``) on SQLite."""
+
+    def __init__(self, path: str, policy: Policy, *, clock: Callable[[], float] = time.time) -> None:
+        """``path``: a file, created where it is missing, or ``:memory:``. ``clock`` gives Unix time in seconds."""
+        self._path = path
+        self._policy = policy
+        self._clock = clock
+        self._commits: GroupCommit | None = None
+
+    async def open(self, subscriber: Subscriber) -> None:
+        def deliver(effect: Attachment | Publication) -> None:
+            if isinstance(effect, Attachment):
+                subscriber.attached(effect)
+            else:
+                subscriber.published(effect)
+
+        tables = Tables(open_database(self._path), self._policy, self._clock)
+        self._commits = GroupCommit(tables, deliver)
+        await self._run(Tables.suspend_all_sessions)
+
+    async def close(self) -> None:
+        if self._commits is not None:
+            await self._commits.close()
+
+    async def _run(self, operation: Callable[[Tables], T]) -> T:
+        assert self._commits is not None, "open() comes first"  # noqa: S101 - a mistake of the program
+        return await self._commits.run(operation)
+
+    async def attach_session(self, username: str, connection: str, resume: ResumePoint | None) -> Session:
+        return await self._run(lambda tables: tables.attach_session(username, connection, resume))
+
+    async def suspend_session(self, session: Session, connection: str) -> None:
+        await self._run(lambda tables: tables.suspend_session(session, connection))
+
+    async def end_session(self, session: Session, connection: str) -> None:
+        await self._run(lambda tables: tables.end_session(session, connection))
+
+    async def end_expired_sessions(self) -> int:
+        return await self._run(Tables.end_expired_sessions)
+
+    async def create_room(self, actor: str, room: str, users: tuple[str, ...]) -> Room:
+        return await self._run(lambda tables: tables.create_room(actor, room, users))
+
+    async def add_members(self, actor: str, room: str, users: tuple[str, ...]) -> Added:
+        return await self._run(lambda tables: tables.add_members(actor, room, users))
+
+    async def remove_member(self, actor: str, room: str) -> None:
+        await self._run(lambda tables: tables.remove_member(actor, room))
+
+    async def list_rooms(self, username: str) -> tuple[Room, ...]:
+        return await self._run(lambda tables: tables.list_rooms(username))
+
+    async def list_members(self, actor: str, room: str, after: str, limit: int) -> MemberPage:
+        return await self._run(lambda tables: tables.list_members(actor, room, after, limit))
+
+    async def find_users(self, prefix: str, limit: int) -> UserPage:
+        return await self._run(lambda tables: tables.find_users(prefix, limit))
+
+    async def append_message(self, actor: str, room: str, content: str, message_id: str | None) -> Receipt:
+        return await self._run(lambda tables: tables.append_message(actor, room, content, message_id))
+
+    async def publish_typing(self, actor: str, room: str) -> None:
+        await self._run(lambda tables: tables.publish_typing(actor, room))
+
+    async def read_history(self, actor: str, room: str, before: str | None, limit: int) -> HistoryPage:
+        return await self._run(lambda tables: tables.read_history(actor, room, before, limit))

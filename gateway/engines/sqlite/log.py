@@ -1,0 +1,173 @@
+"""What happened in the rooms, in one order: appending, publishing, replaying and trimming.
+
+A **position** is a place in that order, an **offset** its name for clients: the log's own name and the position.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gateway import events
+from gateway.engines.base import Attachment, HistoryPage, Publication
+from gateway.errors import InvalidPayload
+
+if TYPE_CHECKING:
+    import sqlite3
+
+    from gateway.engines.base import Policy
+
+IS_MESSAGE = f"event = '{events.MESSAGE}'"
+IS_NO_MESSAGE = f"event != '{events.MESSAGE}'"
+
+
+class Log:
+    """The table ``log``, and what the current transaction did for others to hear."""
+
+    def __init__(self, connection: sqlite3.Connection, policy: Policy) -> None:
+        self.effects: list[Attachment | Publication] = []
+        """What the running operation did, in order."""
+        self._db = connection
+        self._policy = policy
+        self._name: str = connection.execute("SELECT name FROM log_name").fetchone()[0]
+        self._appended: dict[tuple[int, str], int] = {}
+        """Events appended to a room, by its id and their kind, since its log was last trimmed by this process."""
+
+    # --- writing
+
+    def append(
+        self,
+        room_id: int,
+        room: str,
+        event: str,
+        body: bytes,
+        *,
+        origin: str,
+        recipient: str | None = None,
+        message_id: str | None = None,
+        ts: int | None = None,
+        joins: tuple[str, ...] = (),
+        leaves: tuple[str, ...] = (),
+    ) -> None:
+        cursor = self._db.execute(
+            "INSERT INTO log (room_id, event, origin, recipient, message_id, ts, body) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            (room_id, event, origin, recipient, message_id, ts, body),
+        )
+        offset = self.offset(cursor.lastrowid or 0)
+        recipients = None if recipient is None else (recipient,)
+        self.effects.append(Publication(event, body, room, offset, origin, recipients, joins, leaves))
+        self._trim(room_id, IS_MESSAGE if event == events.MESSAGE else IS_NO_MESSAGE)
+
+    def publish(
+        self,
+        room: str,
+        event: str,
+        body: bytes,
+        *,
+        origin: str | None = None,
+        recipients: tuple[str, ...] | None = None,
+        joins: tuple[str, ...] = (),
+        leaves: tuple[str, ...] = (),
+    ) -> None:
+        """Publish what is not kept."""
+        self.effects.append(Publication(event, body, room, None, origin, recipients, joins, leaves))
+
+    def forget(self, room_id: int) -> None:
+        """Delete all that happened in a room."""
+        self._db.execute("DELETE FROM log WHERE room_id = ?", (room_id,))
+        for kind in (IS_MESSAGE, IS_NO_MESSAGE):
+            self._appended.pop((room_id, kind), None)
+
+    def _trim(self, room_id: int, kind: str) -> None:
+        """Cut off what is too old, every so many events: a room keeps its newest messages and as many other events."""
+        appended = self._appended.get((room_id, kind), 0) + 1
+        if appended > self._policy.history_size // 8:
+            appended = 0
+            cut = self._cut(room_id, kind)
+            self._db.execute(f"DELETE FROM log WHERE room_id = ? AND position <= ? AND {kind}", (room_id, cut))
+            self._db.execute("UPDATE rooms SET trimmed = ? WHERE id = ? AND trimmed < ?", (cut, room_id, cut))
+        self._appended[room_id, kind] = appended
+
+    def _cut(self, room_id: int, kind: str = IS_MESSAGE) -> int:
+        """The position of the newest event of that kind that is older than the history reaches, or 0."""
+        row = self._db.execute(
+            f"SELECT position FROM log WHERE room_id = ? AND {kind} ORDER BY position DESC LIMIT 1 OFFSET ?",
+            (room_id, self._policy.history_size),
+        ).fetchone()
+        return 0 if row is None else int(row[0])
+
+    # --- reading
+
+    def message_ts(self, room_id: int, sender: str, message_id: str) -> int | None:
+        """When a message was sent that the log has (Unix time in ms), or None."""
+        row = self._db.execute(
+            "SELECT ts FROM log WHERE room_id = ? AND message_id = ? AND origin = ?", (room_id, message_id, sender)
+        ).fetchone()
+        return None if row is None else int(row[0])
+
+    def read_messages(self, room_id: int, before: str | None, limit: int) -> HistoryPage:
+        """The newest messages, or the newest before the one that ``before`` names by its offset or id."""
+        end = self.newest() + 1 if before is None else self._message_position(room_id, before)
+        rows = self._db.execute(
+            f"SELECT position, body FROM log WHERE room_id = ? AND {IS_MESSAGE} AND position < ? AND position > ? "
+            "ORDER BY position DESC LIMIT ?",
+            (room_id, end, self._cut(room_id), limit + 1),
+        ).fetchall()
+        messages = [events.with_field(body, "offset", self.offset(position)) for position, body in rows[:limit]]
+        return HistoryPage(tuple(reversed(messages)), more=len(rows) > limit)
+
+    def _message_position(self, room_id: int, name: str) -> int:
+        position = self.position(name)
+        if position is not None:
+            return position
+        rows = self._db.execute(
+            "SELECT position FROM log WHERE room_id = ? AND message_id = ? LIMIT 2", (room_id, name)
+        ).fetchall()
+        if len(rows) != 1:
+            problem = "is the id of several messages; give an offset." if rows else "is no message of this room."
+            raise InvalidPayload.in_fields({"before": [f"{name!r} {problem}"]})
+        return int(rows[0][0])
+
+    def missed(self, username: str, offset: str | None) -> tuple[Publication, ...] | None:
+        """What a user has not heard since ``offset``; None where not all of it can be had."""
+        position = self.position(offset)
+        if position is None or position > self.newest():
+            return None
+        trimmed = self._db.execute(
+            "SELECT 1 FROM members JOIN rooms ON id = room_id WHERE username = ? AND trimmed > ? AND trimmed >= joined",
+            (username, position),
+        ).fetchone()
+        if trimmed is not None:
+            return None
+        rows = self._db.execute(
+            "SELECT position, event, name, body FROM members JOIN rooms ON id = members.room_id "
+            "JOIN log ON log.room_id = members.room_id WHERE username = :user AND position > :position "
+            "AND (recipient = :user OR (recipient IS NULL AND position > joined)) AND origin IS NOT :user "
+            "ORDER BY position",
+            {"user": username, "position": position},
+        )
+        missed: list[Publication] = []
+        size = 0
+        for row_position, event, room, body in rows:
+            size += len(body)
+            if size > self._policy.replay_size:
+                return None
+            missed.append(Publication(event, body, room, self.offset(row_position), recipients=(username,)))
+        return tuple(missed)
+
+    # --- positions
+
+    def newest(self) -> int:
+        """The position of the newest event there ever was."""
+        row = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'log'").fetchone()
+        return 0 if row is None else int(row[0])
+
+    def offset(self, position: int) -> str:
+        return f"{self._name}-{position}"
+
+    def position(self, offset: str | None) -> int | None:
+        """The position that ``offset`` names in this log, or None."""
+        if offset is None:
+            return None
+        name, _, digits = offset.rpartition("-")
+        valid = name == self._name and digits.isascii() and digits.isdigit() and len(digits) < 19
+        return int(digits) if valid else None

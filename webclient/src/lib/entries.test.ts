@@ -1,0 +1,65 @@
+import { describe, expect, it } from "vitest";
+import { confirm, mergePage, receive, type Entry } from "./entries";
+import type { Message } from "./protocol";
+
+const message = (id: string, ts = Number(id)): Message => ({ id, room: "tea", from: "bob", content: `${id}!`, ts });
+const sent = (id: string, ts?: number): Entry => receive([], message(id, ts))[0]!;
+const pending = (id: string): Entry => ({ id, from: "alice", content: id, ts: 99, status: "pending" });
+const ids = (entries: Entry[]): string[] => entries.map((entry) => entry.id);
+
+describe("receive", () => {
+  it("puts a message after those that are stored and before those that are not", () => {
+    expect(ids(receive([sent("1"), pending("mine")], message("2")))).toEqual(["1", "2", "mine"]);
+  });
+
+  it("shows a message once that arrives twice", () => {
+    expect(ids(receive([sent("1"), sent("2")], message("1")))).toEqual(["1", "2"]);
+  });
+
+  it("takes our own message, replayed, for its ack", () => {
+    const [entry] = receive([pending("5")], message("5"));
+    expect(entry).toMatchObject({ id: "5", status: "sent", ts: 5 });
+  });
+});
+
+describe("confirm", () => {
+  it("moves our message to the stored ones, with the gateway's time", () => {
+    const entries = confirm([sent("1"), pending("a"), pending("b")], "b", 7);
+    expect(entries.map((entry) => [entry.id, entry.status, entry.ts])).toEqual([
+      ["1", "sent", 1],
+      ["b", "sent", 7],
+      ["a", "pending", 99],
+    ]);
+  });
+
+  it("puts one that had been stored before the drop where it belongs", () => {
+    expect(ids(confirm([sent("1"), sent("3"), pending("mine")], "mine", 2))).toEqual(["1", "mine", "3"]);
+  });
+
+  it("forgets why it had failed", () => {
+    const failed: Entry = { ...pending("a"), status: "failed", problem: "no" };
+    expect(confirm([failed], "a", 7)[0]).not.toHaveProperty("problem");
+  });
+
+  it("leaves the rest alone when the message is gone", () => {
+    expect(ids(confirm([sent("1")], "gone", 7))).toEqual(["1"]);
+  });
+});
+
+describe("mergePage", () => {
+  it("puts an older page first", () => {
+    expect(ids(mergePage([sent("3"), pending("p")], [message("1"), message("2")]))).toEqual(["1", "2", "3", "p"]);
+  });
+
+  it("keeps what arrived after the page was read", () => {
+    expect(ids(mergePage([sent("2"), sent("3")], [message("1"), message("2")]))).toEqual(["1", "2", "3"]);
+  });
+
+  it("keeps what is older than the page", () => {
+    expect(ids(mergePage([sent("1"), sent("2"), sent("3")], [message("2"), message("3")]))).toEqual(["1", "2", "3"]);
+  });
+
+  it("drops a pending message that the page shows as stored", () => {
+    expect(ids(mergePage([pending("2"), pending("p")], [message("1"), message("2")]))).toEqual(["1", "2", "p"]);
+  });
+});

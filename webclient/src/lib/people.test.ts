@@ -1,0 +1,51 @@
+import { describe, expect, it } from "vitest";
+import { People } from "./people.svelte";
+
+const online = ["bea", "ben", "bob", "carol"];
+const find = (prefix: string): Promise<string[]> => Promise.resolve(online.filter((name) => name.startsWith(prefix)));
+
+describe("People", () => {
+  it("suggests who is online and not chosen yet", async () => {
+    const people = new People(find);
+    await people.type("be");
+    expect(people.suggestions).toEqual(["bea", "ben"]);
+    people.choose("ben");
+    expect(people.text).toBe("");
+    await people.type("be");
+    expect(people.suggestions).toEqual(["bea"]);
+  });
+
+  it("walks the suggestions in a circle", async () => {
+    const people = new People(find);
+    await people.type("b");
+    people.move(-1);
+    expect(people.active).toBe(2);
+    people.move(1);
+    expect(people.active).toBe(0);
+    people.choose();
+    expect(people.chosen).toEqual(["bea"]);
+  });
+
+  it("takes what is typed when nobody is suggested", async () => {
+    const people = new People(find);
+    await people.type("Zoe, yan");
+    people.choose();
+    await people.type("xi");
+    expect(people.all).toEqual(["zoe", "yan", "xi"]);
+    people.dropLast();
+    people.drop("zoe");
+    expect(people.all).toEqual(["xi"]);
+  });
+
+  it("ignores an answer that comes after more was typed", async () => {
+    let answer: (names: string[]) => void = () => {};
+    const people = new People((prefix) =>
+      prefix === "b" ? new Promise((resolve) => (answer = resolve)) : find(prefix),
+    );
+    const slow = people.type("b");
+    await people.type("c");
+    answer(["bob"]);
+    await slow;
+    expect(people.suggestions).toEqual(["carol"]);
+  });
+});

@@ -1,0 +1,61 @@
+import { SvelteMap } from "svelte/reactivity";
+import type { RoomInfo } from "./protocol";
+import { Room } from "./room.svelte";
+
+/** The rooms we are in, and the one that is open. */
+export class Rooms {
+  #rooms = new SvelteMap<string, Room>();
+  #openName = $state<string | null>(null);
+  #list = $derived([...this.#rooms.values()].sort((a, b) => b.activity - a.activity));
+
+  /** The liveliest first. */
+  get list(): readonly Room[] {
+    return this.#list;
+  }
+
+  get open(): Room | undefined {
+    return this.#openName === null ? undefined : this.#rooms.get(this.#openName);
+  }
+
+  get unread(): number {
+    return this.#list.reduce((sum, room) => sum + room.unread, 0);
+  }
+
+  get(name: string): Room | undefined {
+    return this.#rooms.get(name);
+  }
+
+  /** Open a room, or none. */
+  select(name: string | null): void {
+    this.#openName = name;
+    this.open?.markSeen();
+  }
+
+  /** A room we are in now; known ones are brought up to date. */
+  add(info: RoomInfo): Room {
+    const known = this.#rooms.get(info.room);
+    if (known) {
+      known.refresh(info);
+      return known;
+    }
+    const room = new Room(info, Date.now());
+    this.#rooms.set(room.name, room);
+    return room;
+  }
+
+  remove(name: string): void {
+    this.#rooms.delete(name);
+    if (this.#openName === name) this.#openName = null;
+  }
+
+  /** These are our rooms, and no others. */
+  replace(infos: readonly RoomInfo[]): void {
+    const names = new Set(infos.map((info) => info.room));
+    for (const name of [...this.#rooms.keys()]) if (!names.has(name)) this.remove(name);
+    for (const info of infos) this.add(info);
+  }
+
+  clear(): void {
+    this.replace([]);
+  }
+}
