@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 import pytest
+
 from harness.client import RefusedError, make_room, succeed
 from harness.names import fresh_name
 from harness.plain import BareClient, JsonClient, Wire, websocket_url
@@ -92,7 +93,7 @@ async def test_a_race_for_a_suspended_name(race: Race, join: Join) -> None:
 
 
 async def test_a_race_to_resume(gateway: GatewayProcess, join: Join) -> None:
-    """Several connections bring the same pid at once: one is left, the others are closed with 4001, none is forgotten."""
+    """Several connections bring the same pid at once: one is left, the others are closed with 4001."""
     bob = await join()
     for _ in range(5):
         client = await join("json")
