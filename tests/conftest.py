@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from harness.names import WIRES, fresh_name
 from harness.node import Driver, install_packages
 from harness.plain import BareClient, JsonClient

@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+
 from harness.client import succeed
 from harness.inbox import PATIENCE
 

@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+
 from harness.client import RefusedError, check_error, fail, make_room, succeed
 from harness.plain import JsonClient
 from harness.process import GatewayProcess, quiet_port

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from harness.client import check_error, fail, make_room, succeed
 from harness.names import fresh_name
 from harness.plain import dump

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import pytest
+
 from harness.client import check_error, fail, make_room, succeed
 from harness.http import request
 from harness.names import fresh_name

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from harness.client import RefusedError, check_error, make_room, succeed
 from harness.http import WEBSOCKET_HEADERS, request
 from harness.names import fresh_name

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
+
 from harness.client import RefusedError, make_room, succeed
 from harness.names import fresh_name
 from harness.plain import BareClient, JsonClient

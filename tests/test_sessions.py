@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
+
 from harness.client import RefusedError, make_room, members, succeed
 from harness.inbox import Event
 from harness.names import fresh_name

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
+
 from harness.client import make_room, succeed
 from harness.http import request
 from harness.names import fresh_name
