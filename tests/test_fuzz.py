@@ -46,7 +46,9 @@ FIELDS = ["room", "users", "content", "id", "limit", "after", "before", "prefix"
 
 # Lone surrogates included: JSON can carry them, most other things cannot.
 text = st.text(st.characters(categories=["L", "N", "P", "S", "Z", "C", "Cs"]), max_size=40)
-numbers = st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.sampled_from([2**53, 10**400, -(2**63)])
+numbers = (
+    st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.sampled_from([2**53, 2**64, -(2**63), 1e300])
+)
 scalars = st.none() | st.booleans() | numbers | text
 values = st.recursive(
     scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(text, inner, max_size=4), max_leaves=12
@@ -140,7 +142,6 @@ def check_reply(reply: dict[str, Any]) -> None:
 @given(name=names, payload=payloads)
 @example(name="send-msg", payload={"room": "\ud800", "content": "\udfff"})
 @example(name="message", payload={"action": "\ud800"})
-@example(name="history", payload={"room": "x", "limit": 10**400})
 async def test_any_payload_of_any_action_on_the_json_form(arena: Arena, name: str, payload: Any) -> None:
     """Any JSON in any field of any action has a reply, and the connection goes on."""
     client = await arena.plain()
@@ -230,11 +231,18 @@ async def test_binary_attachments_from_the_stock_client(
 
 
 @few
+@example(auth={"username": 10**400})
+@example(auth={"username": "\ud800"})
 @given(auth=values | st.fixed_dictionaries({"username": text | values}, optional={"pid": values, "offset": values}))
 async def test_any_auth(arena: Arena, auth: Any) -> None:
-    """Any JSON as connect auth is answered: logged in, or refused with a code."""
+    """Any JSON as connect auth is answered, logged in or refused with a code, or closed where it is too absurd."""
     async with RawSocketIO(arena.gateway.url) as raw:
-        answer = await raw.connect(auth)
+        try:
+            answer = await raw.connect(auth)
+        except AssertionError:
+            if not raw.closed:
+                raise
+            answer = "closed"
         if answer.startswith("44"):
             assert json.loads(answer[2:])["data"]["code"] in {"invalid_payload", "invalid_username"}
     await arena.check()
@@ -245,7 +253,7 @@ packets = st.one_of(
     st.binary(max_size=60),
     st.builds("{}{}".format, st.sampled_from("0123456789b\x1e"), st.text(max_size=30)),
     st.builds("4{}{}".format, st.sampled_from("0123456789"), st.text(max_size=30)),
-    st.builds("42{}{}".format, st.integers(), values.map(dump)),
+    st.builds("42{}{}".format, st.integers() | st.just(10**400), values.map(dump)),
     st.builds("42{}".format, st.lists(values, max_size=4).map(dump)),
     st.builds("45{}-{}".format, st.integers(0, 10**12), st.lists(values, max_size=3).map(dump)),
     st.builds("43{}{}".format, st.integers(-5, 50), st.lists(values, max_size=3).map(dump)),
