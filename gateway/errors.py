@@ -151,6 +151,7 @@ class CloseReason(Enum):
     """Why the gateway closes a connection: the WebSocket close code (RFC 6455, section 7.4) and its text."""
 
     RESTART = 1012, "The gateway restarts; come back."
+    TOO_SLOW = 4008, "Too much was unsent; come back for what you missed."
     TAKEN_OVER = 4001, "The session was resumed on another connection."
 
     @property

@@ -105,6 +105,10 @@ class Text(fields.Field[str]):
             self._range(len(value))
         except marshmallow.ValidationError:
             raise marshmallow.ValidationError(self._length_error) from None
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise marshmallow.ValidationError("Must not contain half of a character (a lone surrogate).") from None
         return value
 
 
@@ -175,8 +179,8 @@ class Payload(Generic[Request]):
 _CREDENTIALS = Payload(
     Credentials,
     username=fields.Raw(required=True),
-    pid=Text(64, load_default=None, allow_none=True),
-    offset=Text(64, load_default=None, allow_none=True),
+    pid=Text(256, minimum=0, load_default=None, allow_none=True),
+    offset=Text(256, minimum=0, load_default=None, allow_none=True),
 )
 
 
@@ -189,7 +193,7 @@ def load_credentials(payload: object) -> Credentials:
     """The credentials in ``{username, pid?, offset?}``.
 
     Raises:
-        InvalidPayload: not an object, no username, or ``pid`` or ``offset`` is no string of at most 64 characters.
+        InvalidPayload: not an object, no username, or ``pid`` or ``offset`` is no string of at most 256 characters.
         InvalidUsername: the username is not of its form.
     """
     credentials = _CREDENTIALS.load(payload)

@@ -15,7 +15,7 @@ LAYERS = [
     ["cli"],
     ["app"],
     ["transports.socketio", "transports.websocket", "web"],
-    ["transports.connection", "transports.engineio"],
+    ["transports.connection", "transports.engineio", "transports.jsonio"],
     ["actions", "transports.origins"],
     ["chat", "sessions"],
     ["delivery", "engines.sqlite.engine"],

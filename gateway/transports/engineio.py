@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 BODY_TIMEOUT = 20.0
 """Seconds that a long-polling body may take."""
 
+payload.Payload.max_decode_packets = 16_384
+"""Packets in one body. The stock client puts all that waits into one, so their bound is the size of the body."""
+
 RELEASE = None
 """What python-engineio puts into a queue to end whoever reads it."""
 
@@ -62,7 +65,11 @@ class WebSocket(driver.WebSocket):  # type: ignore[misc]
     async def __call__(self, environ: dict[str, Any]) -> web.WebSocketResponse:
         request: web.Request = environ["aiohttp.request"]
         self._request = request
-        self._sock = web.WebSocketResponse(max_msg_size=self.server.max_http_buffer_size, compress=False, timeout=5.0)
+        self._sock = web.WebSocketResponse(
+            max_msg_size=self.server.max_http_buffer_size + 1,  # aiohttp refuses what reaches it
+            compress=False,
+            timeout=5.0,
+        )
         await self._sock.prepare(request)
         self.environ = environ
         await self.handler(self)
@@ -99,6 +106,13 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
             "websocket": WebSocket,
         }
         self._tasks = TaskOwner()
+
+    async def handle_request(self, request: web.Request) -> web.StreamResponse:
+        sid = request.query.get("sid", "")
+        if (socket := self.sockets.get(sid)) is not None and socket.closed:
+            del self.sockets[sid]  # python-engineio stumbles over it
+        response: web.StreamResponse = await super().handle_request(request)
+        return response
 
     def create_queue(self, *args: Any, **kwargs: Any) -> PacketQueue:
         return PacketQueue(*args, **kwargs)

@@ -22,6 +22,7 @@ from gateway.errors import CloseReason, GatewayError, Unavailable
 from gateway.schemas import load_credentials
 from gateway.transports.connection import BaseConnection
 from gateway.transports.engineio import LIBRARY_LOGGER, EngineServer, packet_size
+from gateway.transports.jsonio import decode, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,15 +43,13 @@ MAX_ATTACHMENTS: Final = 10
 
 
 class PacketJSON:
-    """orjson, as the Socket.IO libraries call their JSON module. Unlike `json`, it reads no NaN and no lone
-    surrogates.
-    """
+    """Our JSON, as the Socket.IO libraries call their JSON module."""
 
     @staticmethod
     def dumps(value: Any, **_: Any) -> str:
         return orjson.dumps(value).decode()
 
-    loads = staticmethod(orjson.loads)
+    loads = staticmethod(decode)
 
 
 class SocketIOWire:
@@ -147,20 +146,26 @@ class ChatNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
         connection = self._delivery.connection(sid)
         if not isinstance(connection, SocketIOConnection):
             return None
-        payload = arguments[0] if arguments else {}
-        action: object = event
-        if len(arguments) > 1:
-            payload = arguments  # no object, and refused as such
-        elif event == "message":
-            action = payload.get("action") if isinstance(payload, dict) else None
-        return await self._actions.perform(connection, action, payload)
+        return await self._actions.perform(connection, *_action_and_payload(event, arguments))
 
-    async def on_unacked(self, sid: str, event: str, reply: Reply | None) -> None:
+    async def on_unacked(self, sid: str, data: list[Any], reply: Reply | None) -> None:
         """The client asked for no ack; it still hears of a failure."""
         connection = self._delivery.connection(sid)
         if connection is not None and reply is not None and not reply["ok"]:
-            error = events.encode(action=event, **reply["error"])
+            action, _ = _action_and_payload(data[0], data[1:])
+            name = printable(action) if isinstance(action, str) else None
+            error = events.encode(action=name, **reply["error"])
             connection.write(SOCKETIO.encode_event(events.ERROR, error, None))
+
+
+def _action_and_payload(event: str, arguments: list[Any]) -> tuple[object, object]:
+    """What an event asks for. `socket.send` emits ``message``, whose payload names the action."""
+    if len(arguments) > 1:
+        return event, arguments  # no object, and refused as such
+    payload = arguments[0] if arguments else {}
+    if event == "message":
+        return payload.get("action") if isinstance(payload, dict) else None, payload
+    return event, payload
 
 
 def _credentials(environ: dict[str, Any], auth: object) -> object:
@@ -176,7 +181,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
     """A ``socketio.AsyncServer`` on aiohttp that handles one client's packets in order and closes on what is none.
 
     A ``connect`` handler may return an object: its fields go into the CONNECT packet, beside or instead of
-    ``sid``. A namespace may have ``on_unacked(sid, event, result)``, which is called with what a handler
+    ``sid``. A namespace may have ``on_unacked(sid, data, result)``, which is called with what a handler
     returned where the client asked for no ack.
     """
 
@@ -278,7 +283,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
         result = await self._trigger_event(data[0], namespace, sid, *data[1:])
         on_unacked: Callable[..., Any] | None = getattr(self.namespace_handlers.get(namespace), "on_unacked", None)
         if on_unacked is not None:
-            await on_unacked(sid, data[0], result)
+            await on_unacked(sid, data, result)
 
     async def _handle_eio_disconnect(self, eio_sid: str, reason: str) -> None:
         """A transport that closes, in whatever way, is lost: only a DISCONNECT packet says goodbye."""

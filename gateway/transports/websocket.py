@@ -13,14 +13,16 @@ from aiohttp import WSMsgType, web
 
 from gateway import events
 from gateway.actions import refusal
-from gateway.errors import GatewayError, InvalidPayload, InvalidUsername, Unavailable
+from gateway.errors import CloseReason, GatewayError, InvalidPayload, InvalidUsername, Unavailable
 from gateway.schemas import is_username, load_credentials
 from gateway.transports.connection import BaseConnection
+from gateway.transports.jsonio import decode, echo
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gateway.actions import Actions, Reply
     from gateway.engines.base import Session
-    from gateway.errors import CloseReason
     from gateway.sessions import Sessions
     from gateway.transports.origins import OriginPolicy
 
@@ -31,6 +33,10 @@ LEAVING_CODES: Final = frozenset({1000, 1005, 0, None})
 """Close codes of a client that leaves on purpose: 1000, or none at all (RFC 6455, section 7.1.5; aiohttp says 0)."""
 
 
+LINGER: Final = 5.0
+"""Seconds that a client which was too slow has to read what was sent before."""
+
+
 def text_frame(payload: bytes) -> bytes:
     """An unmasked, unfragmented text frame (RFC 6455, section 5.2)."""
     return _frame(0x81, payload)
@@ -39,6 +45,11 @@ def text_frame(payload: bytes) -> bytes:
 def binary_frame(payload: bytes) -> bytes:
     """An unmasked, unfragmented binary frame (RFC 6455, section 5.2)."""
     return _frame(0x82, payload)
+
+
+def close_frame(reason: CloseReason) -> bytes:
+    """A close frame (RFC 6455, section 5.5.1)."""
+    return _frame(0x88, reason.code.to_bytes(2, "big") + reason.text.encode())
 
 
 def _frame(first_byte: int, payload: bytes) -> bytes:
@@ -107,14 +118,22 @@ class PlainConnection(BaseConnection):
     for all members.
     """
 
-    __slots__ = ("_closing", "_reason", "_transport", "_ws", "wire")
+    __slots__ = ("_closing", "_on_cut", "_reason", "_transport", "_ws", "wire")
 
     wire: BareWire | JSONWire
 
-    def __init__(self, wire: BareWire | JSONWire, ws: web.WebSocketResponse, *, max_buffer: int) -> None:
+    def __init__(
+        self,
+        wire: BareWire | JSONWire,
+        ws: web.WebSocketResponse,
+        on_cut: Callable[[PlainConnection], None],
+        *,
+        max_buffer: int,
+    ) -> None:
         cid = secrets.token_urlsafe(15)
         super().__init__(wire, cid, cid, max_buffer=max_buffer)
         self._ws = ws
+        self._on_cut = on_cut
         self._transport: asyncio.Transport | None = None
         self._closing: asyncio.Task[bool] | None = None
         self._reason: CloseReason | None = None
@@ -122,9 +141,8 @@ class PlainConnection(BaseConnection):
     def open(self, transport: asyncio.Transport | None) -> None:
         """The upgrade is answered."""
         self._transport = transport
-        if self._reason is None:
-            self.release()
-        else:
+        self.release()
+        if self._reason is not None:
             self.close(self._reason)
 
     def close(self, reason: CloseReason) -> None:
@@ -150,8 +168,13 @@ class PlainConnection(BaseConnection):
         return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
     def _cut(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()
+        """Whoever reads on within `LINGER` finds behind what was sent the reason why there is no more."""
+        transport = self._transport
+        if transport is not None and not transport.is_closing():
+            transport.write(close_frame(CloseReason.TOO_SLOW))
+            transport.close()
+            asyncio.get_running_loop().call_later(LINGER, transport.abort)
+        self._on_cut(self)
 
 
 class PlainRoute:
@@ -180,11 +203,13 @@ class PlainRoute:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         ws = web.WebSocketResponse(
-            compress=False, max_msg_size=self._max_frame_size, heartbeat=self._ping_interval, timeout=5.0
+            compress=False,
+            max_msg_size=self._max_frame_size
+            + 1,  # aiohttp refuses what reaches it heartbeat=self._ping_interval, timeout=5.0
         )
         try:
             wire = self._check(request, ws)
-            connection = PlainConnection(wire, ws, max_buffer=self._max_buffer)
+            connection = PlainConnection(wire, ws, self._lose, max_buffer=self._max_buffer)
             await self._sessions.connect(connection, load_credentials(_credentials(request)))
         except GatewayError as error:
             return refuse(error)
@@ -194,12 +219,19 @@ class PlainRoute:
             connection.open(request.transport)
             leaving = await self._converse(connection, ws)
         finally:
-            if leaving or wire is BARE:
+            if leaving:
                 self._sessions.end(connection)
             else:
-                self._sessions.suspend(connection)
+                self._lose(connection)
             await connection.closing()
         return ws
+
+    def _lose(self, connection: PlainConnection) -> None:
+        """The transport is gone, or is given up. On the bare wire nobody could come back."""
+        if connection.wire is BARE:
+            self._sessions.end(connection)
+        else:
+            self._sessions.suspend(connection)
 
     def _check(self, request: web.Request, ws: web.WebSocketResponse) -> BareWire | JSONWire:
         if not is_username(request.match_info["name"]):
@@ -227,14 +259,14 @@ class PlainRoute:
 
     async def _answer(self, connection: PlainConnection, data: bytes) -> bytes:
         try:
-            frame = orjson.loads(data)
-        except orjson.JSONDecodeError:
+            frame = decode(data)
+        except ValueError:
             frame = None
         if not isinstance(frame, dict):
             error = InvalidPayload("A frame must be one JSON object.")
             return connection.wire.answer(data, None, {}, refusal(error))
         action = frame.get("action")
-        ref = {"ref": frame["ref"]} if "ref" in frame else {}
+        ref = {"ref": echo(frame["ref"])} if "ref" in frame else {}
         reply = await self._actions.perform(connection, action, frame)
         return connection.wire.answer(data, action, ref, reply)
 
