@@ -53,7 +53,8 @@ scalars = st.none() | st.booleans() | numbers | text
 values = st.recursive(
     scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(text, inner, max_size=4), max_leaves=12
 )
-known_room = st.just("the attackers own room")
+ATTACKERS_ROOMS = ["room of json", "room of stock"]
+known_room = st.sampled_from(ATTACKERS_ROOMS)
 likely = {
     "room": known_room | text | values,
     "users": st.lists(st.sampled_from(["attacker", "nobody", ""]) | text, max_size=4) | values,
@@ -69,7 +70,7 @@ names = st.sampled_from(ACTIONS) | st.sampled_from(["message", "error", "welcome
 
 # No shrinking: an example that hangs takes half a minute each time it is tried, and examples are small anyway.
 few = settings(
-    max_examples=60,
+    max_examples=150,
     deadline=None,
     phases=[Phase.explicit, Phase.reuse, Phase.generate],
     print_blob=True,
@@ -116,12 +117,14 @@ class Arena:
     async def plain(self) -> JsonClient:
         if self._plain is None or self._plain.closed:
             self._plain = await self._stack.enter_async_context(JsonClient(self.gateway.url, fresh_name()))
+            await self._plain.call("create-room", room=ATTACKERS_ROOMS[0])
         return self._plain
 
     async def stock(self) -> SocketIOClient:
         if self._stock is None or not (await self._stock.state())["connected"]:
             client = SocketIOClient(self.driver, self.gateway.url, fresh_name(), transports=["websocket"])
             self._stock = await self._stack.enter_async_context(client)
+            await self._stock.call("create-room", room=ATTACKERS_ROOMS[1])
         return self._stock
 
 

@@ -1,0 +1,66 @@
+"""docs/protocol.md and the tests say the same, and what the document shows is what happens."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from harness.client import Join, succeed
+from test_events import STORED, VOLATILE
+
+PROTOCOL = (Path(__file__).parents[1] / "docs" / "protocol.md").read_text()
+
+
+def rows(heading: str) -> list[list[str]]:
+    """The cells of the first table under a heading, without its head."""
+    section = PROTOCOL.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    table = [line for line in section.splitlines() if line.startswith("|")][2:]
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in table]
+
+
+def test_the_table_of_events_is_what_is_tested() -> None:
+    """Every event, whether it is stored, and the names of its fields."""
+    documented = {}
+    for event, fields, stored in rows("Events"):
+        names = re.findall(r"`(\w+)", fields)
+        documented[event.strip("`")] = (set(names), stored)
+    tested = {name: (fields, "yes") for name, fields in STORED.items()}
+    tested |= {name: (fields, "no") for name, fields in VOLATILE.items()}
+    assert documented == tested
+
+
+async def test_every_documented_action_is_known(join: Join, wire: str) -> None:
+    """No action of the table is `unknown_action`, and the message that lists the actions names no other."""
+    client = await join(wire)
+    documented = {name for row in rows("Actions") for name in re.findall(r"`([\w-]+)`", row[0])}
+    assert len(documented) == 10
+    for action in documented:
+        reply = await client.call(action)
+        assert reply["ok"] or reply["error"]["code"] == "invalid_payload", (action, reply)
+    reply = await client.call("no such action")
+    assert reply["error"]["code"] == "unknown_action"
+
+
+async def test_the_plain_conversation_of_the_document(join: Join) -> None:
+    """The frames shown under "The plain wire" are what a client gets, field for field."""
+    sent = re.findall(r"^→ (\{.*?\})", PROTOCOL, flags=re.MULTILINE)
+    shown = [
+        json.loads(text.replace("…]", '"…"]')) for text in re.findall(r"← (\{.*\})$", PROTOCOL, flags=re.MULTILINE)
+    ]
+    welcome, created, refused, message = shown
+    alice, bob = await join("json"), await join("json")
+    assert set(json.loads(str(alice.frames.log[0]))) == set(welcome)
+    replies = []
+    for frame in sent:
+        await alice.send(frame)
+        replies.append(await alice.replies.take(lambda _: True, "a reply"))
+    assert [{"event": "reply", **reply} for reply in replies] == [
+        {**created, "members": [{"username": alice.username, "online": True}]},
+        {**refused, "error": {**refused["error"], "message": replies[1]["error"]["message"]}},
+    ]
+    await succeed(alice, "add-user", room=created["room"], users=[bob.username])
+    await succeed(bob, "send-msg", room=created["room"], content=message["content"])
+    event = await alice.next_event("message")
+    assert {"event": event.name, "offset": event.offset, **event.fields}.keys() == message.keys()
+    assert len(str(event.fields["ts"])) == len(str(message["ts"]))
