@@ -48,12 +48,10 @@ async def gateway(request: pytest.FixtureRequest) -> AsyncIterator[GatewayProces
 @pytest.fixture(autouse=True)
 def clean_log(request: pytest.FixtureRequest) -> Generator[None]:
     """No test may make the shared gateway print a traceback, or end."""
-    process = request.session.stash.get(_shared, None)
-    seen = len(process.log) if process else 0
     yield
-    if process:
-        assert "Traceback" not in process.log[seen:], process.log[seen:]
-        assert process.running, f"the gateway has ended\n{process.log[seen:]}"
+    if process := request.session.stash.get(_shared, None):
+        assert process.running, f"the gateway has ended\n{process.log}"
+        process.check_log()
 
 
 @pytest.fixture

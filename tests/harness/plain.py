@@ -188,7 +188,9 @@ class JsonClient(Wire):
         self._ref += 1
         ref = self._ref
         await self.send(dump({**frame, "ref": ref}))
-        reply = await self.replies.take(lambda reply: reply.get("ref") == ref, f"the reply to {frame}"[:300])
+        wanted = f"the reply to {frame}"[:300]
+        reply = await self.replies.take(lambda reply: reply.get("ref", ref) == ref, wanted)
+        assert "ref" in reply, f"{wanted} has no ref: {reply}"
         return {name: value for name, value in reply.items() if name != "ref"}
 
     async def burst(self, actions: list[Action]) -> list[Reply]:
