@@ -48,7 +48,7 @@ class BaseConnection(Caller, ABC):
     def release(self) -> None:
         held, self._held = self._held or [], None
         for frame in held:
-            self.write(frame)
+            self._send(frame)
 
     @abstractmethod
     def close(self, reason: CloseReason) -> None:

@@ -169,6 +169,7 @@ class PlainConnection(BaseConnection):
 
     def _cut(self) -> None:
         """Whoever reads on within `LINGER` finds behind what was sent the reason why there is no more."""
+        self._reason = CloseReason.TOO_SLOW
         transport = self._transport
         if transport is not None and not transport.is_closing():
             transport.write(close_frame(CloseReason.TOO_SLOW))
@@ -204,8 +205,9 @@ class PlainRoute:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         ws = web.WebSocketResponse(
             compress=False,
-            max_msg_size=self._max_frame_size
-            + 1,  # aiohttp refuses what reaches it heartbeat=self._ping_interval, timeout=5.0
+            max_msg_size=self._max_frame_size + 1,  # aiohttp refuses what reaches it
+            heartbeat=self._ping_interval,
+            timeout=5.0,
         )
         try:
             wire = self._check(request, ws)

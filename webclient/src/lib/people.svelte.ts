@@ -56,6 +56,13 @@ export class People {
     this.#text = "";
   }
 
+  /** As `choose`; where the arrow keys stand on none, the first suggestion completes what is typed. */
+  complete(): void {
+    const first = this.#suggestions[0];
+    const typed = this.#text.trim().toLowerCase();
+    this.choose(this.#active < 0 && first?.startsWith(typed) ? first : undefined);
+  }
+
   drop(name: string): void {
     this.#chosen = this.#chosen.filter((other) => other !== name);
   }

@@ -26,6 +26,19 @@ describe("People", () => {
     expect(people.chosen).toEqual(["bea"]);
   });
 
+  it("completes what is typed by the first suggestion", async () => {
+    const people = new People(find);
+    await people.type("Be");
+    people.complete();
+    await people.type("b");
+    people.move(1);
+    people.move(1);
+    people.complete();
+    await people.type("zoe");
+    people.complete();
+    expect(people.chosen).toEqual(["bea", "bob", "zoe"]);
+  });
+
   it("takes what is typed when nobody is suggested", async () => {
     const people = new People(find);
     await people.type("Zoe, yan");
