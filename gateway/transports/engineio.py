@@ -84,7 +84,7 @@ class WebSocket(driver.WebSocket):  # type: ignore[misc]
     async def wait(self) -> str | bytes:
         data: str | bytes = await super().wait()
         try:
-            packet.Packet(encoded_packet=data)
+            _check(packet.Packet(encoded_packet=data))
         except (ValueError, IndexError) as error:
             raise OSError("not an Engine.IO packet") from error
         return data
@@ -93,6 +93,12 @@ class WebSocket(driver.WebSocket):  # type: ignore[misc]
         """Drop the connection and what is unsent."""
         if self._request is not None and self._request.transport is not None:
             self._request.transport.abort()
+
+
+def _check(pkt: packet.Packet) -> None:
+    """Raises ValueError where the type of a packet is none of Engine.IO v4."""
+    if pkt.packet_type > packet.NOOP:
+        raise ValueError(f"packet type {pkt.packet_type}")
 
 
 class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
@@ -114,6 +120,12 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
         response: web.StreamResponse = await super().handle_request(request)
         return response
 
+    async def disconnect(self, sid: str | None = None) -> None:
+        """Close one client, or all. Unlike python-engineio's, it does not wait until they fetch what is queued."""
+        for socket in tuple(self.sockets.values()) if sid is None else filter(None, [self.sockets.get(sid)]):
+            await socket.close(wait=False, reason=self.reason.SERVER_DISCONNECT)
+            socket.queue.put_nowait(RELEASE)
+
     def create_queue(self, *args: Any, **kwargs: Any) -> PacketQueue:
         return PacketQueue(*args, **kwargs)
 
@@ -127,6 +139,11 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
         """Bytes queued for a client."""
         socket = self.sockets.get(sid)
         return 0 if socket is None else socket.queue.pending_bytes
+
+    def release(self, sid: str) -> None:
+        """Close the WebSocket of a client that is closed, when all that is queued is sent."""
+        if (socket := self.sockets.get(sid)) is not None:
+            socket.queue.put_nowait(RELEASE)
 
     def finish(self, sid: str, reason: CloseReason) -> None:
         """Send what is queued, then close."""
@@ -160,7 +177,8 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
         if request.method == "POST":
             body = await _read_body(request, self.max_http_buffer_size)
             try:
-                payload.Payload(encoded_payload=body.decode())
+                for pkt in payload.Payload(encoded_payload=body.decode()).packets:
+                    _check(pkt)
             except (ValueError, IndexError, KeyError):
                 raise _http_error(web.HTTPBadRequest, InvalidPayload("The body is no Engine.IO payload.")) from None
             environ["wsgi.input"] = _Body(body)

@@ -204,6 +204,8 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
             self.eio.send_now(eio_sid, engine_packet.Packet(engine_packet.MESSAGE, part))
 
     async def _handle_eio_message(self, eio_sid: str, data: str | bytes) -> None:
+        if eio_sid not in self.environ:
+            return  # closed, and what it sent before is still coming in
         try:
             pkt = self._read_packet(eio_sid, data)
         except (ValueError, TypeError, IndexError, KeyError, AttributeError):
@@ -291,6 +293,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
         if reason == self.reason.CLIENT_DISCONNECT:
             reason = self.reason.TRANSPORT_CLOSE
         await super()._handle_eio_disconnect(eio_sid, reason)
+        self.eio.release(eio_sid)
 
 
 def _check_shape(pkt: packet.Packet) -> None:

@@ -13,7 +13,7 @@ from aiohttp import WSMsgType, web
 
 from gateway import events
 from gateway.actions import refusal
-from gateway.errors import CloseReason, GatewayError, InvalidPayload, InvalidUsername, Unavailable
+from gateway.errors import CloseReason, GatewayError, InvalidPayload, InvalidUsername, Unavailable, UnknownAction
 from gateway.schemas import is_username, load_credentials
 from gateway.transports.connection import BaseConnection
 from gateway.transports.jsonio import decode, echo
@@ -74,11 +74,11 @@ class BareWire:
 
     def answer(self, data: bytes, action: object, ref: Reply, reply: Reply) -> bytes:
         """The answer to the frame ``data``: itself, an error, or a reply frame."""
-        if action in ECHOED and reply["ok"]:
-            return data
-        if isinstance(action, str) and action not in ECHOED and not _is_protocol_error(reply):
+        if not isinstance(action, str) or (not reply["ok"] and reply["error"]["code"] == UnknownAction.code):
+            return orjson.dumps({"error": reply["error"]})
+        if action not in ECHOED:
             return _reply_frame(ref, reply)
-        return orjson.dumps({"error": reply["error"]})
+        return data if reply["ok"] else orjson.dumps({"error": reply["error"]})
 
 
 class JSONWire:
@@ -102,10 +102,6 @@ class JSONWire:
 
 def _reply_frame(ref: Reply, reply: Reply) -> bytes:
     return orjson.dumps({"event": "reply", **ref, **reply})
-
-
-def _is_protocol_error(reply: Reply) -> bool:
-    return not reply["ok"] and reply["error"]["code"] == "unknown_action"
 
 
 BARE = BareWire()
