@@ -69,7 +69,7 @@ async def test_the_stock_client_survives_kill_9_by_itself(start_gateway: StartGa
 
 async def test_every_ack_of_a_burst_is_kept(start_gateway: StartGateway, join: Join) -> None:
     """Killed amid many messages in flight: what was acked or heard is in history, once, and no other order."""
-    own = await start_gateway(on_disk=True)
+    own = await start_gateway(on_disk=True, history_size=5000)
     alice, bob = await join(to=own), await join(to=own)
     room = await make_room(alice, bob)
     for number in range(2000):
