@@ -18,6 +18,7 @@ from gateway.schemas import ActionPayloads
 from gateway.sessions import Sessions
 from gateway.transports.origins import OriginPolicy
 from gateway.transports.socketio import ChatNamespace, socket_server
+from gateway.transports.stream import Heartbeats
 from gateway.transports.websocket import PlainRoute
 
 if TYPE_CHECKING:
@@ -60,19 +61,21 @@ class Gateway:
             ping_interval=settings.ping_interval,
             ping_timeout=settings.ping_timeout,
             max_http_buffer_size=settings.max_frame_size,
+            max_buffer=settings.max_buffer,
         )
         self._socketio.register_namespace(
             ChatNamespace(self._delivery, self._sessions, actions, max_buffer=settings.max_buffer)
         )
+        self._heartbeats = Heartbeats(settings.ping_interval, settings.ping_timeout)
         app = web.Application()
         self._socketio.attach(app)
         plain = PlainRoute(
             self._sessions,
             actions,
             origins,
+            self._heartbeats,
             max_frame_size=settings.max_frame_size,
             max_buffer=settings.max_buffer,
-            ping_interval=settings.ping_interval,
         )
         plain.add_to(app)
         pages.add_routes(app, pages.static_folder())
@@ -112,6 +115,7 @@ class Gateway:
             logger.warning("clients did not go in time", connections=self._delivery.connection_count)
         await self._socketio.shutdown()
         await self._runner.cleanup()
+        self._heartbeats.close()
         await self._sessions.close()
         await self._engine.close()
         logger.info("stopped", connections=len(connections))

@@ -7,22 +7,24 @@ import inspect
 import engineio
 import pytest
 import socketio
+from aiohttp.web_protocol import RequestHandler
 from engineio.async_drivers import aiohttp as driver
-from engineio.async_socket import AsyncSocket
 from socketio.async_manager import AsyncManager
 
 HOOKS = [
-    (engineio.AsyncServer, "create_queue", ["args", "kwargs"]),
+    (engineio.AsyncServer, "attach", ["app", "engineio_path"]),
+    (engineio.AsyncServer, "handle_request", ["args", "kwargs"]),
+    (engineio.AsyncServer, "send", ["sid", "data"]),
+    (engineio.AsyncServer, "send_packet", ["sid", "pkt"]),
+    (engineio.AsyncServer, "disconnect", ["sid"]),
     (engineio.AsyncServer, "shutdown", []),
-    (engineio.AsyncServer, "_log_error_once", ["message", "message_key"]),
-    (AsyncSocket, "_websocket_handler", ["ws"]),
-    (AsyncSocket, "poll", []),
-    (AsyncSocket, "close", ["wait", "abort", "reason"]),
-    (driver.WebSocket, "__init__", ["handler", "server"]),
-    (driver.WebSocket, "__call__", ["environ"]),
-    (driver.WebSocket, "wait", []),
+    (engineio.AsyncServer, "_trigger_event", ["event", "args", "kwargs"]),
+    (engineio.AsyncServer, "_generate_sid_cookie", ["sid", "attributes"]),
+    (engineio.AsyncServer, "_get_socket", ["sid"]),
     (socketio.AsyncServer, "_engineio_server_class", []),
     (socketio.AsyncServer, "_send_packet", ["eio_sid", "pkt"]),
+    (socketio.AsyncServer, "_send_eio_packet", ["eio_sid", "eio_pkt"]),
+    (socketio.AsyncServer, "_handle_eio_connect", ["eio_sid", "environ"]),
     (socketio.AsyncServer, "_handle_eio_message", ["eio_sid", "data"]),
     (socketio.AsyncServer, "_handle_eio_disconnect", ["eio_sid", "reason"]),
     (socketio.AsyncServer, "_handle_connect", ["eio_sid", "namespace", "data"]),
@@ -42,7 +44,11 @@ HOOKS = [
     (AsyncManager, "basic_disconnect", ["sid", "namespace", "kwargs"]),
     (AsyncManager, "is_sid_room", ["namespace", "room"]),
     (AsyncManager, "get_participants", ["namespace", "room"]),
+    (driver, "translate_request", ["request"]),
 ]
+
+ATTRIBUTES = {"_message_tail", "_buffer_paused", "_reading_paused", "transport"}
+"""What `take_over` reads and sets of aiohttp's connection."""
 
 
 @pytest.mark.parametrize(("owner", "name", "parameters"), HOOKS, ids=lambda value: getattr(value, "__name__", value))
@@ -52,6 +58,7 @@ def test_a_hook_is_where_we_expect_it(owner: type, name: str, parameters: list[s
     assert [parameter for parameter in signature.parameters if parameter != "self"] == parameters
 
 
-def test_the_driver_is_a_table_of_hooks() -> None:
-    """`EngineServer` replaces two of its entries."""
-    assert {"translate_request", "websocket", "make_response"} <= set(driver._async)
+def test_aiohttp_lets_go_of_a_connection() -> None:
+    """`take_over` finds what it needs of aiohttp's protocol class."""
+    slots = {name for owner in RequestHandler.__mro__ for name in getattr(owner, "__slots__", ())}
+    assert slots >= ATTRIBUTES

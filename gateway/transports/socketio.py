@@ -7,12 +7,13 @@ server of our own takes its place.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs
 
 import orjson
 import socketio
-from engineio import packet as engine_packet
 from socketio import packet
 from socketio.exceptions import ConnectionRefusedError as Refused
 
@@ -21,8 +22,9 @@ from gateway.delivery import NAMESPACE
 from gateway.errors import CloseReason, GatewayError, Unavailable
 from gateway.schemas import load_credentials
 from gateway.transports.connection import BaseConnection
-from gateway.transports.engineio import LIBRARY_LOGGER, EngineServer, packet_size
+from gateway.transports.engineio import EngineServer, EngineSocket, message_frame
 from gateway.transports.jsonio import decode, printable
+from gateway.transports.rfc6455 import text_frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,53 +55,54 @@ class PacketJSON:
 
 
 class SocketIOWire:
-    """Events as Socket.IO packets, ready for the queue of any client."""
+    """Events as Socket.IO packets, in the WebSocket frames that carry them; long-polling takes them out again."""
 
     name = "socketio"
 
-    def encode_event(self, event: str, body: bytes, offset: str | None) -> engine_packet.Packet:
+    def encode_event(self, event: str, body: bytes, offset: str | None) -> bytes:
         """The offset is the last argument, where the stock client looks for it."""
         arguments = orjson.dumps([event])[:-1] + b"," + body
         if offset is not None:
             arguments += b"," + orjson.dumps(offset)
-        return engine_packet.Packet(engine_packet.MESSAGE, f"{packet.EVENT}{arguments.decode()}]")
+        return text_frame(b"42" + arguments + b"]")
 
-    def encode_welcome(self, body: bytes, session: Session, offset: str) -> engine_packet.Packet:
+    def encode_welcome(self, body: bytes, session: Session, offset: str) -> bytes:
         return self.encode_event(events.WELCOME, body, offset)
 
 
 SOCKETIO = SocketIOWire()
+SERVER_DISCONNECT: Final = socketio.AsyncServer.reason.SERVER_DISCONNECT
+LIBRARY_LOGGER: Final = logging.getLogger("gateway.socketio")
 
 
 class SocketIOConnection(BaseConnection):
     """A client in the namespace ``/``."""
 
-    __slots__ = ("_engine",)
+    __slots__ = ("_socket",)
 
-    def __init__(self, engine: EngineServer, sid: str, eio_sid: str, *, max_buffer: int) -> None:
-        super().__init__(SOCKETIO, sid, eio_sid, max_buffer=max_buffer)
-        self._engine = engine
+    def __init__(self, socket: EngineSocket, sid: str, *, max_buffer: int) -> None:
+        super().__init__(SOCKETIO, sid, socket.sid, max_buffer=max_buffer)
+        self._socket = socket
 
     def close(self, reason: CloseReason) -> None:
         self.closed = True
         if reason is CloseReason.TAKEN_OVER:
             # The stock client stays away after a DISCONNECT, and comes back after anything else.
-            goodbye = engine_packet.Packet(engine_packet.MESSAGE, str(packet.DISCONNECT))
-            self._engine.send_now(self.engine_id, goodbye)
-        self._engine.finish(self.engine_id, reason)
+            self._socket.write(message_frame(str(packet.DISCONNECT)))
+        self._socket.close(SERVER_DISCONNECT, code=reason.code, text=reason.text)
 
-    def _send(self, frame: engine_packet.Packet) -> None:
-        self._engine.send_now(self.engine_id, frame)
+    def _send(self, frame: bytes) -> None:
+        self._socket.write(frame)
 
     @staticmethod
-    def _size(frame: engine_packet.Packet) -> int:
-        return packet_size(frame)
+    def _size(frame: bytes) -> int:
+        return len(frame)
 
     def _unsent(self) -> int:
-        return self._engine.unsent(self.engine_id)
+        return self._socket.unsent
 
     def _cut(self) -> None:
-        self._engine.cut(self.engine_id)
+        self._socket.cut()
 
 
 class ChatNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
@@ -114,14 +117,13 @@ class ChatNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
 
     async def on_connect(self, sid: str, environ: dict[str, Any], auth: object) -> dict[str, str]:
         """Log in with ``auth``, or with ``?username=``; returns what CONNECT tells the client of its session."""
-        connection = SocketIOConnection(
-            self.server.eio,
-            sid,
-            self._delivery.eio_sid_from_sid(sid, NAMESPACE),
-            max_buffer=self._max_buffer,
-        )
+        socket = self.server.eio.sockets.get(self._delivery.eio_sid_from_sid(sid, NAMESPACE))
+        if socket is None:
+            raise Refused("The transport is gone.")
+        connection = SocketIOConnection(socket, sid, max_buffer=self._max_buffer)
         try:
             await self._sessions.connect(connection, load_credentials(_credentials(environ, auth)))
+            environ.clear()  # nothing of the handshake is needed any more
             if connection.session is None:
                 raise Unavailable("The session moved to another connection.")
         except GatewayError as error:
@@ -185,7 +187,10 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
     returned where the client asked for no ack.
     """
 
-    def __init__(self, client_manager: Delivery, **options: Any) -> None:
+    def __init__(self, client_manager: Any = None, *, connect_timeout: float = 5.0, **options: Any) -> None:
+        """``connect_timeout``: seconds until a client that has joined no namespace is closed."""
+        self._connect_timeout = connect_timeout
+        self._joining: dict[str, asyncio.TimerHandle] = {}
         super().__init__(
             client_manager=client_manager,
             async_handlers=False,
@@ -201,15 +206,14 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
     async def _send_packet(self, eio_sid: str, pkt: packet.Packet) -> None:
         encoded = pkt.encode()
         for part in encoded if isinstance(encoded, list) else [encoded]:
-            self.eio.send_now(eio_sid, engine_packet.Packet(engine_packet.MESSAGE, part))
+            self.eio.write(eio_sid, message_frame(part))
 
     async def _handle_eio_message(self, eio_sid: str, data: str | bytes) -> None:
-        if eio_sid not in self.environ:
-            return  # closed, and what it sent before is still coming in
         try:
             pkt = self._read_packet(eio_sid, data)
-        except (ValueError, TypeError, IndexError, KeyError, AttributeError):
-            self.eio.cut(eio_sid)
+        except (ValueError, TypeError, IndexError, KeyError, AttributeError, RecursionError):
+            self._binary_packet.pop(eio_sid, None)
+            self.eio.fail(eio_sid)
             return
         if pkt is None:
             return
@@ -232,8 +236,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
         else:
             if eio_sid in self._binary_packet:
                 raise ValueError("an attachment is missing")
-            # python-engineio decodes text that looks like JSON.
-            pkt = self.packet_class(encoded_packet=data if isinstance(data, str) else PacketJSON.dumps(data))
+            pkt = self.packet_class(encoded_packet=data)
             if pkt.packet_type in {packet.BINARY_EVENT, packet.BINARY_ACK} and pkt.attachment_count:
                 if pkt.attachment_count > MAX_ATTACHMENTS:
                     raise ValueError("too many attachments")
@@ -245,30 +248,62 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
 
     async def _handle_connect(self, eio_sid: str, namespace: str | None, data: object) -> None:
         namespace = namespace or NAMESPACE
-        if namespace not in self.handlers and namespace not in self.namespace_handlers:
-            await self._refuse(eio_sid, namespace, {"message": "Invalid namespace"})
+        served = (*self.handlers, *self.namespace_handlers, *self.namespaces)
+        if namespace not in served and "*" not in served:
+            self._refuse(eio_sid, namespace, {"message": "Invalid namespace"})
             return
         sid = await self.manager.pre_connect(eio_sid, namespace)
         if sid is None:
-            self.eio.cut(eio_sid)
+            self.eio.fail(eio_sid)
             return
+        # What the handler emits to the client must not reach it before it knows that it is connected.
+        self.eio.cork(eio_sid)
         try:
-            fields = await self._trigger_event("connect", namespace, sid, self.environ[eio_sid], data)
+            fields = await self._accept(eio_sid, namespace, sid, data)
         except Refused as refusal:
             await self.manager.disconnect(sid, namespace)
-            await self._refuse(eio_sid, namespace, refusal.error_args)
-            return
-        if eio_sid not in self.environ:
-            # The transport went in the meantime, when the client was not connected yet.
-            await self._trigger_event("disconnect", namespace, sid, self.reason.TRANSPORT_CLOSE)
-            await self.manager.disconnect(sid, namespace)
-            return
-        answer = {"sid": sid, **(fields if isinstance(fields, dict) else {})}
-        await self._send_packet(eio_sid, self.packet_class(packet.CONNECT, answer, namespace=namespace))
-        await self.manager.connect(sid, namespace)
+            self._refuse(eio_sid, namespace, refusal.error_args)
+        else:
+            self._joined(eio_sid)
+            self._answer(eio_sid, self.packet_class(packet.CONNECT, {"sid": sid, **fields}, namespace=namespace))
+            await self.manager.connect(sid, namespace)
+        finally:
+            self.eio.uncork(eio_sid)
 
-    async def _refuse(self, eio_sid: str, namespace: str, error: dict[str, Any]) -> None:
-        await self._send_packet(eio_sid, self.packet_class(packet.CONNECT_ERROR, error, namespace=namespace))
+    async def _accept(self, eio_sid: str, namespace: str, sid: str, data: object) -> dict[str, Any]:
+        """Ask the application. Raises python-socketio's ConnectionRefusedError."""
+        arguments = ("connect", namespace, sid, self.environ[eio_sid])
+        try:
+            try:
+                answer = await self._trigger_event(*arguments, data)
+            except TypeError:
+                if data is not None:
+                    raise
+                answer = await self._trigger_event(*arguments)  # a handler of the older kind takes no auth
+        except ConnectionRefusedError:
+            raise Refused("Connection refused by server") from None
+        if answer is False:
+            raise Refused
+        return answer if isinstance(answer, dict) else {}
+
+    def _refuse(self, eio_sid: str, namespace: str, error: dict[str, Any]) -> None:
+        self._answer(eio_sid, self.packet_class(packet.CONNECT_ERROR, error, namespace=namespace))
+
+    def _answer(self, eio_sid: str, pkt: packet.Packet) -> None:
+        self.eio.write_through(eio_sid, message_frame(pkt.encode()))
+
+    async def _handle_eio_connect(self, eio_sid: str, environ: dict[str, Any]) -> None:
+        await super()._handle_eio_connect(eio_sid, environ)
+        loop = asyncio.get_running_loop()
+        self._joining[eio_sid] = loop.call_later(self._connect_timeout, self._give_up, eio_sid)
+
+    def _joined(self, eio_sid: str) -> None:
+        if (timer := self._joining.pop(eio_sid, None)) is not None:
+            timer.cancel()
+
+    def _give_up(self, eio_sid: str) -> None:
+        del self._joining[eio_sid]
+        self.eio.fail(eio_sid)
 
     async def _handle_event_internal(
         self,
@@ -290,10 +325,10 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
     async def _handle_eio_disconnect(self, eio_sid: str, reason: str) -> None:
         """A transport that closes, in whatever way, is lost: only a DISCONNECT packet says goodbye."""
         self._binary_packet.pop(eio_sid, None)
+        self._joined(eio_sid)
         if reason == self.reason.CLIENT_DISCONNECT:
             reason = self.reason.TRANSPORT_CLOSE
         await super()._handle_eio_disconnect(eio_sid, reason)
-        self.eio.release(eio_sid)
 
 
 def _check_shape(pkt: packet.Packet) -> None:

@@ -4,12 +4,11 @@ plain wire".
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
-from aiohttp import WSMsgType, web
+from aiohttp import web
 
 from gateway import events
 from gateway.actions import refusal
@@ -17,10 +16,10 @@ from gateway.errors import CloseReason, GatewayError, InvalidPayload, InvalidUse
 from gateway.schemas import is_username, load_credentials
 from gateway.transports.connection import BaseConnection
 from gateway.transports.jsonio import decode, echo
+from gateway.transports.rfc6455 import CloseCode, Message, Opcode, frame, text_frame
+from gateway.transports.stream import Heartbeats, InOrder, WebSocketStream, check_handshake, take_over
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from gateway.actions import Actions, Reply
     from gateway.engines.base import Session
     from gateway.sessions import Sessions
@@ -29,36 +28,10 @@ if TYPE_CHECKING:
 ECHOED: Final = frozenset({"create-room", "add-user", "add-users", "send-msg"})
 """The actions of the older server: on the bare wire their own frame is the answer."""
 
-LEAVING_CODES: Final = frozenset({1000, 1005, 0, None})
-"""Close codes of a client that leaves on purpose: 1000, or none at all (RFC 6455, section 7.1.5; aiohttp says 0)."""
+LEAVING_CODES: Final = frozenset({CloseCode.NORMAL, CloseCode.NO_STATUS})
+"""Close codes of a client that leaves on purpose: 1000, or none at all."""
 
-
-LINGER: Final = 5.0
-"""Seconds that a client which was too slow has to read what was sent before."""
-
-
-def text_frame(payload: bytes) -> bytes:
-    """An unmasked, unfragmented text frame (RFC 6455, section 5.2)."""
-    return _frame(0x81, payload)
-
-
-def binary_frame(payload: bytes) -> bytes:
-    """An unmasked, unfragmented binary frame (RFC 6455, section 5.2)."""
-    return _frame(0x82, payload)
-
-
-def close_frame(reason: CloseReason) -> bytes:
-    """A close frame (RFC 6455, section 5.5.1)."""
-    return _frame(0x88, reason.code.to_bytes(2, "big") + reason.text.encode())
-
-
-def _frame(first_byte: int, payload: bytes) -> bytes:
-    length = len(payload)
-    if length < 126:
-        return bytes((first_byte, length)) + payload
-    if length < 65536:
-        return bytes((first_byte, 126)) + length.to_bytes(2, "big") + payload
-    return bytes((first_byte, 127)) + length.to_bytes(8, "big") + payload
+PING: Final = frame(Opcode.PING, b"")
 
 
 class BareWire:
@@ -110,68 +83,73 @@ WIRES: Final[dict[str, BareWire | JSONWire]] = {"bare": BARE, "json": JSON}
 
 
 class PlainConnection(BaseConnection):
-    """A client of the plain wire. Frames go straight to the transport: compression is off, so they are the same
-    for all members.
-    """
+    """A client of the plain wire; the `Listener` of its stream."""
 
-    __slots__ = ("_closing", "_on_cut", "_reason", "_transport", "_ws", "wire")
+    __slots__ = ("_in_order", "_reason", "_route", "stream", "wire")
 
     wire: BareWire | JSONWire
 
-    def __init__(
-        self,
-        wire: BareWire | JSONWire,
-        ws: web.WebSocketResponse,
-        on_cut: Callable[[PlainConnection], None],
-        *,
-        max_buffer: int,
-    ) -> None:
+    def __init__(self, route: PlainRoute, wire: BareWire | JSONWire) -> None:
         cid = secrets.token_urlsafe(15)
-        super().__init__(wire, cid, cid, max_buffer=max_buffer)
-        self._ws = ws
-        self._on_cut = on_cut
-        self._transport: asyncio.Transport | None = None
-        self._closing: asyncio.Task[bool] | None = None
+        super().__init__(wire, cid, cid, max_buffer=route.max_buffer)
+        self._route = route
         self._reason: CloseReason | None = None
+        self.stream = WebSocketStream(self, max_size=route.max_frame_size)
+        self._in_order = InOrder(self._handle, self.stream)
 
-    def open(self, transport: asyncio.Transport | None) -> None:
-        """The upgrade is answered."""
-        self._transport = transport
-        self.release()
+    # --- a Connection
+
+    def release(self) -> None:
+        super().release()
         if self._reason is not None:
-            self.close(self._reason)
+            self.stream.close(self._reason.code, self._reason.text)
 
     def close(self, reason: CloseReason) -> None:
         self.closed = True
         self._reason = reason
-        if self._closing is None and self._ws.prepared:
-            self._closing = asyncio.create_task(self._ws.close(code=reason.code, message=reason.text.encode()))
-
-    async def closing(self) -> None:
-        """Wait until a close of ours is done."""
-        if self._closing is not None:
-            await asyncio.wait([self._closing])
+        self.stream.close(reason.code, reason.text)
 
     def _send(self, frame: bytes) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.write(frame)
+        self.stream.write(frame)
 
     @staticmethod
     def _size(frame: bytes) -> int:
         return len(frame)
 
     def _unsent(self) -> int:
-        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+        return self.stream.unsent
 
     def _cut(self) -> None:
-        """Whoever reads on within `LINGER` finds behind what was sent the reason why there is no more."""
-        self._reason = CloseReason.TOO_SLOW
-        transport = self._transport
-        if transport is not None and not transport.is_closing():
-            transport.write(close_frame(CloseReason.TOO_SLOW))
-            transport.close()
-            asyncio.get_running_loop().call_later(LINGER, transport.abort)
-        self._on_cut(self)
+        """Whoever reads on in time finds behind what was sent the reason why there is no more."""
+        self.close(CloseReason.TOO_SLOW)
+        self._route.end(self, CloseCode.ABNORMAL)
+
+    # --- a Listener
+
+    def message_received(self, message: Message) -> None:
+        self._in_order.put(message)
+
+    def pong_received(self) -> None:
+        self._route.heartbeats.answered(self)
+
+    def stream_ended(self, code: int) -> None:
+        self._in_order.put(code)
+
+    async def _handle(self, item: Message | int) -> None:
+        """A message, or the code with which the client closed behind the last one."""
+        if isinstance(item, Message):
+            answer = await self._route.answer(self, item.data)
+            self.write(frame(item.opcode, answer))
+        else:
+            self._route.end(self, item)
+
+    # --- a Heartbeat
+
+    def ping(self) -> None:
+        self.write(PING)
+
+    def timed_out(self) -> None:
+        self.stream.abort()
 
 
 class PlainRoute:
@@ -182,95 +160,80 @@ class PlainRoute:
         sessions: Sessions,
         actions: Actions,
         origins: OriginPolicy,
+        heartbeats: Heartbeats,
         *,
         max_frame_size: int,
         max_buffer: int,
-        ping_interval: float,
     ) -> None:
+        self.heartbeats = heartbeats
+        self.max_frame_size = max_frame_size
+        self.max_buffer = max_buffer
         self._sessions = sessions
         self._actions = actions
         self._origins = origins
-        self._max_frame_size = max_frame_size
-        self._max_buffer = max_buffer
-        self._ping_interval = ping_interval
 
     def add_to(self, app: web.Application) -> None:
-        app.router.add_get("/username/{name}", self.handle)
+        app.router.add_get("/username/{name}", self.handle, allow_head=False)
         app.router.add_route("*", "/username/{rest:.*}", _unknown_path)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        ws = web.WebSocketResponse(
-            compress=False,
-            max_msg_size=self._max_frame_size + 1,  # aiohttp refuses what reaches it
-            heartbeat=self._ping_interval,
-            timeout=5.0,
-        )
         try:
-            wire = self._check(request, ws)
-            connection = PlainConnection(wire, ws, self._lose, max_buffer=self._max_buffer)
+            wire = self._check(request)
+            key = _handshake(request)
+            connection = PlainConnection(self, wire)
             await self._sessions.connect(connection, load_credentials(_credentials(request)))
         except GatewayError as error:
             return refuse(error)
-        leaving = False
         try:
-            await ws.prepare(request)
-            connection.open(request.transport)
-            leaving = await self._converse(connection, ws)
-        finally:
-            if leaving:
-                self._sessions.end(connection)
-            else:
-                self._lose(connection)
-            await connection.closing()
-        return ws
+            response = take_over(request, connection.stream, key)
+        except BaseException:
+            self.end(connection, CloseCode.ABNORMAL)
+            raise
+        self.heartbeats.add(connection)
+        connection.release()
+        return response
 
-    def _lose(self, connection: PlainConnection) -> None:
-        """The transport is gone, or is given up. On the bare wire nobody could come back."""
-        if connection.wire is BARE:
-            self._sessions.end(connection)
-        else:
-            self._sessions.suspend(connection)
-
-    def _check(self, request: web.Request, ws: web.WebSocketResponse) -> BareWire | JSONWire:
+    def _check(self, request: web.Request) -> BareWire | JSONWire:
         if not is_username(request.match_info["name"]):
             raise InvalidUsername
         self._origins.check(request.headers.get("Origin"), request.host)
         wire = WIRES.get(request.query.get("format", "bare"))
         if wire is None:
             raise InvalidPayload.in_fields({"format": [f"Must be one of {', '.join(WIRES)}."]})
-        if not ws.can_prepare(request).ok:
-            raise UpgradeRequired("This is a WebSocket: connect with ws:// or wss:// (RFC 6455, version 13).")
         return wire
 
-    async def _converse(self, connection: PlainConnection, ws: web.WebSocketResponse) -> bool:
-        """Answer frames, in order, until the socket closes; whether the client left on purpose."""
-        while True:
-            message = await ws.receive()
-            if message.type is WSMsgType.TEXT:
-                answer = await self._answer(connection, message.data.encode())
-                connection.write(text_frame(answer))
-            elif message.type is WSMsgType.BINARY:
-                answer = await self._answer(connection, message.data)
-                connection.write(binary_frame(answer))
-            else:
-                return message.type is WSMsgType.CLOSE and ws.close_code in LEAVING_CODES
-
-    async def _answer(self, connection: PlainConnection, data: bytes) -> bytes:
+    async def answer(self, connection: PlainConnection, data: bytes) -> bytes:
+        """Do what a frame says; the payload of the frame that answers it."""
         try:
-            frame = decode(data)
+            value = decode(data)
         except ValueError:
-            frame = None
-        if not isinstance(frame, dict):
+            value = None
+        if not isinstance(value, dict):
             error = InvalidPayload("A frame must be one JSON object.")
             return connection.wire.answer(data, None, {}, refusal(error))
-        action = frame.get("action")
-        ref = {"ref": echo(frame["ref"])} if "ref" in frame else {}
-        reply = await self._actions.perform(connection, action, frame)
+        action = value.get("action")
+        ref = {"ref": echo(value["ref"])} if "ref" in value else {}
+        reply = await self._actions.perform(connection, action, value)
         return connection.wire.answer(data, action, ref, reply)
+
+    def end(self, connection: PlainConnection, code: int) -> None:
+        """The client is gone; it closed with ``code``. From the bare wire nobody comes back."""
+        self.heartbeats.remove(connection)
+        if connection.wire is BARE or code in LEAVING_CODES:
+            self._sessions.end(connection)
+        else:
+            self._sessions.suspend(connection)
 
 
 class UpgradeRequired(InvalidPayload):
     http_status = 426
+
+
+def _handshake(request: web.Request) -> str:
+    try:
+        return check_handshake(request)
+    except ValueError as error:
+        raise UpgradeRequired(f"This is a WebSocket; connect with ws:// or wss:// (RFC 6455): {error}.") from None
 
 
 def _credentials(request: web.Request) -> dict[str, Any]:

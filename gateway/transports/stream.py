@@ -1,0 +1,340 @@
+"""WebSocket connections without aiohttp: after the handshake the transport belongs to a protocol of ours.
+
+No task, future or queue lives as long as a connection: what arrives is parsed and handled in
+`WebSocketStream.data_received`. Where handling takes a coroutine, `InOrder` has a task only while it runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Any, Protocol
+
+from aiohttp import web
+
+from gateway.logs import get_logger
+from gateway.transports.rfc6455 import CloseCode, Message, Opcode, Parser, ProtocolError, accept_key, close_code, frame
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+MAX_WAITING = 32
+"""Messages of one client that wait for the one before them; then its reading is paused."""
+
+CLOSE_TIMEOUT = 5.0
+"""Seconds that a client has to answer a close frame, and to read what was sent before it was cut."""
+
+logger = get_logger(__name__)
+
+
+class Listener(Protocol):
+    """Whoever a `WebSocketStream` belongs to. None of these may wait or fail."""
+
+    def message_received(self, message: Message) -> None:
+        """A whole text or binary message."""
+
+    def pong_received(self) -> None:
+        """The client answered a ping, or just wants to be known alive."""
+
+    def stream_ended(self, code: int) -> None:
+        """No message comes any more. ``code``: that of the client's close frame, 1005 where it had none, 1006
+        without one.
+        """
+
+
+class WebSocketStream(asyncio.Protocol):
+    """One WebSocket, from the answer to its handshake until its transport is gone."""
+
+    __slots__ = ("_close_code", "_close_sent", "_eof", "_listener", "_parser", "_paused", "_transport")
+
+    def __init__(self, listener: Listener, *, max_size: int) -> None:
+        """``max_size``: bytes in a message from the client; more closes the socket with 1009."""
+        self._listener: Listener | None = listener
+        self._parser = Parser(max_size)
+        self._transport: asyncio.Transport | None = None
+        self._paused = False
+        self._close_sent = False
+        self._close_code = CloseCode.ABNORMAL.value
+        self._eof = False
+
+    def open(self, transport: asyncio.Transport, unread: bytes) -> None:
+        """The handshake is answered. ``unread``: what the client sent behind it."""
+        self._transport = transport
+        transport.set_protocol(self)
+        if self._paused:
+            transport.pause_reading()
+        if unread:
+            self.data_received(unread)
+
+    def listen(self, listener: Listener) -> None:
+        """Give the stream to another listener."""
+        self._listener = listener
+
+    # --- out
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that were written and have not left this process."""
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+
+    def write(self, data: bytes) -> None:
+        """Write a frame. What is written to a socket that is closing or gone is dropped."""
+        if self._transport is not None and not self._close_sent:
+            self._transport.write(data)
+
+    def close(self, code: int, reason: str = "") -> None:
+        """Say goodbye, behind all that was written, and wait `CLOSE_TIMEOUT` for the client to answer."""
+        transport = self._transport
+        if transport is None or self._close_sent:
+            return
+        self.write(frame(Opcode.CLOSE, code.to_bytes(2, "big") + reason.encode()))
+        self._close_sent = True
+        asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, transport.abort)
+
+    def fail(self, code: int, reason: str = "") -> None:
+        """Say why the client cannot go on, behind all that was written, and close without waiting for it
+        (section 7.1.7).
+        """
+        if self._transport is not None and not self._close_sent:
+            self.write(frame(Opcode.CLOSE, code.to_bytes(2, "big") + reason.encode()))
+            self._close_sent = True
+        self._hang_up()
+
+    def abort(self) -> None:
+        """Drop the transport and what is unsent."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    # --- in
+
+    def data_received(self, data: bytes) -> None:
+        self._parser.feed(data)
+        self._read()
+
+    def _read(self) -> None:
+        try:
+            while not self._paused and self._listener is not None:
+                message = self._parser.next_message()
+                if message is None:
+                    if self._eof:
+                        self._finish()
+                    return
+                self._handle(message)
+        except ProtocolError as error:
+            self.fail(error.code, error.reason)
+
+    def _handle(self, message: Message) -> None:
+        opcode = message.opcode
+        if opcode <= Opcode.BINARY:
+            if self._listener is not None:
+                self._listener.message_received(message)
+        elif opcode == Opcode.PING:
+            self.write(frame(Opcode.PONG, message.data))
+        elif opcode == Opcode.PONG:
+            if self._listener is not None:
+                self._listener.pong_received()
+        else:
+            self._close_code = close_code(message.data)
+            self.write(frame(Opcode.CLOSE, message.data[:2]))
+            self._close_sent = True
+            self._hang_up()
+
+    def _hang_up(self) -> None:
+        """Both sides have said goodbye, or the client cannot be understood: the server closes first (section 7.1.1)."""
+        if self._transport is not None:
+            self._transport.close()
+        self._finish()
+
+    def _finish(self) -> None:
+        listener, self._listener = self._listener, None
+        if listener is not None:
+            listener.stream_ended(self._close_code)
+
+    def pause(self) -> None:
+        """Read nothing more for now."""
+        if not self._paused:
+            self._paused = True
+            if self._transport is not None:
+                self._transport.pause_reading()
+
+    def resume(self) -> None:
+        """Go on reading, with what is here already."""
+        if self._paused:
+            self._paused = False
+            if self._transport is not None and not self._transport.is_closing():
+                self._transport.resume_reading()
+            self._read()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._eof = True
+        self._read()
+
+
+class Pausable(Protocol):
+    """Where messages come from."""
+
+    def pause(self) -> None: ...
+    def resume(self) -> None: ...
+
+
+class InOrder:
+    """Runs a coroutine for each of a client's messages, one after the other.
+
+    There is a task only while there is something to do. So many messages wait, `MAX_WAITING`, and then the
+    stream is paused.
+    """
+
+    __slots__ = ("_handle", "_stream", "_task", "_waiting")
+
+    def __init__(self, handle: Callable[[Any], Awaitable[None]], stream: Pausable) -> None:
+        self._handle = handle
+        self._stream = stream
+        self._task: asyncio.Task[None] | None = None
+        self._waiting: deque[Any] | None = None
+
+    def put(self, item: Any) -> None:
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._run(item))
+            return
+        if self._waiting is None:
+            self._waiting = deque()
+        self._waiting.append(item)
+        if len(self._waiting) >= MAX_WAITING:
+            self._stream.pause()
+
+    async def idle(self) -> None:
+        """Wait until all that was put is handled."""
+        if self._task is not None:
+            await asyncio.shield(self._task)
+
+    async def _run(self, item: Any) -> None:
+        while True:
+            try:
+                await self._handle(item)
+            except Exception:
+                logger.exception("a message could not be handled")
+            if self._waiting is not None and len(self._waiting) <= MAX_WAITING // 2:
+                self._stream.resume()
+            if not self._waiting:
+                self._task = self._waiting = None
+                return
+            item = self._waiting.popleft()
+
+
+class TakenOver(web.StreamResponse):
+    """What aiohttp gets for a request whose transport is not its own any more: nothing is left to send."""
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        pass
+
+    async def write_eof(self, data: bytes = b"") -> None:
+        pass
+
+
+def check_handshake(request: web.Request) -> str:
+    """The key that accepts a handshake.
+
+    Raises:
+        ValueError: it is none, and why.
+    """
+    if request.body_exists:
+        raise ValueError("a handshake has no body")
+    return accept_key(request.headers)
+
+
+def take_over(request: web.Request, stream: WebSocketStream, key: str) -> TakenOver:
+    """Answer a handshake and give its transport to ``stream``; aiohttp lets go of the connection and all it
+    keeps for it.
+    """
+    aiohttp_protocol = request.protocol
+    transport = request.transport
+    if transport is None or transport.is_closing():
+        raise ConnectionResetError("the client is gone")
+    unread: bytes = aiohttp_protocol._message_tail
+    transport.write(
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
+        + key.encode()
+        + b"\r\n\r\n"
+    )
+    if aiohttp_protocol._buffer_paused or aiohttp_protocol._reading_paused:
+        transport.resume_reading()
+    aiohttp_protocol.transport = None
+    aiohttp_protocol.connection_lost(None)
+    stream.open(transport, unread)
+    return TakenOver()
+
+
+class Heartbeat(Protocol):
+    """A connection that is pinged."""
+
+    def ping(self) -> None:
+        """Send a ping."""
+
+    def timed_out(self) -> None:
+        """No answer came in time."""
+
+
+class Heartbeats:
+    """Pings all connections, each so long after its last answer: one timer for all.
+
+    All wait equally long, so that the order of arrival is the order of what is due.
+    """
+
+    def __init__(self, interval: float, timeout: float) -> None:
+        """``interval``: seconds from an answer to the next ping; ``timeout``: seconds that a client has to answer."""
+        self._interval = interval
+        self._timeout = timeout
+        self._grain = min(interval, timeout) / 100
+        """What is due so soon is done already: one wake-up for many."""
+        self._resting: dict[Heartbeat, float] = {}
+        self._pinged: dict[Heartbeat, float] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, connection: Heartbeat) -> None:
+        """The connection was opened, or has answered."""
+        loop = asyncio.get_running_loop()
+        self._pinged.pop(connection, None)
+        self._resting.pop(connection, None)
+        self._resting[connection] = loop.time() + self._interval
+        if self._timer is None:
+            self._schedule(loop)
+
+    def answered(self, connection: Heartbeat) -> None:
+        """A pong. One that nobody asked for changes nothing."""
+        if connection in self._pinged:
+            self.add(connection)
+
+    def remove(self, connection: Heartbeat) -> None:
+        self._resting.pop(connection, None)
+        self._pinged.pop(connection, None)
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _schedule(self, loop: asyncio.AbstractEventLoop) -> None:
+        due = [next(iter(waiting.values())) for waiting in (self._resting, self._pinged) if waiting]
+        self._timer = loop.call_at(min(due), self._beat, loop) if due else None
+
+    def _beat(self, loop: asyncio.AbstractEventLoop) -> None:
+        now = loop.time()
+        for connection in _due(self._pinged, now + self._grain):
+            connection.timed_out()
+        for connection in _due(self._resting, now + self._grain):
+            self._pinged[connection] = now + self._timeout
+            connection.ping()
+        self._schedule(loop)
+
+
+def _due(waiting: dict[Heartbeat, float], now: float) -> list[Heartbeat]:
+    """Take out of ``waiting``, which is in order, whose time has come."""
+    found = []
+    for connection, due in waiting.items():
+        if due > now:
+            break
+        found.append(connection)
+    for connection in found:
+        del waiting[connection]
+    return found
