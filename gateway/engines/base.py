@@ -151,7 +151,7 @@ class Engine(Protocol):
     """See the module's docstring for what each call guarantees. Any call may raise `Unavailable`."""
 
     async def open(self, subscriber: Subscriber) -> None:
-        """Open the store. Sessions that a killed gateway left live are suspended from now on.
+        """Open the store. All sessions are suspended from now on: nobody could come back before.
 
         Raises:
             StoreError: it cannot be opened; the message says why and what to do.

@@ -110,6 +110,18 @@ async def test_sessions_that_were_live_at_a_restart_are_suspended_from_then_on(s
     assert [room.room for room in attachment.rooms] == ["tea"]
 
 
+async def test_every_recovery_window_begins_at_a_restart(store: Store) -> None:
+    """A long stop costs nobody a session, whether it was live or suspended when the gateway stopped."""
+    alice = await store.login("bob", "alice")
+    await store.engine.create_room("alice", "tea", ("bob",))
+    offset = store.heard.publications[-1].offset
+    await store.lose(alice)
+    store.clock.now += POLICY.recovery_window * 10
+    await store.reopen()
+    assert await store.engine.end_expired_sessions() == 0
+    assert (await store.resume(alice, offset)).recovered
+
+
 # --- recovery
 
 
@@ -153,6 +165,41 @@ async def test_a_trimmed_log_is_no_recovery(store: Store) -> None:
     assert attachment.session.sid == bob.sid
     assert attachment.session.pid != bob.pid
     assert [room.room for room in attachment.rooms] == ["tea"]
+
+
+async def test_a_pid_that_did_not_reach_its_client_costs_nothing(store: Store) -> None:
+    """Where a resume gives a new pid, the one before works until the new one was used, and then no more."""
+    bob = await store.login("alice", "bob")
+    await store.engine.create_room("alice", "tea", ("bob",))
+    first = await store.resume(bob, None, "c1")
+    again = await store.resume(bob, None, "c2")
+    assert [room.room for room in again.rooms] == ["tea"]
+    assert len({bob.pid, first.session.pid, again.session.pid}) == 3
+    await store.resume(again.session, again.offset, "c3")
+    for old in (bob, first.session):
+        with pytest.raises(UsernameTaken):
+            await store.resume(old, None, "c4")
+
+
+async def test_what_was_missed_in_a_room_that_was_left_is_no_recovery(store: Store) -> None:
+    """A gap is never silent: not in a room left for good, and not in one left and joined again."""
+    carol = await store.login("alice", "carol")
+    await store.engine.create_room("alice", "tea", ("carol",))
+    offset = store.heard.publications[-1].offset
+    await store.engine.append_message("alice", "tea", "unheard", None)
+    await store.engine.remove_member("carol", "tea")
+    await store.engine.add_members("alice", "tea", ("carol",))
+    assert not (await store.resume(carol, offset)).recovered
+
+
+async def test_leaving_a_room_of_which_all_was_heard_spoils_no_recovery(store: Store) -> None:
+    carol = await store.login("alice", "carol")
+    await store.engine.create_room("alice", "tea", ("carol",))
+    offset = store.heard.publications[-1].offset
+    await store.engine.remove_member("carol", "tea")
+    await store.engine.append_message("alice", "tea", "not for carol", None)
+    attachment = await store.resume(carol, offset)
+    assert (attachment.recovered, attachment.missed) == (True, ())
 
 
 @pytest.mark.parametrize("offset", [None, "", "nonsense", "000000000000-1", "²", "-"])
@@ -361,6 +408,18 @@ async def test_the_same_id_is_appended_once_for_a_user_and_a_room(store: Store) 
     assert not (await store.engine.append_message("bob", "tea", "two", "id1")).duplicate
     assert not (await store.engine.append_message("alice", "too", "three", "id1")).duplicate
     assert await contents(store, "alice", "tea") == ["one", "two"]
+
+
+async def test_an_id_belongs_to_the_member_who_used_it(store: Store) -> None:
+    """Somebody else who takes the name and joins later may use the same id, and is heard."""
+    dave = await store.login("alice", "dave")
+    await store.engine.create_room("alice", "tea", ("dave",))
+    await store.engine.append_message("dave", "tea", "one", "1")
+    await store.engine.end_session(dave, "c-dave")
+    await store.login("dave")
+    await store.engine.add_members("alice", "tea", ("dave",))
+    assert not (await store.engine.append_message("dave", "tea", "another", "1")).duplicate
+    assert await contents(store, "alice", "tea") == ["one", "another"]
 
 
 async def test_history_is_paged_from_the_newest(store: Store) -> None:

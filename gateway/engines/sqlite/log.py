@@ -79,8 +79,9 @@ class Log:
 
     def _trim(self, room_id: int, kind: str) -> None:
         """Cut off what is too old, every so many events: a room keeps its newest messages and as many other events."""
-        appended = self._appended.get((room_id, kind), 0) + 1
-        if appended > self._policy.history_size // 8:
+        pause = self._policy.history_size // 8
+        appended = self._appended.get((room_id, kind), pause) + 1
+        if appended > pause:
             appended = 0
             cut = self._cut(room_id, kind)
             self._db.execute(f"DELETE FROM log WHERE room_id = ? AND position <= ? AND {kind}", (room_id, cut))
@@ -98,9 +99,14 @@ class Log:
     # --- reading
 
     def message_ts(self, room_id: int, sender: str, message_id: str) -> int | None:
-        """When a message was sent that the log has (Unix time in ms), or None."""
+        """When a message was sent that the log has (Unix time in ms), or None.
+
+        What a sender of the same name sent before this one became a member is another's.
+        """
         row = self._db.execute(
-            "SELECT ts FROM log WHERE room_id = ? AND message_id = ? AND origin = ?", (room_id, message_id, sender)
+            "SELECT ts FROM log JOIN members USING (room_id) "
+            "WHERE room_id = ? AND message_id = ? AND origin = ? AND username = origin AND position > joined",
+            (room_id, message_id, sender),
         ).fetchone()
         return None if row is None else int(row[0])
 
@@ -132,6 +138,9 @@ class Log:
         position = self.position(offset)
         if position is None or position > self.newest():
             return None
+        left = self._db.execute("SELECT missed_by_leaving FROM sessions WHERE username = ?", (username,)).fetchone()
+        if left is None or left[0] > position:
+            return None
         trimmed = self._db.execute(
             "SELECT 1 FROM members JOIN rooms ON id = room_id WHERE username = ? AND trimmed > ? AND trimmed >= joined",
             (username, position),
@@ -153,6 +162,15 @@ class Log:
                 return None
             missed.append(Publication(event, body, room, self.offset(row_position), recipients=(username,)))
         return tuple(missed)
+
+    def newest_for(self, room_id: int, username: str) -> int:
+        """The position of the newest event in a room that a member hears, or 0."""
+        row = self._db.execute(
+            "SELECT position FROM log WHERE room_id = ? AND origin IS NOT ? AND (recipient IS NULL OR recipient = ?) "
+            "ORDER BY position DESC LIMIT 1",
+            (room_id, username, username),
+        ).fetchone()
+        return 0 if row is None else int(row[0])
 
     # --- positions
 
