@@ -35,7 +35,8 @@ class BaseConnection(Caller, ABC):
     def write(self, frame: Frame) -> None:
         if self.closed:
             return
-        unsent = self._put(frame)
+        self._put(frame)
+        unsent = self._unsent() if self._held is None else sum(map(self._size, self._held))
         if unsent <= self._max_buffer:
             self._allowed = self._max_buffer
         elif unsent > self._allowed:
@@ -44,17 +45,15 @@ class BaseConnection(Caller, ABC):
             self._cut()
 
     def greet(self, frames: list[Frame]) -> None:
+        self._allowed += sum(map(self._size, frames))
         for frame in frames:
             self._put(frame)
-            self._allowed += self._size(frame)
 
-    def _put(self, frame: Frame) -> int:
-        """Send a frame, or hold it; the bytes that are unsent then."""
+    def _put(self, frame: Frame) -> None:
         if self._held is None:
             self._send(frame)
-            return self._unsent()
-        self._held.append(frame)
-        return sum(map(self._size, self._held))
+        else:
+            self._held.append(frame)
 
     def release(self) -> None:
         held, self._held = self._held or [], None
