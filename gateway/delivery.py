@@ -18,7 +18,7 @@ from gateway.errors import CloseReason
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from gateway.engines.base import Attachment, Publication, Session
+    from gateway.engines.base import Attachment, Movement, Publication, Session
 
 NAMESPACE = "/"
 
@@ -150,13 +150,15 @@ class Delivery(socketio.AsyncManager):  # type: ignore[misc]
         connection.greet([frame for frame in frames if frame is not None])
 
     def published(self, publication: Publication) -> None:
-        for username in publication.leaves:
-            if (connection := self._by_username.get(username)) is not None:
-                self.basic_leave_room(connection.cid, NAMESPACE, native_room(publication.room))
         self._fan_out(self._audience(publication), publication)
-        for username in publication.joins:
+
+    def moved(self, movement: Movement) -> None:
+        for username in movement.left:
             if (connection := self._by_username.get(username)) is not None:
-                self._enter(connection, publication.room)
+                self.basic_leave_room(connection.cid, NAMESPACE, native_room(movement.room))
+        for username in movement.joined:
+            if (connection := self._by_username.get(username)) is not None:
+                self._enter(connection, movement.room)
 
     def _audience(self, publication: Publication) -> Iterable[Connection]:
         if publication.recipients is not None:

@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from engines.conftest import POLICY, Store
-from gateway.engines.base import Session
+from gateway.engines.base import Movement, Publication, Session
 from gateway.errors import (
     GatewayError,
     InvalidPayload,
@@ -48,7 +48,8 @@ async def test_an_ended_session_frees_its_name_and_leaves_its_rooms(store: Store
     await store.engine.create_room("alice", "tea", ("bob",))
     await store.engine.end_session(alice, "c-alice")
     assert store.heard.events[-1] == ("user-left", {"room": "tea", "username": "alice"})
-    assert store.heard.publications[-1].leaves == ("alice",)
+    assert store.heard.movements[-1] == Movement("tea", left=("alice",))
+    assert store.heard.heard.index(store.heard.movements[-1]) < store.heard.heard.index(store.heard.publications[-1])
     await store.login("alice")
     assert await store.engine.list_rooms("alice") == ()
 
@@ -233,9 +234,8 @@ async def test_the_creator_and_the_added_are_members_and_the_added_hear_it(store
     room = await store.engine.create_room("alice", "tea", ("bob", "alice", "carol"))
     members = (Member("alice", online=True), Member("bob", online=True), Member("carol", online=True))
     assert (room.members, room.member_count) == (members, 3)
-    joined = [publication for publication in store.heard.publications if publication.event == "room-joined"]
-    assert sorted(name for publication in joined for name in publication.joins) == ["alice", "bob", "carol"]
-    told = [publication for publication in joined if publication.recipients]
+    assert sorted(name for movement in store.heard.movements for name in movement.joined) == ["alice", "bob", "carol"]
+    told = [publication for publication in store.heard.publications if publication.event == "room-joined"]
     assert [publication.recipients for publication in told] == [("bob",), ("carol",)]
     assert all(publication.offset for publication in told)
 
@@ -266,10 +266,13 @@ async def test_adding_tells_the_members_and_then_the_added(store: Store) -> None
     store.heard.heard.clear()
     added = await store.engine.add_members("alice", "tea", ("carol", "bob", "alice"))
     assert (added.added, added.already) == (("carol",), ("bob", "alice"))
-    first, second = store.heard.publications
-    assert (first.event, first.origin, first.joins) == ("user-joined", "alice", ())
+    first, second, movement = store.heard.heard
+    assert isinstance(first, Publication)
+    assert isinstance(second, Publication)
+    assert (first.event, first.origin) == ("user-joined", "alice")
     assert orjson.loads(first.body) == {"room": "tea", "username": "carol", "by": "alice"}
-    assert (second.event, second.recipients, second.joins) == ("room-joined", ("carol",), ("carol",))
+    assert (second.event, second.recipients) == ("room-joined", ("carol",))
+    assert movement == Movement("tea", joined=("carol",))
     assert orjson.loads(second.body)["member_count"] == 3
 
 
@@ -348,8 +351,7 @@ async def test_above_the_presence_limit_nobody_hears_who_comes_and_goes(store: S
     await store.lose(last)
     assert len(store.heard.publications) == 1
     await store.engine.remove_member(names[0], "tea")
-    left = store.heard.publications[-1]
-    assert (left.leaves, left.recipients) == ((names[0],), ())
+    assert store.heard.heard[-1] == Movement("tea", left=(names[0],))
 
 
 async def test_members_are_paged_in_order_of_name(store: Store) -> None:

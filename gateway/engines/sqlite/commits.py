@@ -20,9 +20,7 @@ from gateway.logs import get_logger
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gateway.engines.base import Attachment, Publication
-
-    Effect = Attachment | Publication
+    from gateway.engines.base import Effect
 
 T = TypeVar("T")
 logger = get_logger(__name__)

@@ -8,13 +8,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gateway import events
-from gateway.engines.base import Attachment, HistoryPage, Publication
+from gateway.engines.base import HistoryPage, Movement, Publication
 from gateway.errors import InvalidPayload
 
 if TYPE_CHECKING:
     import sqlite3
 
-    from gateway.engines.base import Policy
+    from gateway.engines.base import Effect, Policy
 
 IS_MESSAGE = f"event = '{events.MESSAGE}'"
 IS_NO_MESSAGE = f"event != '{events.MESSAGE}'"
@@ -24,7 +24,7 @@ class Log:
     """The table ``log``, and what the current transaction did for others to hear."""
 
     def __init__(self, connection: sqlite3.Connection, policy: Policy) -> None:
-        self.effects: list[Attachment | Publication] = []
+        self.effects: list[Effect] = []
         """What the running operation did, in order."""
         self._db = connection
         self._policy = policy
@@ -45,8 +45,6 @@ class Log:
         recipient: str | None = None,
         message_id: str | None = None,
         ts: int | None = None,
-        joins: tuple[str, ...] = (),
-        leaves: tuple[str, ...] = (),
     ) -> None:
         cursor = self._db.execute(
             "INSERT INTO log (room_id, event, origin, recipient, message_id, ts, body) VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -54,7 +52,7 @@ class Log:
         )
         offset = self.offset(cursor.lastrowid or 0)
         recipients = None if recipient is None else (recipient,)
-        self.effects.append(Publication(event, body, room, offset, origin, recipients, joins, leaves))
+        self.effects.append(Publication(event, body, room, offset, origin, recipients))
         self._trim(room_id, IS_MESSAGE if event == events.MESSAGE else IS_NO_MESSAGE)
 
     def publish(
@@ -65,11 +63,13 @@ class Log:
         *,
         origin: str | None = None,
         recipients: tuple[str, ...] | None = None,
-        joins: tuple[str, ...] = (),
-        leaves: tuple[str, ...] = (),
     ) -> None:
         """Publish what is not kept."""
-        self.effects.append(Publication(event, body, room, None, origin, recipients, joins, leaves))
+        self.effects.append(Publication(event, body, room, None, origin, recipients))
+
+    def move(self, room: str, *, joined: tuple[str, ...] = (), left: tuple[str, ...] = ()) -> None:
+        """Say who hears the room from here on, and who no more."""
+        self.effects.append(Movement(room, joined, left))
 
     def forget(self, room_id: int) -> None:
         """Delete all that happened in a room."""

@@ -20,7 +20,6 @@ from gateway.engines.base import (
     Attachment,
     HistoryPage,
     MemberPage,
-    Publication,
     Receipt,
     ResumePoint,
     Session,
@@ -40,7 +39,7 @@ from gateway.events import Member, Room
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from gateway.engines.base import Policy
+    from gateway.engines.base import Effect, Policy
 
 SHOWN_MEMBERS = 100
 """Members that a reply or an event shows of a room; ``list-members`` pages through all."""
@@ -75,7 +74,7 @@ class Tables:
             with contextlib.suppress(sqlite3.Error):  # begin() tries again
                 self._db.execute("ROLLBACK")
 
-    def take_effects(self) -> list[Attachment | Publication]:
+    def take_effects(self) -> list[Effect]:
         effects, self._log.effects = self._log.effects, []
         return effects
 
@@ -178,7 +177,7 @@ class Tables:
         cursor = self._db.execute("INSERT INTO rooms (name, member_count) VALUES (?, 0)", (room,))
         room_id = cursor.lastrowid or 0
         self._insert_members(room_id, (actor,), [self._log.newest()])
-        self._log.publish(room, events.ROOM_JOINED, b"{}", recipients=(), joins=(actor,))
+        self._log.move(room, joined=(actor,))
         self._join(room_id, room, users, by=actor)
         return self._room(room_id, room)
 
@@ -250,7 +249,8 @@ class Tables:
         self._insert_members(room_id, users, [newest + 1 + index for index in range(len(users))])
         body = events.room_joined(self._room(room_id, room), by)
         for user in users:
-            self._log.append(room_id, room, events.ROOM_JOINED, body, origin=by, recipient=user, joins=(user,))
+            self._log.append(room_id, room, events.ROOM_JOINED, body, origin=by, recipient=user)
+        self._log.move(room, joined=users)
 
     def _insert_members(self, room_id: int, users: Sequence[str], joined: Sequence[int]) -> None:
         self._db.executemany(
@@ -261,17 +261,15 @@ class Tables:
 
     def _remove_member(self, room_id: int, room: str, member_count: int, username: str) -> None:
         self._db.execute("DELETE FROM members WHERE room_id = ? AND username = ?", (room_id, username))
-        body = events.user_left(room, username)
+        self._log.move(room, left=(username,))
         if member_count == 1:
             self._log.forget(room_id)
             self._db.execute("DELETE FROM rooms WHERE id = ?", (room_id,))
-            self._log.publish(room, events.USER_LEFT, body, recipients=(), leaves=(username,))
             return
         self._db.execute("UPDATE rooms SET member_count = member_count - 1 WHERE id = ?", (room_id,))
         if self._is_announced(member_count):
-            self._log.append(room_id, room, events.USER_LEFT, body, origin=username, leaves=(username,))
-        else:
-            self._log.publish(room, events.USER_LEFT, body, recipients=(), leaves=(username,))
+            body = events.user_left(room, username)
+            self._log.append(room_id, room, events.USER_LEFT, body, origin=username)
 
     def _room_of_member(self, username: str, room: str) -> tuple[int, int]:
         """The room's id and its member count."""
