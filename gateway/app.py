@@ -61,7 +61,7 @@ class Gateway:
             ping_interval=settings.ping_interval,
             ping_timeout=settings.ping_timeout,
             max_http_buffer_size=settings.max_frame_size,
-            max_buffer=settings.max_buffer,
+            max_buffer=2 * settings.max_buffer,  # events have that of their connections; this one is for acks
         )
         self._socketio.register_namespace(
             ChatNamespace(self._delivery, self._sessions, actions, max_buffer=settings.max_buffer)

@@ -53,30 +53,44 @@ def _start(**values: Any) -> None:
     logs.configure(settings.log_level, settings.log_format)
     _raise_file_limit()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        try:
-            runner.run(_serve(settings))
-        except StoreError as error:
-            raise click.ClickException(str(error)) from None
-        except OSError as error:
-            raise click.ClickException(
-                f"Cannot listen on {settings.host}:{settings.port}: {error.strerror or error}; "
-                "choose another address with --host and --port."
-            ) from None
+        runner.run(_serve(settings))
 
 
 async def _serve(settings: Settings) -> None:
     gateway = Gateway(settings)
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C raises KeyboardInterrupt instead
-            loop.add_signal_handler(number, stopping.set)
-    url = await gateway.start()
-    print(f"Gateway ready: open {url}", flush=True)  # noqa: T201 - for the person who started it
+    stopping = _stop_signal()
     try:
+        url = await gateway.start()
+    except StoreError as error:
+        raise click.ClickException(str(error)) from None
+    except OSError as error:
+        raise click.ClickException(
+            f"Cannot listen on {settings.host}:{settings.port}: {error.strerror or error}; "
+            "choose another address with --host and --port."
+        ) from None
+    try:
+        with contextlib.suppress(BrokenPipeError):
+            print(f"Gateway ready: open {url}", flush=True)  # noqa: T201 - for the person who started it
         await stopping.wait()
     finally:
         await gateway.stop()
+
+
+def _stop_signal() -> asyncio.Event:
+    """Set by the first SIGTERM or SIGINT; the second one ends the process at once."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        stopping.set()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C raises KeyboardInterrupt instead
+            loop.add_signal_handler(number, stop)
+    return stopping
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

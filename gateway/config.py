@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 import click
 
 POSITIVE = click.IntRange(min=1)
+
+
+class Number(click.FloatRange):
+    """A finite number of at least ``min``."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a number of seconds or actions", param, ctx)
+        return number
 
 
 class StoreURL(click.ParamType[str]):
@@ -84,10 +97,10 @@ class Settings:
     )
     history_size: int = setting(1_000, POSITIVE, "N", "Messages kept for each room.")
     recovery_window: float = setting(
-        120.0, click.FloatRange(min=0), "SECONDS", "How long a lost session waits for its client to come back."
+        120.0, Number(min=0), "SECONDS", "How long a lost session waits for its client to come back."
     )
-    ping_interval: float = setting(25.0, click.FloatRange(min=1), "SECONDS", "Time between two heartbeats.")
-    ping_timeout: float = setting(20.0, click.FloatRange(min=1), "SECONDS", "Time to answer a heartbeat.")
+    ping_interval: float = setting(25.0, Number(min=1), "SECONDS", "Time between two heartbeats.")
+    ping_timeout: float = setting(20.0, Number(min=1), "SECONDS", "Time to answer a heartbeat.")
 
     max_connections: int = setting(20_000, POSITIVE, "N", "Clients that are logged in at once.")
     max_frame_size: int = setting(131_072, POSITIVE, "BYTES", "One frame or long-polling body from a client.")
@@ -97,7 +110,7 @@ class Settings:
     max_users: int = setting(100, POSITIVE, "N", "Users that one request adds.")
     max_rooms: int = setting(100, POSITIVE, "N", "Rooms that one user is in.")
     max_members: int = setting(10_000, POSITIVE, "N", "Members that one room has.")
-    rate_limit: float = setting(0.0, click.FloatRange(min=0), "N", "Actions a second on one connection; 0 is no limit.")
+    rate_limit: float = setting(0.0, Number(min=0), "N", "Actions a second on one connection; 0 is no limit.")
     presence_limit: int = setting(
         100, click.IntRange(min=0), "N", "Members above which a room does not hear who comes, goes and is online."
     )

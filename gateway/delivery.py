@@ -10,17 +10,15 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any, Protocol
 
-import orjson
 import socketio
 
 from gateway import events
-from gateway.engines.base import Publication
 from gateway.errors import CloseReason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from gateway.engines.base import Attachment, Session
+    from gateway.engines.base import Attachment, Movement, Publication, Session
 
 NAMESPACE = "/"
 
@@ -57,6 +55,9 @@ class Connection(Protocol):
 
     def write(self, frame: Frame) -> None:
         """Send a frame. Never waits: a client that reads too slowly is cut, and comes back for what it missed."""
+
+    def greet(self, frames: list[Frame]) -> None:
+        """Send what a session begins with. The engine has bounded it; it does not make a client slow."""
 
     def release(self) -> None:
         """The client knows that it is connected: send what was written before, and everything from now on."""
@@ -140,19 +141,24 @@ class Delivery(socketio.AsyncManager):  # type: ignore[misc]
         self._by_username[session.username] = connection
         for room in attachment.rooms:
             self._enter(connection, room.room)
+        wire = connection.wire
         body = events.welcome(session.username, attachment.rooms, recovered=attachment.recovered)
-        self._write(connection, connection.wire.encode_welcome(body, session, attachment.offset))
-        for missed in attachment.missed:
-            self._write(connection, connection.wire.encode_event(missed.event, missed.body, missed.offset))
+        frames = [
+            wire.encode_welcome(body, session, attachment.offset),
+            *(wire.encode_event(missed.event, missed.body, missed.offset) for missed in attachment.missed),
+        ]
+        connection.greet([frame for frame in frames if frame is not None])
 
     def published(self, publication: Publication) -> None:
-        for username in publication.leaves:
-            if (connection := self._by_username.get(username)) is not None:
-                self.basic_leave_room(connection.cid, NAMESPACE, native_room(publication.room))
         self._fan_out(self._audience(publication), publication)
-        for username in publication.joins:
+
+    def moved(self, movement: Movement) -> None:
+        for username in movement.left:
             if (connection := self._by_username.get(username)) is not None:
-                self._enter(connection, publication.room)
+                self.basic_leave_room(connection.cid, NAMESPACE, native_room(movement.room))
+        for username in movement.joined:
+            if (connection := self._by_username.get(username)) is not None:
+                self._enter(connection, movement.room)
 
     def _audience(self, publication: Publication) -> Iterable[Connection]:
         if publication.recipients is not None:
@@ -181,27 +187,6 @@ class Delivery(socketio.AsyncManager):  # type: ignore[misc]
         self.basic_enter_room(connection.cid, NAMESPACE, native_room(room))
 
     # --- python-socketio's manager
-
-    async def emit(
-        self,
-        event: str,
-        data: Any,
-        namespace: str,
-        room: Any = None,
-        skip_sid: Any = None,
-        callback: Any = None,
-        to: Any = None,
-        **kwargs: Any,
-    ) -> None:
-        """``sio.emit``: one object reaches the members on every wire; anything else is for Socket.IO alone."""
-        if namespace != NAMESPACE or callback is not None or not isinstance(data, dict):
-            await super().emit(event, data, namespace, room, skip_sid, callback, to, **kwargs)
-            return
-        skipped = skip_sid if isinstance(skip_sid, list) else [skip_sid]
-        participants = self.get_participants(namespace, to or room)
-        found = (self._connections.get(sid) for sid, _ in participants if sid not in skipped)
-        audience = [connection for connection in found if connection is not None]
-        self._fan_out(audience, Publication(event, orjson.dumps(data), room=""))
 
     def basic_enter_room(self, sid: str, namespace: str, room: str | None, eio_sid: str | None = None) -> None:
         super().basic_enter_room(sid, namespace, room, eio_sid=eio_sid)

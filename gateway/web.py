@@ -31,30 +31,32 @@ def static_folder() -> Path:
 
 
 def add_routes(app: web.Application, static: Path) -> None:
-    """Serve ``static``, the built web client, and the health check."""
+    """Serve the files of ``static``, the built web client as it is now, and the health check."""
     app.router.add_get("/health", _health)
-    index = static / "index.html"
+    files = {f"/{path.relative_to(static).as_posix()}": path for path in static.rglob("*") if _is_public(path)}
+    index = files.get("/index.html")
 
     async def serve_index(request: web.Request) -> web.StreamResponse:
-        if not index.is_file():
+        if index is None:
             return web.Response(status=503, text=NOT_BUILT, headers=SECURITY_HEADERS)
         return web.FileResponse(index, headers={**SECURITY_HEADERS, "Cache-Control": "no-cache"})
 
+    async def serve_file(request: web.Request) -> web.StreamResponse:
+        path = files.get(request.path)
+        if path is None:
+            raise web.HTTPNotFound(headers=SECURITY_HEADERS)
+        # The names in assets/ carry a hash of the content.
+        cache = "public, max-age=31536000, immutable" if request.path.startswith("/assets/") else "no-cache"
+        return web.FileResponse(path, headers={**SECURITY_HEADERS, "Cache-Control": cache})
+
     app.router.add_get("/", serve_index)
-    if static.is_dir():
-        app.router.add_static("/", static)
-        app.on_response_prepare.append(_protect_files)
+    app.router.add_get("/{path:.*}", serve_file)
+
+
+def _is_public(path: Path) -> bool:
+    """Neither hidden nor the compressed twin of a file, which aiohttp finds by itself."""
+    return path.is_file() and not path.name.startswith(".") and path.suffix not in {".br", ".gz"}
 
 
 async def _health(request: web.Request) -> web.Response:
     return web.json_response({"status": "ok"})
-
-
-async def _protect_files(request: web.Request, response: web.StreamResponse) -> None:
-    """Security headers for every file; a year in the cache for those that carry a hash of their content in
-    their names.
-    """
-    if isinstance(response, web.FileResponse):
-        response.headers.update(SECURITY_HEADERS)
-        if request.path.startswith("/assets/"):
-            response.headers["Cache-Control"] = "public, max-age=31536000, immutable"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from websockets.exceptions import ConnectionClosed
 
 from harness.client import check_error, fail, make_room, succeed
 from harness.names import fresh_name
@@ -338,6 +340,34 @@ def acked(packet: str) -> dict[str, Any]:
     """The one object in an ACK packet."""
     (reply,) = json.loads(packet[packet.index("[") :])
     return dict(reply)
+
+
+@pytest.mark.parametrize("depth", [100, 254, 255, 990, 1020, 5000])
+async def test_a_deep_ref_is_answered(join: Join, depth: int) -> None:
+    """However deep a `ref` is nested, its frame has an answer, and the connection stays."""
+    client = await join("json")
+    await client.send(f'{{"action":"list-rooms","ref":{"[" * depth}{"]" * depth}}}')
+    reply = await client.replies.take(lambda _: True, "a reply")
+    if not reply["ok"]:
+        check_error(reply["error"], "invalid_payload")
+    await succeed(client, "list-rooms")
+
+
+@pytest.mark.parametrize("depth", [100, 700, 5000])
+async def test_a_deep_binary_packet_is_no_trouble(gateway: GatewayProcess, depth: int) -> None:
+    """An attachment at any depth is answered, or its sender is closed; the log stays clean, as in every test."""
+    placeholder = '{"_placeholder":true,"num":0}'
+    async with RawSocketIO(gateway.url) as raw:
+        await raw.connect({"username": fresh_name()})
+        await raw.send(f'451-7["list-rooms",{"[" * depth}{placeholder}{"]" * depth}]')
+        with suppress(ConnectionClosed):
+            await raw.send(b"attachment")
+        try:
+            answer = await raw.frames.take(lambda frame: str(frame).startswith("437"), "the ack")
+        except AssertionError:
+            assert raw.closed
+        else:
+            check_error(acked(str(answer))["error"], "invalid_payload")
 
 
 async def test_refs_come_back_as_they_were(join: Join) -> None:

@@ -127,6 +127,24 @@ async def test_the_stock_client_comes_back_by_itself(join: Join, wire: str) -> N
     assert (await bob.next_event("message")).fields["content"] == "back"
 
 
+async def test_a_big_greeting_makes_nobody_slow(start_gateway: StartGateway, join: Join) -> None:
+    """The welcome of a member of many rooms and all that was missed may be more than --max-buffer together."""
+    own = await start_gateway(max_buffer=20_000)
+    alice, bob = await join(to=own), await join(to=own)
+    for number in range(100):
+        await succeed(alice, "create-room", room=f"a room with a long name, number {number}", users=[bob.username])
+        await bob.next_event("room-joined")
+    await bob.drop()
+    await alice.next_event("presence")
+    await succeed(alice, "send-msg", room="a room with a long name, number 7", content="x" * 9000)
+    back = await join("json", bob.username, to=own, query={"pid": bob.pid, "offset": bob.offset})
+    assert back.welcome.fields["recovered"] is True
+    assert len(back.welcome.fields["rooms"]) == 100
+    assert (await back.next_event("message")).fields["content"] == "x" * 9000
+    await succeed(alice, "send-msg", room="a room with a long name, number 7", content="after")
+    assert (await back.next_event("message")).fields["content"] == "after"
+
+
 async def test_a_valid_pid_wins_over_a_connection_that_seems_alive(join: Join) -> None:
     """On the JSON form the old connection is closed with 4001, and the rooms do not hear of the change."""
     bob, client = await join(), await join("json")

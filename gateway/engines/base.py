@@ -25,7 +25,7 @@ session: the members of a room leave when their sessions end, and a room ends wi
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from gateway.events import Member, Room
@@ -54,9 +54,8 @@ class ResumePoint:
 class Publication:
     """An event for the members of ``room``, or for ``recipients`` alone where that is not None.
 
-    ``origin`` is the username whose deed it is; that user does not hear it. ``joins`` are members from this
-    event on, ``leaves`` are not members any more when the event is delivered. ``offset`` is None where the
-    event is volatile.
+    ``origin`` is the username whose deed it is; that user does not hear it. ``offset`` is None where the event is
+    volatile.
     """
 
     event: str
@@ -65,8 +64,15 @@ class Publication:
     offset: str | None = None
     origin: str | None = None
     recipients: tuple[str, ...] | None = None
-    joins: tuple[str, ...] = ()
-    leaves: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Movement:
+    """``joined`` hear the room from here on, ``left`` hear it no more."""
+
+    room: str
+    joined: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +94,17 @@ class Attachment:
 
 
 class Subscriber(Protocol):
-    """Hears the effects of commits, in their order. Neither method may fail or wait."""
+    """Hears the effects of commits, in their order. No method may fail or wait."""
 
     def attached(self, attachment: Attachment) -> None: ...
 
     def published(self, publication: Publication) -> None: ...
+
+    def moved(self, movement: Movement) -> None: ...
+
+
+Effect: TypeAlias = Attachment | Publication | Movement
+"""What a commit did for others to hear."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +163,7 @@ class Engine(Protocol):
     """See the module's docstring for what each call guarantees. Any call may raise `Unavailable`."""
 
     async def open(self, subscriber: Subscriber) -> None:
-        """Open the store. Sessions that a killed gateway left live are suspended from now on.
+        """Open the store. All sessions are suspended from now on: nobody could come back before.
 
         Raises:
             StoreError: it cannot be opened; the message says why and what to do.

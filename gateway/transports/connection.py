@@ -20,7 +20,7 @@ logger = get_logger(__name__)
 class BaseConnection(Caller, ABC):
     """A `gateway.delivery.Connection`. A wire says how to send, what is unsent, and how to close."""
 
-    __slots__ = ("_held", "_max_buffer", "cid", "closed", "engine_id", "wire")
+    __slots__ = ("_allowed", "_held", "_max_buffer", "cid", "closed", "engine_id", "wire")
 
     def __init__(self, wire: Wire, cid: str, engine_id: str, *, max_buffer: int) -> None:
         super().__init__()
@@ -29,21 +29,31 @@ class BaseConnection(Caller, ABC):
         self.engine_id = engine_id
         self.closed = False
         self._max_buffer = max_buffer
+        self._allowed = max_buffer
         self._held: list[Frame] | None = []
 
     def write(self, frame: Frame) -> None:
         if self.closed:
             return
-        if self._held is not None:
-            self._held.append(frame)
-            unsent = sum(self._size(held) for held in self._held)
-        else:
-            self._send(frame)
-            unsent = self._unsent()
-        if unsent > self._max_buffer:
+        self._put(frame)
+        unsent = self._unsent() if self._held is None else sum(map(self._size, self._held))
+        if unsent <= self._max_buffer:
+            self._allowed = self._max_buffer
+        elif unsent > self._allowed:
             logger.info("cut a slow client", username=self.session and self.session.username, wire=self.wire.name)
             self.closed = True
             self._cut()
+
+    def greet(self, frames: list[Frame]) -> None:
+        self._allowed += sum(map(self._size, frames))
+        for frame in frames:
+            self._put(frame)
+
+    def _put(self, frame: Frame) -> None:
+        if self._held is None:
+            self._send(frame)
+        else:
+            self._held.append(frame)
 
     def release(self) -> None:
         held, self._held = self._held or [], None

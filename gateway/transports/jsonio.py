@@ -1,9 +1,8 @@
 """JSON as clients send it: read by orjson, and by the standard library what orjson is too strict for.
 
-``text.slice(0, n)`` in a browser can leave half of an emoji, a lone surrogate, which `JSON.stringify` writes as
-an escape (RFC 8259, section
-8.2, leaves it open what a reader makes of it). The frame is still JSON and its sender still gets an answer: it
-is the field with half a character in it that is refused.
+``text.slice(0, n)`` in a browser can leave half of an emoji, a lone surrogate, which `JSON.stringify` writes as an
+escape (RFC 8259, section 8.2, leaves it open what a reader makes of it). The frame is still JSON and its sender still
+gets an answer: it is the field with half a character in it that is refused.
 """
 
 from __future__ import annotations
@@ -29,13 +28,19 @@ def decode(data: str | bytes) -> Any:
             raise ValueError("nested too deeply") from error
 
 
-def echo(value: Any) -> Any:
-    """``value``, which `decode` has read, in a form that orjson writes."""
+def echo(value: Any) -> orjson.Fragment:
+    """``value``, which `decode` has read, as JSON to put into an answer.
+
+    Raises:
+        ValueError: it is nested too deeply.
+    """
     try:
-        orjson.dumps(value)
+        return orjson.Fragment(orjson.dumps(value))
     except TypeError:
-        return orjson.Fragment(json.dumps(value).encode())
-    return value
+        try:
+            return orjson.Fragment(json.dumps(value).encode())
+        except RecursionError as error:
+            raise ValueError("nested too deeply") from error
 
 
 def printable(text: str) -> str:

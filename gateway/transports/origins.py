@@ -17,7 +17,10 @@ class OriginPolicy:
         """Whether a page of ``origin`` may connect to ``host``: its own gateway, or one that allows it."""
         if origin is None or self._all or origin in self._allowed:
             return True
-        return urlsplit(origin).netloc == host
+        try:
+            return urlsplit(origin).netloc == host
+        except ValueError:
+            return False
 
     def check(self, origin: str | None, host: str) -> None:
         """Raises Unauthorized."""

@@ -22,7 +22,7 @@ from socketio.exceptions import TimeoutError as CallTimeout
 
 from gateway import events
 from gateway.delivery import NAMESPACE
-from gateway.errors import CloseReason, GatewayError, Unavailable
+from gateway.errors import CloseReason, GatewayError, LimitReached, Unavailable
 from gateway.schemas import load_credentials
 from gateway.transports.connection import BaseConnection
 from gateway.transports.engineio import EngineServer, EngineSocket, message_frame
@@ -174,6 +174,9 @@ class ChatNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
             if connection.session is None:
                 raise Unavailable("The session moved to another connection.")
         except GatewayError as error:
+            if isinstance(error, Unavailable | LimitReached) and isinstance(auth, dict) and auth.get("pid"):
+                # The stock client gives up after a CONNECT_ERROR; after a lost transport it tries again.
+                socket.close(SERVER_DISCONNECT, code=CloseReason.RESTART.code, text=error.message)
             details = error.as_dict()
             raise Refused(details.pop("message"), details) from None
         return {"sid": connection.session.sid, "pid": connection.session.pid}

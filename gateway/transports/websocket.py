@@ -212,7 +212,10 @@ class PlainRoute:
             error = InvalidPayload("A frame must be one JSON object.")
             return connection.wire.answer(data, None, {}, refusal(error))
         action = value.get("action")
-        ref = {"ref": echo(value["ref"])} if "ref" in value else {}
+        try:
+            ref = {"ref": echo(value["ref"])} if "ref" in value else {}
+        except ValueError as error:
+            return connection.wire.answer(data, None, {}, refusal(InvalidPayload.in_fields({"ref": [f"Is {error}."]})))
         reply = await self._actions.perform(connection, action, value)
         return connection.wire.answer(data, action, ref, reply)
 

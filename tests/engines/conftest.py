@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.engines.base import Attachment, Engine, Policy, Publication, ResumePoint, Session
+from gateway.engines.base import Attachment, Effect, Engine, Movement, Policy, Publication, ResumePoint, Session
 from gateway.engines.sqlite.engine import SQLiteEngine
 
 POLICY = Policy(max_rooms=3, max_members=5, history_size=16, presence_limit=4, recovery_window=120, replay_size=100_000)
@@ -30,10 +30,13 @@ class Clock:
 class Recorder:
     """A subscriber that remembers what it heard."""
 
-    heard: list[Attachment | Publication] = field(default_factory=list)
+    heard: list[Effect] = field(default_factory=list)
 
     def attached(self, attachment: Attachment) -> None:
         self.heard.append(attachment)
+
+    def moved(self, movement: Movement) -> None:
+        self.heard.append(movement)
 
     def published(self, publication: Publication) -> None:
         self.heard.append(publication)
@@ -41,6 +44,10 @@ class Recorder:
     @property
     def publications(self) -> list[Publication]:
         return [effect for effect in self.heard if isinstance(effect, Publication)]
+
+    @property
+    def movements(self) -> list[Movement]:
+        return [effect for effect in self.heard if isinstance(effect, Movement)]
 
     @property
     def events(self) -> list[tuple[str, dict[str, Any]]]:

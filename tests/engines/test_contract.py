@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from engines.conftest import POLICY, Store
-from gateway.engines.base import Session
+from gateway.engines.base import Movement, Publication, Session
 from gateway.errors import (
     GatewayError,
     InvalidPayload,
@@ -48,7 +48,8 @@ async def test_an_ended_session_frees_its_name_and_leaves_its_rooms(store: Store
     await store.engine.create_room("alice", "tea", ("bob",))
     await store.engine.end_session(alice, "c-alice")
     assert store.heard.events[-1] == ("user-left", {"room": "tea", "username": "alice"})
-    assert store.heard.publications[-1].leaves == ("alice",)
+    assert store.heard.movements[-1] == Movement("tea", left=("alice",))
+    assert store.heard.heard.index(store.heard.movements[-1]) < store.heard.heard.index(store.heard.publications[-1])
     await store.login("alice")
     assert await store.engine.list_rooms("alice") == ()
 
@@ -110,6 +111,18 @@ async def test_sessions_that_were_live_at_a_restart_are_suspended_from_then_on(s
     assert [room.room for room in attachment.rooms] == ["tea"]
 
 
+async def test_every_recovery_window_begins_at_a_restart(store: Store) -> None:
+    """A long stop costs nobody a session, whether it was live or suspended when the gateway stopped."""
+    alice = await store.login("bob", "alice")
+    await store.engine.create_room("alice", "tea", ("bob",))
+    offset = store.heard.publications[-1].offset
+    await store.lose(alice)
+    store.clock.now += POLICY.recovery_window * 10
+    await store.reopen()
+    assert await store.engine.end_expired_sessions() == 0
+    assert (await store.resume(alice, offset)).recovered
+
+
 # --- recovery
 
 
@@ -155,6 +168,41 @@ async def test_a_trimmed_log_is_no_recovery(store: Store) -> None:
     assert [room.room for room in attachment.rooms] == ["tea"]
 
 
+async def test_a_pid_that_did_not_reach_its_client_costs_nothing(store: Store) -> None:
+    """Where a resume gives a new pid, the one before works until the new one was used, and then no more."""
+    bob = await store.login("alice", "bob")
+    await store.engine.create_room("alice", "tea", ("bob",))
+    first = await store.resume(bob, None, "c1")
+    again = await store.resume(bob, None, "c2")
+    assert [room.room for room in again.rooms] == ["tea"]
+    assert len({bob.pid, first.session.pid, again.session.pid}) == 3
+    await store.resume(again.session, again.offset, "c3")
+    for old in (bob, first.session):
+        with pytest.raises(UsernameTaken):
+            await store.resume(old, None, "c4")
+
+
+async def test_what_was_missed_in_a_room_that_was_left_is_no_recovery(store: Store) -> None:
+    """A gap is never silent: not in a room left for good, and not in one left and joined again."""
+    carol = await store.login("alice", "carol")
+    await store.engine.create_room("alice", "tea", ("carol",))
+    offset = store.heard.publications[-1].offset
+    await store.engine.append_message("alice", "tea", "unheard", None)
+    await store.engine.remove_member("carol", "tea")
+    await store.engine.add_members("alice", "tea", ("carol",))
+    assert not (await store.resume(carol, offset)).recovered
+
+
+async def test_leaving_a_room_of_which_all_was_heard_spoils_no_recovery(store: Store) -> None:
+    carol = await store.login("alice", "carol")
+    await store.engine.create_room("alice", "tea", ("carol",))
+    offset = store.heard.publications[-1].offset
+    await store.engine.remove_member("carol", "tea")
+    await store.engine.append_message("alice", "tea", "not for carol", None)
+    attachment = await store.resume(carol, offset)
+    assert (attachment.recovered, attachment.missed) == (True, ())
+
+
 @pytest.mark.parametrize("offset", [None, "", "nonsense", "000000000000-1", "²", "-"])
 async def test_an_offset_of_no_or_another_log_is_no_recovery(store: Store, offset: str | None) -> None:
     bob = await store.login("bob")
@@ -186,9 +234,8 @@ async def test_the_creator_and_the_added_are_members_and_the_added_hear_it(store
     room = await store.engine.create_room("alice", "tea", ("bob", "alice", "carol"))
     members = (Member("alice", online=True), Member("bob", online=True), Member("carol", online=True))
     assert (room.members, room.member_count) == (members, 3)
-    joined = [publication for publication in store.heard.publications if publication.event == "room-joined"]
-    assert sorted(name for publication in joined for name in publication.joins) == ["alice", "bob", "carol"]
-    told = [publication for publication in joined if publication.recipients]
+    assert sorted(name for movement in store.heard.movements for name in movement.joined) == ["alice", "bob", "carol"]
+    told = [publication for publication in store.heard.publications if publication.event == "room-joined"]
     assert [publication.recipients for publication in told] == [("bob",), ("carol",)]
     assert all(publication.offset for publication in told)
 
@@ -219,10 +266,13 @@ async def test_adding_tells_the_members_and_then_the_added(store: Store) -> None
     store.heard.heard.clear()
     added = await store.engine.add_members("alice", "tea", ("carol", "bob", "alice"))
     assert (added.added, added.already) == (("carol",), ("bob", "alice"))
-    first, second = store.heard.publications
-    assert (first.event, first.origin, first.joins) == ("user-joined", "alice", ())
+    first, second, movement = store.heard.heard
+    assert isinstance(first, Publication)
+    assert isinstance(second, Publication)
+    assert (first.event, first.origin) == ("user-joined", "alice")
     assert orjson.loads(first.body) == {"room": "tea", "username": "carol", "by": "alice"}
-    assert (second.event, second.recipients, second.joins) == ("room-joined", ("carol",), ("carol",))
+    assert (second.event, second.recipients) == ("room-joined", ("carol",))
+    assert movement == Movement("tea", joined=("carol",))
     assert orjson.loads(second.body)["member_count"] == 3
 
 
@@ -301,8 +351,7 @@ async def test_above_the_presence_limit_nobody_hears_who_comes_and_goes(store: S
     await store.lose(last)
     assert len(store.heard.publications) == 1
     await store.engine.remove_member(names[0], "tea")
-    left = store.heard.publications[-1]
-    assert (left.leaves, left.recipients) == ((names[0],), ())
+    assert store.heard.heard[-1] == Movement("tea", left=(names[0],))
 
 
 async def test_members_are_paged_in_order_of_name(store: Store) -> None:
@@ -361,6 +410,18 @@ async def test_the_same_id_is_appended_once_for_a_user_and_a_room(store: Store) 
     assert not (await store.engine.append_message("bob", "tea", "two", "id1")).duplicate
     assert not (await store.engine.append_message("alice", "too", "three", "id1")).duplicate
     assert await contents(store, "alice", "tea") == ["one", "two"]
+
+
+async def test_an_id_belongs_to_the_member_who_used_it(store: Store) -> None:
+    """Somebody else who takes the name and joins later may use the same id, and is heard."""
+    dave = await store.login("alice", "dave")
+    await store.engine.create_room("alice", "tea", ("dave",))
+    await store.engine.append_message("dave", "tea", "one", "1")
+    await store.engine.end_session(dave, "c-dave")
+    await store.login("dave")
+    await store.engine.add_members("alice", "tea", ("dave",))
+    assert not (await store.engine.append_message("dave", "tea", "another", "1")).duplicate
+    assert await contents(store, "alice", "tea") == ["one", "another"]
 
 
 async def test_history_is_paged_from_the_newest(store: Store) -> None:

@@ -143,6 +143,12 @@ class GatewayProcess:
         self._process.terminate()
         return await self.wait()
 
+    async def signal(self, number: int) -> asyncio.subprocess.Process:
+        """Send a signal and do not wait for anything."""
+        assert self._process is not None
+        self._process.send_signal(number)
+        return self._process
+
     async def kill9(self) -> None:
         assert self._process is not None
         self._process.kill()

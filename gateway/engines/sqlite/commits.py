@@ -20,9 +20,7 @@ from gateway.logs import get_logger
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gateway.engines.base import Attachment, Publication
-
-    Effect = Attachment | Publication
+    from gateway.engines.base import Effect
 
 T = TypeVar("T")
 logger = get_logger(__name__)
@@ -99,6 +97,15 @@ class GroupCommit:
     # --- on the thread
 
     def _run(self) -> None:
+        try:
+            self._work()
+            self._database.close()
+        except Exception:
+            logger.exception("the store stopped")
+        finally:
+            self._loop.call_soon_threadsafe(self._give_up)
+
+    def _work(self) -> None:
         stopping = False
         while not stopping:
             group = [self._calls.get()]
@@ -111,8 +118,6 @@ class GroupCommit:
             calls = [call for call in group if call is not None]
             self._commit(calls)
             self._loop.call_soon_threadsafe(self._finish, calls)
-        self._database.close()
-        self._loop.call_soon_threadsafe(self._stopped.set)
 
     def _commit(self, calls: list[_Call]) -> None:
         """Run a group. Where it fails as a whole, run each call alone, so that one cannot spoil the others."""
@@ -153,6 +158,15 @@ class GroupCommit:
         return Unavailable("The store cannot do this now; try again.")
 
     # --- on the event loop
+
+    def _give_up(self) -> None:
+        """The thread has ended: nobody waits for it any more."""
+        self._closing = True
+        while not self._calls.empty():
+            call = self._calls.get_nowait()
+            if call is not None and not call.future.done():
+                call.future.set_exception(Unavailable("The store has stopped."))
+        self._stopped.set()
 
     def _finish(self, calls: list[_Call]) -> None:
         for call in calls:

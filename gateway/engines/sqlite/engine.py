@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, TypeVar
 
-from gateway.engines.base import Attachment
+from gateway.engines.base import Attachment, Movement, Publication
 from gateway.engines.sqlite.commits import GroupCommit
 from gateway.engines.sqlite.database import open_database
 from gateway.engines.sqlite.tables import Tables
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
     from gateway.engines.base import (
         Added,
+        Effect,
         HistoryPage,
         MemberPage,
         Policy,
-        Publication,
         Receipt,
         ResumePoint,
         Session,
@@ -41,11 +41,14 @@ class SQLiteEngine:
         self._commits: GroupCommit | None = None
 
     async def open(self, subscriber: Subscriber) -> None:
-        def deliver(effect: Attachment | Publication) -> None:
-            if isinstance(effect, Attachment):
-                subscriber.attached(effect)
-            else:
-                subscriber.published(effect)
+        def deliver(effect: Effect) -> None:
+            match effect:
+                case Publication():
+                    subscriber.published(effect)
+                case Movement():
+                    subscriber.moved(effect)
+                case Attachment():
+                    subscriber.attached(effect)
 
         tables = Tables(open_database(self._path), self._policy, self._clock)
         self._commits = GroupCommit(tables, deliver)

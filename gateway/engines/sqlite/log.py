@@ -8,13 +8,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gateway import events
-from gateway.engines.base import Attachment, HistoryPage, Publication
+from gateway.engines.base import HistoryPage, Movement, Publication
 from gateway.errors import InvalidPayload
 
 if TYPE_CHECKING:
     import sqlite3
 
-    from gateway.engines.base import Policy
+    from gateway.engines.base import Effect, Policy
 
 IS_MESSAGE = f"event = '{events.MESSAGE}'"
 IS_NO_MESSAGE = f"event != '{events.MESSAGE}'"
@@ -24,7 +24,7 @@ class Log:
     """The table ``log``, and what the current transaction did for others to hear."""
 
     def __init__(self, connection: sqlite3.Connection, policy: Policy) -> None:
-        self.effects: list[Attachment | Publication] = []
+        self.effects: list[Effect] = []
         """What the running operation did, in order."""
         self._db = connection
         self._policy = policy
@@ -45,8 +45,6 @@ class Log:
         recipient: str | None = None,
         message_id: str | None = None,
         ts: int | None = None,
-        joins: tuple[str, ...] = (),
-        leaves: tuple[str, ...] = (),
     ) -> None:
         cursor = self._db.execute(
             "INSERT INTO log (room_id, event, origin, recipient, message_id, ts, body) VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -54,7 +52,7 @@ class Log:
         )
         offset = self.offset(cursor.lastrowid or 0)
         recipients = None if recipient is None else (recipient,)
-        self.effects.append(Publication(event, body, room, offset, origin, recipients, joins, leaves))
+        self.effects.append(Publication(event, body, room, offset, origin, recipients))
         self._trim(room_id, IS_MESSAGE if event == events.MESSAGE else IS_NO_MESSAGE)
 
     def publish(
@@ -65,11 +63,13 @@ class Log:
         *,
         origin: str | None = None,
         recipients: tuple[str, ...] | None = None,
-        joins: tuple[str, ...] = (),
-        leaves: tuple[str, ...] = (),
     ) -> None:
         """Publish what is not kept."""
-        self.effects.append(Publication(event, body, room, None, origin, recipients, joins, leaves))
+        self.effects.append(Publication(event, body, room, None, origin, recipients))
+
+    def move(self, room: str, *, joined: tuple[str, ...] = (), left: tuple[str, ...] = ()) -> None:
+        """Say who hears the room from here on, and who no more."""
+        self.effects.append(Movement(room, joined, left))
 
     def forget(self, room_id: int) -> None:
         """Delete all that happened in a room."""
@@ -79,8 +79,9 @@ class Log:
 
     def _trim(self, room_id: int, kind: str) -> None:
         """Cut off what is too old, every so many events: a room keeps its newest messages and as many other events."""
-        appended = self._appended.get((room_id, kind), 0) + 1
-        if appended > self._policy.history_size // 8:
+        pause = self._policy.history_size // 8
+        appended = self._appended.get((room_id, kind), pause) + 1
+        if appended > pause:
             appended = 0
             cut = self._cut(room_id, kind)
             self._db.execute(f"DELETE FROM log WHERE room_id = ? AND position <= ? AND {kind}", (room_id, cut))
@@ -98,9 +99,14 @@ class Log:
     # --- reading
 
     def message_ts(self, room_id: int, sender: str, message_id: str) -> int | None:
-        """When a message was sent that the log has (Unix time in ms), or None."""
+        """When a message was sent that the log has (Unix time in ms), or None.
+
+        What a sender of the same name sent before this one became a member is another's.
+        """
         row = self._db.execute(
-            "SELECT ts FROM log WHERE room_id = ? AND message_id = ? AND origin = ?", (room_id, message_id, sender)
+            "SELECT ts FROM log JOIN members USING (room_id) "
+            "WHERE room_id = ? AND message_id = ? AND origin = ? AND username = origin AND position > joined",
+            (room_id, message_id, sender),
         ).fetchone()
         return None if row is None else int(row[0])
 
@@ -132,6 +138,9 @@ class Log:
         position = self.position(offset)
         if position is None or position > self.newest():
             return None
+        left = self._db.execute("SELECT missed_by_leaving FROM sessions WHERE username = ?", (username,)).fetchone()
+        if left is None or left[0] > position:
+            return None
         trimmed = self._db.execute(
             "SELECT 1 FROM members JOIN rooms ON id = room_id WHERE username = ? AND trimmed > ? AND trimmed >= joined",
             (username, position),
@@ -153,6 +162,15 @@ class Log:
                 return None
             missed.append(Publication(event, body, room, self.offset(row_position), recipients=(username,)))
         return tuple(missed)
+
+    def newest_for(self, room_id: int, username: str) -> int:
+        """The position of the newest event in a room that a member hears, or 0."""
+        row = self._db.execute(
+            "SELECT position FROM log WHERE room_id = ? AND origin IS NOT ? AND (recipient IS NULL OR recipient = ?) "
+            "ORDER BY position DESC LIMIT 1",
+            (room_id, username, username),
+        ).fetchone()
+        return 0 if row is None else int(row[0])
 
     # --- positions
 

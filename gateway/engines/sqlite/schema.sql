@@ -5,12 +5,16 @@ CREATE TABLE log_name (name TEXT NOT NULL);
 INSERT INTO log_name VALUES (lower(hex(randomblob(6))));
 
 -- A live session has a connection; a suspended one has the time of its suspension (Unix time, ms) instead.
+-- previous_pid: works as well until the client has used pid, which may not have reached it.
+-- missed_by_leaving: the newest position that the user heard, or should have, in a room it has left.
 CREATE TABLE sessions (
-    username     TEXT PRIMARY KEY,
-    sid          TEXT NOT NULL,
-    pid          TEXT NOT NULL,
-    connection   TEXT,
-    suspended_at INTEGER,
+    username          TEXT PRIMARY KEY,
+    sid               TEXT NOT NULL,
+    pid               TEXT NOT NULL,
+    previous_pid      TEXT,
+    missed_by_leaving INTEGER NOT NULL DEFAULT 0,
+    connection        TEXT,
+    suspended_at      INTEGER,
     CHECK ((connection IS NULL) != (suspended_at IS NULL))
 ) WITHOUT ROWID;
 CREATE INDEX suspended_sessions ON sessions (suspended_at) WHERE suspended_at IS NOT NULL;

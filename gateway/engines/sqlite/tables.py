@@ -20,7 +20,6 @@ from gateway.engines.base import (
     Attachment,
     HistoryPage,
     MemberPage,
-    Publication,
     Receipt,
     ResumePoint,
     Session,
@@ -40,7 +39,7 @@ from gateway.events import Member, Room
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from gateway.engines.base import Policy
+    from gateway.engines.base import Effect, Policy
 
 SHOWN_MEMBERS = 100
 """Members that a reply or an event shows of a room; ``list-members`` pages through all."""
@@ -75,7 +74,7 @@ class Tables:
             with contextlib.suppress(sqlite3.Error):  # begin() tries again
                 self._db.execute("ROLLBACK")
 
-    def take_effects(self) -> list[Attachment | Publication]:
+    def take_effects(self) -> list[Effect]:
         effects, self._log.effects = self._log.effects, []
         return effects
 
@@ -85,11 +84,13 @@ class Tables:
     # --- sessions
 
     def attach_session(self, username: str, connection: str, resume: ResumePoint | None) -> Session:
-        row = self._db.execute("SELECT sid, pid, connection FROM sessions WHERE username = ?", (username,)).fetchone()
+        row = self._db.execute(
+            "SELECT sid, pid, previous_pid, connection FROM sessions WHERE username = ?", (username,)
+        ).fetchone()
         if row is not None:
-            sid, pid, holder = row
-            if resume is not None and hmac.compare_digest(pid.encode(), resume.pid.encode()):
-                return self._resume(Session(sid, pid, username), connection, holder, resume.offset)
+            sid, *pids, holder = row
+            if resume is not None and any(_is_same(resume.pid, pid) for pid in pids):
+                return self._resume(Session(sid, resume.pid, username), connection, holder, resume.offset)
             if holder is not None:
                 raise UsernameTaken(username)
             self._end(username)
@@ -106,12 +107,14 @@ class Tables:
     def _resume(self, session: Session, connection: str, holder: str | None, offset: str | None) -> Session:
         missed = self._log.missed(session.username, offset)
         recovered = offset is not None and missed is not None
+        previous_pid = None
         if not recovered:
             # The stock client takes an unchanged pid for a recovery.
+            previous_pid = session.pid
             session = Session(session.sid, secrets.token_urlsafe(24), session.username)
         self._db.execute(
-            "UPDATE sessions SET pid = ?, connection = ?, suspended_at = NULL WHERE username = ?",
-            (session.pid, connection, session.username),
+            "UPDATE sessions SET pid = ?, previous_pid = ?, connection = ?, suspended_at = NULL WHERE username = ?",
+            (session.pid, previous_pid, connection, session.username),
         )
         self._log.effects.append(
             Attachment(
@@ -137,9 +140,8 @@ class Tables:
             self._publish_presence(session.username, online=False)
 
     def suspend_all_sessions(self) -> None:
-        self._db.execute(
-            "UPDATE sessions SET connection = NULL, suspended_at = ? WHERE connection IS NOT NULL", (self._now(),)
-        )
+        """Nobody could come back while the store was closed: the recovery windows of all begin now."""
+        self._db.execute("UPDATE sessions SET connection = NULL, suspended_at = ?", (self._now(),))
 
     def end_session(self, session: Session, connection: str) -> None:
         row = self._db.execute(
@@ -175,7 +177,7 @@ class Tables:
         cursor = self._db.execute("INSERT INTO rooms (name, member_count) VALUES (?, 0)", (room,))
         room_id = cursor.lastrowid or 0
         self._insert_members(room_id, (actor,), [self._log.newest()])
-        self._log.publish(room, events.ROOM_JOINED, b"{}", recipients=(), joins=(actor,))
+        self._log.move(room, joined=(actor,))
         self._join(room_id, room, users, by=actor)
         return self._room(room_id, room)
 
@@ -198,6 +200,10 @@ class Tables:
 
     def remove_member(self, actor: str, room: str) -> None:
         room_id, member_count = self._room_of_member(actor, room)
+        self._db.execute(
+            "UPDATE sessions SET missed_by_leaving = max(missed_by_leaving, ?) WHERE username = ?",
+            (self._log.newest_for(room_id, actor), actor),
+        )
         self._remove_member(room_id, room, member_count, actor)
 
     def list_rooms(self, username: str) -> tuple[Room, ...]:
@@ -243,7 +249,8 @@ class Tables:
         self._insert_members(room_id, users, [newest + 1 + index for index in range(len(users))])
         body = events.room_joined(self._room(room_id, room), by)
         for user in users:
-            self._log.append(room_id, room, events.ROOM_JOINED, body, origin=by, recipient=user, joins=(user,))
+            self._log.append(room_id, room, events.ROOM_JOINED, body, origin=by, recipient=user)
+        self._log.move(room, joined=users)
 
     def _insert_members(self, room_id: int, users: Sequence[str], joined: Sequence[int]) -> None:
         self._db.executemany(
@@ -254,17 +261,15 @@ class Tables:
 
     def _remove_member(self, room_id: int, room: str, member_count: int, username: str) -> None:
         self._db.execute("DELETE FROM members WHERE room_id = ? AND username = ?", (room_id, username))
-        body = events.user_left(room, username)
+        self._log.move(room, left=(username,))
         if member_count == 1:
             self._log.forget(room_id)
             self._db.execute("DELETE FROM rooms WHERE id = ?", (room_id,))
-            self._log.publish(room, events.USER_LEFT, body, recipients=(), leaves=(username,))
             return
         self._db.execute("UPDATE rooms SET member_count = member_count - 1 WHERE id = ?", (room_id,))
         if self._is_announced(member_count):
-            self._log.append(room_id, room, events.USER_LEFT, body, origin=username, leaves=(username,))
-        else:
-            self._log.publish(room, events.USER_LEFT, body, recipients=(), leaves=(username,))
+            body = events.user_left(room, username)
+            self._log.append(room_id, room, events.USER_LEFT, body, origin=username)
 
     def _room_of_member(self, username: str, room: str) -> tuple[int, int]:
         """The room's id and its member count."""
@@ -332,3 +337,8 @@ class Tables:
 
     def _now(self) -> int:
         return int(self._clock() * 1000)
+
+
+def _is_same(given: str, secret: str | None) -> bool:
+    """Compare without telling by the time it takes how much was right."""
+    return secret is not None and hmac.compare_digest(given.encode(), secret.encode())
