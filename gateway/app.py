@@ -28,6 +28,12 @@ if TYPE_CHECKING:
 CLOSE_TIMEOUT = 5.0
 """Seconds that clients have to go when the gateway stops."""
 
+HEADER_TIMEOUT = 10.0
+"""Seconds that a connection has to send a request, head and all, from its start and after each answer."""
+
+LINGERING_TIME = 3.0
+"""Seconds for which the rest of a body that nobody wants is read, so that its sender sees the answer."""
+
 logger = get_logger(__name__)
 
 
@@ -79,7 +85,14 @@ class Gateway:
         )
         plain.add_to(app)
         pages.add_routes(app, pages.static_folder())
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
+        self._runner = web.AppRunner(
+            app,
+            access_log=None,
+            handle_signals=False,
+            shutdown_timeout=1.0,
+            keepalive_timeout=HEADER_TIMEOUT,
+            lingering_time=LINGERING_TIME,
+        )
 
     async def start(self) -> str:
         """Open the store and listen; returns the URL to open in a browser.

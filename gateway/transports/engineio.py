@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 LINGER: Final = 2.0
 """Seconds for which a session that the server has ended can be polled for what was written to it."""
 
-BODY_TIMEOUT: Final = 10.0
+BODY_TIMEOUT: Final = 8.0
 """Seconds that a long-polling body may take."""
 
 UPGRADE_TIMEOUT: Final = 10.0

@@ -45,7 +45,17 @@ class Listener(Protocol):
 class WebSocketStream(asyncio.Protocol):
     """One WebSocket, from the answer to its handshake until its transport is gone."""
 
-    __slots__ = ("_close_code", "_close_sent", "_eof", "_listener", "_parser", "_paused", "_transport")
+    __slots__ = (
+        "_close_code",
+        "_close_sent",
+        "_eof",
+        "_full",
+        "_listener",
+        "_parser",
+        "_paused",
+        "_pong",
+        "_transport",
+    )
 
     def __init__(self, listener: Listener, *, max_size: int) -> None:
         """``max_size``: bytes in a message from the client; more closes the socket with 1009."""
@@ -56,6 +66,8 @@ class WebSocketStream(asyncio.Protocol):
         self._close_sent = False
         self._close_code = CloseCode.ABNORMAL.value
         self._eof = False
+        self._full = False
+        self._pong: bytes | None = None
 
     def open(self, transport: asyncio.Transport, unread: bytes) -> None:
         """The handshake is answered. ``unread``: what the client sent behind it."""
@@ -129,7 +141,7 @@ class WebSocketStream(asyncio.Protocol):
             if self._listener is not None:
                 self._listener.message_received(message)
         elif opcode == Opcode.PING:
-            self.write(frame(Opcode.PONG, message.data))
+            self._answer_ping(message.data)
         elif opcode == Opcode.PONG:
             if self._listener is not None:
                 self._listener.pong_received()
@@ -138,6 +150,22 @@ class WebSocketStream(asyncio.Protocol):
             self.write(frame(Opcode.CLOSE, message.data[:2]))
             self._close_sent = True
             self._hang_up()
+
+    def _answer_ping(self, data: bytes) -> None:
+        """Where the client does not read, only its last ping is answered, once it does (section 5.5.3)."""
+        if self._full:
+            self._pong = data
+        else:
+            self.write(frame(Opcode.PONG, data))
+
+    def pause_writing(self) -> None:
+        self._full = True
+
+    def resume_writing(self) -> None:
+        self._full = False
+        data, self._pong = self._pong, None
+        if data is not None:
+            self.write(frame(Opcode.PONG, data))
 
     def _hang_up(self) -> None:
         """Both sides have said goodbye, or the client cannot be understood: the server closes first (section 7.1.1)."""
