@@ -176,9 +176,13 @@ class EngineSocket:
         """End the session. What was written goes out before; the application hears of it behind the last message."""
         if self.closed:
             return
-        self.closed = True
+        self._end(reason)
         for stream in filter(None, (self._stream, self._probe)):
             stream.close(code, text)
+
+    def _end(self, reason: str) -> None:
+        """Nothing more is taken from the client or written to it."""
+        self.closed = True
         if self._stream is None and self._poll is None and self._buffer is not None:
             asyncio.get_running_loop().call_later(LINGER, self._server.forget, self)
         else:
@@ -190,10 +194,11 @@ class EngineSocket:
 
     def fail(self) -> None:
         """End the session of a client that broke the protocol."""
-        if self._stream is not None:
-            self._stream.fail(CloseCode.PROTOCOL_ERROR)
         self._buffer, self._buffered = None, 0
-        self.close(self._server.reason.TRANSPORT_ERROR)
+        if not self.closed:
+            self._end(self._server.reason.TRANSPORT_ERROR)
+        for stream in filter(None, (self._stream, self._probe)):
+            stream.fail(CloseCode.PROTOCOL_ERROR)
 
     def cut(self) -> None:
         """End the session and drop what is unsent."""
