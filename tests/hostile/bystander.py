@@ -17,7 +17,7 @@ from typing import Any
 from websockets.sync.client import ClientConnection, connect
 
 PAUSE = 0.005
-AT_LEAST = 400
+AT_LEAST = 200
 """Messages, so that the 99th percentile is not the slowest of all."""
 
 PATIENCE = 30.0
