@@ -137,7 +137,7 @@ async def test_a_message_sent_while_the_gateway_was_killed_arrives_once(
     await client.join(own.url, "alice")
     await client.create_room("tea", bob.username)
     await client.say("before")
-    await client.sees("before")
+    await bob.next_event("message")
     await own.kill9()
     await client.say("while it was down")
     await own.restart()

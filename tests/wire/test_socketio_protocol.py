@@ -15,8 +15,9 @@ from wire.servers import namespaces_server, serving
 
 
 @pytest.fixture
-async def server() -> AsyncIterator[Any]:
-    server = namespaces_server(ping_interval=30, ping_timeout=30, connect_timeout=0.3)
+async def server(request: pytest.FixtureRequest) -> AsyncIterator[Any]:
+    connect_timeout = getattr(request, "param", 30)
+    server = namespaces_server(ping_interval=30, ping_timeout=30, connect_timeout=connect_timeout)
     async with serving(server, "socket.io") as url:
         server.url = url.replace("http", "ws") + "?EIO=4&transport=websocket"
         yield server
@@ -70,6 +71,7 @@ async def test_an_unknown_namespace_is_a_connect_error(socket: ClientConnection,
     await join(socket)
 
 
+@pytest.mark.parametrize("server", [0.3], indirect=True)
 async def test_a_client_that_joins_no_namespace_is_closed(socket: ClientConnection) -> None:
     """If the server does not receive a CONNECT packet first, then it MUST close the connection after a delay."""
     assert await closed(socket)
