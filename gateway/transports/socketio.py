@@ -1,8 +1,7 @@
 """The Socket.IO wire: stock clients, over long-polling and WebSocket; see ``docs/protocol.md``.
 
-`ChatNamespace` is what the gateway says to its clients. `SocketServer` is python-socketio's server with its
-holes closed: it overrides private methods; ``tests/test_hooks.py`` fails when one of them is gone, and a later
-server of our own takes its place.
+`ChatNamespace` is what the gateway says to its clients. `SocketServer` is the server below it, which any
+python-socketio application can use; ``tests/test_hooks.py`` lists what it overrides.
 """
 
 from __future__ import annotations
@@ -25,7 +24,8 @@ from gateway.delivery import NAMESPACE
 from gateway.errors import CloseReason, GatewayError, LimitReached, Unavailable
 from gateway.schemas import load_credentials
 from gateway.transports.connection import BaseConnection
-from gateway.transports.engineio import EngineServer, EngineSocket, message_frame
+from gateway.transports.engineio import EngineServer
+from gateway.transports.enginepackets import message_frame
 from gateway.transports.jsonio import decode, printable
 from gateway.transports.rfc6455 import text_frame
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from gateway.delivery import Delivery
     from gateway.engines.base import Session
     from gateway.sessions import Sessions
+    from gateway.transports.enginesocket import EngineSocket
     from gateway.transports.origins import OriginPolicy
 
 RESERVED_EVENTS: Final = frozenset(

@@ -1,0 +1,61 @@
+"""Engine.IO v4 packets: in WebSocket frames, one each, and in long-polling payloads, many together.
+
+A packet on its way out is kept as the WebSocket frame that carries it, ready for all who read frames;
+long-polling takes it out again.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Final, TypeAlias
+
+from gateway.transports.rfc6455 import Opcode, binary_frame, payload_of, text_frame
+
+Packet: TypeAlias = str | bytes
+"""As it came in: text that begins with its type, or the data of a binary message."""
+
+SEPARATOR: Final = b"\x1e"
+
+PING: Final = text_frame(b"2")
+NOOP: Final = text_frame(b"6")
+CLOSE: Final = text_frame(b"1")
+PONG_PROBE: Final = text_frame(b"3probe")
+
+
+def open_frame(handshake: bytes) -> bytes:
+    """The OPEN packet with the JSON ``handshake``."""
+    return text_frame(b"0" + handshake)
+
+
+def message_frame(data: Packet) -> bytes:
+    """The MESSAGE packet with ``data``, as the WebSocket frame that carries it."""
+    return text_frame(b"4" + data.encode()) if isinstance(data, str) else binary_frame(data)
+
+
+def decode_payload(body: bytes) -> list[Packet]:
+    """The packets in a long-polling body.
+
+    Raises:
+        ValueError: it is none.
+    """
+    return [_decode_packet(part) for part in body.split(SEPARATOR)]
+
+
+def _decode_packet(part: bytes) -> Packet:
+    if part[:1] == b"b":
+        try:
+            return base64.b64decode(part[1:], validate=True)
+        except binascii.Error as error:
+            raise ValueError("not base64") from error
+    return part.decode()
+
+
+def encode_payload(frames: list[bytes]) -> bytes:
+    """The long-polling payload of packets that are given as their WebSocket frames."""
+    return SEPARATOR.join(map(_encode_packet, frames))
+
+
+def _encode_packet(frame: bytes) -> bytes:
+    payload = payload_of(frame)
+    return payload if frame[0] & 0x0F == Opcode.TEXT else b"b" + base64.b64encode(payload)

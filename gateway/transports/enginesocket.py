@@ -1,0 +1,320 @@
+"""A client's Engine.IO session: on long-polling, on a WebSocket, and on its way from the one to the other."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from gateway.transports.enginepackets import CLOSE, NOOP, PING, PONG_PROBE, Packet, encode_payload
+from gateway.transports.rfc6455 import CloseCode, Message, Opcode
+from gateway.transports.stream import InOrder, WebSocketStream
+
+if TYPE_CHECKING:
+    from gateway.transports.stream import Heartbeats
+
+LINGER: Final = 2.0
+"""Seconds for which a session that the server has ended can be polled for what was written to it."""
+
+UPGRADE_TIMEOUT: Final = 10.0
+"""Seconds from the WebSocket of an upgrade to its UPGRADE packet (as the JavaScript server)."""
+
+
+class Host(Protocol):
+    """What a session needs of its server."""
+
+    heartbeats: Heartbeats
+    reason: Any
+    """python-engineio's reasons for the end of a session."""
+
+    def receive(self, sid: str, data: Packet) -> Any:
+        """Take a message; what is left of it to handle in order, or None."""
+
+    async def handle(self, sid: str, item: Any) -> None:
+        """Handle what `receive` left."""
+
+    def forget(self, socket: EngineSocket) -> None: ...
+    def ending(self, socket: EngineSocket) -> None: ...
+    async def end(self, socket: EngineSocket, reason: str) -> None: ...
+
+
+class EngineSocket:
+    """A client's session, on whichever transport it is now. `Listener` of its stream, and a `Heartbeat`."""
+
+    __slots__ = (
+        "_buffer",
+        "_buffered",
+        "_corked",
+        "_in_order",
+        "_poll",
+        "_probe",
+        "_server",
+        "_stream",
+        "closed",
+        "posting",
+        "session",
+        "sid",
+    )
+
+    def __init__(self, server: Host, sid: str) -> None:
+        self.sid = sid
+        self.session: dict[str, Any] = {}
+        """What the application keeps for the client (``eio.session(sid)``)."""
+        self.closed = False
+        self.posting = False
+        """Whether a long-polling body is being handled."""
+        self._server = server
+        self._stream: WebSocketStream | None = None
+        self._buffer: list[bytes] | None = None
+        self._buffered = 0
+        self._corked: list[bytes] | None = None
+        self._poll: asyncio.Future[None] | None = None
+        self._probe: WebSocketStream | None = None
+        self._in_order = InOrder(self._handle, self)
+
+    @property
+    def upgraded(self) -> bool:
+        """Whether the client is on a WebSocket."""
+        return self._stream is not None
+
+    # --- out
+
+    @property
+    def unsent(self) -> int:
+        """Bytes that were written and have not left this process."""
+        corked = 0 if self._corked is None else sum(map(len, self._corked))
+        return corked + (self._buffered if self._stream is None else self._stream.unsent)
+
+    def write(self, frame: bytes) -> None:
+        """Send a packet, given as its WebSocket frame. One for a client that is gone is dropped."""
+        if self._corked is None:
+            self.write_through(frame)
+        else:
+            self._corked.append(frame)
+
+    def cork(self) -> None:
+        """Hold what is written until `uncork`."""
+        self._corked = []
+
+    def uncork(self) -> None:
+        held, self._corked = self._corked or [], None
+        for frame in held:
+            self.write_through(frame)
+
+    def write_through(self, frame: bytes) -> None:
+        """Send a packet past those that are held."""
+        if self.closed:
+            return
+        if self._stream is not None:
+            self._stream.write(frame)
+            return
+        if self._buffer is None:
+            self._buffer = []
+        self._buffer.append(frame)
+        self._buffered += len(frame)
+        self._answer_poll()
+
+    def _answer_poll(self) -> None:
+        if self._poll is not None and not self._poll.done():
+            self._poll.set_result(None)
+
+    def take_payload(self) -> bytes:
+        """All that waits for the next poll; NOOP where nothing does."""
+        frames, self._buffer, self._buffered = self._buffer or [NOOP], None, 0
+        return encode_payload(frames)
+
+    async def poll(self) -> bytes:
+        """The payload that answers a poll.
+
+        Raises:
+            ValueError: the client is on a WebSocket, or there is a poll already; the session is closed for it.
+        """
+        if self.upgraded:
+            raise ValueError("not on long-polling any more")
+        if self._poll is not None:
+            # The poll before is answered with CLOSE.
+            self._buffer = [CLOSE]
+            self.close(self._server.reason.TRANSPORT_ERROR)
+            raise ValueError("duplicate poll")
+        if self._buffer is None and self._probe is None:
+            self._poll = asyncio.get_running_loop().create_future()
+            try:
+                await self._poll
+            finally:
+                self._poll = None
+        return self.take_payload()
+
+    def close(self, reason: str, *, code: int = CloseCode.NORMAL, text: str = "") -> None:
+        """End the session. What was written goes out before; the application hears of it behind the last message."""
+        if self.closed:
+            return
+        self._end(reason)
+        for stream in filter(None, (self._stream, self._probe)):
+            stream.close(code, text)
+
+    def _end(self, reason: str) -> None:
+        """Nothing more is taken from the client or written to it."""
+        self.closed = True
+        if self._stream is None and self._poll is None and self._buffer is not None:
+            asyncio.get_running_loop().call_later(LINGER, self._server.forget, self)
+        else:
+            self._server.forget(self)
+        self._server.ending(self)
+        self._server.heartbeats.remove(self)
+        self._answer_poll()
+        self._in_order.put(_Closed(reason))
+
+    def fail(self) -> None:
+        """End the session of a client that broke the protocol."""
+        self._buffer, self._buffered = None, 0
+        if not self.closed:
+            self._end(self._server.reason.TRANSPORT_ERROR)
+        for stream in filter(None, (self._stream, self._probe)):
+            stream.fail(CloseCode.PROTOCOL_ERROR)
+
+    def cut(self) -> None:
+        """End the session and drop what is unsent."""
+        if self._stream is not None:
+            self._stream.abort()
+        self._buffer, self._buffered = None, 0
+        self.close(self._server.reason.TRANSPORT_ERROR)
+
+    # --- in
+
+    def open(self, stream: WebSocketStream) -> None:
+        """The session is on a WebSocket from the start."""
+        self._stream = stream
+
+    def packet_received(self, data: Packet) -> None:
+        """A packet from the client, on either transport. What comes behind the end of the session counts for nothing.
+
+        Raises:
+            ValueError: it is none.
+        """
+        if self.closed:
+            return
+        if isinstance(data, bytes):
+            self._receive(data)
+            return
+        kind = data[:1]
+        if kind == "4":
+            self._receive(data[1:])
+        elif kind == "3":
+            self._server.heartbeats.answered(self)
+        elif kind == "1":
+            self.close(self._server.reason.CLIENT_DISCONNECT)
+        elif kind not in {"0", "2", "5", "6"}:
+            raise ValueError("not an Engine.IO packet")
+
+    def _receive(self, data: Packet) -> None:
+        item = self._server.receive(self.sid, data)
+        if item is not None:
+            self._in_order.put(item)
+
+    def message_received(self, message: Message) -> None:
+        try:
+            self.packet_received(message.data.decode() if message.opcode == Opcode.TEXT else message.data)
+        except ValueError:
+            self.fail()
+
+    def pong_received(self) -> None:
+        """A WebSocket pong; Engine.IO has its own."""
+
+    def stream_ended(self, code: int) -> None:
+        self.close(self._server.reason.TRANSPORT_CLOSE)
+
+    async def finished(self) -> None:
+        """Wait until all that was received is handled."""
+        await self._in_order.idle()
+
+    async def _handle(self, item: Any) -> None:
+        if isinstance(item, _Closed):
+            await self._server.end(self, item.reason)
+        else:
+            await self._server.handle(self.sid, item)
+
+    def pause(self) -> None:
+        """Read no more from the client for now: too much of it waits."""
+        if self._stream is not None:
+            self._stream.pause()
+
+    def resume(self) -> None:
+        if self._stream is not None:
+            self._stream.resume()
+
+    # --- upgrade
+
+    @property
+    def can_upgrade(self) -> bool:
+        return not self.closed and self._stream is None and self._probe is None
+
+    def start_upgrade(self, stream: WebSocketStream) -> None:
+        self._probe = stream
+        asyncio.get_running_loop().call_later(UPGRADE_TIMEOUT, self._give_up, stream)
+
+    def probed(self) -> None:
+        """The client's WebSocket works: end its poll, so that it can let go of long-polling."""
+        self._answer_poll()
+
+    def finish_upgrade(self, stream: WebSocketStream) -> None:
+        """The client is on ``stream`` from here on; what still waited for a poll goes there."""
+        self._probe, self._stream = None, stream
+        self._answer_poll()
+        frames, self._buffer, self._buffered = self._buffer or [], None, 0
+        for frame in frames:
+            stream.write(frame)
+
+    def _give_up(self, stream: WebSocketStream) -> None:
+        if self._probe is stream:
+            self.end_upgrade()
+            stream.close(CloseCode.PROTOCOL_ERROR)
+
+    def end_upgrade(self) -> None:
+        """The upgrade failed; the client goes on with long-polling."""
+        self._probe = None
+
+    # --- heartbeat
+
+    def ping(self) -> None:
+        self.write_through(PING)
+
+    def timed_out(self) -> None:
+        self._buffer, self._buffered = None, 0
+        self.close(self._server.reason.PING_TIMEOUT)
+
+
+class _Closed:
+    """In the queue of a client's packets: here it went."""
+
+    __slots__ = ("reason",)
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+
+
+class Probe:
+    """Listens to the WebSocket of an upgrade until the client moves to it."""
+
+    __slots__ = ("_probed", "_socket", "stream")
+
+    def __init__(self, socket: EngineSocket, max_size: int) -> None:
+        self.stream = WebSocketStream(self, max_size=max_size)
+        self._socket = socket
+        self._probed = False
+
+    def message_received(self, message: Message) -> None:
+        if message == (Opcode.TEXT, b"2probe") and not self._probed:
+            self._probed = True
+            self.stream.write(PONG_PROBE)
+            self._socket.probed()
+        elif message == (Opcode.TEXT, b"5") and self._probed:
+            self.stream.listen(self._socket)
+            self._socket.finish_upgrade(self.stream)
+        else:
+            self._socket.end_upgrade()
+            self.stream.close(CloseCode.PROTOCOL_ERROR)
+
+    def pong_received(self) -> None:
+        pass
+
+    def stream_ended(self, code: int) -> None:
+        self._socket.end_upgrade()
