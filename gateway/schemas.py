@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import marshmallow
-from marshmallow import fields, validate
+from marshmallow import fields
 
 from gateway.errors import InvalidPayload, InvalidUsername
 
@@ -95,20 +95,19 @@ class Text(fields.Field[str]):
 
     def __init__(self, maximum: int, *, minimum: int = 1, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self._range = validate.Range(minimum, maximum)
-        self._length_error = f"Must be {minimum} to {maximum} characters long."
+        self._minimum = minimum
+        self._maximum = maximum
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         if not isinstance(value, str):
             raise marshmallow.ValidationError("Must be a string.")
-        try:
-            self._range(len(value))
-        except marshmallow.ValidationError:
-            raise marshmallow.ValidationError(self._length_error) from None
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            raise marshmallow.ValidationError("Must not contain half of a character (a lone surrogate).") from None
+        if not self._minimum <= len(value) <= self._maximum:
+            raise marshmallow.ValidationError(f"Must be {self._minimum} to {self._maximum} characters long.")
+        if not value.isascii():
+            try:
+                value.encode()
+            except UnicodeEncodeError:
+                raise marshmallow.ValidationError("Must not contain half of a character (a lone surrogate).") from None
         return value
 
 

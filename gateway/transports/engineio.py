@@ -31,6 +31,8 @@ from gateway.transports.rfc6455 import (
 from gateway.transports.stream import Heartbeats, InOrder, WebSocketStream, check_handshake, take_over
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     Packet = str | bytes
 
 LINGER: Final = 2.0
@@ -174,23 +176,29 @@ class EngineSocket:
         """End the session. What was written goes out before; the application hears of it behind the last message."""
         if self.closed:
             return
-        self.closed = True
+        self._end(reason)
         for stream in filter(None, (self._stream, self._probe)):
             stream.close(code, text)
+
+    def _end(self, reason: str) -> None:
+        """Nothing more is taken from the client or written to it."""
+        self.closed = True
         if self._stream is None and self._poll is None and self._buffer is not None:
             asyncio.get_running_loop().call_later(LINGER, self._server.forget, self)
         else:
             self._server.forget(self)
+        self._server.ending(self)
         self._server.heartbeats.remove(self)
         self._answer_poll()
         self._in_order.put(_Closed(reason))
 
     def fail(self) -> None:
         """End the session of a client that broke the protocol."""
-        if self._stream is not None:
-            self._stream.fail(CloseCode.PROTOCOL_ERROR)
         self._buffer, self._buffered = None, 0
-        self.close(self._server.reason.TRANSPORT_ERROR)
+        if not self.closed:
+            self._end(self._server.reason.TRANSPORT_ERROR)
+        for stream in filter(None, (self._stream, self._probe)):
+            stream.fail(CloseCode.PROTOCOL_ERROR)
 
     def cut(self) -> None:
         """End the session and drop what is unsent."""
@@ -214,17 +222,22 @@ class EngineSocket:
         if self.closed:
             return
         if isinstance(data, bytes):
-            self._in_order.put(data)
+            self._receive(data)
             return
         kind = data[:1]
         if kind == "4":
-            self._in_order.put(data[1:])
+            self._receive(data[1:])
         elif kind == "3":
             self._server.heartbeats.answered(self)
         elif kind == "1":
             self.close(self._server.reason.CLIENT_DISCONNECT)
         elif kind not in {"0", "2", "5", "6"}:
             raise ValueError("not an Engine.IO packet")
+
+    def _receive(self, data: Packet) -> None:
+        item = self._server.receive(self.sid, data)
+        if item is not None:
+            self._in_order.put(item)
 
     def message_received(self, message: Message) -> None:
         try:
@@ -242,9 +255,9 @@ class EngineSocket:
         """Wait until all that was received is handled."""
         await self._in_order.idle()
 
-    async def _handle(self, item: Packet | _Closed) -> None:
+    async def _handle(self, item: Any) -> None:
         if isinstance(item, _Closed):
-            await self._server._trigger_event("disconnect", self.sid, item.reason, run_async=False)
+            await self._server.end(self, item.reason)
         else:
             await self._server._trigger_event("message", self.sid, item, run_async=False)
 
@@ -343,8 +356,14 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
         """``max_buffer``: unsent bytes at which a client is too slow and is cut. ``options``: those of the base
         class.
         """
-        super().__init__(async_mode="aiohttp", **options)
+        super().__init__(**{**options, "async_mode": "aiohttp"})
         self.max_buffer = max_buffer
+        self.receive: Callable[[str, Packet], Any] = lambda sid, data: data
+        """Called with what a client sends, as it arrives: what the ``message`` handler is given when its turn comes;
+        nothing where it returns None. The client is closed where it raises ValueError.
+        """
+        self._ending: dict[str, EngineSocket] = {}
+        """Sessions whose end the application has not handled yet."""
         self.heartbeats = Heartbeats(self.ping_interval, self.ping_timeout)
 
     # --- what applications call
@@ -398,6 +417,21 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
     def forget(self, socket: EngineSocket) -> None:
         """The session is over: no request finds it any more."""
         self.sockets.pop(socket.sid, None)
+
+    def ending(self, socket: EngineSocket) -> None:
+        """The session is over, and the application is to hear of it: until then it finds what it kept there."""
+        self._ending[socket.sid] = socket
+
+    async def end(self, socket: EngineSocket, reason: str) -> None:
+        """Tell the application that the session is over."""
+        try:
+            await self._trigger_event("disconnect", socket.sid, reason, run_async=False)
+        finally:
+            self._ending.pop(socket.sid, None)
+
+    def _get_socket(self, sid: str) -> EngineSocket:
+        """Raises KeyError."""
+        return self._ending.get(sid) or self.sockets[sid]
 
     # --- requests
 

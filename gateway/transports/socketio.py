@@ -8,6 +8,8 @@ server of our own takes its place.
 from __future__ import annotations
 
 import asyncio
+import inspect
+import json
 import logging
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs
@@ -16,6 +18,7 @@ import orjson
 import socketio
 from socketio import packet
 from socketio.exceptions import ConnectionRefusedError as Refused
+from socketio.exceptions import TimeoutError as CallTimeout
 
 from gateway import events
 from gateway.delivery import NAMESPACE
@@ -43,15 +46,59 @@ RESERVED_EVENTS: Final = frozenset(
 MAX_ATTACHMENTS: Final = 10
 """Binary attachments in one packet (as socket.io-parser 4.2)."""
 
+MAX_ATTACHED: Final = 1_000_000
+"""Bytes in all attachments of one packet."""
+
+ATTACHMENT_TIMEOUT: Final = 10.0
+"""Seconds from a packet to the last of its attachments."""
+
 
 class PacketJSON:
     """Our JSON, as the Socket.IO libraries call their JSON module."""
 
     @staticmethod
     def dumps(value: Any, **_: Any) -> str:
-        return orjson.dumps(value).decode()
+        try:
+            return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS).decode()
+        except TypeError:  # what orjson is too strict for, such as an integer of more than 64 bits
+            return json.dumps(value, separators=(",", ":"))
 
     loads = staticmethod(decode)
+
+
+class Packet(packet.Packet):  # type: ignore[misc]
+    """A Socket.IO packet whose placeholders name their attachments by nothing but numbers that are there."""
+
+    json = PacketJSON
+
+    @classmethod
+    def _reconstruct_binary_internal(cls, data: Any, attachments: list[bytes]) -> Any:
+        if isinstance(data, dict) and data.get("_placeholder") is True:
+            number = data.get("num")
+            if type(number) is not int or not 0 <= number < len(attachments):
+                raise ValueError("no such attachment")
+        return super()._reconstruct_binary_internal(data, attachments)
+
+
+class Incoming:
+    """A packet whose attachments are on their way."""
+
+    __slots__ = ("_packet", "_size", "_timer")
+
+    def __init__(self, pkt: packet.Packet, timer: asyncio.TimerHandle) -> None:
+        self._packet = pkt
+        self._size = 0
+        self._timer = timer
+
+    def add(self, attachment: bytes) -> packet.Packet | None:
+        """The packet, if this was its last attachment. Raises ValueError."""
+        self._size += len(attachment)
+        if self._size > MAX_ATTACHED:
+            raise ValueError("the attachments are too large")
+        return self._packet if self._packet.add_attachment(attachment) else None
+
+    def cancel(self) -> None:
+        self._timer.cancel()
 
 
 class SocketIOWire:
@@ -190,18 +237,21 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
     returned where the client asked for no ack.
     """
 
+    packet_class: type[packet.Packet]
+
     def __init__(self, client_manager: Any = None, *, connect_timeout: float = 5.0, **options: Any) -> None:
-        """``connect_timeout``: seconds until a client that has joined no namespace is closed."""
+        """``connect_timeout``: seconds until a client that has joined no namespace is closed. ``options``: those
+        of the base class and of `EngineServer`; ``async_handlers`` is not heeded: one client's events are handled
+        in order, those of different clients side by side.
+        """
         self._connect_timeout = connect_timeout
         self._joining: dict[str, asyncio.TimerHandle] = {}
-        super().__init__(
-            client_manager=client_manager,
-            async_handlers=False,
-            json=PacketJSON,
-            logger=LIBRARY_LOGGER,
-            engineio_logger=LIBRARY_LOGGER,
-            **options,
-        )
+        self._incoming: dict[str, Incoming] = {}
+        defaults = {"logger": LIBRARY_LOGGER, "engineio_logger": LIBRARY_LOGGER}
+        super().__init__(client_manager, **{**defaults, **options, "async_handlers": False})
+        if self.packet_class is packet.Packet:
+            self.packet_class = Packet
+        self.eio.receive = self._receive
 
     def _engineio_server_class(self) -> type[EngineServer]:
         return EngineServer
@@ -211,15 +261,87 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
         for part in encoded if isinstance(encoded, list) else [encoded]:
             self.eio.write(eio_sid, message_frame(part))
 
-    async def _handle_eio_message(self, eio_sid: str, data: str | bytes) -> None:
+    async def call(
+        self,
+        event: str,
+        data: Any = None,
+        to: str | None = None,
+        sid: str | None = None,
+        namespace: str | None = None,
+        timeout: float = 60,  # noqa: ASYNC109 - as python-socketio's
+        ignore_queue: bool = False,
+    ) -> Any:
+        """As python-socketio's; also from a handler, although the client's events wait for that."""
+        if to is None and sid is None:
+            raise ValueError("Cannot use call() to broadcast.")
+        answer: asyncio.Future[tuple[Any, ...]] = asyncio.get_running_loop().create_future()
+
+        def answered(*values: Any) -> None:
+            if not answer.done():
+                answer.set_result(values)
+
+        await self.emit(event, data, to=to or sid, namespace=namespace, callback=answered, ignore_queue=ignore_queue)
+        try:
+            async with asyncio.timeout(timeout):
+                values = await answer
+        except TimeoutError:
+            raise CallTimeout from None
+        return values if len(values) > 1 else values[0] if values else None
+
+    def _receive(self, eio_sid: str, data: str | bytes) -> packet.Packet | None:
+        """A packet to be handled in its turn, if ``data`` completes one.
+
+        An ack is not made to wait behind events, whose handlers may wait for it, unless what it calls takes time.
+
+        Raises:
+            ValueError: it is none (Socket.IO protocol v5).
+        """
         try:
             pkt = self._read_packet(eio_sid, data)
-        except (ValueError, TypeError, IndexError, KeyError, AttributeError, RecursionError):
-            self._binary_packet.pop(eio_sid, None)
-            self.eio.fail(eio_sid)
-            return
-        if pkt is None:
-            return
+        except (ValueError, TypeError, IndexError, KeyError, AttributeError, RecursionError) as error:
+            self._drop_incoming(eio_sid)
+            raise ValueError("not a Socket.IO packet") from error
+        if pkt is None or pkt.packet_type not in {packet.ACK, packet.BINARY_ACK}:
+            return pkt
+        sid = self.manager.sid_from_eio_sid(eio_sid, pkt.namespace or NAMESPACE)
+        callbacks = self.manager.callbacks.get(sid, {})
+        if pkt.id not in callbacks:
+            return None
+        if inspect.iscoroutinefunction(callbacks[pkt.id]):
+            return pkt
+        try:
+            callbacks.pop(pkt.id)(*pkt.data)
+        except Exception:
+            self.logger.exception("ack callback error")
+        return None
+
+    def _read_packet(self, eio_sid: str, data: str | bytes) -> packet.Packet | None:
+        """The packet that ``data`` completes, or None. Raises where it is none."""
+        if isinstance(data, bytes):
+            pkt = self._incoming[eio_sid].add(data)
+            if pkt is None:
+                return None
+            self._drop_incoming(eio_sid)
+        else:
+            if eio_sid in self._incoming:
+                raise ValueError("an attachment is missing")
+            pkt = self.packet_class(encoded_packet=data)
+            if pkt.packet_type in {packet.BINARY_EVENT, packet.BINARY_ACK} and pkt.attachment_count:
+                if pkt.attachment_count > MAX_ATTACHMENTS:
+                    raise ValueError("too many attachments")
+                _check_shape(pkt)
+                timer = asyncio.get_running_loop().call_later(ATTACHMENT_TIMEOUT, self.eio.fail, eio_sid)
+                self._incoming[eio_sid] = Incoming(pkt, timer)
+                return None
+        _check_shape(pkt)
+        return pkt
+
+    def _drop_incoming(self, eio_sid: str) -> None:
+        if (incoming := self._incoming.pop(eio_sid, None)) is not None:
+            incoming.cancel()
+
+    async def _handle_eio_message(self, eio_sid: str, pkt: packet.Packet) -> None:
+        """Handle a packet that `_receive` has found."""
         if pkt.packet_type == packet.CONNECT:
             await self._handle_connect(eio_sid, pkt.namespace, pkt.data)
         elif pkt.packet_type == packet.DISCONNECT:
@@ -229,30 +351,10 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
         else:
             await self._handle_ack(eio_sid, pkt.namespace, pkt.id, pkt.data)
 
-    def _read_packet(self, eio_sid: str, data: str | bytes) -> packet.Packet | None:
-        """The packet that ``data`` completes, or None. Raises where it is none (Socket.IO protocol v5)."""
-        if isinstance(data, bytes):
-            pkt = self._binary_packet[eio_sid]
-            if not pkt.add_attachment(data):
-                return None
-            del self._binary_packet[eio_sid]
-        else:
-            if eio_sid in self._binary_packet:
-                raise ValueError("an attachment is missing")
-            pkt = self.packet_class(encoded_packet=data)
-            if pkt.packet_type in {packet.BINARY_EVENT, packet.BINARY_ACK} and pkt.attachment_count:
-                if pkt.attachment_count > MAX_ATTACHMENTS:
-                    raise ValueError("too many attachments")
-                _check_shape(pkt)
-                self._binary_packet[eio_sid] = pkt
-                return None
-        _check_shape(pkt)
-        return pkt
-
     async def _handle_connect(self, eio_sid: str, namespace: str | None, data: object) -> None:
         namespace = namespace or NAMESPACE
         served = (*self.handlers, *self.namespace_handlers, *self.namespaces)
-        if namespace not in served and "*" not in served:
+        if namespace not in served and self.namespaces != "*":
             self._refuse(eio_sid, namespace, {"message": "Invalid namespace"})
             return
         sid = await self.manager.pre_connect(eio_sid, namespace)
@@ -266,6 +368,10 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
         except Refused as refusal:
             await self.manager.disconnect(sid, namespace)
             self._refuse(eio_sid, namespace, refusal.error_args)
+        except BaseException:
+            await self.manager.disconnect(sid, namespace)
+            self._refuse(eio_sid, namespace, {"message": "Internal server error"})
+            raise
         else:
             self._joined(eio_sid)
             self._answer(eio_sid, self.packet_class(packet.CONNECT, {"sid": sid, **fields}, namespace=namespace))
@@ -278,9 +384,9 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
         arguments = ("connect", namespace, sid, self.environ[eio_sid])
         try:
             try:
-                answer = await self._trigger_event(*arguments, data)
+                answer = await self._trigger_event(*arguments, data or None)
             except TypeError:
-                if data is not None:
+                if data:
                     raise
                 answer = await self._trigger_event(*arguments)  # a handler of the older kind takes no auth
         except ConnectionRefusedError:
@@ -327,7 +433,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
 
     async def _handle_eio_disconnect(self, eio_sid: str, reason: str) -> None:
         """A transport that closes, in whatever way, is lost: only a DISCONNECT packet says goodbye."""
-        self._binary_packet.pop(eio_sid, None)
+        self._drop_incoming(eio_sid)
         self._joined(eio_sid)
         if reason == self.reason.CLIENT_DISCONNECT:
             reason = self.reason.TRANSPORT_CLOSE

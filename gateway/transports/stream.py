@@ -320,21 +320,22 @@ class Heartbeats:
 
     def _beat(self, loop: asyncio.AbstractEventLoop) -> None:
         now = loop.time()
+        # What happens to one connection may be the end of others: each is looked up when its turn comes.
         for connection in _due(self._pinged, now + self._grain):
-            connection.timed_out()
+            if self._pinged.pop(connection, None) is not None:
+                connection.timed_out()
         for connection in _due(self._resting, now + self._grain):
-            self._pinged[connection] = now + self._timeout
-            connection.ping()
+            if self._resting.pop(connection, None) is not None:
+                self._pinged[connection] = now + self._timeout
+                connection.ping()
         self._schedule(loop)
 
 
 def _due(waiting: dict[Heartbeat, float], now: float) -> list[Heartbeat]:
-    """Take out of ``waiting``, which is in order, whose time has come."""
+    """Those in ``waiting``, which is in order, whose time has come."""
     found = []
     for connection, due in waiting.items():
         if due > now:
             break
         found.append(connection)
-    for connection in found:
-        del waiting[connection]
     return found

@@ -34,7 +34,10 @@ const commands = {
       for (const call of unacked.get(socket) ?? []) say({ call, failure: `disconnected before the ack: ${reason}` });
       unacked.get(socket)?.clear();
     });
-    socket.onAny((name, ...args) => report("event", { name, args }));
+    socket.onAny((name, ...args) => {
+      if (typeof args.at(-1) === "function") args.pop()(...args); // an event that wants an ack gets its arguments back
+      report("event", { name, args });
+    });
     return null;
   },
 

@@ -1,0 +1,330 @@
+"""What carries a WebSocket: the order of a client's messages, heartbeats, and taking connections over from aiohttp."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from typing import Any
+
+import pytest
+from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
+
+from gateway.transports.stream import MAX_WAITING, Heartbeats, InOrder
+from harness.http import WEBSOCKET_HEADERS, request
+from wire.echo import EchoServer
+
+SOON = 5.0
+"""Seconds that only a failing test waits."""
+
+
+class Source:
+    """A stream that counts how often it was paused."""
+
+    def __init__(self) -> None:
+        self.paused = False
+        self.pauses = 0
+
+    def pause(self) -> None:
+        self.pauses += not self.paused
+        self.paused = True
+
+    def resume(self) -> None:
+        self.paused = False
+
+
+class Handler:
+    """A coroutine that handles messages one by one, when it is let."""
+
+    def __init__(self) -> None:
+        self.source = Source()
+        self.handled: list[Any] = []
+        self.at_once = 0
+        self._gate = asyncio.Semaphore(0)
+        self.in_order = InOrder(self._handle, self.source)
+
+    async def _handle(self, item: Any) -> None:
+        self.at_once += 1
+        assert self.at_once == 1, "two at once"
+        await self._gate.acquire()
+        self.at_once -= 1
+        if isinstance(item, Exception):
+            raise item
+        self.handled.append(item)
+
+    async def let(self, count: int) -> None:
+        """Let so many be handled, and wait until they are."""
+        wanted = len(self.handled) + count
+        for _ in range(count):
+            self._gate.release()
+        async with asyncio.timeout(SOON):
+            while len(self.handled) < wanted:  # noqa: ASYNC110 (turns of the loop, no time)
+                await asyncio.sleep(0)
+
+
+# --- InOrder
+
+
+async def test_messages_are_handled_one_after_the_other() -> None:
+    """In the order they came, never two at once, however slow the handler."""
+    handler = Handler()
+    for number in range(20):
+        handler.in_order.put(number)
+    await handler.let(20)
+    assert handler.handled == list(range(20))
+
+
+async def test_a_stream_is_paused_at_the_bound() -> None:
+    """So many wait behind the one that is handled; reading goes on when half of them are done."""
+    handler = Handler()
+    for number in range(MAX_WAITING):
+        handler.in_order.put(number)
+    assert not handler.source.paused
+    handler.in_order.put(MAX_WAITING)
+    assert handler.source.paused
+    await handler.let(MAX_WAITING // 2 - 1)
+    assert handler.source.paused
+    await handler.let(2)
+    assert not handler.source.paused
+    await handler.let(MAX_WAITING // 2)
+    assert handler.handled == list(range(MAX_WAITING + 1))
+    assert handler.source.pauses == 1
+
+
+async def test_a_handler_that_fails_does_not_stop_the_next(capsys: pytest.CaptureFixture[str]) -> None:
+    """It is logged, and the messages behind it are handled."""
+    handler = Handler()
+    handler.in_order.put(ValueError("wrong"))
+    handler.in_order.put("next")
+    handler._gate.release()
+    await handler.let(1)
+    assert handler.handled == ["next"]
+    assert "ValueError: wrong" in "".join(capsys.readouterr())
+
+
+async def test_idle_waits_for_all_that_was_put() -> None:
+    """It returns at once where nothing waits, and otherwise behind the last message."""
+    handler = Handler()
+    await handler.in_order.idle()
+    handler.in_order.put(1)
+    handler.in_order.put(2)
+    waiting = asyncio.create_task(handler.in_order.idle())
+    await handler.let(1)
+    assert not waiting.done()
+    await handler.let(1)
+    async with asyncio.timeout(SOON):
+        await waiting
+    assert handler.handled == [1, 2]
+
+
+async def test_there_is_no_task_where_nothing_is_to_do() -> None:
+    """A client that says nothing costs no task, before its first message and after its last."""
+    before = asyncio.all_tasks()
+    handler = Handler()
+    assert asyncio.all_tasks() == before
+    handler.in_order.put(1)
+    assert len(asyncio.all_tasks() - before) == 1
+    await handler.let(1)
+    await handler.in_order.idle()
+    assert asyncio.all_tasks() == before
+
+
+# --- Heartbeats
+
+
+class Beating:
+    """A connection that writes down when it was pinged and when it was given up."""
+
+    def __init__(self, heartbeats: Heartbeats, log: list[tuple[str, Beating, float]], *, answers: bool = False) -> None:
+        self._heartbeats = heartbeats
+        self._log = log
+        self._answers = answers
+        self.gone = asyncio.Event()
+        self.pinged = asyncio.Event()
+
+    def ping(self) -> None:
+        self._log.append(("ping", self, asyncio.get_running_loop().time()))
+        self.pinged.set()
+        if self._answers:
+            self._heartbeats.answered(self)
+
+    def timed_out(self) -> None:
+        self._log.append(("timed out", self, asyncio.get_running_loop().time()))
+        self.gone.set()
+
+
+Log = list[tuple[str, Beating, float]]
+
+
+async def test_the_silent_are_pinged_and_given_up_in_order() -> None:
+    """Each after the interval, and after the timeout behind it, to the millisecond and not before 0.99 of it."""
+    heartbeats, log = Heartbeats(0.15, 0.1), Log()
+    start = asyncio.get_running_loop().time()
+    clients = [Beating(heartbeats, log) for _ in range(3)]
+    for client in clients:
+        heartbeats.add(client)
+    async with asyncio.timeout(SOON):
+        await clients[-1].gone.wait()
+    assert [(what, clients.index(client)) for what, client, _ in log] == [
+        *(("ping", number) for number in range(3)),
+        *(("timed out", number) for number in range(3)),
+    ]
+    assert log[0][2] - start >= 0.148
+    assert log[3][2] - log[0][2] >= 0.098
+    heartbeats.close()
+
+
+async def test_who_answers_is_pinged_again_and_again() -> None:
+    """A client that answers stays, beside one that does not."""
+    heartbeats, log = Heartbeats(0.02, 0.05), Log()
+    good, bad = Beating(heartbeats, log, answers=True), Beating(heartbeats, log)
+    heartbeats.add(good)
+    heartbeats.add(bad)
+    async with asyncio.timeout(SOON):
+        await bad.gone.wait()
+    assert sum(client is good for _, client, _ in log) >= 2
+    assert not good.gone.is_set()
+    heartbeats.close()
+
+
+async def test_a_pong_that_nobody_asked_for_changes_nothing() -> None:
+    """A client cannot put its next ping off by chattering."""
+    heartbeats, log = Heartbeats(0.1, 0.1), Log()
+    client = Beating(heartbeats, log)
+    start = asyncio.get_running_loop().time()
+    heartbeats.add(client)
+    async with asyncio.timeout(SOON):
+        while not client.pinged.is_set():
+            heartbeats.answered(client)
+            await asyncio.sleep(0)
+    assert log[0][2] - start < 0.2
+    heartbeats.close()
+
+
+async def test_who_is_gone_is_not_pinged() -> None:
+    """Before its ping or while its answer is awaited, others go on."""
+    heartbeats, log = Heartbeats(0.05, 0.05), Log()
+    never, once, last = (Beating(heartbeats, log) for _ in range(3))
+    for client in (never, once, last):
+        heartbeats.add(client)
+    heartbeats.remove(never)
+    async with asyncio.timeout(SOON):
+        await once.pinged.wait()
+        heartbeats.remove(once)
+        heartbeats.remove(once)
+        await last.gone.wait()
+    assert [(what, client) for what, client, _ in log] == [("ping", once), ("ping", last), ("timed out", last)]
+    heartbeats.close()
+
+
+async def test_a_connection_may_be_removed_by_another_that_times_out() -> None:
+    """What happens to one connection in a beat may end others."""
+    heartbeats, log = Heartbeats(0.02, 0.02), Log()
+
+    class Deadly(Beating):
+        def timed_out(self) -> None:
+            heartbeats.remove(victim)
+            super().timed_out()
+
+    deadly, victim = Deadly(heartbeats, log), Beating(heartbeats, log)
+    heartbeats.add(deadly)
+    heartbeats.add(victim)
+    async with asyncio.timeout(SOON):
+        await deadly.gone.wait()
+    await asyncio.sleep(0)
+    assert not victim.gone.is_set()
+    heartbeats.close()
+
+
+async def test_a_timer_runs_only_while_somebody_is_there() -> None:
+    """Heartbeats that were closed, or have nobody left, wake nobody; a new client starts them again."""
+    heartbeats, log = Heartbeats(0.02, 0.02), Log()
+    first, second = Beating(heartbeats, log), Beating(heartbeats, log)
+    heartbeats.add(first)
+    async with asyncio.timeout(SOON):
+        await first.gone.wait()
+        heartbeats.add(second)
+        await second.gone.wait()
+    assert [what for what, _, _ in log] == ["ping", "timed out"] * 2
+    heartbeats.close()
+
+
+# --- taking over
+
+
+async def test_nothing_of_aiohttp_is_left_behind() -> None:
+    """Request, protocol and tasks are let go of while the WebSocket goes on."""
+    async with EchoServer() as server:
+        before = len(asyncio.all_tasks())
+        async with connect(f"ws://{server.address}/", compression=None, ping_interval=None) as client:
+            await client.send("hello")
+            assert await client.recv() == "hello"
+            gc.collect()
+            kept = [item for item in gc.get_objects() if isinstance(item, RequestHandler | web.BaseRequest)]
+            assert kept == []
+            assert server.runner.server is not None
+            assert server.runner.server.connections == []
+            of_client = 1  # the keepalive task of the client library, where it has one
+            assert len(asyncio.all_tasks()) <= before + of_client
+            await client.send(b"still here")
+            assert await client.recv() == b"still here"
+        assert server.echoes[0].ended == 1000
+
+
+async def test_what_comes_with_the_handshake_is_not_lost() -> None:
+    """A client that does not wait for the answer is heard from its first frame."""
+    async with EchoServer() as server:
+        reader, writer = await asyncio.open_connection(*server.address.split(":"))
+        head = "".join(f"{name}: {value}\r\n" for name, value in {"Host": "x", **WEBSOCKET_HEADERS}.items())
+        writer.write(f"GET / HTTP/1.1\r\n{head}\r\n".encode() + b"\x81\x85\0\0\0\0early" + b"\x81\x84\0\0\0\0bird")
+        async with asyncio.timeout(SOON):
+            answer = await reader.readuntil(b"\r\n\r\n")
+            assert b" 101 " in answer.splitlines()[0]
+            assert await reader.readexactly(13) == b"\x81\x05early\x81\x04bird"
+        writer.close()
+
+
+async def test_a_handshake_with_a_body_is_refused() -> None:
+    """RFC 9110 lets a GET have one, but what follows it would be no frame."""
+    async with EchoServer() as server:
+        answer = await request("GET", f"http://{server.address}/", headers=WEBSOCKET_HEADERS, data=b"x" * 100)
+        assert (answer.status, answer.text) == (400, "a handshake has no body")
+
+
+async def test_a_close_without_an_answer_ends_all_the_same() -> None:
+    """A reset connection ends its stream with 1006."""
+    async with EchoServer() as server:
+        client = await connect(f"ws://{server.address}/", ping_interval=None)
+        await client.send("x")
+        await client.recv()
+        client.transport.abort()
+        async with asyncio.timeout(SOON):
+            while server.echoes[0].ended is None:  # noqa: ASYNC110 (the stream tells nobody but its listener)
+                await asyncio.sleep(0)
+        assert server.echoes[0].ended == 1006
+
+
+async def test_messages_before_a_violation_are_answered() -> None:
+    """A client that goes wrong is told why, behind the answers to what was right."""
+    async with EchoServer() as server:
+        client = await connect(f"ws://{server.address}/", ping_interval=None)
+        await client.send("fine")
+        client.transport.write(b"\xc1\x80\0\0\0\0")
+        assert await client.recv() == "fine"
+        with pytest.raises(ConnectionClosed):
+            await client.recv()
+        assert client.close_code == 1002
+        assert server.echoes[0].ended == 1006
+
+
+async def test_pongs_are_told_and_pings_answered() -> None:
+    """Both without a word from the listener."""
+    async with EchoServer() as server, connect(f"ws://{server.address}/", ping_interval=None) as client:
+        async with asyncio.timeout(SOON):
+            await (await client.ping(b"are you there"))
+            await client.pong()
+            await client.send("x")
+            await client.recv()
+        assert server.echoes[0].pongs == 1
