@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Message:
     room: str
     sender: str
     id: str
-    content: str
+    content: str = field(repr=False)
     ts: int
     offset: str | None
 
