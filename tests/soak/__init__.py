@@ -1,0 +1,1 @@
+"""Many clients, many losses, and a judge of what they saw."""

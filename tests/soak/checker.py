@@ -1,0 +1,228 @@
+"""Judges what clients saw against what was sent and acked, in the spirit of Jepsen.
+
+A `History` is told of everything as it happens and of each room's log as members read it in the end; `judge` says
+what of it breaks the promises of `docs/protocol.md`. It takes offsets for what they are to clients, opaque names: the
+order of a room is that of its log, and all that anybody heard must agree with it.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+
+class Key(NamedTuple):
+    """What makes two sends the same message, however often it was tried."""
+
+    room: str
+    sender: str
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message as a client sees it, live, replayed or in history."""
+
+    room: str
+    sender: str
+    id: str
+    content: str = field(repr=False)
+    ts: int
+    offset: str | None
+
+    @classmethod
+    def of(cls, fields: dict[str, Any], offset: str | None = None) -> Self:
+        """From the fields of an event, or of a message of history, which has its offset among them."""
+        offset = offset if offset is not None else fields.get("offset")
+        return cls(fields["room"], fields["from"], fields["id"], fields["content"], fields["ts"], offset)
+
+    @property
+    def key(self) -> Key:
+        return Key(self.room, self.sender, self.id)
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """A broken promise. `kind` is one word for it."""
+
+    kind: str
+    where: str
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} ({self.where}): {self.what}"
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """One message of a sender: when it was first sent, and when its first ack came, in ticks of the history."""
+
+    content: str
+    sent: int
+    acked: int | None = None
+    ts: int | None = None
+
+
+class History:
+    """What happened, told in the order in which the test learned of it."""
+
+    def __init__(self) -> None:
+        self._clock = itertools.count()
+        self._members: dict[str, list[str]] = defaultdict(list)
+        self._attempts: dict[Key, _Attempt] = {}
+        self._stretches: dict[str, list[list[Message]]] = defaultdict(lambda: [[]])
+        self._refetched: dict[str, list[Message]] = defaultdict(list)
+        self._logs: dict[str, list[tuple[str, list[Message]]]] = defaultdict(list)
+        self._noted: list[Violation] = []
+
+    # --- what happens
+
+    def joined(self, client: str, room: str) -> None:
+        """`client` is a member of `room`, and nothing was said there before."""
+        self._members[room].append(client)
+
+    def sent(self, client: str, room: str, id_: str, content: str) -> None:
+        """A send begins. A retry with the same id changes nothing."""
+        self._attempts.setdefault(Key(room, client, id_), _Attempt(content, next(self._clock)))
+
+    def acked(self, client: str, room: str, id_: str, ts: int) -> None:
+        attempt = self._attempts[Key(room, client, id_)]
+        if attempt.acked is None:
+            attempt.acked, attempt.ts = next(self._clock), ts
+        elif attempt.ts != ts:
+            self.note("reacked", client, f"{room} {id_}: {attempt.ts}, then {ts}")
+
+    def welcomed(self, client: str, rooms: Iterable[str], *, recovered: bool) -> None:
+        """`client` is back, in these rooms. Where it is not `recovered`, there may be a gap before what follows."""
+        if not recovered:
+            self._stretches[client].append([])
+        expected = {room for room, members in self._members.items() if client in members}
+        if expected != set(rooms):
+            self.note("expelled", client, f"is in {sorted(rooms)} instead of {sorted(expected)}")
+
+    def heard(self, client: str, message: Message) -> None:
+        """The gateway sent a message by itself: live, or as one that was missed."""
+        self._stretches[client][-1].append(message)
+
+    def refetched(self, client: str, messages: Iterable[Message]) -> None:
+        """A page of history that `client` asked for because it was not recovered."""
+        self._refetched[client].extend(messages)
+
+    def log(self, client: str, room: str, messages: Iterable[Message]) -> None:
+        """The whole history of a room, read by `client` when all is over."""
+        self._logs[room].append((client, list(messages)))
+
+    def note(self, kind: str, where: str, what: str) -> None:
+        """A violation that shows by itself."""
+        self._noted.append(Violation(kind, where, what))
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return {
+            "sent": len(self._attempts),
+            "acked": sum(attempt.acked is not None for attempt in self._attempts.values()),
+            "heard": sum(len(part) for parts in self._stretches.values() for part in parts),
+            "refetched": sum(map(len, self._refetched.values())),
+            "unrecovered": sum(len(parts) - 1 for parts in self._stretches.values()),
+        }
+
+    # --- judgement
+
+    def judge(self) -> list[Violation]:
+        """Every broken promise; an empty list is praise."""
+        found = list(self._noted)
+        for room in self._members:
+            found += self._judge_room(room)
+        for client in {*self._stretches, *self._refetched}:
+            seen = itertools.chain(*self._stretches[client], self._refetched[client])
+            for message in seen:
+                if client not in self._members.get(message.room, ()):
+                    found.append(Violation("invented", client, f"is no member of {message.room}, and heard {message}"))
+        return found
+
+    def _judge_room(self, room: str) -> Iterator[Violation]:
+        if not self._logs[room]:
+            yield Violation("unread", room, "nobody has read its log")
+            return
+        (reader, log), *others = self._logs[room]
+        for other, theirs in others:
+            if theirs != log:
+                yield Violation("disagreed", room, f"{reader} and {other} read {_difference(log, theirs)}")
+        yield from self._judge_log(room, log)
+        for member in self._members[room]:
+            for kind, what in self._judge_member(member, room, log):
+                yield Violation(kind, f"{member} in {room}", what)
+
+    def _judge_log(self, room: str, log: list[Message]) -> Iterator[Violation]:
+        yield from (Violation("doubled", room, f"{key} is in the log twice") for key in _repeated(m.key for m in log))
+        yield from (Violation("doubled", room, f"offset {o} is used twice") for o in _repeated(m.offset for m in log))
+        latest = -1
+        for message in log:
+            attempt = self._attempts.get(message.key)
+            if attempt is None or attempt.content != message.content:
+                yield Violation("invented", room, f"nobody sent {message}")
+                continue
+            if attempt.acked is not None:
+                if attempt.ts != message.ts:
+                    yield Violation("reacked", room, f"acked as of {attempt.ts}: {message}")
+                if attempt.acked < latest:
+                    yield Violation("swapped", room, f"acked before one was sent that is before it: {message}")
+            latest = max(latest, attempt.sent)
+        kept = {message.key for message in log}
+        for key, attempt in self._attempts.items():
+            if key.room == room and attempt.acked is not None and key not in kept:
+                yield Violation("lost", room, f"acked, and not in the log: {key}")
+
+    def _judge_member(self, member: str, room: str, log: list[Message]) -> Iterator[tuple[str, str]]:
+        wanted = [message for message in log if message.sender != member]
+        place = {message: index for index, message in enumerate(wanted)}
+        stretches = [[message for message in part if message.room == room] for part in self._stretches[member]]
+        heard = list(itertools.chain(*stretches))
+        yield from (("doubled", f"heard twice: {key}") for key in _repeated(message.key for message in heard))
+        for message in heard:
+            if message.key not in self._attempts:
+                yield "invented", f"nobody sent {message}"
+            elif message not in place:
+                yield "vanished", f"heard, and not so in the log: {message}"
+        refetched = [message for message in self._refetched[member] if message.room == room]
+        known = set(log)
+        yield from (
+            ("vanished", f"fetched, and not so in the log: {message}") for message in refetched if message not in known
+        )
+        yield from _judge_order(stretches, place, wanted)
+        seen = {*heard, *refetched}
+        yield from (("lost", f"never seen: {message}") for message in wanted if message not in seen)
+
+
+def _judge_order(
+    stretches: list[list[Message]], place: dict[Message, int], wanted: list[Message]
+) -> Iterator[tuple[str, str]]:
+    """What is heard is in the order of the log, and without a gap as long as the client was told that there is none."""
+    previous = -1
+    for number, part in enumerate(stretches):
+        places = [place[message] for message in part if message in place]
+        for index, at in enumerate(places):
+            if at < previous:
+                yield "swapped", f"{wanted[at]} was heard after {wanted[previous]}"
+            elif at > previous + 1 and (index > 0 or number == 0):
+                yield "gap", f"{at - previous - 1} before {wanted[at]} were not heard, and nobody said so"
+            previous = max(previous, at)
+        if number == len(stretches) - 1 and (places or number == 0) and previous + 1 < len(wanted):
+            yield "gap", f"the last {len(wanted) - previous - 1} were not heard, from {wanted[previous + 1]} on"
+
+
+def _repeated(items: Iterable[Any]) -> list[Any]:
+    seen: set[Any] = set()
+    return [item for item in items if item in seen or seen.add(item)]  # type: ignore[func-returns-value]
+
+
+def _difference(one: list[Message], other: list[Message]) -> str:
+    for mine, theirs in itertools.zip_longest(one, other):
+        if mine != theirs:
+            return f"{mine} and {theirs} in one place"
+    return "the same"

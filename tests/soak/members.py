@@ -1,0 +1,379 @@
+"""Clients that come back by themselves, and tell a `History` all they see."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import socket
+import struct
+from abc import ABC, abstractmethod
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import urlencode
+
+from websockets.exceptions import WebSocketException
+
+from harness.client import RefusedError
+from harness.plain import dump, open_websocket, websocket_url
+from harness.stock import TRANSPORTS
+from soak.checker import Message
+
+if TYPE_CHECKING:
+    from random import Random
+
+    from websockets.asyncio.client import ClientConnection
+
+    from harness.client import Reply
+    from harness.node import Driver
+    from soak.checker import History
+
+TEMPORARY = {"unavailable", "limit_reached"}
+"""Refusals after which a client tries again."""
+
+PAUSE = 0.05
+"""Seconds from a failure to the next attempt."""
+
+PAGE = 25
+
+_numbers = itertools.count(1_000_000)
+
+
+class LostError(Exception):
+    """The connection went before the reply came: nobody knows whether the action was done."""
+
+
+def reset(transport: Any) -> None:
+    """End a TCP connection with a reset instead of a goodbye."""
+    with suppress(OSError, AttributeError):
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
+
+
+class Member(ABC):
+    """A user who stays, whatever happens to its connections, and fetches what it could not recover."""
+
+    def __init__(self, url: str, username: str, history: History) -> None:
+        self.username = username
+        self.rooms: list[str] = []
+        self.welcomes = 0
+        self.recoveries = 0
+        self.offset: str | None = None
+        self._url = url
+        self._history = history
+        self._joined = False
+        self._newest: dict[str, str | None] = {}
+        self._behind: dict[str, str | None] = {}
+        """Rooms to fetch, each with the offset of the last message before the gap."""
+        self._changed = asyncio.Condition()
+        self._fetcher: asyncio.Task[None] | None = None
+
+    @abstractmethod
+    async def __aenter__(self) -> Self: ...
+
+    @abstractmethod
+    async def __aexit__(self, *_: object) -> None: ...
+
+    @property
+    @abstractmethod
+    def online(self) -> bool:
+        """Whether it has been welcomed on a connection that still seems alive."""
+
+    @abstractmethod
+    async def call(self, action: str, /, **payload: Any) -> Reply:
+        """Send an action and wait for its reply. Raises LostError."""
+
+    @abstractmethod
+    async def lose(self) -> None:
+        """Lose the connection, somehow."""
+
+    def settle_in(self, rooms: list[str]) -> None:
+        """It is a member of these rooms from now on; the history counts from here."""
+        self.rooms = sorted(rooms)
+        self._joined = True
+        for room in self.rooms:
+            self._history.joined(self.username, room)
+
+    async def until_online(self) -> None:
+        async with self._changed:
+            await self._changed.wait_for(lambda: self.online)
+
+    async def say(self, room: str, id_: str, content: str) -> int:
+        """Send a message until it is acked, however often that takes; returns how often."""
+        self._history.sent(self.username, room, id_, content)
+        for attempt in itertools.count(1):
+            try:
+                reply = await self.call("send-msg", room=room, id=id_, content=content)
+            except LostError:
+                await asyncio.sleep(PAUSE)
+                continue
+            if reply["ok"]:
+                self._history.acked(self.username, room, id_, reply["ts"])
+                return attempt
+            if reply["error"]["code"] not in TEMPORARY:
+                self._history.note("refused", self.username, f"{room} {id_}: {reply['error']}")
+                return attempt
+            await asyncio.sleep(PAUSE)
+        raise AssertionError
+
+    async def settle(self) -> None:
+        """Until it is back with nothing left to fetch, and a round trip has brought all that was on the way."""
+        while True:
+            await self.until_online()
+            if self._fetcher is not None:
+                await self._fetcher
+            before = self.welcomes
+            try:
+                await self.call("list-rooms")
+            except LostError:
+                await asyncio.sleep(PAUSE)
+                continue
+            if self.online and self.welcomes == before and not self._behind:
+                return
+
+    async def read_whole_log(self, room: str) -> list[dict[str, Any]]:
+        while True:
+            try:
+                return await self.read_log(room)
+            except LostError:
+                await asyncio.sleep(PAUSE)
+
+    async def read_log(self, room: str, until: str | None = None) -> list[dict[str, Any]]:
+        """The history of a room, back to the message with the offset `until` or to its beginning. Raises LostError."""
+        messages: list[dict[str, Any]] = []
+        before: dict[str, Any] = {}
+        while True:
+            reply = await self.call("history", room=room, limit=PAGE, **before)
+            if not reply["ok"]:
+                if reply["error"]["code"] not in TEMPORARY:
+                    self._history.note("refused", self.username, f"history of {room}: {reply['error']}")
+                    return messages
+                await asyncio.sleep(PAUSE)
+                continue
+            page = reply["messages"]
+            messages = page + messages
+            if not reply["more"] or any(message["offset"] == until for message in page):
+                return messages
+            before = {"before": page[0]["offset"]}
+
+    # --- what the wires report
+
+    def _on_welcome(self, fields: dict[str, Any]) -> None:
+        self.welcomes += 1
+        recovered = fields["recovered"]
+        if not self._joined:
+            return
+        self._history.welcomed(self.username, [entry["room"] for entry in fields["rooms"]], recovered=recovered)
+        if recovered:
+            self.recoveries += 1
+            return
+        self._behind = {room: self._newest.get(room) for room in self.rooms} | self._behind
+        if self._fetcher is None or self._fetcher.done():
+            self._fetcher = asyncio.create_task(self._fetch())
+
+    def _on_event(self, name: str, fields: dict[str, Any], offset: str | None) -> None:
+        if offset is not None:
+            self.offset = offset
+        if name == "welcome":
+            self._on_welcome(fields)
+        elif name == "message":
+            self._history.heard(self.username, Message.of(fields, offset))
+            self._newest[fields["room"]] = offset
+        elif name == "error":
+            self._history.note("refused", self.username, str(fields))
+
+    async def _fetch(self) -> None:
+        """Read the history of the rooms that were not recovered; again, where the next gap came meanwhile."""
+        while self._behind:
+            room, until = next(iter(self._behind.items()))
+            before = self.welcomes
+            try:
+                page = await self.read_log(room, until)
+            except LostError:
+                await asyncio.sleep(PAUSE)
+                continue
+            self._history.refetched(self.username, map(Message.of, page))
+            if before == self.welcomes:
+                del self._behind[room]
+
+    async def _report_change(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
+
+class JSONMember(Member):
+    """On the plain wire, with the reconnecting that a Socket.IO client has built in."""
+
+    def __init__(self, url: str, username: str, history: History, random: Random) -> None:
+        super().__init__(url, username, history)
+        self._random = random
+        self._pid: str | None = None
+        self._socket: ClientConnection | None = None
+        self._abandoned: list[ClientConnection] = []
+        self._replies: dict[int, asyncio.Future[Reply]] = {}
+        self._refs = itertools.count(1)
+        self._reading: asyncio.Task[None] | None = None
+        self._life: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._life = asyncio.create_task(self._live())
+        await self.until_online()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._life is not None
+        for task in (self._life, self._fetcher):
+            if task is not None:
+                task.cancel()
+                await asyncio.wait([task])
+        for connection in (*self._abandoned, self._socket):
+            if connection is not None:
+                connection.transport.abort()
+                await connection.wait_closed()
+
+    @property
+    def online(self) -> bool:
+        return self._socket is not None
+
+    async def _live(self) -> None:
+        while True:
+            resume = {} if self._pid is None else {"pid": self._pid, "offset": str(self.offset)}
+            url = f"{websocket_url(self._url)}/username/{self.username}?{urlencode({'format': 'json', **resume})}"
+            try:
+                connection = await open_websocket(url)
+            except RefusedError as refusal:
+                if refusal.code not in TEMPORARY:
+                    self._history.note("refused", self.username, str(refusal))
+            except (OSError, EOFError, WebSocketException):
+                pass
+            else:
+                self._reading = asyncio.create_task(self._read(connection))
+                await asyncio.wait([self._reading])
+                self._socket = None
+                for reply in self._replies.values():
+                    if not reply.done():
+                        reply.set_exception(LostError())
+                self._replies.clear()
+                await self._report_change()
+                if not self._reading.cancelled() and (error := self._reading.exception()) is not None:
+                    self._history.note("broken", self.username, repr(error))
+            await asyncio.sleep(self._random.uniform(0, 4 * PAUSE))
+
+    async def _read(self, connection: ClientConnection) -> None:
+        with suppress(WebSocketException):
+            async for frame in connection:
+                fields = json.loads(frame)
+                name = fields.pop("event")
+                if name == "reply":
+                    if (reply := self._replies.pop(fields["ref"], None)) is not None and not reply.done():
+                        reply.set_result(fields)
+                    continue
+                offset = fields.pop("offset", None)
+                self._on_event(name, fields, offset)
+                if name == "welcome":
+                    self._pid, self._socket = fields["pid"], connection
+                    await self._report_change()
+
+    async def call(self, action: str, /, **payload: Any) -> Reply:
+        await self.until_online()
+        if self._socket is None:
+            raise LostError
+        ref = next(self._refs)
+        reply = self._replies[ref] = asyncio.get_running_loop().create_future()
+        try:
+            await self._socket.send(dump({"action": action, **payload, "ref": ref}))
+        except WebSocketException:
+            self._replies.pop(ref, None)
+            raise LostError from None
+        return await reply
+
+    async def lose(self) -> None:
+        if self._socket is not None:
+            if self._random.random() < 0.3:
+                await self.abandon()
+            else:
+                reset(self._socket.transport)
+
+    async def abandon(self) -> None:
+        """Come back on another connection while the gateway believes this one alive."""
+        if self._socket is not None and self._reading is not None:
+            self._abandoned.append(self._socket)
+            self._reading.cancel()
+
+
+class StockMember(Member):
+    """The stock socket.io-client: it reconnects and recovers by itself."""
+
+    def __init__(self, url: str, username: str, history: History, driver: Driver, wire: str) -> None:
+        super().__init__(url, username, history)
+        self._driver = driver
+        self._wire = wire
+        self._number = next(_numbers)
+        self._online = False
+        self._recovered = False
+
+    async def __aenter__(self) -> Self:
+        self._driver.listeners[self._number] = self._report
+        options = {
+            "transports": TRANSPORTS[self._wire],
+            "auth": {"username": self.username},
+            "reconnectionDelay": 20,
+            "reconnectionDelayMax": 300,
+        }
+        await self._do("open", url=self._url, options=options)
+        await self.until_online()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._fetcher is not None:
+            self._fetcher.cancel()
+            await asyncio.wait([self._fetcher])
+        await self._do("forget")
+        self._driver.listeners.pop(self._number, None)
+
+    @property
+    def online(self) -> bool:
+        return self._online
+
+    def _report(self, kind: str, value: dict[str, Any]) -> None:
+        match kind:
+            case "event":
+                fields, *offset = value["args"]
+                if value["name"] == "welcome":
+                    self._set_online(True)
+                    if fields["recovered"] is not self._recovered:
+                        said = f"welcome says {fields['recovered']}, the client {self._recovered}"
+                        self._history.note("disagreed", self.username, said)
+                self._on_event(value["name"], fields, offset[0] if offset else None)
+            case "connect":
+                self._recovered = value["recovered"]
+            case "disconnect":
+                self._set_online(False)
+                if value["reason"] == "io server disconnect":
+                    self._come_back("was sent away")
+            case "connect_error" if value.get("data"):
+                self._come_back(str(value["data"]))
+
+    def _come_back(self, why: str) -> None:
+        """The client would stay away for good."""
+        self._history.note("refused", self.username, why)
+        self._connecting = asyncio.create_task(self._do("connect"))
+
+    def _set_online(self, online: bool) -> None:
+        self._online = online
+        self._telling = asyncio.create_task(self._report_change())
+
+    async def _do(self, what: str, **command: Any) -> Any:
+        return await self._driver.call({"do": what, "socket": self._number, **command})
+
+    async def call(self, action: str, /, **payload: Any) -> Reply:
+        try:
+            (reply,) = await self._do("emit", name=action, args=[payload], ack=True)
+        except AssertionError as failure:
+            if "no answer" in str(failure):
+                self._history.note("unanswered", self.username, str(failure))
+            raise LostError from None
+        return dict(reply)
+
+    async def lose(self) -> None:
+        await self._do("drop")

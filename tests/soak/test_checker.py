@@ -1,0 +1,138 @@
+"""The judge itself: it praises good histories, and finds what is wrong with each bad one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from soak.checker import History, Message
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+ALICE = [Message("tea", "alice", str(number), f"text {number}", 1000 + number, f"o-{number}") for number in range(6)]
+"""What alice says to bob and carol."""
+
+
+def history(
+    *bob: list[Message],
+    log: list[Message] = ALICE,
+    fetched: list[Message] | None = None,
+    acked: range = range(6),
+    sent: int = 6,
+) -> History:
+    """Alice has sent her messages one after the other. Bob heard some in each stretch; carol heard it all."""
+    told = History()
+    for name in ("alice", "bob", "carol"):
+        told.joined(name, "tea")
+    for message in ALICE[:sent]:
+        told.sent("alice", "tea", message.id, message.content)
+        if int(message.id) in acked:
+            told.acked("alice", "tea", message.id, message.ts)
+    for number, stretch in enumerate(bob):
+        if number > 0:
+            told.welcomed("bob", ["tea"], recovered=False)
+        for message in stretch:
+            told.heard("bob", message)
+    told.refetched("bob", fetched or [])
+    for message in log:
+        told.heard("carol", message)
+    for name in ("alice", "bob", "carol"):
+        told.log(name, "tea", log)
+    return told
+
+
+def kinds(told: History) -> set[str]:
+    return {violation.kind for violation in told.judge()}
+
+
+GOOD: dict[str, Callable[[], History]] = {
+    "all": lambda: history(ALICE),
+    "an unacked message that was kept": lambda: history(ALICE, acked=range(5)),
+    "an unacked message that was not": lambda: history(ALICE[:5], log=ALICE[:5], acked=range(5)),
+    "a gap that was announced and fetched": lambda: history(ALICE[:2], ALICE[4:], fetched=ALICE[1:5]),
+    "all fetched": lambda: history([], [], fetched=ALICE),
+    "heard and fetched": lambda: history(ALICE[:2], ALICE[2:], fetched=ALICE),
+}
+
+BAD: dict[str, tuple[Callable[[], History], set[str]]] = {
+    "lost at the end": (lambda: history(ALICE[:5]), {"gap", "lost"}),
+    "lost at the beginning": (lambda: history(ALICE[1:]), {"gap", "lost"}),
+    "lost on the way": (lambda: history(ALICE[:2] + ALICE[3:]), {"gap", "lost"}),
+    "a silent gap that was fetched by chance": (lambda: history(ALICE[:2] + ALICE[3:], fetched=ALICE), {"gap"}),
+    "an announced gap that nobody fetched": (lambda: history(ALICE[:2], ALICE[3:]), {"lost"}),
+    "a gap within what came after": (lambda: history(ALICE[:2], ALICE[2:4] + ALICE[5:], fetched=ALICE), {"gap"}),
+    "lost by the log": (lambda: history(ALICE[:5], log=ALICE[:5]), {"lost"}),
+    "heard and not kept": (lambda: history(ALICE, log=ALICE[:5], acked=range(5)), {"vanished"}),
+    "fetched and not kept": (lambda: history(ALICE[:5], log=ALICE[:5], fetched=ALICE, acked=range(5)), {"vanished"}),
+    "doubled at once": (lambda: history(ALICE[:3] + ALICE[2:]), {"doubled"}),
+    "doubled by a replay": (lambda: history(ALICE + ALICE[:1]), {"doubled", "swapped"}),
+    "doubled over an announced gap": (lambda: history(ALICE[:3], ALICE[2:]), {"doubled"}),
+    "doubled by the log": (lambda: history(ALICE, log=[*ALICE, ALICE[0]]), {"doubled", "swapped", "gap"}),
+    "swapped for one": (lambda: history([ALICE[1], ALICE[0], *ALICE[2:]]), {"swapped", "gap"}),
+    "swapped for all": (
+        lambda: history(*[[ALICE[1], ALICE[0], *ALICE[2:]]], log=[ALICE[1], ALICE[0], *ALICE[2:]]),
+        {"swapped"},
+    ),
+    "invented for one": (
+        lambda: history([*ALICE, Message("tea", "alice", "7", "text 7", 1007, "o-7")]),
+        {"invented"},
+    ),
+    "invented for all": (lambda: history(ALICE, sent=5, acked=range(5)), {"invented"}),
+    "altered": (
+        lambda: history([*ALICE[:5], Message("tea", "alice", "5", "other words", 1005, "o-5")]),
+        {"vanished", "gap", "lost"},
+    ),
+    "under another offset": (
+        lambda: history([*ALICE[:5], Message("tea", "alice", "5", "text 5", 1005, "o-6")]),
+        {"vanished", "gap", "lost"},
+    ),
+    "from a room of others": (
+        lambda: history([*ALICE, Message("secret", "alice", "1", "text 1", 1001, "o-9")]),
+        {"invented"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_nothing_is_wrong(name: str) -> None:
+    """No violation is found where there is none."""
+    assert GOOD[name]().judge() == []
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_something_is_wrong(name: str) -> None:
+    """Each kind of damage is found, and called by its name."""
+    told, expected = BAD[name]
+    assert kinds(told()) == expected
+
+
+def test_an_ack_that_changes() -> None:
+    """The same id is acked with what was said the first time."""
+    told = history(ALICE)
+    told.acked("alice", "tea", "3", ALICE[3].ts)
+    assert kinds(told) == set()
+    told.acked("alice", "tea", "3", 2000)
+    assert kinds(told) == {"reacked"}
+
+
+def test_members_read_different_logs() -> None:
+    """All members read one history."""
+    told = history(ALICE)
+    told.log("dave", "tea", ALICE[1:])
+    assert kinds(told) == {"disagreed"}
+
+
+def test_a_room_is_lost() -> None:
+    """Who comes back is in the rooms as before, recovered or not."""
+    told = history(ALICE)
+    told.welcomed("bob", [], recovered=True)
+    assert kinds(told) == {"expelled"}
+
+
+def test_nothing_was_read() -> None:
+    """A run that looked at nothing proves nothing."""
+    told = History()
+    told.joined("alice", "tea")
+    assert kinds(told) == {"unread"}
