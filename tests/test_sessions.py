@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import socket
+import struct
 from typing import TYPE_CHECKING
 
 import pytest
 
 from harness.client import RefusedError, make_room, members, succeed
-from harness.inbox import Event
+from harness.http import WEBSOCKET_HEADERS
+from harness.inbox import PATIENCE, Event
 from harness.names import fresh_name
 from harness.plain import JsonClient
 from harness.raw import RawSocketIO
@@ -333,3 +337,22 @@ async def test_secrets_stay_secret(start_gateway: StartGateway, join: Join) -> N
     assert "tell nobody" not in own.log
     for client in clients[1:]:
         assert json_client.pid not in str(client.events.log)
+
+
+@pytest.mark.parametrize("path", ["/username/{name}?format=json", "/socket.io/?EIO=4&transport=websocket"])
+async def test_whoever_hangs_up_in_the_handshake_was_never_there(
+    gateway: GatewayProcess, join: Join, path: str
+) -> None:
+    """A reset right behind the handshake leaves no session that nobody can resume, and no traceback in the log."""
+    bob = await join("json")
+    host, port = gateway.url.removeprefix("http://").split(":")
+    names = [fresh_name() for _ in range(20)]
+    for name in names:
+        with socket.create_connection((host, int(port))) as hasty:
+            hasty.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # close is a reset
+            head = "".join(f"{field}: {value}\r\n" for field, value in WEBSOCKET_HEADERS.items())
+            hasty.sendall(f"GET {path.format(name=name)} HTTP/1.1\r\nHost: {host}\r\n{head}\r\n".encode())
+    for name in names:
+        async with asyncio.timeout(PATIENCE):
+            while (await bob.call("create-room", room=name, users=[name]))["ok"]:
+                await succeed(bob, "leave-room", room=name)  # its session is still to be ended

@@ -203,12 +203,12 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
         except ValueError:
             return self._refuse(request, "request")
         probe = Probe(socket, self.max_http_buffer_size)
-        response = take_over(request, probe.stream, key)
-        if socket.can_upgrade:
-            socket.start_upgrade(probe.stream)
-        else:
+        if not socket.can_upgrade:
+            response = take_over(request, probe.stream, key)
             probe.stream.fail(CloseCode.PROTOCOL_ERROR, "the session is not to be upgraded")
-        return response
+            return response
+        socket.start_upgrade(probe.stream)
+        return take_over(request, probe.stream, key)
 
     async def _poll(self, request: web.Request, socket: EngineSocket) -> web.Response:
         if socket.closed:

@@ -45,6 +45,7 @@ class EngineSocket:
         "_buffered",
         "_corked",
         "_in_order",
+        "_moving",
         "_poll",
         "_probe",
         "_server",
@@ -69,6 +70,7 @@ class EngineSocket:
         self._corked: list[bytes] | None = None
         self._poll: asyncio.Future[None] | None = None
         self._probe: WebSocketStream | None = None
+        self._moving = False
         self._in_order = InOrder(self._handle, self)
 
     @property
@@ -135,7 +137,7 @@ class EngineSocket:
             self._buffer = [CLOSE]
             self.close(self._server.reason.TRANSPORT_ERROR)
             raise ValueError("duplicate poll")
-        if self._buffer is None and self._probe is None:
+        if self._buffer is None and not self._moving:
             self._poll = asyncio.get_running_loop().create_future()
             try:
                 await self._poll
@@ -253,11 +255,12 @@ class EngineSocket:
 
     def probed(self) -> None:
         """The client's WebSocket works: end its poll, so that it can let go of long-polling."""
+        self._moving = True
         self._answer_poll()
 
     def finish_upgrade(self, stream: WebSocketStream) -> None:
         """The client is on ``stream`` from here on; what still waited for a poll goes there."""
-        self._probe, self._stream = None, stream
+        self._probe, self._stream, self._moving = None, stream, False
         self._answer_poll()
         frames, self._buffer, self._buffered = self._buffer or [], None, 0
         for frame in frames:
@@ -270,7 +273,7 @@ class EngineSocket:
 
     def end_upgrade(self) -> None:
         """The upgrade failed; the client goes on with long-polling."""
-        self._probe = None
+        self._probe, self._moving = None, False
 
     # --- heartbeat
 

@@ -55,6 +55,7 @@ class WebSocketStream(asyncio.Protocol):
         "_paused",
         "_pong",
         "_transport",
+        "answered",
     )
 
     def __init__(self, listener: Listener, *, max_size: int) -> None:
@@ -68,10 +69,13 @@ class WebSocketStream(asyncio.Protocol):
         self._eof = False
         self._full = False
         self._pong: bytes | None = None
+        self.answered = False
+        """Whether the handshake was answered; it is not where the client was gone before."""
 
     def open(self, transport: asyncio.Transport, unread: bytes) -> None:
         """The handshake is answered. ``unread``: what the client sent behind it."""
         self._transport = transport
+        self.answered = True
         transport.set_protocol(self)
         if self._paused:
             transport.pause_reading()
@@ -278,7 +282,8 @@ def take_over(request: web.Request, stream: WebSocketStream, key: str) -> TakenO
     aiohttp_protocol = request.protocol
     transport = request.transport
     if transport is None or transport.is_closing():
-        raise ConnectionResetError("the client is gone")
+        stream.connection_lost(None)
+        return TakenOver()
     unread: bytes = aiohttp_protocol._message_tail
     transport.write(
         b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "

@@ -85,17 +85,23 @@ WIRES: Final[dict[str, BareWire | JSONWire]] = {"bare": BARE, "json": JSON}
 class PlainConnection(BaseConnection):
     """A client of the plain wire; the `Listener` of its stream."""
 
-    __slots__ = ("_in_order", "_reason", "_route", "stream", "wire")
+    __slots__ = ("_in_order", "_reason", "_resuming", "_route", "stream", "wire")
 
     wire: BareWire | JSONWire
 
-    def __init__(self, route: PlainRoute, wire: BareWire | JSONWire) -> None:
+    def __init__(self, route: PlainRoute, wire: BareWire | JSONWire, *, resuming: bool) -> None:
         cid = secrets.token_urlsafe(15)
         super().__init__(wire, cid, cid, max_buffer=route.max_buffer)
         self._route = route
+        self._resuming = resuming
         self._reason: CloseReason | None = None
         self.stream = WebSocketStream(self, max_size=route.max_frame_size)
         self._in_order = InOrder(self._handle, self.stream)
+
+    @property
+    def can_come_back(self) -> bool:
+        """Whether the client knows the ``pid`` of its session. On the bare wire none does."""
+        return self.wire is JSON and (self._resuming or self.stream.answered)
 
     # --- a Connection
 
@@ -180,17 +186,15 @@ class PlainRoute:
         try:
             wire = self._check(request)
             key = _handshake(request)
-            connection = PlainConnection(self, wire)
-            await self._sessions.connect(connection, load_credentials(_credentials(request)))
+            credentials = load_credentials(_credentials(request))
+            connection = PlainConnection(self, wire, resuming=credentials.pid is not None)
+            await self._sessions.connect(connection, credentials)
         except GatewayError as error:
             return refuse(error)
-        try:
-            response = take_over(request, connection.stream, key)
-        except BaseException:
-            self.end(connection, CloseCode.ABNORMAL)
-            raise
-        self.heartbeats.add(connection)
-        connection.release()
+        response = take_over(request, connection.stream, key)
+        if connection.stream.answered:
+            self.heartbeats.add(connection)
+            connection.release()
         return response
 
     def _check(self, request: web.Request) -> BareWire | JSONWire:
@@ -220,9 +224,9 @@ class PlainRoute:
         return connection.wire.answer(data, action, ref, reply)
 
     def end(self, connection: PlainConnection, code: int) -> None:
-        """The client is gone; it closed with ``code``. From the bare wire nobody comes back."""
+        """The client is gone; it closed with ``code``."""
         self.heartbeats.remove(connection)
-        if connection.wire is BARE or code in LEAVING_CODES:
+        if code in LEAVING_CODES or not connection.can_come_back:
             self._sessions.end(connection)
         else:
             self._sessions.suspend(connection)

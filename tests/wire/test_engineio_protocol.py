@@ -242,6 +242,17 @@ async def test_a_probe_that_fails_leaves_the_session_on_long_polling(server: Any
     assert (await request("GET", polling)).text == "4hello"
 
 
+async def test_a_probe_that_hangs_leaves_long_polling_as_it_is(server: Any) -> None:
+    """While a WebSocket says nothing, polls wait for packets as ever, and bring them."""
+    polling = await open_polling(server.url)
+    async with open_websocket(polling.replace("polling", "websocket")):
+        poll = asyncio.create_task(request("GET", polling))
+        await asyncio.sleep(0.05)
+        assert not poll.done()
+        await request("POST", polling, data="4hello")
+        assert (await poll).text == "4hello"
+
+
 async def test_an_upgrade_can_be_tried_again(server: Any) -> None:
     """After a probe that failed, another WebSocket may come."""
     url = (await open_polling(server.url)).replace("polling", "websocket")
