@@ -1,15 +1,10 @@
 """The Socket.IO wire: stock clients, over long-polling and WebSocket; see ``docs/protocol.md``.
 
-`ChatNamespace` is what the gateway says to its clients. `SocketServer` is the server below it, which any
-python-socketio application can use; ``tests/test_hooks.py`` lists what it overrides.
+`ChatNamespace` is what the gateway says to them; `SocketServer`, below it, speaks the protocol.
 """
 
 from __future__ import annotations
 
-import asyncio
-import inspect
-import json
-import logging
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs
 
@@ -17,89 +12,24 @@ import orjson
 import socketio
 from socketio import packet
 from socketio.exceptions import ConnectionRefusedError as Refused
-from socketio.exceptions import TimeoutError as CallTimeout
 
 from gateway import events
 from gateway.delivery import NAMESPACE
 from gateway.errors import CloseReason, GatewayError, LimitReached, Unavailable
 from gateway.schemas import load_credentials
 from gateway.transports.connection import BaseConnection
-from gateway.transports.engineio import EngineServer
 from gateway.transports.enginepackets import message_frame
-from gateway.transports.jsonio import decode, printable
+from gateway.transports.jsonio import printable
 from gateway.transports.rfc6455 import text_frame
+from gateway.transports.socketserver import SocketServer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from gateway.actions import Actions, Reply
     from gateway.delivery import Delivery
     from gateway.engines.base import Session
     from gateway.sessions import Sessions
     from gateway.transports.enginesocket import EngineSocket
     from gateway.transports.origins import OriginPolicy
-
-RESERVED_EVENTS: Final = frozenset(
-    {"connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"}
-)
-"""Names that a client must not send (the list of socket.io-parser 4.2)."""
-
-MAX_ATTACHMENTS: Final = 10
-"""Binary attachments in one packet (as socket.io-parser 4.2)."""
-
-MAX_ATTACHED: Final = 1_000_000
-"""Bytes in all attachments of one packet."""
-
-ATTACHMENT_TIMEOUT: Final = 10.0
-"""Seconds from a packet to the last of its attachments."""
-
-
-class PacketJSON:
-    """Our JSON, as the Socket.IO libraries call their JSON module."""
-
-    @staticmethod
-    def dumps(value: Any, **_: Any) -> str:
-        try:
-            return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS).decode()
-        except TypeError:  # what orjson is too strict for, such as an integer of more than 64 bits
-            return json.dumps(value, separators=(",", ":"))
-
-    loads = staticmethod(decode)
-
-
-class Packet(packet.Packet):  # type: ignore[misc]
-    """A Socket.IO packet whose placeholders name their attachments by nothing but numbers that are there."""
-
-    json = PacketJSON
-
-    @classmethod
-    def _reconstruct_binary_internal(cls, data: Any, attachments: list[bytes]) -> Any:
-        if isinstance(data, dict) and data.get("_placeholder") is True:
-            number = data.get("num")
-            if type(number) is not int or not 0 <= number < len(attachments):
-                raise ValueError("no such attachment")
-        return super()._reconstruct_binary_internal(data, attachments)
-
-
-class Incoming:
-    """A packet whose attachments are on their way."""
-
-    __slots__ = ("_packet", "_size", "_timer")
-
-    def __init__(self, pkt: packet.Packet, timer: asyncio.TimerHandle) -> None:
-        self._packet = pkt
-        self._size = 0
-        self._timer = timer
-
-    def add(self, attachment: bytes) -> packet.Packet | None:
-        """The packet, if this was its last attachment. Raises ValueError."""
-        self._size += len(attachment)
-        if self._size > MAX_ATTACHED:
-            raise ValueError("the attachments are too large")
-        return self._packet if self._packet.add_attachment(attachment) else None
-
-    def cancel(self) -> None:
-        self._timer.cancel()
 
 
 class SocketIOWire:
@@ -120,7 +50,6 @@ class SocketIOWire:
 
 SOCKETIO = SocketIOWire()
 SERVER_DISCONNECT: Final = socketio.AsyncServer.reason.SERVER_DISCONNECT
-LIBRARY_LOGGER: Final = logging.getLogger("gateway.socketio")
 
 
 class SocketIOConnection(BaseConnection):
@@ -228,233 +157,6 @@ def _credentials(environ: dict[str, Any], auth: object) -> object:
     if isinstance(auth, dict) and "username" not in auth and "username" in query:
         return {**auth, "username": query["username"][0]}
     return auth
-
-
-class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
-    """A ``socketio.AsyncServer`` on aiohttp that handles one client's packets in order and closes on what is none.
-
-    A ``connect`` handler may return an object: its fields go into the CONNECT packet, beside or instead of
-    ``sid``. A namespace may have ``on_unacked(sid, data, result)``, which is called with what a handler
-    returned where the client asked for no ack.
-    """
-
-    packet_class: type[packet.Packet]
-
-    def __init__(self, client_manager: Any = None, *, connect_timeout: float = 5.0, **options: Any) -> None:
-        """``connect_timeout``: seconds until a client that has joined no namespace is closed. ``options``: those
-        of the base class and of `EngineServer`; ``async_handlers`` is not heeded: one client's events are handled
-        in order, those of different clients side by side.
-        """
-        self._connect_timeout = connect_timeout
-        self._joining: dict[str, asyncio.TimerHandle] = {}
-        self._incoming: dict[str, Incoming] = {}
-        defaults = {"logger": LIBRARY_LOGGER, "engineio_logger": LIBRARY_LOGGER}
-        super().__init__(client_manager, **{**defaults, **options, "async_handlers": False})
-        if self.packet_class is packet.Packet:
-            self.packet_class = Packet
-        self.eio.receive = self._receive
-
-    def _engineio_server_class(self) -> type[EngineServer]:
-        return EngineServer
-
-    async def _send_packet(self, eio_sid: str, pkt: packet.Packet) -> None:
-        encoded = pkt.encode()
-        for part in encoded if isinstance(encoded, list) else [encoded]:
-            self.eio.write(eio_sid, message_frame(part))
-
-    async def call(
-        self,
-        event: str,
-        data: Any = None,
-        to: str | None = None,
-        sid: str | None = None,
-        namespace: str | None = None,
-        timeout: float = 60,  # noqa: ASYNC109 - as python-socketio's
-        ignore_queue: bool = False,
-    ) -> Any:
-        """As python-socketio's; also from a handler, although the client's events wait for that."""
-        if to is None and sid is None:
-            raise ValueError("Cannot use call() to broadcast.")
-        answer: asyncio.Future[tuple[Any, ...]] = asyncio.get_running_loop().create_future()
-
-        def answered(*values: Any) -> None:
-            if not answer.done():
-                answer.set_result(values)
-
-        await self.emit(event, data, to=to or sid, namespace=namespace, callback=answered, ignore_queue=ignore_queue)
-        try:
-            async with asyncio.timeout(timeout):
-                values = await answer
-        except TimeoutError:
-            raise CallTimeout from None
-        return values if len(values) > 1 else values[0] if values else None
-
-    def _receive(self, eio_sid: str, data: str | bytes) -> packet.Packet | None:
-        """A packet to be handled in its turn, if ``data`` completes one.
-
-        An ack is not made to wait behind events, whose handlers may wait for it, unless what it calls takes time.
-
-        Raises:
-            ValueError: it is none (Socket.IO protocol v5).
-        """
-        try:
-            pkt = self._read_packet(eio_sid, data)
-        except (ValueError, TypeError, IndexError, KeyError, AttributeError, RecursionError) as error:
-            self._drop_incoming(eio_sid)
-            raise ValueError("not a Socket.IO packet") from error
-        if pkt is None or pkt.packet_type not in {packet.ACK, packet.BINARY_ACK}:
-            return pkt
-        sid = self.manager.sid_from_eio_sid(eio_sid, pkt.namespace or NAMESPACE)
-        callbacks = self.manager.callbacks.get(sid, {})
-        if pkt.id not in callbacks:
-            return None
-        if inspect.iscoroutinefunction(callbacks[pkt.id]):
-            return pkt
-        try:
-            callbacks.pop(pkt.id)(*pkt.data)
-        except Exception:
-            self.logger.exception("ack callback error")
-        return None
-
-    def _read_packet(self, eio_sid: str, data: str | bytes) -> packet.Packet | None:
-        """The packet that ``data`` completes, or None. Raises where it is none."""
-        if isinstance(data, bytes):
-            pkt = self._incoming[eio_sid].add(data)
-            if pkt is None:
-                return None
-            self._drop_incoming(eio_sid)
-        else:
-            if eio_sid in self._incoming:
-                raise ValueError("an attachment is missing")
-            pkt = self.packet_class(encoded_packet=data)
-            if pkt.packet_type in {packet.BINARY_EVENT, packet.BINARY_ACK} and pkt.attachment_count:
-                if pkt.attachment_count > MAX_ATTACHMENTS:
-                    raise ValueError("too many attachments")
-                _check_shape(pkt)
-                timer = asyncio.get_running_loop().call_later(ATTACHMENT_TIMEOUT, self.eio.fail, eio_sid)
-                self._incoming[eio_sid] = Incoming(pkt, timer)
-                return None
-        _check_shape(pkt)
-        return pkt
-
-    def _drop_incoming(self, eio_sid: str) -> None:
-        if (incoming := self._incoming.pop(eio_sid, None)) is not None:
-            incoming.cancel()
-
-    async def _handle_eio_message(self, eio_sid: str, pkt: packet.Packet) -> None:
-        """Handle a packet that `_receive` has found."""
-        if pkt.packet_type == packet.CONNECT:
-            await self._handle_connect(eio_sid, pkt.namespace, pkt.data)
-        elif pkt.packet_type == packet.DISCONNECT:
-            await self._handle_disconnect(eio_sid, pkt.namespace, self.reason.CLIENT_DISCONNECT)
-        elif pkt.packet_type in {packet.EVENT, packet.BINARY_EVENT}:
-            await self._handle_event(eio_sid, pkt.namespace, pkt.id, pkt.data)
-        else:
-            await self._handle_ack(eio_sid, pkt.namespace, pkt.id, pkt.data)
-
-    async def _handle_connect(self, eio_sid: str, namespace: str | None, data: object) -> None:
-        namespace = namespace or NAMESPACE
-        served = (*self.handlers, *self.namespace_handlers, *self.namespaces)
-        if namespace not in served and self.namespaces != "*":
-            self._refuse(eio_sid, namespace, {"message": "Invalid namespace"})
-            return
-        sid = await self.manager.pre_connect(eio_sid, namespace)
-        if sid is None:
-            self.eio.fail(eio_sid)
-            return
-        # What the handler emits to the client must not reach it before it knows that it is connected.
-        self.eio.cork(eio_sid)
-        try:
-            fields = await self._accept(eio_sid, namespace, sid, data)
-        except Refused as refusal:
-            await self.manager.disconnect(sid, namespace)
-            self._refuse(eio_sid, namespace, refusal.error_args)
-        except BaseException:
-            await self.manager.disconnect(sid, namespace)
-            self._refuse(eio_sid, namespace, {"message": "Internal server error"})
-            raise
-        else:
-            self._joined(eio_sid)
-            self._answer(eio_sid, self.packet_class(packet.CONNECT, {"sid": sid, **fields}, namespace=namespace))
-            await self.manager.connect(sid, namespace)
-        finally:
-            self.eio.uncork(eio_sid)
-
-    async def _accept(self, eio_sid: str, namespace: str, sid: str, data: object) -> dict[str, Any]:
-        """Ask the application. Raises python-socketio's ConnectionRefusedError."""
-        arguments = ("connect", namespace, sid, self.environ[eio_sid])
-        try:
-            try:
-                answer = await self._trigger_event(*arguments, data or None)
-            except TypeError:
-                if data:
-                    raise
-                answer = await self._trigger_event(*arguments)  # a handler of the older kind takes no auth
-        except ConnectionRefusedError:
-            raise Refused("Connection refused by server") from None
-        if answer is False:
-            raise Refused
-        return answer if isinstance(answer, dict) else {}
-
-    def _refuse(self, eio_sid: str, namespace: str, error: dict[str, Any]) -> None:
-        self._answer(eio_sid, self.packet_class(packet.CONNECT_ERROR, error, namespace=namespace))
-
-    def _answer(self, eio_sid: str, pkt: packet.Packet) -> None:
-        self.eio.write_through(eio_sid, message_frame(pkt.encode()))
-
-    async def _handle_eio_connect(self, eio_sid: str, environ: dict[str, Any]) -> None:
-        await super()._handle_eio_connect(eio_sid, environ)
-        loop = asyncio.get_running_loop()
-        self._joining[eio_sid] = loop.call_later(self._connect_timeout, self._give_up, eio_sid)
-
-    def _joined(self, eio_sid: str) -> None:
-        if (timer := self._joining.pop(eio_sid, None)) is not None:
-            timer.cancel()
-
-    def _give_up(self, eio_sid: str) -> None:
-        del self._joining[eio_sid]
-        self.eio.fail(eio_sid)
-
-    async def _handle_event_internal(
-        self,
-        server: Any,
-        sid: str,
-        eio_sid: str,
-        data: list[Any],
-        namespace: str,
-        id: int | None,  # noqa: A002
-    ) -> None:
-        if id is not None:
-            await super()._handle_event_internal(server, sid, eio_sid, data, namespace, id)
-            return
-        result = await self._trigger_event(data[0], namespace, sid, *data[1:])
-        on_unacked: Callable[..., Any] | None = getattr(self.namespace_handlers.get(namespace), "on_unacked", None)
-        if on_unacked is not None:
-            await on_unacked(sid, data, result)
-
-    async def _handle_eio_disconnect(self, eio_sid: str, reason: str) -> None:
-        """A transport that closes, in whatever way, is lost: only a DISCONNECT packet says goodbye."""
-        self._drop_incoming(eio_sid)
-        self._joined(eio_sid)
-        if reason == self.reason.CLIENT_DISCONNECT:
-            reason = self.reason.TRANSPORT_CLOSE
-        await super()._handle_eio_disconnect(eio_sid, reason)
-
-
-def _check_shape(pkt: packet.Packet) -> None:
-    """Raises ValueError where a packet's data does not fit its type."""
-    data = pkt.data
-    if pkt.packet_type in {packet.EVENT, packet.BINARY_EVENT}:
-        if not isinstance(data, list) or not data or not isinstance(data[0], str) or data[0] in RESERVED_EVENTS:
-            raise ValueError("not an event")
-    elif pkt.packet_type in {packet.ACK, packet.BINARY_ACK}:
-        if not isinstance(data, list) or pkt.id is None:
-            raise ValueError("not an ack")
-    elif pkt.packet_type == packet.DISCONNECT:
-        if data is not None:
-            raise ValueError("not a disconnect")
-    elif pkt.packet_type != packet.CONNECT:
-        raise ValueError("not a client's packet")
 
 
 def socket_server(delivery: Delivery, origins: OriginPolicy, **options: Any) -> SocketServer:

@@ -10,7 +10,7 @@ import socketio
 from aiohttp import web
 
 from gateway.transports.engineio import EngineServer
-from gateway.transports.socketio import SocketServer
+from gateway.transports.socketserver import SocketServer
 
 OPTIONS: dict[str, Any] = {"ping_interval": 0.3, "ping_timeout": 0.2, "max_http_buffer_size": 1000}
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import socketio
 
-from gateway.transports.socketio import SocketServer
+from gateway.transports.socketserver import SocketServer
 from harness.inbox import PATIENCE
 from harness.node import Driver
 from harness.stock import SocketIOClient
