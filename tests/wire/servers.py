@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import socketio
 from aiohttp import web
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed
 
 from gateway.transports.engineio import EngineServer
 from gateway.transports.socketserver import SocketServer
@@ -29,6 +32,16 @@ async def serving(server: EngineServer | SocketServer, path: str) -> AsyncIterat
     finally:
         await server.shutdown()
         await runner.cleanup()
+
+
+async def closed(socket: ClientConnection) -> bool:
+    """Wait until the server has closed the connection."""
+    async with asyncio.timeout(5):
+        try:
+            while True:
+                await socket.recv()
+        except ConnectionClosed:
+            return True
 
 
 def echo_server(**options: Any) -> EngineServer:

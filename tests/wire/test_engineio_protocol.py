@@ -9,11 +9,10 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
+from websockets.asyncio.client import connect
 
 from harness.http import Answer, request
-from wire.servers import echo_server, serving
+from wire.servers import closed, echo_server, serving
 
 POLLING = "?EIO=4&transport=polling"
 WEBSOCKET = "?EIO=4&transport=websocket"
@@ -34,16 +33,6 @@ async def open_polling(url: str) -> str:
 
 def open_websocket(url: str) -> Any:
     return connect(url.replace("http", "ws"), ping_interval=None)
-
-
-async def closed(socket: ClientConnection) -> bool:
-    """Wait until the server has closed the connection."""
-    async with asyncio.timeout(5):
-        try:
-            while True:
-                await socket.recv()
-        except ConnectionClosed:
-            return True
 
 
 # --- transports: HTTP long-polling

@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
 
-from wire.servers import namespaces_server, serving
+from wire.servers import closed, namespaces_server, serving
 
 
 @pytest.fixture
@@ -36,15 +35,6 @@ async def join(socket: ClientConnection, namespace: str = "") -> None:
     await socket.send(f"40{namespace}")
     assert str(await socket.recv()).startswith(f"40{namespace}")
     assert str(await socket.recv()).endswith('["auth",{}]')
-
-
-async def closed(socket: ClientConnection) -> bool:
-    async with asyncio.timeout(5):
-        try:
-            while True:
-                await socket.recv()
-        except ConnectionClosed:
-            return True
 
 
 # --- connection to a namespace
