@@ -173,8 +173,11 @@ class WebSocketStream(asyncio.Protocol):
 
     def _hang_up(self) -> None:
         """Both sides have said goodbye, or the client cannot be understood: the server closes first (section 7.1.1)."""
-        if self._transport is not None:
-            self._transport.close()
+        transport = self._transport
+        if transport is not None:
+            transport.close()
+            if transport.get_write_buffer_size():
+                asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, transport.abort)
         self._finish()
 
     def _finish(self) -> None:
@@ -239,6 +242,11 @@ class InOrder:
         """Wait until all that was put is handled."""
         if self._task is not None:
             await asyncio.shield(self._task)
+
+    def cancel(self) -> None:
+        """Handle no more, not even the message under way."""
+        if self._task is not None:
+            self._task.cancel()
 
     async def _run(self, item: Any) -> None:
         while True:
@@ -329,9 +337,10 @@ class Heartbeats:
         loop = asyncio.get_running_loop()
         self._pinged.pop(connection, None)
         self._resting.pop(connection, None)
-        self._resting[connection] = loop.time() + self._interval
-        if self._timer is None:
-            self._schedule(loop)
+        due = self._resting[connection] = loop.time() + self._interval
+        if self._timer is None or due < self._timer.when():
+            self.close()
+            self._timer = loop.call_at(due, self._beat, loop)
 
     def answered(self, connection: Heartbeat) -> None:
         """A pong. One that nobody asked for changes nothing."""
@@ -343,6 +352,7 @@ class Heartbeats:
         self._pinged.pop(connection, None)
 
     def close(self) -> None:
+        """Ping nobody any more."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Self
 
 from aiohttp import web
@@ -31,6 +32,20 @@ class Echo:
         self.ended = code
 
 
+def handle_with(echoes: list[Echo]) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    """A handler that gives every WebSocket to an `Echo`, and keeps those in ``echoes``."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        try:
+            key = check_handshake(request)
+        except ValueError as error:
+            raise web.HTTPBadRequest(text=str(error)) from None
+        echoes.append(Echo())
+        return take_over(request, echoes[-1].stream, key)
+
+    return handle
+
+
 class EchoServer:
     """Serves an `Echo` to everybody, on a free port."""
 
@@ -38,7 +53,7 @@ class EchoServer:
         self.address = ""
         self.echoes: list[Echo] = []
         app = web.Application()
-        app.router.add_get("/", self._handle)
+        app.router.add_get("/", handle_with(self.echoes))
         self.runner = web.AppRunner(app, access_log=None)
 
     async def __aenter__(self) -> Self:
@@ -53,12 +68,3 @@ class EchoServer:
         for echo in self.echoes:
             echo.stream.abort()
         await self.runner.cleanup()
-
-    async def _handle(self, request: web.Request) -> web.StreamResponse:
-        try:
-            key = check_handshake(request)
-        except ValueError as error:
-            raise web.HTTPBadRequest(text=str(error)) from None
-        echo = Echo()
-        self.echoes.append(echo)
-        return take_over(request, echo.stream, key)

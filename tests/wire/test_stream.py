@@ -12,6 +12,7 @@ from aiohttp.web_protocol import RequestHandler
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
+from gateway.transports.rfc6455 import binary_frame
 from gateway.transports.stream import MAX_WAITING, Heartbeats, InOrder
 from harness.http import WEBSOCKET_HEADERS, request
 from wire.echo import EchoServer
@@ -189,6 +190,19 @@ async def test_who_answers_is_pinged_again_and_again() -> None:
     heartbeats.close()
 
 
+async def test_who_answers_at_once_is_pinged_after_the_interval() -> None:
+    """However long a client may take to answer, and also where it is the only one."""
+    heartbeats, log = Heartbeats(0.02, 60), Log()
+    client = Beating(heartbeats, log)
+    heartbeats.add(client)
+    async with asyncio.timeout(SOON):
+        for _ in range(3):
+            await client.pinged.wait()
+            client.pinged.clear()
+            heartbeats.answered(client)
+    heartbeats.close()
+
+
 async def test_a_pong_that_nobody_asked_for_changes_nothing() -> None:
     """A client cannot put its next ping off by chattering."""
     heartbeats, log = Heartbeats(0.1, 0.1), Log()
@@ -254,6 +268,17 @@ async def test_a_timer_runs_only_while_somebody_is_there() -> None:
 # --- taking over
 
 
+async def hand_shaken(server: EchoServer, behind: bytes = b"") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection whose handshake is answered; ``behind`` was sent with it."""
+    reader, writer = await asyncio.open_connection(*server.address.split(":"))
+    head = "".join(f"{name}: {value}\r\n" for name, value in {"Host": "x", **WEBSOCKET_HEADERS}.items())
+    writer.write(f"GET / HTTP/1.1\r\n{head}\r\n".encode() + behind)
+    async with asyncio.timeout(SOON):
+        answer = await reader.readuntil(b"\r\n\r\n")
+    assert b" 101 " in answer.splitlines()[0]
+    return reader, writer
+
+
 async def test_nothing_of_aiohttp_is_left_behind() -> None:
     """Request, protocol and tasks are let go of while the WebSocket goes on."""
     async with EchoServer() as server:
@@ -276,12 +301,8 @@ async def test_nothing_of_aiohttp_is_left_behind() -> None:
 async def test_what_comes_with_the_handshake_is_not_lost() -> None:
     """A client that does not wait for the answer is heard from its first frame."""
     async with EchoServer() as server:
-        reader, writer = await asyncio.open_connection(*server.address.split(":"))
-        head = "".join(f"{name}: {value}\r\n" for name, value in {"Host": "x", **WEBSOCKET_HEADERS}.items())
-        writer.write(f"GET / HTTP/1.1\r\n{head}\r\n".encode() + b"\x81\x85\0\0\0\0early" + b"\x81\x84\0\0\0\0bird")
+        reader, writer = await hand_shaken(server, b"\x81\x85\0\0\0\0early" + b"\x81\x84\0\0\0\0bird")
         async with asyncio.timeout(SOON):
-            answer = await reader.readuntil(b"\r\n\r\n")
-            assert b" 101 " in answer.splitlines()[0]
             assert await reader.readexactly(13) == b"\x81\x05early\x81\x04bird"
         writer.close()
 
@@ -304,6 +325,21 @@ async def test_a_close_without_an_answer_ends_all_the_same() -> None:
             while server.echoes[0].ended is None:  # noqa: ASYNC110 (the stream tells nobody but its listener)
                 await asyncio.sleep(0)
         assert server.echoes[0].ended == 1006
+
+
+@pytest.mark.parametrize("last_words", [b"\xc1\x80\0\0\0\0", b"\x88\x80\0\0\0\0"], ids=["violation", "goodbye"])
+async def test_who_reads_nothing_is_cut_all_the_same(last_words: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that goes wrong, or says goodbye, and does not read what was sent before, holds no socket for long."""
+    monkeypatch.setattr("gateway.transports.stream.CLOSE_TIMEOUT", 0.2)
+    async with EchoServer() as server:
+        _, writer = await hand_shaken(server)
+        writer.transport.pause_reading()
+        server.echoes[0].stream.write(binary_frame(bytes(20_000_000)))
+        writer.write(last_words)
+        async with asyncio.timeout(SOON):
+            while server.echoes[0].stream.unsent:  # noqa: ASYNC110 (the stream tells nobody)
+                await asyncio.sleep(0.01)
+        writer.transport.abort()
 
 
 async def test_messages_before_a_violation_are_answered() -> None:
