@@ -14,7 +14,7 @@ PACKAGE = Path(gateway.__file__).parent
 LAYERS = [
     ["cli"],
     ["app"],
-    ["transports.socketio", "transports.websocket", "web"],
+    ["transports", "transports.socketio", "transports.websocket", "web"],
     ["transports.connection", "transports.socketserver"],
     ["transports.engineio", "transports.jsonio"],
     ["transports.enginesocket"],
@@ -26,7 +26,7 @@ LAYERS = [
     ["engines.sqlite.log"],
     ["engines.base", "tasks", "schemas"],
     ["config", "errors", "events", "logs"],
-    ["", "engines", "engines.sqlite", "transports"],
+    ["", "engines", "engines.sqlite"],
 ]
 """Modules of the package, top to bottom. A module imports from the lines below its own."""
 

@@ -26,6 +26,9 @@ from gateway.transports.stream import Heartbeats, WebSocketStream, check_handsha
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+SHUTDOWN_TIMEOUT: Final = 2.0
+"""Seconds that handlers have to finish when the server is shut down."""
+
 BODY_TIMEOUT: Final = 8.0
 """Seconds that a long-polling body may take."""
 
@@ -103,7 +106,21 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
             socket.close(self.reason.SERVER_DISCONNECT)
 
     async def shutdown(self) -> None:
+        """Send every client away. What handlers are doing for it is cancelled after `SHUTDOWN_TIMEOUT`.
+
+        An application that was given to `attach` does this as it shuts down.
+        """
         self.heartbeats.close()
+        sockets = {**self.sockets, **self._ending}.values()
+        if sockets:
+            _, late = await asyncio.wait(
+                [asyncio.create_task(socket.shut_down()) for socket in sockets], timeout=SHUTDOWN_TIMEOUT
+            )
+            for task in late:
+                task.cancel()
+
+    async def _on_shutdown(self, app: web.Application) -> None:
+        await self.shutdown()
 
     def forget(self, socket: EngineSocket) -> None:
         """The session is over: no request finds it any more."""
@@ -133,6 +150,7 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
     def attach(self, app: web.Application, engineio_path: str = "engine.io") -> None:
         """Serve ``/{engineio_path}/``, whatever the method: Engine.IO has its own answer to wrong ones."""
         app.router.add_route("*", f"/{engineio_path.strip('/')}/", self.handle_request)
+        app.on_shutdown.append(self._on_shutdown)
 
     async def handle_request(self, request: web.Request) -> web.StreamResponse:
         """Handle an HTTP request; the handler of the route that ``attach`` makes."""

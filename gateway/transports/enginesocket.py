@@ -228,6 +228,15 @@ class EngineSocket:
         """Wait until all that was received is handled."""
         await self._in_order.idle()
 
+    async def shut_down(self) -> None:
+        """Send the client away, and wait for what the application still does for it; cancelled, that is too."""
+        self.close(self._server.reason.SERVER_DISCONNECT, code=CloseCode.GOING_AWAY)
+        try:
+            await self.finished()
+        except asyncio.CancelledError:
+            self._in_order.cancel()
+            raise
+
     async def _handle(self, item: Any) -> None:
         if isinstance(item, _Closed):
             await self._server.end(self, item.reason)

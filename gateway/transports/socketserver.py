@@ -218,27 +218,27 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
         namespace = namespace or NAMESPACE
         served = (*self.handlers, *self.namespace_handlers, *self.namespaces)
         if namespace not in served and self.namespaces != "*":
-            self._refuse(eio_sid, namespace, {"message": "Invalid namespace"})
+            self._answer(eio_sid, packet.CONNECT_ERROR, {"message": "Invalid namespace"}, namespace)
             return
         sid = await self.manager.pre_connect(eio_sid, namespace)
         if sid is None:
             self.eio.fail(eio_sid)
             return
-        # What the handler emits to the client must not reach it before it knows that it is connected.
-        self.eio.cork(eio_sid)
+        if self.always_connect:
+            await self._welcome(eio_sid, namespace, sid, {})
+        else:
+            # What the handler emits to the client must not reach it before it knows that it is connected.
+            self.eio.cork(eio_sid)
         try:
             fields = await self._accept(eio_sid, namespace, sid, data)
         except Refused as refusal:
-            await self.manager.disconnect(sid, namespace)
-            self._refuse(eio_sid, namespace, refusal.error_args)
+            await self._refuse(eio_sid, namespace, sid, refusal.error_args)
         except BaseException:
-            await self.manager.disconnect(sid, namespace)
-            self._refuse(eio_sid, namespace, {"message": "Internal server error"})
+            await self._refuse(eio_sid, namespace, sid, {"message": "Internal server error"})
             raise
         else:
-            self._joined(eio_sid)
-            self._answer(eio_sid, self.packet_class(packet.CONNECT, {"sid": sid, **fields}, namespace=namespace))
-            await self.manager.connect(sid, namespace)
+            if not self.always_connect:
+                await self._welcome(eio_sid, namespace, sid, fields)
         finally:
             self.eio.uncork(eio_sid)
 
@@ -258,10 +258,21 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
             raise Refused
         return answer if isinstance(answer, dict) else {}
 
-    def _refuse(self, eio_sid: str, namespace: str, error: dict[str, Any]) -> None:
-        self._answer(eio_sid, self.packet_class(packet.CONNECT_ERROR, error, namespace=namespace))
+    async def _welcome(self, eio_sid: str, namespace: str, sid: str, fields: dict[str, Any]) -> None:
+        self._joined(eio_sid)
+        self._answer(eio_sid, packet.CONNECT, {"sid": sid, **fields}, namespace)
+        await self.manager.connect(sid, namespace)
 
-    def _answer(self, eio_sid: str, pkt: packet.Packet) -> None:
+    async def _refuse(self, eio_sid: str, namespace: str, sid: str, error: dict[str, Any]) -> None:
+        """Take a client out that the application does not want; with ``always_connect`` it was in."""
+        await self.manager.disconnect(sid, namespace)
+        if self.always_connect:
+            self._answer(eio_sid, packet.DISCONNECT, None, namespace)
+        else:
+            self._answer(eio_sid, packet.CONNECT_ERROR, error, namespace)
+
+    def _answer(self, eio_sid: str, kind: int, data: dict[str, Any] | None, namespace: str) -> None:
+        pkt = self.packet_class(kind, data, namespace=namespace)
         self.eio.write_through(eio_sid, message_frame(pkt.encode()))
 
     async def _handle_eio_connect(self, eio_sid: str, environ: dict[str, Any]) -> None:

@@ -159,6 +159,13 @@ async def serve(sio: socketio.AsyncServer, log: Log) -> AsyncIterator[str]:
     add_rooms(sio)
     add_old(sio, log)
     sio.register_namespace(Rooms(log))
+    async with serve_alone(sio) as url:
+        yield url
+
+
+@asynccontextmanager
+async def serve_alone(sio: socketio.AsyncServer) -> AsyncIterator[str]:
+    """Serve a server as it is; its URL."""
     app = web.Application()
     sio.attach(app)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
@@ -167,5 +174,4 @@ async def serve(sio: socketio.AsyncServer, log: Log) -> AsyncIterator[str]:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         yield f"http://127.0.0.1:{runner.addresses[0][1]}"
     finally:
-        await sio.shutdown()
         await runner.cleanup()

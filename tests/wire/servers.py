@@ -12,8 +12,7 @@ from aiohttp import web
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
-from gateway.transports.engineio import EngineServer
-from gateway.transports.socketserver import SocketServer
+from gateway.transports import EngineServer, SocketServer
 
 OPTIONS: dict[str, Any] = {"ping_interval": 0.3, "ping_timeout": 0.2, "max_http_buffer_size": 1000}
 

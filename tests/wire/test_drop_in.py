@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 import socketio
 
-from gateway.transports.socketserver import SocketServer
+from gateway.transports import SocketServer
 from harness.inbox import PATIENCE
 from harness.node import Driver
 from harness.stock import SocketIOClient
-from wire.application import Log, serve
+from wire.application import Log, serve, serve_alone
 
 NAMESPACES = ["/", "/class", "/old"]
 
@@ -199,6 +199,55 @@ async def test_the_server_disconnects(app: App) -> None:
     await client.sio.emit("throw_out")
     assert await app.logged() == ("disconnect", "t", "server disconnect")
     assert await client.call("shout", "still here", "/class") == "done"
+
+
+async def test_clients_that_are_accepted_first() -> None:
+    """``always_connect``: the connect handler talks with a client that is in, and may throw it out again."""
+    server, seen = SocketServer(socketio.AsyncManager(), always_connect=True), asyncio.Queue[Any]()
+
+    @server.event
+    async def connect(sid: str, environ: Any, auth: Any) -> Any:
+        seen.put_nowait(await server.call("question", "who", to=sid, timeout=PATIENCE))
+        return auth != "nobody"
+
+    async with serve_alone(server) as url:
+        client = Client()
+        await client.sio.connect(url, namespaces=["/"], transports=["websocket"])
+        assert await asyncio.wait_for(seen.get(), PATIENCE) == ("who", "who")
+        assert client.sio.connected
+        gone = asyncio.Event()
+        refused = Client()
+        refused.sio.on("disconnect", gone.set)
+        await refused.sio.connect(url, auth="nobody", namespaces=["/"], transports=["websocket"])
+        async with asyncio.timeout(PATIENCE):
+            await gone.wait()
+        await client.sio.disconnect()
+        await refused.sio.shutdown()
+
+
+async def test_an_application_that_shuts_down() -> None:
+    """Its clients are sent away, and what their handlers do is given time and then cancelled."""
+    server, log = SocketServer(socketio.AsyncManager()), asyncio.Queue[str]()
+
+    @server.event
+    async def work(sid: str, seconds: float) -> None:
+        log.put_nowait("begun")
+        try:
+            await asyncio.sleep(seconds)
+            log.put_nowait("done")
+        except asyncio.CancelledError:
+            log.put_nowait("cancelled")
+            raise
+
+    async with serve_alone(server) as url:
+        clients = [Client() for _ in range(2)]
+        for client, seconds in zip(clients, (0.3, 300), strict=True):
+            await client.sio.connect(url, namespaces=["/"], transports=["websocket"])
+            await client.sio.emit("work", seconds)
+            assert await asyncio.wait_for(log.get(), PATIENCE) == "begun"
+    assert [await asyncio.wait_for(log.get(), PATIENCE) for _ in clients] == ["done", "cancelled"]
+    for client in clients:
+        await client.sio.shutdown()
 
 
 async def test_a_handler_that_fails(app: App) -> None:
