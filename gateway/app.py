@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import socket
 from typing import TYPE_CHECKING
 
 from aiohttp import web
@@ -72,6 +74,7 @@ class Gateway:
         self._socketio.register_namespace(
             ChatNamespace(self._delivery, self._sessions, actions, max_buffer=settings.max_buffer)
         )
+        self._listening: asyncio.Server | None = None
         self._heartbeats = Heartbeats(settings.ping_interval, settings.ping_timeout)
         app = web.Application()
         self._socketio.attach(app)
@@ -106,27 +109,37 @@ class Gateway:
         try:
             self._sessions.start()
             await self._runner.setup()
-            site = web.TCPSite(self._runner, settings.host, settings.port, backlog=1024)
-            await site.start()
+            self._listening = await self._listen()
         except BaseException:
             await self.stop()
             raise
         host = settings.host or ""
         shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
-        url = f"http://{shown}:{self._runner.addresses[0][1]}/"
+        url = f"http://{shown}:{self._listening.sockets[0].getsockname()[1]}/"
         logger.info("started", url=url, store=settings.store)
         return url
 
+    async def _listen(self) -> asyncio.Server:
+        settings = self._settings
+        loop = asyncio.get_running_loop()
+        assert self._runner.server is not None
+        server = await loop.create_server(self._runner.server, settings.host, settings.port, backlog=1024)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
+            # What these sockets accept has it too: a client that takes nothing for so long, on any wire, is gone.
+            patience = round(1000 * (settings.ping_interval + settings.ping_timeout))
+            for listening in server.sockets:
+                listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, patience)
+        return server
+
     async def stop(self) -> None:
         """Send every client away so that it comes back, and leave the store in order."""
-        for site in tuple(self._runner.sites):
-            await site.stop()
+        if self._listening is not None:
+            self._listening.close()
         connections = self._delivery.connections()
         for connection in connections:
             connection.close(CloseReason.RESTART)
         if not await self._delivery.drained(CLOSE_TIMEOUT):
             logger.warning("clients did not go in time", connections=self._delivery.connection_count)
-        await self._socketio.shutdown()
         await self._runner.cleanup()
         self._heartbeats.close()
         await self._sessions.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -87,9 +88,7 @@ async def test_large_messages(join: Join, transport: str) -> None:
 async def test_a_body_in_two_segments_is_read_whole(gateway: GatewayProcess, join: Join) -> None:
     """A long-polling POST that arrives in pieces is one body: nothing of it is lost."""
     bob, name = await join(), fresh_name()
-    opened = await request("GET", f"{gateway.url}{ENGINE}&transport=polling")
-    sid = json.loads(opened.text[1:])["sid"]
-    path = f"{ENGINE}&transport=polling&sid={sid}"
+    path = await open_polling(gateway)
     answer = await request("POST", gateway.url + path, data=f'40{{"username":"{name}"}}')
     assert answer.status == 200
     assert (await request("GET", gateway.url + path)).text.startswith("40")
@@ -107,6 +106,12 @@ async def test_a_body_in_two_segments_is_read_whole(gateway: GatewayProcess, joi
     assert b"200" in await reader.readline()
     writer.close()
     assert (await bob.next_event("message")).fields["content"] == "x" * 9_000
+
+
+async def open_polling(gateway: GatewayProcess) -> str:
+    """The path of a new long-polling session."""
+    opened = await request("GET", f"{gateway.url}{ENGINE}&transport=polling")
+    return f"{ENGINE}&transport=polling&sid={json.loads(opened.text[1:])['sid']}"
 
 
 def dumps(*event: object) -> str:
@@ -129,13 +134,34 @@ async def test_a_client_that_falls_silent_is_noticed(start_gateway: StartGateway
     """A long-polling client that just stops is suspended after --ping-interval and --ping-timeout."""
     own = await start_gateway(ping_interval=1, ping_timeout=1)
     bob = await join(to=own)
-    opened = await request("GET", f"{own.url}{ENGINE}&transport=polling")
-    url = f"{own.url}{ENGINE}&transport=polling&sid={json.loads(opened.text[1:])['sid']}"
+    url = own.url + await open_polling(own)
     await request("POST", url, data='40{"username":"alice"}')
     assert (await request("GET", url)).text.startswith("40")
     await succeed(bob, "create-room", room="r", users=["alice"])
     event = await bob.next_event("presence")
     assert event.fields == {"room": "r", "username": "alice", "online": False}
+
+
+async def test_an_answer_that_nobody_reads_is_given_up(start_gateway: StartGateway, join: Join) -> None:
+    """A client that asks for a large payload and stops reading holds its connection no longer than it would a session."""
+    own = await start_gateway(ping_interval=1, ping_timeout=1)
+    bob = await join(to=own)
+    path, name = await open_polling(own), fresh_name()
+    await request("POST", own.url + path, data=f'40{{"username":"{name}"}}')
+    assert (await request("GET", own.url + path)).text.startswith("40")
+    room = fresh_name("room")
+    await succeed(bob, "create-room", room=room, users=[name])
+    files = own.count_files()
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.connect((urlsplit(own.url).hostname, urlsplit(own.url).port))
+        await bob.burst([("send-msg", {"room": room, "content": "x" * 10_000}) for _ in range(50)])
+        client.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        async with asyncio.timeout(10):
+            while own.count_files() <= files:
+                await asyncio.sleep(0.01)
+            while own.count_files() > files:
+                await asyncio.sleep(0.05)
 
 
 async def test_a_websocket_that_answers_no_ping_is_noticed(start_gateway: StartGateway, join: Join) -> None:

@@ -158,6 +158,10 @@ class GatewayProcess:
         """Start again with the same settings, on the same port if it was chosen."""
         await self.start()
 
+    def count_files(self) -> int:
+        """How many file descriptors the process has open."""
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
+
     def limit_file_size(self, size: int) -> None:
         """Let no file of the process grow past `size` bytes: to its store, this is a full disk. -1 lifts the limit."""
         _, hard = resource.prlimit(self.pid, resource.RLIMIT_FSIZE)
