@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from aiohttp import web
 
@@ -122,8 +122,8 @@ class Gateway:
     async def _listen(self) -> asyncio.Server:
         settings = self._settings
         loop = asyncio.get_running_loop()
-        assert self._runner.server is not None
-        server = await loop.create_server(self._runner.server, settings.host, settings.port, backlog=1024)
+        handler = cast("web.Server", self._runner.server)  # there is one from setup to cleanup
+        server = await loop.create_server(handler, settings.host, settings.port, backlog=1024)
         if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
             # What these sockets accept has it too: a client that takes nothing for so long, on any wire, is gone.
             patience = round(1000 * (settings.ping_interval + settings.ping_timeout))

@@ -143,7 +143,7 @@ async def test_a_client_that_falls_silent_is_noticed(start_gateway: StartGateway
 
 
 async def test_an_answer_that_nobody_reads_is_given_up(start_gateway: StartGateway, join: Join) -> None:
-    """A client that asks for a large payload and stops reading holds its connection no longer than it would a session."""
+    """A client that asks for a large payload and does not read it holds its connection as long as a session."""
     own = await start_gateway(ping_interval=1, ping_timeout=1)
     bob = await join(to=own)
     path, name = await open_polling(own), fresh_name()
