@@ -15,6 +15,7 @@ from harness.http import request
 from harness.names import fresh_name
 from harness.raw import ENGINE, RawSocketIO
 from harness.stock import SocketIOClient
+from harness.waiting import until
 
 if TYPE_CHECKING:
     from harness.client import Action, ChatClient, Join
@@ -157,11 +158,8 @@ async def test_an_answer_that_nobody_reads_is_given_up(start_gateway: StartGatew
         client.connect((urlsplit(own.url).hostname, urlsplit(own.url).port))
         await bob.burst([("send-msg", {"room": room, "content": "x" * 10_000}) for _ in range(50)])
         client.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-        async with asyncio.timeout(10):
-            while own.count_files() <= files:
-                await asyncio.sleep(0.01)
-            while own.count_files() > files:
-                await asyncio.sleep(0.05)
+        await until(lambda: own.count_files() > files)
+        await until(lambda: own.count_files() <= files, patience=10)
 
 
 async def test_a_websocket_that_answers_no_ping_is_noticed(start_gateway: StartGateway, join: Join) -> None:

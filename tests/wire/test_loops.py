@@ -20,6 +20,7 @@ from websockets.asyncio.client import connect
 
 from gateway.transports import SocketServer
 from harness.inbox import PATIENCE
+from harness.waiting import until
 from wire.echo import Echo, handle_with
 
 LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
@@ -155,7 +156,5 @@ async def test_a_client_that_does_not_read_is_cut(site: Site) -> None:
         await socket.recv()
         socket.transport.pause_reading()
         await socket.send('42["flood"]')
-        async with asyncio.timeout(PATIENCE):
-            while site.sio.eio.sockets:  # noqa: ASYNC110 (the server is on another loop)
-                await asyncio.sleep(0.01)
+        await until(lambda: not site.sio.eio.sockets)
         socket.transport.abort()

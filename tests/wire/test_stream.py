@@ -15,6 +15,7 @@ from websockets.exceptions import ConnectionClosed
 from gateway.transports.rfc6455 import binary_frame
 from gateway.transports.stream import MAX_WAITING, Heartbeats, InOrder
 from harness.http import WEBSOCKET_HEADERS, request
+from harness.waiting import until
 from wire.echo import EchoServer
 
 SOON = 5.0
@@ -321,9 +322,7 @@ async def test_a_close_without_an_answer_ends_all_the_same() -> None:
         await client.send("x")
         await client.recv()
         client.transport.abort()
-        async with asyncio.timeout(SOON):
-            while server.echoes[0].ended is None:  # noqa: ASYNC110 (the stream tells nobody but its listener)
-                await asyncio.sleep(0)
+        await until(lambda: server.echoes[0].ended is not None)
         assert server.echoes[0].ended == 1006
 
 
@@ -336,9 +335,7 @@ async def test_who_reads_nothing_is_cut_all_the_same(last_words: bytes, monkeypa
         writer.transport.pause_reading()
         server.echoes[0].stream.write(binary_frame(bytes(20_000_000)))
         writer.write(last_words)
-        async with asyncio.timeout(SOON):
-            while server.echoes[0].stream.unsent:  # noqa: ASYNC110 (the stream tells nobody)
-                await asyncio.sleep(0.01)
+        await until(lambda: not server.echoes[0].stream.unsent)
         writer.transport.abort()
 
 
