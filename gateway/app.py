@@ -12,9 +12,9 @@ from gateway import web as pages
 from gateway.actions import Actions
 from gateway.chat import Chat
 from gateway.delivery import Delivery
+from gateway.departure import send_away
 from gateway.engines.base import Policy
 from gateway.engines.sqlite.engine import SQLiteEngine
-from gateway.errors import CloseReason
 from gateway.logs import get_logger
 from gateway.schemas import ActionPayloads
 from gateway.sessions import Sessions
@@ -87,7 +87,7 @@ class Gateway:
             max_buffer=settings.max_buffer,
         )
         plain.add_to(app)
-        pages.add_routes(app, pages.static_folder())
+        pages.add_routes(app, pages.static_folder(), is_ready=lambda: self._sessions.accepting)
         self._runner = web.AppRunner(
             app,
             access_log=None,
@@ -133,13 +133,15 @@ class Gateway:
 
     async def stop(self) -> None:
         """Send every client away so that it comes back, and leave the store in order."""
-        if self._listening is not None:
-            self._listening.close()
+        self._sessions.stop()
+        self._socketio.eio.accepting = False
         connections = self._delivery.connections()
-        for connection in connections:
-            connection.close(CloseReason.RESTART)
+        await send_away(connections)
         if not await self._delivery.drained(CLOSE_TIMEOUT):
             logger.warning("clients did not go in time", connections=self._delivery.connection_count)
+        await self._socketio.shutdown()
+        if self._listening is not None:
+            self._listening.close()
         await self._runner.cleanup()
         self._heartbeats.close()
         await self._sessions.close()

@@ -62,6 +62,9 @@ class Connection(Protocol):
     def release(self) -> None:
         """The client knows that it is connected: send what was written before, and everything from now on."""
 
+    async def finish(self) -> None:
+        """Take nothing more from the client, and return when all that it asked is answered."""
+
     def close(self, reason: CloseReason) -> None:
         """Say why, and close."""
 

@@ -143,6 +143,11 @@ class Unavailable(GatewayError):
     http_status = 503
 
 
+class Stopping(Unavailable):
+    def __init__(self) -> None:
+        super().__init__("The gateway is stopping; try again.")
+
+
 class StoreError(Exception):
     """The store cannot be opened. The message is one line for the person who starts the gateway."""
 

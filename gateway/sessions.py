@@ -14,7 +14,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from gateway.engines.base import ResumePoint
-from gateway.errors import GatewayError, LimitReached, Unavailable
+from gateway.errors import GatewayError, LimitReached, Stopping, Unavailable
 from gateway.logs import get_logger
 from gateway.tasks import TaskOwner
 
@@ -50,10 +50,16 @@ class Sessions:
         self._max_connections = max_connections
         self._tasks = TaskOwner()
         self._sweeper: asyncio.Task[None] | None = None
+        self.accepting = True
+        """Whether clients may log in."""
 
     def start(self) -> None:
         """Begin to end expired sessions."""
         self._sweeper = self._tasks.start(self._sweep())
+
+    def stop(self) -> None:
+        """Let nobody in any more."""
+        self.accepting = False
 
     async def close(self) -> None:
         """Tell the store what it does not know yet. Where it cannot be told, it finds out at its next start."""
@@ -68,7 +74,10 @@ class Sessions:
             LimitReached: the gateway is full.
             UsernameTaken: somebody else holds the name.
             Unavailable: the store cannot write.
+            Stopping: `stop` was called.
         """
+        if not self.accepting:
+            raise Stopping
         if self._delivery.connection_count >= self._max_connections:
             raise LimitReached.connections(self._max_connections)
         self._delivery.register(connection)

@@ -30,9 +30,17 @@ def static_folder() -> Path:
     return Path(str(resources.files("gateway").joinpath("static")))
 
 
-def add_routes(app: web.Application, static: Path) -> None:
-    """Serve the files of ``static``, the built web client as it is now, and the health check."""
-    app.router.add_get("/health", _health)
+def add_routes(app: web.Application, static: Path, is_ready: Callable[[], bool]) -> None:
+    """Serve the files of ``static``, the built web client as it is now, and the health check: 200 while the gateway
+    is ready for clients, else 503.
+    """
+
+    async def health(request: web.Request) -> web.Response:
+        if is_ready():
+            return web.json_response({"status": "ok"})
+        return web.json_response({"status": "stopping"}, status=503)
+
+    app.router.add_get("/health", health)
     files = {f"/{path.relative_to(static).as_posix()}": path for path in static.rglob("*") if _is_public(path)}
     index = files.get("/index.html")
 
@@ -56,7 +64,3 @@ def add_routes(app: web.Application, static: Path) -> None:
 def _is_public(path: Path) -> bool:
     """Neither hidden nor the compressed twin of a file, which aiohttp finds by itself."""
     return path.is_file() and not path.name.startswith(".") and path.suffix not in {".br", ".gz"}
-
-
-async def _health(request: web.Request) -> web.Response:
-    return web.json_response({"status": "ok"})

@@ -20,7 +20,7 @@ LAYERS = [
     ["transports.enginesocket"],
     ["transports.enginepackets", "transports.stream"],
     ["actions", "transports.origins", "transports.rfc6455"],
-    ["chat", "sessions"],
+    ["chat", "departure", "sessions"],
     ["delivery", "engines.sqlite.engine"],
     ["engines.sqlite.commits", "engines.sqlite.database", "engines.sqlite.tables"],
     ["engines.sqlite.log"],

@@ -61,6 +61,10 @@ class BaseConnection(Caller, ABC):
             self._send(frame)
 
     @abstractmethod
+    async def finish(self) -> None:
+        """Take nothing more from the client, and return when all that it asked is answered."""
+
+    @abstractmethod
     def close(self, reason: CloseReason) -> None:
         """Say why, and close. Does not wait."""
 

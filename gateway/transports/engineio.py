@@ -39,8 +39,9 @@ ERRORS: Final = {
     "request": (3, "Bad request"),
     "forbidden": (4, "Forbidden"),
     "version": (5, "Unsupported protocol version"),
+    "stopping": (6, "Server is stopping"),
 }
-"""The answers to requests that are refused, as the JavaScript server words them."""
+"""The answers to requests that are refused, as the JavaScript server words them; it has no word for the last."""
 
 
 class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
@@ -59,6 +60,9 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
         self._ending: dict[str, EngineSocket] = {}
         """Sessions whose end the application has not handled yet."""
         self.heartbeats = Heartbeats(self.ping_interval, self.ping_timeout)
+        self._empty: asyncio.Event | None = None
+        self.accepting = True
+        """Whether new clients are taken; else they hear 503."""
 
     # --- what applications call
 
@@ -102,22 +106,31 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
 
     async def disconnect(self, sid: str | None = None) -> None:
         for socket in tuple(self.sockets.values()) if sid is None else filter(None, [self.sockets.get(sid)]):
-            socket.write(CLOSE)
+            if socket.upgraded:
+                socket.write(CLOSE)
             socket.close(self.reason.SERVER_DISCONNECT)
 
     async def shutdown(self) -> None:
-        """Send every client away. What handlers are doing for it is cancelled after `SHUTDOWN_TIMEOUT`.
+        """Send every client away, take no new one, and let long-polling clients have what waits for them. What handlers
+        are doing is cancelled after `SHUTDOWN_TIMEOUT`.
 
         An application that was given to `attach` does this as it shuts down.
         """
+        self.accepting = False
         self.heartbeats.close()
         sockets = {**self.sockets, **self._ending}.values()
-        if sockets:
-            _, late = await asyncio.wait(
-                [asyncio.create_task(socket.shut_down()) for socket in sockets], timeout=SHUTDOWN_TIMEOUT
-            )
-            for task in late:
-                task.cancel()
+        if not sockets:
+            return
+        ends = [asyncio.create_task(socket.shut_down()) for socket in sockets]
+        _, late = await asyncio.wait([*ends, asyncio.create_task(self._emptied())], timeout=SHUTDOWN_TIMEOUT)
+        for task in late:
+            task.cancel()
+
+    async def _emptied(self) -> None:
+        """Wait until no request can find a session any more."""
+        self._empty = asyncio.Event()
+        if self.sockets:
+            await self._empty.wait()
 
     async def _on_shutdown(self, app: web.Application) -> None:
         await self.shutdown()
@@ -125,6 +138,8 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
     def forget(self, socket: EngineSocket) -> None:
         """The session is over: no request finds it any more."""
         self.sockets.pop(socket.sid, None)
+        if self._empty is not None and not self.sockets:
+            self._empty.set()
 
     def ending(self, socket: EngineSocket) -> None:
         """The session is over, and the application is to hear of it: until then it finds what it kept there."""
@@ -164,6 +179,8 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
         return await self._route(request, transport, request.query.get("sid"))
 
     async def _route(self, request: web.Request, transport: str, sid: str | None) -> web.StreamResponse:
+        if sid is None and not self.accepting:
+            return self._refuse(request, "stopping", 503)
         if sid is None:
             return await self._handshake(request, transport)
         socket: EngineSocket | None = self.sockets.get(sid)
@@ -230,8 +247,7 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
 
     async def _poll(self, request: web.Request, socket: EngineSocket) -> web.Response:
         if socket.closed:
-            self.forget(socket)
-            return self._respond(request, socket.take_payload())
+            return self._respond(request, socket.take_rest())
         try:
             payload = await socket.poll()
         except ValueError:

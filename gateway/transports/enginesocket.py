@@ -124,6 +124,16 @@ class EngineSocket:
         frames, self._buffer, self._buffered = self._buffer or [NOOP], None, 0
         return encode_payload(frames)
 
+    def take_rest(self) -> bytes:
+        """What a session that is over still has for a poll: what was written, and then CLOSE.
+
+        Not in one payload: the stock client drops acks that CLOSE comes with.
+        """
+        if self._buffer is not None:
+            return self.take_payload()
+        self._server.forget(self)
+        return encode_payload([CLOSE])
+
     async def poll(self) -> bytes:
         """The payload that answers a poll.
 
@@ -156,7 +166,8 @@ class EngineSocket:
     def _end(self, reason: str) -> None:
         """Nothing more is taken from the client or written to it."""
         self.closed = True
-        if self._stream is None and self._poll is None and self._buffer is not None:
+        by_server = reason == self._server.reason.SERVER_DISCONNECT
+        if self._stream is None and (by_server or (self._poll is None and self._buffer is not None)):
             asyncio.get_running_loop().call_later(LINGER, self._server.forget, self)
         else:
             self._server.forget(self)
@@ -208,6 +219,8 @@ class EngineSocket:
             raise ValueError("not an Engine.IO packet")
 
     def _receive(self, data: Packet) -> None:
+        if self._in_order.finishing:
+            return
         item = self._server.receive(self.sid, data)
         if item is not None:
             self._in_order.put(item)
@@ -227,6 +240,10 @@ class EngineSocket:
     async def finished(self) -> None:
         """Wait until all that was received is handled."""
         await self._in_order.idle()
+
+    async def finish(self) -> None:
+        """Receive nothing more, and wait until all that was received is handled."""
+        await self._in_order.finish()
 
     async def shut_down(self) -> None:
         """Send the client away, and wait for what the application still does for it; cancelled, that is too."""

@@ -15,7 +15,7 @@ from socketio.exceptions import ConnectionRefusedError as Refused
 
 from gateway import events
 from gateway.delivery import NAMESPACE
-from gateway.errors import CloseReason, GatewayError, LimitReached, Unavailable
+from gateway.errors import CloseReason, GatewayError, LimitReached, Stopping, Unavailable
 from gateway.schemas import load_credentials
 from gateway.transports.connection import BaseConnection
 from gateway.transports.enginepackets import message_frame
@@ -61,6 +61,9 @@ class SocketIOConnection(BaseConnection):
         super().__init__(SOCKETIO, sid, socket.sid, max_buffer=max_buffer)
         self._socket = socket
 
+    async def finish(self) -> None:
+        await self._socket.finish()
+
     def close(self, reason: CloseReason) -> None:
         self.closed = True
         if reason is CloseReason.TAKEN_OVER:
@@ -104,7 +107,8 @@ class ChatNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
             if connection.session is None:
                 raise Unavailable("The session moved to another connection.")
         except GatewayError as error:
-            if isinstance(error, Unavailable | LimitReached) and isinstance(auth, dict) and auth.get("pid"):
+            resuming = isinstance(auth, dict) and auth.get("pid")
+            if isinstance(error, Stopping) or (isinstance(error, Unavailable | LimitReached) and resuming):
                 # The stock client gives up after a CONNECT_ERROR; after a lost transport it tries again.
                 socket.close(SERVER_DISCONNECT, code=CloseReason.RESTART.code, text=error.message)
             details = error.as_dict()

@@ -106,6 +106,7 @@ class WebSocketStream(asyncio.Protocol):
         self.write(frame(Opcode.CLOSE, code.to_bytes(2, "big") + reason.encode()))
         self._close_sent = True
         asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, transport.abort)
+        self.resume()  # to hear the answer
 
     def fail(self, code: int, reason: str = "") -> None:
         """Say why the client cannot go on, behind all that was written, and close without waiting for it
@@ -220,13 +221,15 @@ class InOrder:
     stream is paused.
     """
 
-    __slots__ = ("_handle", "_stream", "_task", "_waiting")
+    __slots__ = ("_handle", "_stream", "_task", "_waiting", "finishing")
 
     def __init__(self, handle: Callable[[Any], Awaitable[None]], stream: Pausable) -> None:
         self._handle = handle
         self._stream = stream
         self._task: asyncio.Task[None] | None = None
         self._waiting: deque[Any] | None = None
+        self.finishing = False
+        """Whether nothing more is to be put."""
 
     def put(self, item: Any) -> None:
         if self._task is None:
@@ -243,6 +246,12 @@ class InOrder:
         if self._task is not None:
             await asyncio.shield(self._task)
 
+    async def finish(self) -> None:
+        """Pause the stream for good, and wait until all that was put is handled."""
+        self.finishing = True
+        self._stream.pause()
+        await self.idle()
+
     def cancel(self) -> None:
         """Handle no more, not even the message under way."""
         if self._task is not None:
@@ -254,7 +263,7 @@ class InOrder:
                 await self._handle(item)
             except Exception:
                 logger.exception("a message could not be handled")
-            if self._waiting is not None and len(self._waiting) <= MAX_WAITING // 2:
+            if self._waiting is not None and len(self._waiting) <= MAX_WAITING // 2 and not self.finishing:
                 self._stream.resume()
             if not self._waiting:
                 self._task = self._waiting = None

@@ -110,6 +110,9 @@ class PlainConnection(BaseConnection):
         if self._reason is not None:
             self.stream.close(self._reason.code, self._reason.text)
 
+    async def finish(self) -> None:
+        await self._in_order.finish()
+
     def close(self, reason: CloseReason) -> None:
         self.closed = True
         self._reason = reason
@@ -133,7 +136,8 @@ class PlainConnection(BaseConnection):
     # --- a Listener
 
     def message_received(self, message: Message) -> None:
-        self._in_order.put(message)
+        if not self.closed:
+            self._in_order.put(message)
 
     def pong_received(self) -> None:
         self._route.heartbeats.answered(self)

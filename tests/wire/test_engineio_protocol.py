@@ -307,10 +307,13 @@ async def test_a_body_over_max_payload_is_413(server: Any) -> None:
 
 
 async def test_what_the_server_says_last_can_still_be_polled(server: Any) -> None:
-    """A session that the server ends between two polls is there for one more."""
+    """A session that the server ends between two polls is there for one more; CLOSE comes behind it, alone: the stock
+    client drops acks that come with it.
+    """
     url = await open_polling(server.url)
     (sid,) = server.sockets
     await server.send(sid, "goodbye")
     await server.disconnect(sid)
-    assert (await request("GET", url)).text == "4goodbye\x1e1"
+    assert (await request("GET", url)).text == "4goodbye"
+    assert (await request("GET", url)).text == "1"
     assert (await request("GET", url)).status == 400

@@ -14,7 +14,7 @@ import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from gateway.errors import GatewayError, Unavailable
+from gateway.errors import GatewayError, Stopping, Unavailable
 from gateway.logs import get_logger
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class GroupCommit:
             GatewayError: the operation refused, and changed nothing.
         """
         if self._closing:
-            raise Unavailable("The gateway is stopping; try again.")
+            raise Stopping
         if self._calls.qsize() >= self._max_pending:
             raise Unavailable("The store is behind; try again.")
         future: asyncio.Future[T] = self._loop.create_future()
