@@ -412,6 +412,27 @@ async def test_the_same_id_is_appended_once_for_a_user_and_a_room(store: Store) 
     assert await contents(store, "alice", "tea") == ["one", "two"]
 
 
+async def test_an_id_is_known_longer_than_its_message(store: Store) -> None:
+    """Whoever comes back at the end of the recovery window may send again what the busy room has cut off already."""
+    alice = await store.login("alice")
+    await store.login("bob")
+    await store.engine.create_room("alice", "tea", ("bob",))
+    first = await store.engine.append_message("alice", "tea", "one", "id1")
+    await store.lose(alice)
+    store.clock.now += POLICY.recovery_window - 1
+    for number in range(3 * POLICY.history_size):
+        await store.engine.append_message("bob", "tea", str(number), f"id{number}")
+    assert "one" not in await contents(store, "bob", "tea")
+    await store.reopen()
+    await store.resume(alice, None)
+    again = await store.engine.append_message("alice", "tea", "one", "id1")
+    assert (again.id, again.ts, again.duplicate) == (first.id, first.ts, True)
+    store.clock.now += 10 * POLICY.recovery_window
+    for number in range(3 * POLICY.history_size):
+        await store.engine.append_message("alice", "tea", str(number), None)
+    assert not (await store.engine.append_message("alice", "tea", "one", "id1")).duplicate
+
+
 async def test_an_id_belongs_to_the_member_who_used_it(store: Store) -> None:
     """Somebody else who takes the name and joins later may use the same id, and is heard."""
     dave = await store.login("alice", "dave")

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import sqlite3
 import tempfile
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -81,6 +82,22 @@ def test_a_newer_store_is_left_alone(tmp_path: Path) -> None:
     connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
     connection.close()
     assert f"schema {SCHEMA_VERSION + 1}" in why(path)
+
+
+def test_an_older_store_is_brought_up_to_date(tmp_path: Path) -> None:
+    """It keeps what it has, and ends with the tables of a new one."""
+    path, new = tmp_path / "gateway.db", open_database(":memory:")
+    old = sqlite3.connect(path)
+    first = resources.files("gateway.engines.sqlite").joinpath("schema", "1.sql").read_text("utf-8")
+    old.executescript(f"{first}; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = 1")
+    (name,) = old.execute("SELECT name FROM log_name").fetchone()
+    old.close()
+    connection = open_database(str(path))
+    assert connection.execute("SELECT name FROM log_name").fetchone() == (name,)
+    tables = "SELECT name FROM sqlite_schema ORDER BY name"
+    assert connection.execute(tables).fetchall() == new.execute(tables).fetchall()
+    assert connection.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
+    connection.close()
 
 
 def test_a_store_is_marked_as_ours(tmp_path: Path) -> None:

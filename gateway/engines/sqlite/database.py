@@ -13,7 +13,8 @@ from pathlib import Path
 
 from gateway.errors import StoreError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""The last of the files in ``schema/``: each takes a store from the version before it to its own."""
 APPLICATION_ID = 0x43474157
 """Marks the file as a gateway's (SQLite's ``application_id``)."""
 
@@ -56,9 +57,9 @@ def _prepare(connection: sqlite3.Connection, path: str) -> None:
     connection.execute("PRAGMA foreign_keys = ON")
     # The first write takes the lock for as long as the connection lives, and shows whether writing works at all.
     connection.execute("BEGIN IMMEDIATE")
-    if not tables:
-        schema = resources.files(__package__).joinpath("schema.sql").read_text("utf-8")
-        for statement in schema.split(";\n"):
+    for step in range(version + 1, SCHEMA_VERSION + 1):
+        script = resources.files(__package__).joinpath("schema", f"{step}.sql").read_text("utf-8")
+        for statement in script.split(";\n"):
             connection.execute(statement)
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")

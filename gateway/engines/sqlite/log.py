@@ -13,21 +13,33 @@ from gateway.errors import InvalidPayload
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Callable
 
     from gateway.engines.base import Effect, Policy
 
 IS_MESSAGE = f"event = '{events.MESSAGE}'"
 IS_NO_MESSAGE = f"event != '{events.MESSAGE}'"
 
+SENT = "SELECT room_id, position, ts"
+SENT_AS = "WHERE room_id = :room_id AND message_id = :message_id AND origin = :sender"
+
+RETRY_WINDOWS = 2
+RETRY_MARGIN = 60.0
+"""A sender may send a message again for so many recovery windows and so many seconds: the id is known so long, also
+where the log is trimmed.
+"""
+
 
 class Log:
     """The table ``log``, and what the current transaction did for others to hear."""
 
-    def __init__(self, connection: sqlite3.Connection, policy: Policy) -> None:
+    def __init__(self, connection: sqlite3.Connection, policy: Policy, now: Callable[[], int]) -> None:
+        """``now`` gives Unix time in milliseconds."""
         self.effects: list[Effect] = []
         """What the running operation did, in order."""
         self._db = connection
         self._policy = policy
+        self._now = now
         self._name: str = connection.execute("SELECT name FROM log_name").fetchone()[0]
         self._appended: dict[tuple[int, str], int] = {}
         """Events appended to a room, by its id and their kind, since its log was last trimmed by this process."""
@@ -73,7 +85,8 @@ class Log:
 
     def forget(self, room_id: int) -> None:
         """Delete all that happened in a room."""
-        self._db.execute("DELETE FROM log WHERE room_id = ?", (room_id,))
+        for table in ("log", "trimmed_messages"):
+            self._db.execute(f"DELETE FROM {table} WHERE room_id = ?", (room_id,))
         for kind in (IS_MESSAGE, IS_NO_MESSAGE):
             self._appended.pop((room_id, kind), None)
 
@@ -84,9 +97,22 @@ class Log:
         if appended > pause:
             appended = 0
             cut = self._cut(room_id, kind)
+            if kind == IS_MESSAGE:
+                self._remember_ids(room_id, cut)
             self._db.execute(f"DELETE FROM log WHERE room_id = ? AND position <= ? AND {kind}", (room_id, cut))
             self._db.execute("UPDATE rooms SET trimmed = ? WHERE id = ? AND trimmed < ?", (cut, room_id, cut))
         self._appended[room_id, kind] = appended
+
+    def _remember_ids(self, room_id: int, cut: int) -> None:
+        """Keep the ids of messages that are cut off, as long as their senders may come back and send them again."""
+        oldest = self._now() - int(1000 * (RETRY_WINDOWS * self._policy.recovery_window + RETRY_MARGIN))
+        self._db.execute(
+            "INSERT OR REPLACE INTO trimmed_messages (room_id, origin, message_id, position, ts) "
+            f"SELECT room_id, origin, message_id, position, ts FROM log "
+            f"WHERE room_id = ? AND position <= ? AND {IS_MESSAGE} AND ts >= ?",
+            (room_id, cut, oldest),
+        )
+        self._db.execute("DELETE FROM trimmed_messages WHERE ts < ?", (oldest,))
 
     def _cut(self, room_id: int, kind: str = IS_MESSAGE) -> int:
         """The position of the newest event of that kind that is older than the history reaches, or 0."""
@@ -99,14 +125,14 @@ class Log:
     # --- reading
 
     def message_ts(self, room_id: int, sender: str, message_id: str) -> int | None:
-        """When a message was sent that the log has (Unix time in ms), or None.
+        """When a message was sent that the log has, or had not long ago (Unix time in ms), or None.
 
         What a sender of the same name sent before this one became a member is another's.
         """
         row = self._db.execute(
-            "SELECT ts FROM log JOIN members USING (room_id) "
-            "WHERE room_id = ? AND message_id = ? AND origin = ? AND username = origin AND position > joined",
-            (room_id, message_id, sender),
+            f"SELECT ts FROM ({SENT} FROM log {SENT_AS} UNION ALL {SENT} FROM trimmed_messages {SENT_AS}) "
+            "JOIN members USING (room_id) WHERE username = :sender AND position > joined",
+            {"room_id": room_id, "message_id": message_id, "sender": sender},
         ).fetchone()
         return None if row is None else int(row[0])
 

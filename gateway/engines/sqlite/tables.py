@@ -52,7 +52,7 @@ class Tables:
 
     def __init__(self, connection: sqlite3.Connection, policy: Policy, clock: Callable[[], float]) -> None:
         self._db = connection
-        self._log = Log(connection, policy)
+        self._log = Log(connection, policy, self._now)
         self._policy = policy
         self._clock = clock
         self._changes = 0

@@ -1,4 +1,4 @@
--- The store of one gateway. The version of this schema is SCHEMA_VERSION in database.py.
+-- The store of one gateway. Later files in this folder change what this one makes; see database.py.
 
 -- One row: the name of this log, which every offset carries. A store that was wiped has another.
 CREATE TABLE log_name (name TEXT NOT NULL);
