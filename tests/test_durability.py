@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import resource
+import sys
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from harness.client import RefusedError, check_error, fail, make_room, succeed
+from harness.http import request
+from harness.inbox import PATIENCE
 from harness.plain import JsonClient
 from harness.process import GatewayProcess, quiet_port
 from harness.stock import SocketIOClient
+from harness.syncs import HeldSyncs
 
 if TYPE_CHECKING:
     from harness.client import ChatClient, Join
@@ -42,6 +47,28 @@ async def test_an_acked_message_survives_kill_9(start_gateway: StartGateway, joi
         assert (history[-1]["id"], history[-1]["ts"]) == (reply["id"], reply["ts"])
         again = await succeed(alice, "send-msg", room=room, content="again", id=f"id {number}")
         assert again == {**reply, "duplicate": True}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="holds system calls back as Linux can")
+async def test_nothing_is_acked_or_heard_before_it_is_synced(start_gateway: StartGateway, join: Join) -> None:
+    """While the disk has not confirmed a message, neither its sender nor anybody else hears of it."""
+    syncs = HeldSyncs()
+    with contextlib.closing(syncs):
+        own = await start_gateway(on_disk=True, syncs=syncs)
+        alice, bob = await join("json", to=own), await join("socketio-websocket", to=own)
+        room = await make_room(alice, bob)
+        syncs.hold()
+        sending = asyncio.create_task(succeed(alice, "send-msg", room=room, content="hello"))
+        async with asyncio.timeout(PATIENCE):
+            await syncs.came.wait()
+        await request("GET", own.url + "/health")  # the gateway has had its turn, and more than one
+        await asyncio.sleep(0.1)
+        assert not sending.done()
+        assert "message" not in [event.name for event in bob.events.log]
+        syncs.release()
+        assert (await sending)["ok"]
+        assert (await bob.next_event("message")).fields["content"] == "hello"
+        await own.stop()
 
 
 async def test_the_stock_client_survives_kill_9_by_itself(start_gateway: StartGateway, join: Join) -> None:

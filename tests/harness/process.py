@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol, Self
 
 from harness.inbox import PATIENCE
+from harness.syncs import HeldSyncs
 
 COMMAND = Path(sys.executable).with_name("gateway")
 READY = re.compile(r"https?://\S+?(?=/?(\s|$))")
@@ -52,13 +53,17 @@ def quiet_port() -> int:
 class GatewayProcess:
     """The installed `gateway` command. Settings are its flags: `rate_limit=5` is `--rate-limit 5`."""
 
-    def __init__(self, store: str = "sqlite://", port: int = 0, **settings: Any) -> None:
+    def __init__(
+        self, store: str = "sqlite://", port: int = 0, syncs: HeldSyncs | None = None, **settings: Any
+    ) -> None:
+        """``syncs`` holds back what the process asks of its disk."""
         self.url = ""
         self.log = ""
         self._log_checked = 0
         self.store = store
         self._port = port
         self._settings = settings
+        self._syncs = syncs
         self._process: asyncio.subprocess.Process | None = None
         self._log_reader: asyncio.Task[None] | None = None
 
@@ -100,10 +105,17 @@ class GatewayProcess:
             stderr=asyncio.subprocess.PIPE,
             limit=2**24,
             env=clean_environment(),
-            preexec_fn=die_with_parent,
+            preexec_fn=self._before_exec,
         )
+        if self._syncs is not None:
+            self._syncs.start()
         self._log_reader = asyncio.create_task(self._read_log(self._process))
         return self._process
+
+    def _before_exec(self) -> None:
+        die_with_parent()
+        if self._syncs is not None:
+            self._syncs.before_exec()
 
     async def _read_log(self, process: asyncio.subprocess.Process) -> None:
         assert process.stderr is not None
