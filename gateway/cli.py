@@ -26,9 +26,17 @@ HELP = """A real-time chat gateway: Socket.IO and plain WebSocket clients in the
 Without any option it keeps its messages in ./gateway.db and serves http://127.0.0.1:8080/.
 """
 
+LOST_WITH_THE_DYNO = (
+    "A dyno's disk is wiped at each restart, at least once a day, and sessions, rooms and messages go with it. "
+    "They last in a Redis store (--store redis://…, or REDIS_URL), which a later version has, "
+    "or on a platform with a volume (--store sqlite:///PATH)."
+)
+
 EPILOG = (
     "Every option is also an environment variable: --log-level is GATEWAY_LOG_LEVEL. An option wins over its variable."
 )
+
+logger = logs.get_logger(__name__)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -52,6 +60,8 @@ def _start(**values: Any) -> None:
     settings = settings_from(values, port_from_platform="PORT" in os.environ)
     logs.configure(settings.log_level, settings.log_format)
     _raise_file_limit()
+    if "DYNO" in os.environ and settings.store != "sqlite://":
+        logger.warning("the disk does not last", store=settings.store, advice=LOST_WITH_THE_DYNO)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_serve(settings))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -130,6 +131,21 @@ def test_help_names_every_flag_and_default_and_says_how_variables_are_named() ->
     assert "also read from PORT" in words
     assert "also read from REDIS_URL" in words
     assert max(len(line) for line in result.stdout.splitlines()) <= 100
+
+
+def test_a_disk_that_does_not_last_is_warned_of(tmp_path: Path) -> None:
+    """On Heroku, which sets DYNO, the start names what would last; anywhere else, and in memory, it does not."""
+
+    def start(store: str, **environment: str) -> str:
+        with socket.create_server(("127.0.0.1", 0)) as taken:  # so that it ends again
+            result = run("--store", store, "--port", str(taken.getsockname()[1]), **environment)
+        assert result.returncode == 1
+        return result.stderr
+
+    on_disk = f"sqlite:///{tmp_path / 'gateway.db'}"
+    assert "redis://" in start(on_disk, DYNO="web.1")
+    assert "redis://" not in start(on_disk)
+    assert "redis://" not in start("sqlite://", DYNO="web.1")
 
 
 def test_version_is_shown() -> None:
