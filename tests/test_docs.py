@@ -44,10 +44,9 @@ async def test_every_documented_action_is_known(join: Join, wire: str) -> None:
 
 async def test_the_plain_conversation_of_the_document(join: Join) -> None:
     """The frames shown under "The plain wire" are what a client gets, field for field."""
-    sent = re.findall(r"^→ (\{.*?\})", PROTOCOL, flags=re.MULTILINE)
-    shown = [
-        json.loads(text.replace("…]", '"…"]')) for text in re.findall(r"← (\{.*\})$", PROTOCOL, flags=re.MULTILINE)
-    ]
+    section = PROTOCOL.split("\n## The plain wire\n")[1].split("\n## ")[0]
+    sent = re.findall(r"^→ (\{.*?\})", section, flags=re.MULTILINE)
+    shown = [json.loads(text.replace("…]", '"…"]')) for text in re.findall(r"← (\{.*\})$", section, flags=re.MULTILINE)]
     welcome, created, refused, message = shown
     alice, bob = await join("json"), await join("json")
     assert set(json.loads(str(alice.frames.log[0]))) == set(welcome)
