@@ -46,6 +46,7 @@ class EngineSocket:
         "_corked",
         "_in_order",
         "_moving",
+        "_paused",
         "_poll",
         "_probe",
         "_server",
@@ -71,6 +72,7 @@ class EngineSocket:
         self._poll: asyncio.Future[None] | None = None
         self._probe: WebSocketStream | None = None
         self._moving = False
+        self._paused: asyncio.Future[None] | None = None
         self._in_order = InOrder(self._handle, self)
 
     @property
@@ -224,6 +226,11 @@ class EngineSocket:
     def stream_ended(self, code: int) -> None:
         self.close(self._server.reason.TRANSPORT_CLOSE)
 
+    async def ready(self) -> None:
+        """Wait while too much of the client waits already."""
+        if self._paused is not None:
+            await self._paused
+
     async def finished(self) -> None:
         """Wait until all that was received is handled."""
         await self._in_order.idle()
@@ -238,8 +245,13 @@ class EngineSocket:
         """Read no more from the client for now: too much of it waits."""
         if self._stream is not None:
             self._stream.pause()
+        elif self._paused is None:
+            self._paused = asyncio.get_running_loop().create_future()
 
     def resume(self) -> None:
+        paused, self._paused = self._paused, None
+        if paused is not None and not paused.done():
+            paused.set_result(None)
         if self._stream is not None:
             self._stream.resume()
 
