@@ -326,7 +326,7 @@ class Probe:
             self._socket.finish_upgrade(self.stream)
         else:
             self._socket.end_upgrade()
-            self.stream.close(CloseCode.PROTOCOL_ERROR)
+            self.stream.fail(CloseCode.PROTOCOL_ERROR)
 
     def pong_received(self) -> None:
         pass

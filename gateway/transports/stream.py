@@ -22,8 +22,11 @@ if TYPE_CHECKING:
 MAX_WAITING = 32
 """Messages of one client that wait for the one before them; then its reading is paused."""
 
-MAX_AT_ONCE = 256
+MAX_AT_ONCE = 64
 """Messages of one client that are read in one turn of the loop."""
+
+REST = 0.001
+"""Seconds for which nothing more is read from a client that has sent so many."""
 
 SLICE = 8
 """Messages of one client that are handled in one turn of the loop by a coroutine that never waits."""
@@ -157,7 +160,7 @@ class WebSocketStream(asyncio.Protocol):
         self._resting = True
         if self._transport is not None and not self._paused:
             self._transport.pause_reading()
-        asyncio.get_running_loop().call_soon(self._go_on)
+        asyncio.get_running_loop().call_later(REST, self._go_on)
 
     def _go_on(self) -> None:
         self._resting = False
