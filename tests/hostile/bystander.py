@@ -2,8 +2,8 @@
 
     python bystander.py ws://host:port people
 
-Says "ready" on stdout; for each line on stdin prints the seconds that each message since then, and at least 200 of
-them, took to be acked and heard, as a JSON list.
+Says "ready" on stdout. For each "?" on stdin prints the seconds that each message took to be acked and heard since the
+last "!", or until there are 200, as a JSON list.
 """
 
 from __future__ import annotations
@@ -83,17 +83,19 @@ async def talk(pair: Pair, pause: float, times: list[float]) -> None:
 
 async def report(times: list[float]) -> None:
     """Answer what is asked on stdin."""
-    asked = asyncio.Event()
-    asyncio.get_running_loop().add_reader(sys.stdin, asked.set)
+    asked: asyncio.Queue[bytes] = asyncio.Queue()
+    stdin = sys.stdin.fileno()
+    asyncio.get_running_loop().add_reader(stdin, lambda: asked.put_nowait(os.read(stdin, 1)))
     while True:
-        await asked.wait()
-        if not os.read(sys.stdin.fileno(), 1):
-            return
+        match await asked.get():
+            case b"":
+                return
+            case b"!":
+                times.clear()
+                continue
         while len(times) < AT_LEAST:  # noqa: ASYNC110 (many others fill it)
             await asyncio.sleep(0.01)
         print(json.dumps(times), flush=True)  # noqa: T201 (to the test)
-        times.clear()
-        asked.clear()
 
 
 async def open_pair(url: str, number: int) -> Pair:
