@@ -128,7 +128,9 @@ class Field:
         for bystanders in self.bystanders:
             await bystanders.kill()
         for target in (self.attacked, self.calm):
-            if target.running:
+            if not STOCK:
+                await target.__aexit__()
+            elif target.running:
                 await target.kill9()
 
 
