@@ -18,6 +18,7 @@ from gateway.engines.sqlite.engine import SQLiteEngine
 from gateway.logs import get_logger
 from gateway.schemas import ActionPayloads
 from gateway.sessions import Sessions
+from gateway.transports.httpserver import Runner
 from gateway.transports.origins import OriginPolicy
 from gateway.transports.socketio import ChatNamespace, socket_server
 from gateway.transports.stream import Heartbeats
@@ -32,9 +33,6 @@ CLOSE_TIMEOUT = 5.0
 
 HEADER_TIMEOUT = 10.0
 """Seconds that a connection has to send a request, head and all, from its start and after each answer."""
-
-LINGERING_TIME = 3.0
-"""Seconds for which the rest of a body that nobody wants is read, so that its sender sees the answer."""
 
 logger = get_logger(__name__)
 
@@ -88,13 +86,12 @@ class Gateway:
         )
         plain.add_to(app)
         pages.add_routes(app, pages.static_folder(), is_ready=lambda: self._sessions.accepting)
-        self._runner = web.AppRunner(
+        self._runner = Runner(
             app,
             access_log=None,
             handle_signals=False,
             shutdown_timeout=1.0,
             keepalive_timeout=HEADER_TIMEOUT,
-            lingering_time=LINGERING_TIME,
         )
 
     async def start(self) -> str:

@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 
     from gateway.config import Settings
 
+SWITCH_INTERVAL = 0.000_5
+"""Seconds for which the store's thread waits for the interpreter, each of the many times that it needs it, while
+messages are read without a pause; by default ten times as many, and ten times as long until an ack.
+"""
+
 HELP = """A real-time chat gateway: Socket.IO and plain WebSocket clients in the same rooms, nothing lost.
 
 Without any option it keeps its messages in ./gateway.db and serves http://127.0.0.1:8080/.
@@ -62,6 +67,7 @@ def _start(**values: Any) -> None:
     _raise_file_limit()
     if "DYNO" in os.environ and settings.store != "sqlite://":
         logger.warning("the disk does not last", store=settings.store, advice=LOST_WITH_THE_DYNO)
+    sys.setswitchinterval(SWITCH_INTERVAL)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(_serve(settings))
 

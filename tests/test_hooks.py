@@ -7,6 +7,7 @@ import inspect
 import engineio
 import pytest
 import socketio
+from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 from engineio.async_drivers import aiohttp as driver
 from socketio.async_manager import AsyncManager
@@ -45,10 +46,14 @@ HOOKS = [
     (AsyncManager, "is_sid_room", ["namespace", "room"]),
     (AsyncManager, "get_participants", ["namespace", "room"]),
     (driver, "translate_request", ["request"]),
+    (RequestHandler, "handle_error", ["request", "status", "exc", "message"]),
+    (RequestHandler, "finish_response", ["request", "resp", "start_time"]),
+    (RequestHandler, "_pause_transport_reading", []),
+    (web.AppRunner, "_make_server", []),
 ]
 
-ATTRIBUTES = {"_message_tail", "_buffer_paused", "_reading_paused", "transport"}
-"""What `take_over` reads and sets of aiohttp's connection."""
+ATTRIBUTES = {"_message_tail", "_buffer_paused", "_reading_paused", "_messages", "_upgraded", "transport"}
+"""What `take_over` and `HTTPConnection` read and set of aiohttp's connection."""
 
 
 @pytest.mark.parametrize(("owner", "name", "parameters"), HOOKS, ids=lambda value: getattr(value, "__name__", value))
@@ -59,6 +64,6 @@ def test_a_hook_is_where_we_expect_it(owner: type, name: str, parameters: list[s
 
 
 def test_aiohttp_lets_go_of_a_connection() -> None:
-    """`take_over` finds what it needs of aiohttp's protocol class."""
+    """`take_over` and `HTTPConnection` find what they need of aiohttp's protocol class."""
     slots = {name for owner in RequestHandler.__mro__ for name in getattr(owner, "__slots__", ())}
     assert slots >= ATTRIBUTES

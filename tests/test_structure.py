@@ -19,7 +19,7 @@ LAYERS = [
     ["transports.engineio", "transports.jsonio"],
     ["transports.enginesocket"],
     ["transports.enginepackets", "transports.stream"],
-    ["actions", "transports.origins", "transports.rfc6455"],
+    ["actions", "transports.httpserver", "transports.origins", "transports.rfc6455"],
     ["chat", "departure", "sessions"],
     ["delivery", "engines.sqlite.engine"],
     ["engines.sqlite.commits", "engines.sqlite.database", "engines.sqlite.tables"],

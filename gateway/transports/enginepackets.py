@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import base64
 import binascii
-from typing import Final, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from gateway.transports.rfc6455 import Opcode, binary_frame, payload_of, text_frame
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 Packet: TypeAlias = str | bytes
 """As it came in: text that begins with its type, or the data of a binary message."""
@@ -33,13 +36,17 @@ def message_frame(data: Packet) -> bytes:
     return text_frame(b"4" + data.encode()) if isinstance(data, str) else binary_frame(data)
 
 
-def decode_payload(body: bytes) -> list[Packet]:
-    """The packets in a long-polling body.
+def decode_payload(body: bytes) -> Iterator[Packet]:
+    """The packets in a long-polling body, one by one: it may hold one for every two bytes.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the next is none.
     """
-    return [_decode_packet(part) for part in body.split(SEPARATOR)]
+    start = 0
+    while (end := body.find(SEPARATOR, start)) >= 0:
+        yield _decode_packet(body[start:end])
+        start = end + 1
+    yield _decode_packet(body[start:])
 
 
 def _decode_packet(part: bytes) -> Packet:

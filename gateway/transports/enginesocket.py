@@ -46,6 +46,7 @@ class EngineSocket:
         "_corked",
         "_in_order",
         "_moving",
+        "_paused",
         "_poll",
         "_probe",
         "_server",
@@ -71,6 +72,7 @@ class EngineSocket:
         self._poll: asyncio.Future[None] | None = None
         self._probe: WebSocketStream | None = None
         self._moving = False
+        self._paused: asyncio.Future[None] | None = None
         self._in_order = InOrder(self._handle, self)
 
     @property
@@ -237,6 +239,11 @@ class EngineSocket:
     def stream_ended(self, code: int) -> None:
         self.close(self._server.reason.TRANSPORT_CLOSE)
 
+    async def ready(self) -> None:
+        """Wait while too much of the client waits already."""
+        if self._paused is not None:
+            await self._paused
+
     async def finished(self) -> None:
         """Wait until all that was received is handled."""
         await self._in_order.idle()
@@ -244,6 +251,7 @@ class EngineSocket:
     async def finish(self) -> None:
         """Receive nothing more, and wait until all that was received is handled."""
         await self._in_order.finish()
+        self._let_post()
 
     async def shut_down(self) -> None:
         """Send the client away, and wait for what the application still does for it; cancelled, that is too."""
@@ -264,10 +272,18 @@ class EngineSocket:
         """Read no more from the client for now: too much of it waits."""
         if self._stream is not None:
             self._stream.pause()
+        elif self._paused is None:
+            self._paused = asyncio.get_running_loop().create_future()
 
     def resume(self) -> None:
+        self._let_post()
         if self._stream is not None:
             self._stream.resume()
+
+    def _let_post(self) -> None:
+        paused, self._paused = self._paused, None
+        if paused is not None and not paused.done():
+            paused.set_result(None)
 
     # --- upgrade
 
@@ -340,7 +356,7 @@ class Probe:
             self._socket.finish_upgrade(self.stream)
         else:
             self._socket.end_upgrade()
-            self.stream.close(CloseCode.PROTOCOL_ERROR)
+            self.stream.fail(CloseCode.PROTOCOL_ERROR)
 
     def pong_received(self) -> None:
         pass

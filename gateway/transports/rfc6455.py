@@ -19,6 +19,9 @@ GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 FRAGMENT_SIZE: Final = 64
 """A message may come in as many fragments as it would have were each this long, and in 1,024 in any case."""
 
+FEW_BYTES: Final = 1024
+"""So many are copied faster than they are made another type."""
+
 
 class Opcode(IntEnum):
     """Section 5.2."""
@@ -184,10 +187,12 @@ class Parser:
                     self._unparsed = bytearray(data)
                 return None
             payload = unmask(data[start + 4 : end], data[start : start + 4])
-            if type(data) is bytearray and len(data) > end:
+            if type(data) is bytearray:
                 del data[:end]
             else:
-                self._unparsed = data[end:]
+                rest = data[end:]
+                # Of bytes, each frame would copy all that is behind it; a bytearray just begins later.
+                self._unparsed = rest if len(rest) < FEW_BYTES else bytearray(rest)
             message = self._take(first & 0x80, opcode, payload)
             if message is not None:
                 return message

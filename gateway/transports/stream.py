@@ -7,6 +7,7 @@ No task, future or queue lives as long as a connection: what arrives is parsed a
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -20,6 +21,15 @@ if TYPE_CHECKING:
 
 MAX_WAITING = 32
 """Messages of one client that wait for the one before them; then its reading is paused."""
+
+MAX_AT_ONCE = 64
+"""Messages of one client that are read in one turn of the loop."""
+
+REST = 0.001
+"""Seconds for which nothing more is read from a client that has sent so many."""
+
+SLICE = 8
+"""Messages of one client that are handled in one turn of the loop by a coroutine that never waits."""
 
 CLOSE_TIMEOUT = 5.0
 """Seconds that a client has to answer a close frame, and to read what was sent before it was cut."""
@@ -54,6 +64,7 @@ class WebSocketStream(asyncio.Protocol):
         "_parser",
         "_paused",
         "_pong",
+        "_resting",
         "_transport",
         "answered",
     )
@@ -64,6 +75,7 @@ class WebSocketStream(asyncio.Protocol):
         self._parser = Parser(max_size)
         self._transport: asyncio.Transport | None = None
         self._paused = False
+        self._resting = False
         self._close_sent = False
         self._close_code = CloseCode.ABNORMAL.value
         self._eof = False
@@ -129,16 +141,37 @@ class WebSocketStream(asyncio.Protocol):
         self._read()
 
     def _read(self) -> None:
+        """Handle what is here already; a great many messages not in one turn of the loop."""
         try:
-            while not self._paused and self._listener is not None:
+            for _ in range(MAX_AT_ONCE):
+                if self._paused or self._resting or self._listener is None:
+                    return
                 message = self._parser.next_message()
                 if message is None:
                     if self._eof:
                         self._finish()
                     return
                 self._handle(message)
+            self._rest()
         except ProtocolError as error:
             self.fail(error.code, error.reason)
+
+    def _rest(self) -> None:
+        """Let others have their turn."""
+        self._resting = True
+        if self._transport is not None and not self._paused:
+            self._transport.pause_reading()
+        asyncio.get_running_loop().call_later(REST, self._go_on)
+
+    def _go_on(self) -> None:
+        self._resting = False
+        if not self._paused:
+            self._resume_reading()
+            self._read()
+
+    def _resume_reading(self) -> None:
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
 
     def _handle(self, message: Message) -> None:
         opcode = message.opcode
@@ -190,16 +223,16 @@ class WebSocketStream(asyncio.Protocol):
         """Read nothing more for now."""
         if not self._paused:
             self._paused = True
-            if self._transport is not None:
+            if self._transport is not None and not self._resting:
                 self._transport.pause_reading()
 
     def resume(self) -> None:
         """Go on reading, with what is here already."""
         if self._paused:
             self._paused = False
-            if self._transport is not None and not self._transport.is_closing():
-                self._transport.resume_reading()
-            self._read()
+            if not self._resting:
+                self._resume_reading()
+                self._read()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
@@ -258,7 +291,7 @@ class InOrder:
             self._task.cancel()
 
     async def _run(self, item: Any) -> None:
-        while True:
+        for number in itertools.count(1):
             try:
                 await self._handle(item)
             except Exception:
@@ -269,6 +302,8 @@ class InOrder:
                 self._task = self._waiting = None
                 return
             item = self._waiting.popleft()
+            if number % SLICE == 0:
+                await asyncio.sleep(0)  # handlers that never wait do not give way to other clients by themselves
 
 
 class TakenOver(web.StreamResponse):

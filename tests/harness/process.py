@@ -53,6 +53,9 @@ def quiet_port() -> int:
 class GatewayProcess:
     """The installed `gateway` command. Settings are its flags: `rate_limit=5` is `--rate-limit 5`."""
 
+    command: tuple[str | Path, ...] = (COMMAND,)
+    stdin = asyncio.subprocess.DEVNULL
+
     def __init__(
         self, store: str = "sqlite://", port: int = 0, syncs: HeldSyncs | None = None, **settings: Any
     ) -> None:
@@ -98,9 +101,9 @@ class GatewayProcess:
     async def spawn(self) -> asyncio.subprocess.Process:
         """Start the process, and do not wait for anything."""
         self._process = await asyncio.create_subprocess_exec(
-            COMMAND,
+            *self.command,
             *self.arguments,
-            stdin=asyncio.subprocess.DEVNULL,
+            stdin=self.stdin,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             limit=2**24,

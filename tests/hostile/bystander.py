@@ -1,22 +1,26 @@
-"""A well-behaved pair, in a process of its own: one on each wire, they send each other acked messages.
+"""Well-behaved people, in a process of their own: pairs, one on each wire, send each other acked messages.
 
-    python bystander.py ws://host:port
+    python bystander.py ws://host:port people
 
-Says "ready" on stdout; at the end of stdin prints the seconds that each message took to be acked and heard, as a
-JSON list.
+Says "ready" on stdout. For each "?" on stdin prints the seconds that each message took to be acked and heard since the
+last "!", or until there are 200, as a JSON list.
 """
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import json
-import select
+import os
 import sys
 import time
 from typing import Any
 
-from websockets.sync.client import ClientConnection, connect
+from websockets.asyncio.client import ClientConnection, connect
 
-PAUSE = 0.005
+RATE = 200
+"""Messages a second of all together."""
+
 AT_LEAST = 200
 """Messages, so that the 99th percentile is not the slowest of all."""
 
@@ -24,58 +28,94 @@ PATIENCE = 30.0
 
 
 class Person:
-    """One of the two."""
+    """One of a pair."""
 
     def __init__(self, socket: ClientConnection) -> None:
         self.socket = socket
 
-    def wait(self, *starts: str) -> str:
+    async def wait(self, *starts: str) -> str:
         """The next frame that starts so; others are skipped, pings answered."""
-        while True:
-            frame = str(self.socket.recv(PATIENCE))
-            if frame == "2":
-                self.socket.send("3")
-            elif frame.startswith(starts):
-                return frame
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                frame = str(await self.socket.recv())
+                if frame == "2":
+                    await self.socket.send("3")
+                elif frame.startswith(starts):
+                    return frame
 
 
-def alice_says(alice: Person, bob: Person, content: str) -> None:
-    alice.socket.send(json.dumps({"action": "send-msg", "room": "calm", "content": content}))
-    alice.wait('{"event":"reply","ok":true')
-    assert f'"content":"{content}"' in bob.wait('42["message"')
+class Pair:
+    def __init__(self, number: int, alice: Person, bob: Person) -> None:
+        self.number = number
+        self.alice = alice
+        self.bob = bob
+        self.room = f"calm{number}"
+
+    async def meet(self) -> None:
+        await self.bob.wait("0")
+        await self.bob.socket.send(f'40{{"username":"calmbob{self.number}"}}')
+        await self.bob.wait('42["welcome"')
+        room = {"action": "create-room", "room": self.room, "users": [f"calmbob{self.number}"]}
+        await self.alice.socket.send(json.dumps(room))
+        await self.alice.wait('{"event":"reply","ok":true')
+
+    async def alice_says(self, content: str) -> None:
+        await self.alice.socket.send(json.dumps({"action": "send-msg", "room": self.room, "content": content}))
+        await self.alice.wait('{"event":"reply","ok":true')
+        assert f'"content":"{content}"' in await self.bob.wait('42["message"')
+
+    async def bob_says(self, content: str) -> None:
+        payload: list[Any] = ["send-msg", {"room": self.room, "content": content}]
+        await self.bob.socket.send(f"421{json.dumps(payload)}")
+        assert '"ok":true' in await self.bob.wait("431[")
+        assert f'"content":"{content}"' in await self.alice.wait('{"event":"message"')
 
 
-def bob_says(alice: Person, bob: Person, content: str) -> None:
-    payload: list[Any] = ["send-msg", {"room": "calm", "content": content}]
-    bob.socket.send(f"421{json.dumps(payload)}")
-    assert '"ok":true' in bob.wait("431[")
-    assert f'"content":"{content}"' in alice.wait('{"event":"message"')
-
-
-def main(url: str) -> None:
-    options: dict[str, Any] = {"compression": None, "ping_interval": None, "max_size": None}
-    with (
-        connect(f"{url}/username/calmalice?format=json", **options) as plain,
-        connect(f"{url}/socket.io/?EIO=4&transport=websocket", **options) as stock,
-    ):
-        talk(Person(plain), Person(stock))
-
-
-def talk(alice: Person, bob: Person) -> None:
-    bob.wait("0")
-    bob.socket.send('40{"username":"calmbob"}')
-    bob.wait('42["welcome"')
-    alice.socket.send('{"action":"create-room","room":"calm","users":["calmbob"]}')
-    alice.wait('{"event":"reply","ok":true')
-    print("ready", flush=True)  # noqa: T201 (to the test)
-    times: list[float] = []
-    while len(times) < AT_LEAST or not select.select([sys.stdin], [], [], PAUSE)[0]:
-        for say in (alice_says, bob_says):
+async def talk(pair: Pair, pause: float, times: list[float]) -> None:
+    await asyncio.sleep(pause * pair.number / 50)
+    for number in itertools.count():
+        for say in (pair.alice_says, pair.bob_says):
             start = time.perf_counter()
-            say(alice, bob, str(len(times)))
+            await say(str(number))
             times.append(time.perf_counter() - start)
-    print(json.dumps(times), flush=True)  # noqa: T201
+        await asyncio.sleep(pause)
+
+
+async def report(times: list[float]) -> None:
+    """Answer what is asked on stdin."""
+    asked: asyncio.Queue[bytes] = asyncio.Queue()
+    stdin = sys.stdin.fileno()
+    asyncio.get_running_loop().add_reader(stdin, lambda: asked.put_nowait(os.read(stdin, 1)))
+    while True:
+        match await asked.get():
+            case b"":
+                return
+            case b"!":
+                times.clear()
+                continue
+        while len(times) < AT_LEAST:  # noqa: ASYNC110 (many others fill it)
+            await asyncio.sleep(0.01)
+        print(json.dumps(times), flush=True)  # noqa: T201 (to the test)
+
+
+async def open_pair(url: str, number: int) -> Pair:
+    options: dict[str, Any] = {"compression": None, "ping_interval": None, "max_size": None}
+    alice = await connect(f"{url}/username/calmalice{number}?format=json", **options)
+    bob = await connect(f"{url}/socket.io/?EIO=4&transport=websocket", **options)
+    pair = Pair(number, Person(alice), Person(bob))
+    await pair.meet()
+    return pair
+
+
+async def main(url: str, people: int) -> None:
+    pairs = [await open_pair(url, number) for number in range(people // 2)]
+    print("ready", flush=True)  # noqa: T201
+    times: list[float] = []
+    talking = [asyncio.create_task(talk(pair, people / RATE, times)) for pair in pairs]
+    reporting = asyncio.create_task(report(times))
+    done, _ = await asyncio.wait([reporting, *talking], return_when=asyncio.FIRST_COMPLETED)
+    done.pop().result()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    asyncio.run(main(sys.argv[1], int(sys.argv[2])))

@@ -1,29 +1,73 @@
-"""Sieges."""
+"""Sieges, and the table of what they have measured."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness.process import StartGateway
-from hostile.siege import Attacker, PlainAttacker, Siege, SocketIOAttacker
+from harness.process import allow_many_files
+from hostile.scale import FULL, SCALE, STOCK
+from hostile.siege import Attacker, Field, PlainAttacker, Siege, SocketIOAttacker
 
 LayOn = Callable[..., Awaitable[Siege]]
+Kind = Callable[[str], SocketIOAttacker | PlainAttacker]
+COLUMNS = ("p99", "p99 beside", "peak", "left", "tracebacks")
+
+
+class Fields:
+    """Starts what the sieges need, and keeps it for the next one if that needs the same."""
+
+    def __init__(self, folders: pytest.TempPathFactory) -> None:
+        self._folders = folders
+        self._key: tuple[str, dict[str, Any]] | None = None
+        self._field: Field | None = None
+
+    async def take(self, kind: str, settings: dict[str, Any]) -> Field:
+        if self._field is None or self._key != (kind, settings):
+            await self.clear()
+            self._key = (kind, settings)
+            self._field = Field(kind, self._folders.mktemp("field"), settings)
+            await self._field.__aenter__()
+        return self._field
+
+    async def clear(self) -> None:
+        field, self._field = self._field, None
+        if field is not None:
+            await field.__aexit__()
+
+
+@pytest.fixture(scope="session")
+async def fields(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Fields]:
+    allow_many_files()
+    fields = Fields(tmp_path_factory)
+    yield fields
+    await fields.clear()
 
 
 @pytest.fixture
-async def siege(start_gateway: StartGateway) -> AsyncIterator[LayOn]:
-    """Begins a siege, which ends with the test. ``memory``: see `Siege`; further options are the gateway's."""
-    async with AsyncExitStack() as stack:
+async def siege(fields: Fields, record_property: Callable[[str, object], None]) -> AsyncIterator[LayOn]:
+    """Begins a siege, which ends with the test. ``memory``, ``left``: see `Siege`; ``kind``: see `Target`; further
+    options are the gateway's. Its store is on disk, so that what is kept is not taken for what is left over.
+    """
+    sieges: list[Siege] = []
+    try:
+        async with AsyncExitStack() as stack:
 
-        async def lay(*, memory: float = 2.0, **settings: Any) -> Siege:
-            attacked, calm = await start_gateway(**settings), await start_gateway(**settings)
-            return await stack.enter_async_context(Siege(attacked, calm, memory=memory))
+            async def lay(*, kind: str = "gateway", memory: float = 2.0, left: float = 2.0, **settings: Any) -> Siege:
+                siege = Siege(await fields.take(kind, settings), memory=memory, left=left)
+                sieges.append(siege)
+                return await stack.enter_async_context(siege)
 
-        yield lay
+            yield lay
+    finally:
+        for siege in sieges:
+            record_property("hostile", {**siege.facts, "problems": siege.problems})
+        if SCALE is FULL or any(siege.problems for siege in sieges):
+            await fields.clear()
 
 
 @pytest.fixture(params=[SocketIOAttacker, PlainAttacker], ids=["socketio", "plain"])
@@ -31,3 +75,41 @@ def attacker(request: pytest.FixtureRequest) -> Callable[[str], Attacker]:
     """Attackers on each wire in turn."""
     kind: Callable[[str], Attacker] = request.param
     return kind
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The full size takes its time; and of the stock servers nothing is expected."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.timeout(min(SCALE.timeout, 150) if STOCK else SCALE.timeout))
+            if STOCK:
+                item.add_marker(pytest.mark.xfail(strict=False, reason="the stock servers are measured, not judged"))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """A table of what was measured, in Markdown."""
+    stats = terminalreporter.stats.values()
+    reports = [report for kind in stats for report in kind if isinstance(report, pytest.TestReport)]
+    said = {report.nodeid: _why(report) for report in reports if report.when == "call"}
+    rows = [
+        _row(report.nodeid, dict(report.user_properties)["hostile"], said.get(report.nodeid, ""))
+        for report in reports
+        if "hostile" in dict(report.user_properties) and report.when == "teardown"
+    ]
+    if rows:
+        terminalreporter.section(f"what was measured ({'the stock servers' if STOCK else 'ours'})")
+        for line in (("attack", *COLUMNS, "besides"), ("---",) * (len(COLUMNS) + 2), *sorted(rows)):
+            terminalreporter.write_line(f"| {' | '.join(line)} |")
+
+
+def _why(report: Any) -> str:
+    crash = getattr(report.longrepr, "reprcrash", None)
+    return "" if crash is None else f"**{crash.message.splitlines()[0][:300]}**"
+
+
+def _row(nodeid: str, facts: dict[str, Any], failure: str) -> tuple[str, ...]:
+    problems = "; ".join(facts.pop("problems"))
+    besides = [f"{name}: {value}" for name, value in facts.items() if name not in COLUMNS]
+    notes = [*besides, failure, problems.replace("\n", " ")[:300]]
+    title = nodeid.rsplit("::", maxsplit=1)[-1].removeprefix("test_").replace("_", " ")
+    return (title, *(facts.get(name, "") for name in COLUMNS), "; ".join(filter(None, notes)).replace("|", "\\|"))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import sys
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 from harness.http import WEBSOCKET_HEADERS, request
@@ -16,27 +18,65 @@ from harness.names import fresh_name
 from harness.plain import JsonClient, websocket_url
 from harness.process import GatewayProcess, die_with_parent
 from harness.raw import ENGINE
+from hostile.scale import SCALE, STOCK
 
-SLOW = float(os.environ.get("HOSTILE_P99", "0.250"))
-"""Seconds that the 99th percentile of the bystanders' messages may take in any case."""
-
+HERE = Path(__file__).parent
 PAGE = os.sysconf("SC_PAGE_SIZE")
+
 FOUND_AFTER = 2.0
 """Seconds after an attack within which everything is as before."""
+
+LEFT = 2.0
+"""MB that may be left of an attack which was made before, smaller."""
+
+TRACEBACK = "Traceback (most recent call last)"
+
+AT_ONCE = 16
+"""Attackers of a `tally` at a time."""
+
+
+class Target(GatewayProcess):
+    """The process of ``target.py``: the gateway, or an application on our servers or on the stock ones."""
+
+    stdin = asyncio.subprocess.PIPE
+
+    def __init__(self, kind: str, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.command = (sys.executable, HERE / "target.py", "stock" if STOCK else kind)
+
+    async def counts(self) -> dict[str, int]:
+        """The number of its tasks, and what else it counts."""
+        assert self._process is not None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(b"?")
+        async with asyncio.timeout(PATIENCE):
+            counts: dict[str, int] = json.loads(await self._process.stdout.readline())
+        return counts
+
+    @property
+    def open_files(self) -> int:
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+    @property
+    def size(self) -> float:
+        """Resident memory in MB."""
+        return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * PAGE / 1e6
 
 
 class Bystanders:
     """The process of ``bystander.py``."""
 
-    def __init__(self, gateway: GatewayProcess) -> None:
-        self._gateway = gateway
+    def __init__(self, target: Target) -> None:
+        self._target = target
         self._process: asyncio.subprocess.Process
 
     async def start(self) -> None:
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
-            Path(__file__).with_name("bystander.py"),
-            websocket_url(self._gateway.url),
+            HERE / "bystander.py",
+            websocket_url(self._target.url),
+            str(SCALE.people),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             limit=2**24,
@@ -45,12 +85,24 @@ class Bystanders:
         assert self._process.stdout is not None
         assert await self._process.stdout.readline() == b"ready\n"
 
-    async def stop(self) -> float:
-        """The 99th percentile, in seconds."""
-        output, _ = await self._process.communicate(b"\n")
-        assert self._process.returncode == 0, "a bystander was not heard, or lost its connection"
-        times = sorted(json.loads(output))
-        return float(times[int(0.99 * (len(times) - 1))])
+    def begin(self) -> None:
+        """Forget what was measured until now."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(b"!")
+
+    async def p99(self) -> float:
+        """The 99th percentile since they `begin`, in seconds; infinite where somebody was not heard, or was
+        disconnected.
+        """
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        with contextlib.suppress(ConnectionError, TimeoutError):
+            async with asyncio.timeout(PATIENCE):
+                self._process.stdin.write(b"?")
+                times = sorted(json.loads(await self._process.stdout.readline() or "[]"))
+                if times:
+                    return float(times[int(0.99 * (len(times) - 1))])
+        return float("inf")
 
     async def kill(self) -> None:
         if self._process.returncode is None:
@@ -58,65 +110,145 @@ class Bystanders:
             await self._process.wait()
 
 
+class Field:
+    """What is attacked, its equal in peace beside it, and the bystanders of both."""
+
+    def __init__(self, kind: str, folder: Path, settings: dict[str, Any]) -> None:
+        stores = [f"sqlite:///{folder / name}" for name in ("attacked.db", "calm.db")]
+        self.attacked, self.calm = (Target(kind, store=store, **settings) for store in stores)
+        self.bystanders = [Bystanders(self.attacked), Bystanders(self.calm)]
+
+    async def __aenter__(self) -> Self:
+        for target, bystanders in zip((self.attacked, self.calm), self.bystanders, strict=True):
+            await target.start()
+            await bystanders.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for bystanders in self.bystanders:
+            await bystanders.kill()
+        for target in (self.attacked, self.calm):
+            if not STOCK:
+                await target.__aexit__()
+            elif target.running:
+                await target.kill9()
+
+
 class Siege:
     """Use as a context manager around an attack; leaving it checks that nobody else was hurt and nothing is left."""
 
-    def __init__(self, attacked: GatewayProcess, calm: GatewayProcess, *, memory: float = 2.0) -> None:
-        """``memory``: MB that the attacked process may have grown by."""
-        self.gateway = attacked
-        self._calm = calm
+    def __init__(self, field: Field, *, memory: float, left: float) -> None:
+        """``memory``: MB by which the attacked process may grow meanwhile; ``left``: what may be left afterwards."""
+        self.gateway = field.attacked
+        self.facts: dict[str, str] = {}
+        """What was measured, for the table."""
+        self.problems: list[str] = []
         self._memory = memory
-        self._bystanders = [Bystanders(attacked), Bystanders(calm)]
+        self._left = left
+        self._bystanders = field.bystanders
 
     async def __aenter__(self) -> Self:
+        self._users = await self.who_is_there()
+        before = [await self._what_is_there() for _ in range(5)]
+        self._before = {name: min(counts[name] for counts in before) for name in before[0]}
         for bystanders in self._bystanders:
-            await bystanders.start()
-        await self.settle()
+            bystanders.begin()
+        self._logged = self.gateway.log.count(TRACEBACK)
+        self.settle()
         return self
 
-    async def settle(self) -> None:
-        """Take what there is now as what is to be there afterwards; behind a first, small attack."""
-        self._files = self.open_files
-        self._size = self.size
+    def settle(self) -> None:
+        """Take the memory of now as what is to be there afterwards; behind a first, smaller attack."""
+        self._size = self.gateway.size
         self._peak = 0.0
 
-    async def __aexit__(self, kind: object, *_: object) -> None:
-        try:
-            if kind is None:
-                await self._check()
-        finally:
-            for bystanders in self._bystanders:
-                await bystanders.kill()
-
-    async def _check(self) -> None:
-        self.note_size()
-        attacked, calm = [await bystanders.stop() for bystanders in self._bystanders]
-        async with asyncio.timeout(PATIENCE):
-            async with asyncio.timeout(FOUND_AFTER):
-                while self.open_files > self._files - 2:  # noqa: ASYNC110 (in another process; 2: the bystanders)
-                    await asyncio.sleep(0.02)
-            async with JsonClient(self.gateway.url, fresh_name()) as client:
-                assert (await client.call("find-users"))["users"] == [client.username]
-        self.gateway.check_log()
-        grown = self.size - self._size
-        print(  # noqa: T201 (shown by `pytest -rP`: the table of the attacks)
-            f"p99 {attacked * 1e3:.1f} ms (calm {calm * 1e3:.1f}), peak +{self._peak:.1f} MB, left +{grown:.1f} MB"
-        )
-        assert attacked <= max(SLOW, 3 * calm), f"bystanders waited {attacked * 1e3:.0f} ms, else {calm * 1e3:.0f} ms"
-        assert self._peak <= self._memory, f"{self._peak:.1f} MB more"
-
-    @property
-    def open_files(self) -> int:
-        return len(os.listdir(f"/proc/{self.gateway.pid}/fd"))
-
-    @property
-    def size(self) -> float:
-        """Resident memory of the attacked process in MB."""
-        return int(Path(f"/proc/{self.gateway.pid}/statm").read_text().split()[1]) * PAGE / 1e6
+    def note(self, name: str, value: object) -> None:
+        self.facts[name] = str(value)
 
     def note_size(self) -> None:
         """Remember the memory of this moment, if it is the most."""
-        self._peak = max(self._peak, self.size - self._size)
+        self._peak = max(self._peak, self.gateway.size - self._size)
+
+    @property
+    def peak(self) -> float:
+        """MB by which the attacked process has grown since it `settle`d, at most."""
+        return self._peak
+
+    async def watch(self, attack: Awaitable[None]) -> None:
+        """Note the memory until the attack is over."""
+        running = asyncio.ensure_future(attack)
+        while not running.done():
+            self.note_size()
+            await asyncio.wait([running], timeout=0.02)
+        await running
+
+    async def tally(self, attempts: Iterable[tuple[object, Callable[[], Awaitable[None]]]]) -> None:
+        """Make attempts, a few at a time; each that fails is a problem under its label."""
+        free = asyncio.Semaphore(AT_ONCE)
+        failed = []
+
+        async def one(label: object, attempt: Callable[[], Awaitable[None]]) -> None:
+            async with free:
+                try:
+                    await attempt()
+                except (AssertionError, OSError, EOFError, TimeoutError) as error:
+                    failed.append(f"{label!r:.80}: {error!r:.200}")
+
+        labelled = list(attempts)
+        await asyncio.gather(*(one(label, attempt) for label, attempt in labelled))
+        self.note("as it should", f"{len(labelled) - len(failed)} of {len(labelled)}")
+        assert not failed, f"{len(failed)} of {len(labelled)}: " + "; ".join(failed[:5])
+
+    async def __aexit__(self, kind: object, *_: object) -> None:
+        if kind is None or STOCK:
+            await self._check()
+        if not STOCK:
+            assert not self.problems, "; ".join(self.problems)
+
+    def _expect(self, met: bool, otherwise: str) -> None:
+        if not met:
+            self.problems.append(otherwise)
+
+    async def _check(self) -> None:
+        self.note_size()
+        attacked, calm = await asyncio.gather(*(bystanders.p99() for bystanders in self._bystanders))
+        self.note("p99", f"{attacked * 1e3:.0f} ms")
+        self.note("p99 beside", f"{calm * 1e3:.0f} ms")
+        self.note("peak", f"{self._peak:+.1f} MB")
+        self._expect(attacked <= min(max(SCALE.slow, 3 * calm), PATIENCE), f"bystanders waited {attacked * 1e3:.0f} ms")
+        self._expect(self._peak <= self._memory, f"{self._peak:.1f} MB more")
+        await self._check_what_is_left()
+        tracebacks = self.gateway.log.count(TRACEBACK) - self._logged
+        self.note("tracebacks", tracebacks)
+        self._expect(not tracebacks, self.gateway.log[-2000:])
+
+    async def _check_what_is_left(self) -> None:
+        start = asyncio.get_running_loop().time()
+        while True:
+            left = {name: count - self._before[name] for name, count in (await self._what_is_there()).items()}
+            size = self.gateway.size - self._size
+            seconds = asyncio.get_running_loop().time() - start
+            back = max(left.values()) <= 0 and size <= self._left
+            if back or seconds > FOUND_AFTER:
+                break
+            await asyncio.sleep(0.02)
+        self.note("left", f"{size:+.1f} MB, {left['tasks']:+d} tasks, {left['files']:+d} files")
+        self._expect(back, f"after {seconds:.1f} s there are left: {left}, {size:.1f} MB")
+        try:
+            still = len(await self.who_is_there() - self._users)
+            self.note("left", f"{self.facts['left']}, {still} sessions")
+            self._expect(not still, f"{still} sessions are still there")
+        except (AssertionError, OSError) as error:
+            self.problems.append(f"nobody can log in: {error!r}"[:300])
+
+    async def _what_is_there(self) -> dict[str, int]:
+        counts = await self.gateway.counts()
+        return {"tasks": counts["tasks"], "files": self.gateway.open_files}
+
+    async def who_is_there(self) -> set[str]:
+        """Whoever is online, from a round trip of one more client."""
+        async with JsonClient(self.gateway.url, fresh_name()) as client:
+            return set((await client.call("find-users", limit=100))["users"]) - {client.username}
 
 
 def masked(opcode: int, payload: bytes = b"", *, head: int = 0x80) -> bytes:
@@ -151,10 +283,10 @@ class Attacker:
     async def __aexit__(self, *_: object) -> None:
         self.writer.transport.abort()
 
-    async def shake_hands(self, path: str) -> bytes:
-        """Become a WebSocket; the head of the answer."""
+    async def shake_hands(self, path: str, headers: str = "") -> bytes:
+        """Become a WebSocket, with further ``headers``; the head of the answer."""
         head = "".join(f"{name}: {value}\r\n" for name, value in {"Host": "x", **WEBSOCKET_HEADERS}.items())
-        self.writer.write(f"GET {path} HTTP/1.1\r\n{head}\r\n".encode())
+        self.writer.write(f"GET {path} HTTP/1.1\r\n{head}{headers}\r\n".encode())
         async with asyncio.timeout(PATIENCE):
             return await self.reader.readuntil(b"\r\n\r\n")
 
@@ -181,16 +313,27 @@ class Attacker:
         except TimeoutError:
             raise AssertionError(f"still open after {seconds} s") from None
 
+    async def answers_or_closes(self, question: bytes, answer: bytes, seconds: float) -> None:
+        """Within that time the gateway has answered, or closed the connection."""
+        await self.send(question)
+        try:
+            async with asyncio.timeout(seconds):
+                await self.reader.readuntil(answer)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        except TimeoutError:
+            raise AssertionError(f"neither answered nor closed in {seconds} s") from None
+
 
 class SocketIOAttacker(Attacker):
     """On Socket.IO over WebSocket."""
 
-    async def open(self) -> None:
-        await self.shake_hands(f"{ENGINE}&transport=websocket")
+    async def open(self, headers: str = "") -> None:
+        await self.shake_hands(f"{ENGINE}&transport=websocket", headers)
         await self.read_until(b"}")
 
-    async def log_in(self) -> str:
-        await self.open()
+    async def log_in(self, headers: str = "") -> str:
+        await self.open(headers)
         name = fresh_name()
         await self.send(message(f'40{{"username":"{name}"}}'))
         await self.read_until(b'42["welcome"')
@@ -200,9 +343,9 @@ class SocketIOAttacker(Attacker):
 class PlainAttacker(Attacker):
     """On the plain wire."""
 
-    async def log_in(self) -> str:
+    async def log_in(self, headers: str = "") -> str:
         name = fresh_name()
-        assert b" 101 " in (await self.shake_hands(f"/username/{name}?format=json")).splitlines()[0]
+        assert b" 101 " in (await self.shake_hands(f"/username/{name}?format=json", headers)).splitlines()[0]
         await self.read_until(b'"welcome"')
         return name
 

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable
+from functools import partial
+from itertools import product
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from harness.http import request
+from harness.names import fresh_name
 from hostile.conftest import LayOn
+from hostile.scale import SCALE
 from hostile.siege import PlainAttacker, Siege, SocketIOAttacker, masked, message, open_polling
+from hostile.target import MARK, NAMESPACES
 
 MALFORMED: list[str | bytes] = [
     *("", "x", "7", "8", "9", "b", "é", "4", "4x", "4-1", "47", "48", "49"),
@@ -47,80 +55,193 @@ VIOLATIONS = [
 """Bytes that are no WebSocket frames."""
 
 
-async def close_within_a_second(siege: Siege, before: list[bytes], bad: bytes, *, logged_in: bool) -> None:
+Attempt = tuple[object, Callable[[], Awaitable[None]]]
+
+IN_TIME = 1.0
+"""Seconds within which a connection is closed for what it sent."""
+
+
+async def close_in_time(siege: Siege, before: bytes, bad: bytes, *, logged_in: bool) -> None:
     async with SocketIOAttacker(siege.gateway.url) as attacker:
         await (attacker.log_in() if logged_in else attacker.open())
-        for data in before:
-            await attacker.send(data)
-        await attacker.send(bad)
-        try:
-            await attacker.closed(1)
-        except AssertionError as error:
-            raise AssertionError(f"{bad[:60]!r}: {error}") from None
+        await attacker.send(before + bad)
+        await attacker.closed(IN_TIME)
 
 
-BINARY = [message('451-["x",{"_placeholder":true,"num":0}]')]
-STATES = {"before connect": (False, []), "connected": (True, []), "inside a binary packet": (True, BINARY)}
+BINARY = message('451-["x",{"_placeholder":true,"num":0}]')
+STATES = {"before connect": (False, b""), "connected": (True, b""), "inside a binary packet": (True, BINARY)}
 
 
 @pytest.mark.parametrize("state", STATES)
 async def test_malformed_packets(siege: LayOn, state: str) -> None:
     """Each of the list closes its connection, in every state."""
-    lasting = await siege(memory=12)
+    lasting = await siege()
     logged_in, before = STATES[state]
-    for packet in MALFORMED:
-        if not before or isinstance(packet, str):
-            await close_within_a_second(lasting, before, message(packet), logged_in=logged_in)
+    attempts: list[Attempt] = [
+        (packet, partial(close_in_time, lasting, before, message(packet), logged_in=logged_in))
+        for packet in MALFORMED
+        if not before or isinstance(packet, str)
+    ]
+    await lasting.tally(attempts)
+
+
+async def fail_to_upgrade(siege: Siege, before: bytes, bad: bytes) -> None:
+    url = await open_polling(siege.gateway.url)
+    async with SocketIOAttacker(siege.gateway.url) as attacker:
+        await attacker.shake_hands(url.removeprefix(siege.gateway.url).replace("polling", "websocket"))
+        await attacker.send(before + bad)
+        await attacker.closed(IN_TIME)
+    answer = await request("POST", url, data="1")
+    assert (answer.status, answer.text.lower()) == (200, "ok")
 
 
 async def test_malformed_packets_during_an_upgrade(siege: LayOn) -> None:
     """They end the upgrade, before its probe and behind it; the session goes on with long-polling."""
-    lasting = await siege(memory=12)
-    for packet in (*MALFORMED, "3", "2", "42[]"):
-        for probe in (b"", message("2probe")):
-            url = await open_polling(lasting.gateway.url)
-            async with SocketIOAttacker(lasting.gateway.url) as attacker:
-                path = url.removeprefix(lasting.gateway.url).replace("polling", "websocket")
-                await attacker.shake_hands(path)
-                await attacker.send(probe + message(packet))
-                await attacker.read_until(b"\x88\x02\x03\xea")
-            answer = await request("POST", url, data="1")
-            assert (answer.status, answer.text) == (200, "ok"), packet
+    lasting = await siege()
+    attempts: list[Attempt] = [
+        ((packet, probe), partial(fail_to_upgrade, lasting, probe, message(packet)))
+        for packet, probe in product((*MALFORMED, "3", "2", "42[]"), (b"", message("2probe")))
+    ]
+    await lasting.tally(attempts)
 
 
-@pytest.mark.parametrize("namespace", ["", "/,", "/admin,"])
-async def test_reserved_events(siege: LayOn, namespace: str) -> None:
-    """No client calls what only the server may: the connection closes, and no handler has run."""
-    lasting = await siege(memory=12)
-    for name in RESERVED:
-        event = json.dumps([name, {}])
-        for packets in ([f"42{namespace}{event}"], [f"42{namespace}7{event}"], [f"450-{namespace}{event}"]):
-            await close_within_a_second(lasting, [], b"".join(map(message, packets)), logged_in=True)
-        await close_within_a_second(lasting, [], message(f"451-{namespace}{event}") + masked(2, b"x"), logged_in=True)
+@pytest.fixture
+async def lasting(siege: LayOn) -> Siege:
+    """One siege for all that hypothesis generates."""
+    return await siege()
+
+
+many = settings(
+    max_examples=SCALE.packets,
+    deadline=None,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+packet = st.one_of(
+    st.text(max_size=60),
+    st.binary(max_size=60),
+    st.builds("4{}{}".format, st.sampled_from("0123456789"), st.text(max_size=30)),
+    st.builds("42{}{}".format, st.integers(), st.sampled_from(['["x"]', "[]", '["x",', '["disconnect"]', "{}"])),
+    st.builds("4{}{}-{}".format, st.sampled_from("56"), st.integers(-1, 12), st.sampled_from(['["x"]', "[]", "{}"])),
+    st.builds("4{}/{},{}".format, st.sampled_from("01234"), st.text(max_size=8), st.sampled_from(["", "{}", '["x"]'])),
+)
+any_frame = st.builds(
+    lambda opcode, payload, head: masked(opcode, payload, head=head),
+    st.integers(0, 15),
+    st.binary(max_size=130),
+    st.sampled_from([0x80] * 4 + [0, 0xC0, 0x90]),
+)
+"""A whole frame of any kind."""
+
+nonsense = st.lists(packet.map(message) | any_frame, min_size=1, max_size=3).map(b"".join)
+
+
+@many
+@given(state=st.sampled_from([*STATES]), sent=nonsense)
+async def test_generated_packets(lasting: Siege, state: str, sent: bytes) -> None:
+    """After any packets an action or a log-in has its answer within a second, or the connection is closed."""
+    logged_in, before = STATES[state]
+    question = message('42987654["list-rooms",{}]') if logged_in else message(f'40{{"username":"{fresh_name()}"}}')
+    async with SocketIOAttacker(lasting.gateway.url) as attacker:
+        await (attacker.log_in() if logged_in else attacker.open())
+        await attacker.send(before + sent)
+        await attacker.answers_or_closes(question, b"43987654[" if logged_in else b"4", IN_TIME)
+
+
+@many
+@given(probe=st.sampled_from([b"", message("2probe")]), sent=nonsense)
+async def test_generated_packets_during_an_upgrade(lasting: Siege, probe: bytes, sent: bytes) -> None:
+    """After any packets, and then one that is none, the WebSocket of an upgrade is closed within a second."""
+    url = await open_polling(lasting.gateway.url)
+    async with SocketIOAttacker(lasting.gateway.url) as attacker:
+        await attacker.shake_hands(url.removeprefix(lasting.gateway.url).replace("polling", "websocket"))
+        await attacker.send(probe + sent + message("!"))
+        await attacker.closed(IN_TIME)
+    await request("POST", url, data="1")
+
+
+@many
+@given(sent=st.lists(st.text(max_size=60).map(message) | any_frame, min_size=1, max_size=3).map(b"".join))
+async def test_generated_frames_on_the_plain_wire(lasting: Siege, sent: bytes) -> None:
+    """After any frames an action has its answer within a second, or the connection is closed."""
+    async with PlainAttacker(lasting.gateway.url) as attacker:
+        await attacker.log_in()
+        await attacker.send(sent)
+        await attacker.answers_or_closes(message('{"action":"list-rooms","ref":987654}'), b"987654", IN_TIME)
+
+
+# --- reserved names
+
+
+def reserved_events(namespace: str) -> list[list[str | bytes]]:
+    """Each reserved name as a client can send it: with and without an id, with and without an attachment."""
+    where = "" if namespace == "/" else f"{namespace},"
+    attached = json.dumps([MARK, {"_placeholder": True, "num": 0}])[1:]
+    return [
+        packets
+        for name, number in product(RESERVED, ("", "7"))
+        for packets in (
+            [f'42{where}{number}["{name}","{MARK}"]'],
+            [f'42{where}{number}["{name}",{{"username":"{MARK}"}}]'],
+            [f'450-{where}{number}["{name}","{MARK}"]'],
+            [f'451-{where}{number}["{name}",{attached}', b"x"],
+        )
+    ]
+
+
+async def say_reserved(siege: Siege, namespaces: list[str], packets: list[str | bytes], *, polling: bool) -> None:
+    """Log in, connect to the namespaces, and send the packets."""
+    logins = [f'40{{"username":"{fresh_name()}"}}', *(f"40{namespace}," for namespace in namespaces)]
+    if not polling:
+        async with SocketIOAttacker(siege.gateway.url) as attacker:
+            await attacker.log_in()
+            await attacker.send(b"".join(map(message, (*logins[1:], *packets))))
+            await attacker.closed(IN_TIME)
+        return
+    url = await open_polling(siege.gateway.url)
+    for login in logins:
+        assert (await request("POST", url, data=login)).status == 200
+    body = "\x1e".join(packet if isinstance(packet, str) else "beA==" for packet in packets)
+    assert (await request("POST", url, data=body)).status == 400
+
+
+@pytest.mark.parametrize("kind", ["gateway", "ours"])
+@pytest.mark.parametrize("polling", [False, True], ids=["websocket", "polling"])
+async def test_reserved_events(siege: LayOn, kind: str, polling: bool) -> None:
+    """No client calls what only the server may: in every namespace the connection closes, and no handler has run."""
+    lasting = await siege(kind=kind)
+    others = NAMESPACES[1:] if kind == "ours" else []
+    attempts: list[Attempt] = [
+        ((namespace, packets), partial(say_reserved, lasting, others, packets, polling=polling))
+        for namespace in (*NAMESPACES, "/unknown")
+        for packets in reserved_events(namespace)
+    ]
+    try:
+        await lasting.tally(attempts)
+    finally:
+        fooled = (await lasting.gateway.counts()).get("fooled", 0)
+        lasting.note("handlers run", fooled)
+    assert not fooled
+
+
+# --- attachments
 
 
 async def test_placeholders(siege: LayOn) -> None:
     """An attachment is named by its number, and by nothing else."""
-    lasting = await siege(memory=12)
+    lasting = await siege()
+    attempts: list[Attempt] = []
     for wrong in PLACEHOLDERS:
-        event = json.dumps(["x", {"_placeholder": True, **wrong}])
-        await close_within_a_second(lasting, [], message(f"451-{event}") + masked(2, b"x"), logged_in=True)
-
-
-@pytest.mark.parametrize("kind", [SocketIOAttacker, PlainAttacker])
-async def test_frames_that_break_rfc_6455(siege: LayOn, kind: type[SocketIOAttacker] | type[PlainAttacker]) -> None:
-    """Both wires: closed within a second, whatever the violation."""
-    lasting = await siege(memory=12)
-    for violation in VIOLATIONS:
-        async with kind(lasting.gateway.url) as attacker:
-            await attacker.log_in()
-            await attacker.send(violation)
-            await attacker.closed(1)
+        packet = message(f"451-{json.dumps(['x', {'_placeholder': True, **wrong}])}") + masked(2, b"x")
+        attempts.append((wrong, partial(close_in_time, lasting, b"", packet, logged_in=True)))
+    await lasting.tally(attempts)
 
 
 async def test_attachments_that_never_come(siege: LayOn) -> None:
     """Ten seconds after the packet that announced them, the connection closes."""
     lasting = await siege(memory=4)
+    announced = message('4510-["x",{"_placeholder":true,"num":0}]')
+    started = asyncio.get_running_loop().time()
 
     async def wait(sent: bytes) -> None:
         async with SocketIOAttacker(lasting.gateway.url) as attacker:
@@ -128,17 +249,42 @@ async def test_attachments_that_never_come(siege: LayOn) -> None:
             await attacker.send(sent)
             await attacker.closed(12)
 
-    started = asyncio.get_running_loop().time()
-    announced = message('4510-["x",{"_placeholder":true,"num":0}]')
-    await asyncio.gather(*(wait(announced + masked(2, b"x" * 50_000) * (count % 3)) for count in range(20)))
-    assert asyncio.get_running_loop().time() - started > 9
+    await lasting.watch(
+        lasting.tally(
+            [(count, partial(wait, announced + masked(2, b"x" * 50_000) * (count % 3))) for count in range(16)]
+        )
+    )
+    seconds = asyncio.get_running_loop().time() - started
+    lasting.note("closed after", f"{seconds:.1f} s")
+    assert seconds > 9
 
 
 async def test_attachments_that_are_too_large_together(siege: LayOn) -> None:
     """More than 1 MB in one packet closes the connection."""
-    lasting = await siege(memory=12)
-    announced = message('4510-["x",{"_placeholder":true,"num":0}]')
+    lasting = await siege(memory=8)
+
+    async def overdo() -> None:
+        announced = message('4510-["x",{"_placeholder":true,"num":0}]')
+        await close_in_time(lasting, announced + masked(2, b"x" * 125_000) * 8, masked(2, b"x"), logged_in=True)
+
+    await overdo()
+    lasting.settle()
     for _ in range(5):
-        await close_within_a_second(
-            lasting, [announced, *[masked(2, b"x" * 125_000)] * 8], masked(2, b"x"), logged_in=True
-        )
+        await lasting.watch(overdo())
+
+
+# --- frames
+
+
+@pytest.mark.parametrize("kind", [SocketIOAttacker, PlainAttacker])
+async def test_frames_that_break_rfc_6455(siege: LayOn, kind: type[SocketIOAttacker] | type[PlainAttacker]) -> None:
+    """Both wires: closed within a second, whatever the violation."""
+    lasting = await siege()
+
+    async def violate(violation: bytes) -> None:
+        async with kind(lasting.gateway.url) as attacker:
+            await attacker.log_in()
+            await attacker.send(violation)
+            await attacker.closed(IN_TIME)
+
+    await lasting.tally([(violation, partial(violate, violation)) for violation in VIOLATIONS])

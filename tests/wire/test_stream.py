@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 from gateway.transports.rfc6455 import binary_frame
-from gateway.transports.stream import MAX_WAITING, Heartbeats, InOrder
+from gateway.transports.stream import MAX_AT_ONCE, MAX_WAITING, SLICE, Heartbeats, InOrder
 from harness.http import WEBSOCKET_HEADERS, request
 from harness.waiting import until
 from wire.echo import EchoServer
@@ -131,6 +132,23 @@ async def test_there_is_no_task_where_nothing_is_to_do() -> None:
     await handler.let(1)
     await handler.in_order.idle()
     assert asyncio.all_tasks() == before
+
+
+async def test_a_handler_that_never_waits_gives_way_to_others() -> None:
+    """However many messages wait, so many are handled in one turn of the loop."""
+    handled = []
+
+    async def handle(item: int) -> None:
+        handled.append(item)
+
+    in_order = InOrder(handle, Source())
+    for number in range(3 * SLICE):
+        in_order.put(number)
+    counts = []
+    while len(handled) < 3 * SLICE:
+        await asyncio.sleep(0)
+        counts.append(len(handled))
+    assert max(after - before for before, after in pairwise([0, *counts])) == SLICE
 
 
 # --- Heartbeats
@@ -361,3 +379,18 @@ async def test_pongs_are_told_and_pings_answered() -> None:
             await client.send("x")
             await client.recv()
         assert server.echoes[0].pongs == 1
+
+
+async def test_very_many_messages_do_not_take_one_turn_of_the_loop() -> None:
+    """What arrives at once is handled in parts, all of it, and others have their turn in between."""
+    async with EchoServer() as server, connect(f"ws://{server.address}/", compression=None) as client:
+        await client.send("here")
+        await client.recv()
+        echo = server.echoes[0]
+        echo.stream.data_received(b"\x8a\x80\0\0\0\0" * 10 * MAX_AT_ONCE)
+        assert echo.pongs == MAX_AT_ONCE
+        async with asyncio.timeout(SOON):
+            while echo.pongs < 10 * MAX_AT_ONCE:  # noqa: ASYNC110 (turns of the loop, no time)
+                await asyncio.sleep(0)
+        await client.send("still here")
+        assert await client.recv() == "still here"

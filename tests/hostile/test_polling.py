@@ -1,0 +1,125 @@
+"""Long-polling, whose bodies may be large, slow, many, or full of very small things."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from harness.http import request
+from harness.names import fresh_name
+from hostile.conftest import LayOn
+from hostile.siege import Attacker, open_polling
+
+MAX_SIZE = 131_072
+MAX_BUFFER = 1.05
+"""MB that the gateway keeps for a client that does not poll, by default."""
+
+AT_ONCE = 1.0
+"""Seconds that a refusal may take."""
+
+
+async def log_in(url: str) -> str:
+    """A session of Socket.IO on long-polling; its URL."""
+    polling = await open_polling(url)
+    assert (await request("POST", polling, data=f'40{{"username":"{fresh_name()}"}}')).status == 200
+    await request("GET", polling)
+    return polling
+
+
+async def test_bodies_that_are_too_large(siege: LayOn) -> None:
+    """413 or 400, at once, whether they say how large they are or not; and the session ends."""
+    lasting = await siege()
+
+    async def overdo(header: str, data: bytes) -> None:
+        url = await open_polling(lasting.gateway.url)
+        async with Attacker(lasting.gateway.url) as heavy:
+            path = url.removeprefix(lasting.gateway.url)
+            heavy.writer.write(f"POST {path} HTTP/1.1\r\nHost: x\r\n{header}\r\n\r\n".encode())
+            sending = asyncio.create_task(heavy.send(data * 20))
+            async with asyncio.timeout(AT_ONCE):
+                line = await heavy.reader.readline()
+            assert line.split()[1] in {b"400", b"413"}, line
+            sending.cancel()
+        assert (await request("GET", url)).status == 400
+
+    for _ in range(2):
+        await lasting.watch(overdo("Content-Length: 20000000", b"x" * 1_000_000))
+        await lasting.watch(overdo("Transfer-Encoding: chunked", b"f4240\r\n" + b"x" * 1_000_000 + b"\r\n"))
+
+
+async def test_many_packets_in_a_body(siege: LayOn) -> None:
+    """The stock client puts all that waits into one body: all are handled, in order."""
+    lasting = await siege()
+    url = await log_in(lasting.gateway.url)
+    body = "\x1e".join(f'42{number}["list-rooms",{{}}]' for number in range(17))
+    answer = await request("POST", url, data=body)
+    lasting.note("17 packets", answer.status)
+    text = (await request("GET", url)).text
+    assert answer.status == 400 or all(f'43{number}[{{"ok":true' in text for number in range(17)), text
+    await request("POST", url, data="41")
+
+
+@pytest.mark.parametrize("packet", ["6", '42["x"]'])
+async def test_very_many_packets_in_a_body(siege: LayOn, packet: str) -> None:
+    """A body full of the smallest packets is handled or refused, and nobody else waits for it."""
+    lasting = await siege(memory=MAX_BUFFER + 2)
+
+    async def overfill() -> None:
+        url = await log_in(lasting.gateway.url)
+        start = asyncio.get_running_loop().time()
+        body = "\x1e".join([packet] * (MAX_SIZE // (len(packet) + 1)))
+        answer = await request("POST", url, data=body)
+        lasting.note(
+            f"{body.count(packet)} packets", f"{answer.status} in {asyncio.get_running_loop().time() - start:.1f} s"
+        )
+        assert answer.status in {200, 400}
+        if answer.status == 200:
+            await request("POST", url, data="1")
+
+    await overfill()
+    lasting.settle()
+    for _ in range(3):
+        await lasting.watch(overfill())
+
+
+async def test_bodies_in_many_segments(siege: LayOn) -> None:
+    """They are read whole, however they are cut."""
+    lasting = await siege()
+    url = await log_in(lasting.gateway.url)
+    path = url.removeprefix(lasting.gateway.url)
+    body = '427["list-rooms",{"padding":"' + "x" * 20_000 + '"}]'
+    async with Attacker(lasting.gateway.url) as slow:
+        slow.writer.write(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode())
+        for start in range(0, len(body), 700):
+            await slow.send(body[start : start + 700].encode())
+            await asyncio.sleep(0.005)
+        async with asyncio.timeout(5):
+            assert b" 200 " in await slow.reader.readline()
+    async with asyncio.timeout(5):
+        assert '437[{"ok":true' in (await request("GET", url)).text
+    await request("POST", url, data="41")
+
+
+async def test_two_polls_at_once(siege: LayOn) -> None:
+    """The second is refused, the first is answered, and the session ends."""
+    lasting = await siege()
+    url = await open_polling(lasting.gateway.url)
+    polls = [asyncio.create_task(request("GET", url)) for _ in range(2)]
+    async with asyncio.timeout(5):
+        assert sorted([(await poll).status for poll in polls]) == [200, 400]
+        assert (await request("GET", url)).status == 400
+
+
+async def test_handshakes_that_nobody_goes_on_with(siege: LayOn) -> None:
+    """They are forgotten within ten seconds."""
+    lasting = await siege()
+    sessions = [await open_polling(lasting.gateway.url) for _ in range(50)]
+    start = asyncio.get_running_loop().time()
+    await asyncio.sleep(9.5)
+
+    async def is_gone(url: str) -> None:
+        assert (await request("POST", url, data="3")).status == 400
+
+    await lasting.tally([(url[-8:], lambda url=url: is_gone(url)) for url in sessions])
+    lasting.note("gone after", f"{asyncio.get_running_loop().time() - start:.1f} s")
