@@ -98,4 +98,9 @@ class Runner(web.AppRunner):
 
     async def _make_server(self) -> web.Server:
         server = await super()._make_server()
-        return HTTPServer(server.request_handler, request_factory=server.request_factory, **server._kwargs)
+        return HTTPServer(
+            server.request_handler,
+            request_factory=server.request_factory,
+            handler_cancellation=server.handler_cancellation,
+            **server._kwargs,
+        )
