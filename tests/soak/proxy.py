@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 class Link:
-    """One connection through the proxy."""
+    """One connection through the proxy. `head` is how its client began."""
 
     def __init__(self, *writers: asyncio.StreamWriter) -> None:
         self.flowing = asyncio.Event()
         self.flowing.set()
-        self.answered = False
+        self.head = b""
         self._writers = writers
 
     def stall(self, seconds: float) -> None:
@@ -36,7 +36,9 @@ class Link:
 class Proxy:
     """Between clients and a gateway that may be down at times."""
 
-    def __init__(self, target: str) -> None:
+    def __init__(self, target: str, *, holding: tuple[bytes, ...] = ()) -> None:
+        """New connections that begin with one of `holding` stay stalled."""
+        self.holding = holding
         parts = urlsplit(target)
         self._target = (parts.hostname, parts.port)
         self._links: dict[Link, None] = {}
@@ -61,9 +63,8 @@ class Proxy:
         return f"http://{host}:{port}"
 
     def pick(self, chance: Random) -> Link | None:
-        """One of the connections on which the gateway has answered."""
-        links = [link for link in self._links if link.answered]
-        return chance.choice(links) if links else None
+        """One of the connections, handshakes included."""
+        return chance.choice(list(self._links)) if self._links else None
 
     def links(self) -> tuple[Link, ...]:
         return tuple(self._links)
@@ -81,20 +82,22 @@ class Proxy:
         link = Link(writer, far_writer)
         self._links[link] = None
         try:
-            await asyncio.gather(_pump(reader, far_writer, link), _pump(far_reader, writer, link, answers=True))
+            with suppress(OSError):
+                link.head = await reader.read(65536)
+            if link.head.startswith(self.holding):
+                link.flowing.clear()
+            await asyncio.gather(_pump(reader, far_writer, link, link.head), _pump(far_reader, writer, link))
         finally:
             del self._links[link]
             for end in (writer, far_writer):
                 end.close()
 
 
-async def _pump(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, link: Link, *, answers: bool = False
-) -> None:
+async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, link: Link, data: bytes = b"") -> None:
     with suppress(OSError):
-        while data := await reader.read(65536):
+        while data := data or await reader.read(65536):
             await link.flowing.wait()
             writer.write(data)
             await writer.drain()
-            link.answered |= answers
+            data = b""
     writer.close()

@@ -1,0 +1,55 @@
+"""The clients of the soak lose their connections as clients do, and hear what they hear once."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from harness.client import Join, make_room, succeed
+from harness.inbox import PATIENCE
+from harness.names import fresh_name
+from harness.node import Driver
+from harness.process import GatewayProcess
+from harness.stock import SocketIOClient
+from soak.proxy import Proxy
+
+POLL = b"GET /socket.io/?EIO=4&transport=polling"
+PROBE = b"GET /socket.io/?EIO=4&transport=websocket"
+
+
+@pytest.mark.parametrize("way", ["drop", "cut"])
+async def test_a_loss_amid_an_upgrade(gateway: GatewayProcess, driver: Driver, join: Join, way: str) -> None:
+    """A client that goes while its last poll is on the way with messages hears them once, then or when it is back."""
+    bob = await join()
+    async with (
+        Proxy(gateway.url, holding=(PROBE,)) as proxy,
+        SocketIOClient(driver, proxy.url, fresh_name(), reconnection=True, reconnectionDelay=20) as client,
+    ):
+        room = await make_room(bob, client)
+        proxy.holding = (POLL,)
+        flow(proxy, POLL, is_flowing=False)
+        for number in range(3):
+            await succeed(bob, "send-msg", room=room, content=str(number))
+        flow(proxy, PROBE, is_flowing=True)
+        async with asyncio.timeout(PATIENCE):
+            while not (await client.state())["upgrading"]:  # noqa: ASYNC110 (the state is in another process)
+                await asyncio.sleep(0.01)
+        losing = asyncio.create_task(getattr(client, way)())
+        await asyncio.sleep(0)
+        await client.state()  # the client has begun to lose its connection
+        proxy.holding = ()
+        flow(proxy, POLL, is_flowing=True)
+        await losing
+        await client.notices.take(lambda notice: notice.name == "connect" and notice.fields["recovered"], "the return")
+        await succeed(bob, "send-msg", room=room, content="3")
+        contents = [(await client.next_event("message")).fields["content"] for _ in range(4)]
+        assert contents == ["0", "1", "2", "3"]
+        assert "message" not in [event.name for event in await client.drain()]
+
+
+def flow(proxy: Proxy, head: bytes, *, is_flowing: bool) -> None:
+    """Stall the connections that began with `head`, or let them go on."""
+    for link in proxy.links():
+        if link.head.startswith(head):
+            (link.flowing.set if is_flowing else link.flowing.clear)()
