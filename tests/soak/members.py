@@ -36,6 +36,9 @@ PAUSE = 0.05
 
 PAGE = 25
 
+FAILURES = (OSError, EOFError, WebSocketException)
+"""What a connection may end in before it is open."""
+
 _numbers = itertools.count(1_000_000)
 
 
@@ -67,6 +70,7 @@ class Member(ABC):
         """Rooms to fetch, each with the offset of the last message before the gap."""
         self._changed = asyncio.Condition()
         self._fetcher: asyncio.Task[None] | None = None
+        self._visiting: set[str] = set()
 
     @abstractmethod
     async def __aenter__(self) -> Self: ...
@@ -98,38 +102,67 @@ class Member(ABC):
         async with self._changed:
             await self._changed.wait_for(lambda: self.online)
 
-    async def say(self, room: str, id_: str, content: str) -> int:
-        """Send a message until it is acked, however often that takes; returns how often."""
-        self._history.sent(self.username, room, id_, content)
-        for attempt in itertools.count(1):
+    async def insist(self, action: str, /, **payload: Any) -> Reply:
+        """Send an action until it is answered for good, however often that takes."""
+        while True:
             try:
-                reply = await self.call("send-msg", room=room, id=id_, content=content)
+                reply = await self.call(action, **payload)
             except LostError:
                 await asyncio.sleep(PAUSE)
                 continue
-            if reply["ok"]:
-                self._history.acked(self.username, room, id_, reply["ts"])
-                return attempt
-            if reply["error"]["code"] not in TEMPORARY:
-                self._history.note("refused", self.username, f"{room} {id_}: {reply['error']}")
-                return attempt
+            if reply["ok"] or reply["error"]["code"] not in TEMPORARY:
+                return reply
             await asyncio.sleep(PAUSE)
-        raise AssertionError
 
-    async def settle(self) -> None:
-        """Until it is back with nothing left to fetch, and a round trip has brought all that was on the way."""
+    async def say(self, room: str, id_: str, content: str) -> None:
+        """Send a message until it is acked."""
+        self._history.sent(self.username, room, id_, content)
+        reply = await self.insist("send-msg", room=room, id=id_, content=content)
+        if reply["ok"]:
+            self._history.acked(self.username, room, id_, reply["ts"])
+        else:
+            self._history.note("refused", self.username, f"{room} {id_}: {reply['error']}")
+
+    async def bring(self, room: str, username: str) -> bool:
+        """Add a user to a room; whether there is such a user."""
+        reply = await self.insist("add-user", room=room, users=[username])
+        if not reply["ok"] and reply["error"]["code"] != "unknown_user":
+            self._history.note("refused", self.username, f"{username} in {room}: {reply['error']}")
+        return bool(reply["ok"])
+
+    async def visit(self, room: str, host: Member, seconds: float) -> None:
+        """Be in a room of others for a while, and leave it."""
+        visit = self._history.visit(self.username, room)
+        if not await host.bring(room, self.username):
+            self._history.note("refused", self.username, f"is unknown to {room}")
+            return
+        visit.begun = self._history.tick()
+        self._visiting.add(room)
+        await asyncio.sleep(seconds)
+        visit.seen = await self.settle()
+        self._visiting.discard(room)
+        reply = await self.insist("leave-room", room=room)
+        if not reply["ok"] and reply["error"]["code"] != "not_a_member":  # an attempt before has done it
+            self._history.note("refused", self.username, f"to leave {room}: {reply['error']}")
+        visit.over = self._history.tick()
+
+    async def settle(self) -> int:
+        """Until it is back with nothing left to fetch, and a round trip has brought all that was on the way.
+
+        Returns the tick at which that began: of what was acked before, nothing is missing.
+        """
         while True:
             await self.until_online()
             if self._fetcher is not None:
                 await self._fetcher
-            before = self.welcomes
+            before, tick = self.welcomes, self._history.tick()
             try:
                 await self.call("list-rooms")
             except LostError:
                 await asyncio.sleep(PAUSE)
                 continue
             if self.online and self.welcomes == before and not self._behind:
-                return
+                return tick
 
     async def read_whole_log(self, room: str) -> list[dict[str, Any]]:
         while True:
@@ -161,13 +194,14 @@ class Member(ABC):
     def _on_welcome(self, fields: dict[str, Any]) -> None:
         self.welcomes += 1
         recovered = fields["recovered"]
+        self._history.trace(self.username, f"welcome, recovered {recovered}, at {self.offset}")
         if not self._joined:
             return
         self._history.welcomed(self.username, [entry["room"] for entry in fields["rooms"]], recovered=recovered)
         if recovered:
             self.recoveries += 1
             return
-        self._behind = {room: self._newest.get(room) for room in self.rooms} | self._behind
+        self._behind = {room: self._newest.get(room) for room in {*self.rooms, *self._visiting}} | self._behind
         if self._fetcher is None or self._fetcher.done():
             self._fetcher = asyncio.create_task(self._fetch())
 
@@ -192,6 +226,7 @@ class Member(ABC):
             except LostError:
                 await asyncio.sleep(PAUSE)
                 continue
+            self._history.trace(self.username, f"fetched {len(page)} of {room}, back to {until}")
             self._history.refetched(self.username, map(Message.of, page))
             if before == self.welcomes:
                 del self._behind[room]
@@ -237,6 +272,7 @@ class JSONMember(Member):
 
     async def _live(self) -> None:
         while True:
+            self._history.trace(self.username, f"opens, at {self.offset}")
             resume = {} if self._pid is None else {"pid": self._pid, "offset": str(self.offset)}
             url = f"{websocket_url(self._url)}/username/{self.username}?{urlencode({'format': 'json', **resume})}"
             try:
@@ -244,12 +280,13 @@ class JSONMember(Member):
             except RefusedError as refusal:
                 if refusal.code not in TEMPORARY:
                     self._history.note("refused", self.username, str(refusal))
-            except (OSError, EOFError, WebSocketException):
-                pass
+            except FAILURES as failure:
+                self._history.trace(self.username, repr(failure))
             else:
                 self._reading = asyncio.create_task(self._read(connection))
                 await asyncio.wait([self._reading])
                 self._socket = None
+                self._history.trace(self.username, f"lost, {connection.close_code}")
                 for reply in self._replies.values():
                     if not reply.done():
                         reply.set_exception(LostError())
@@ -304,9 +341,10 @@ class JSONMember(Member):
 class StockMember(Member):
     """The stock socket.io-client: it reconnects and recovers by itself."""
 
-    def __init__(self, url: str, username: str, history: History, driver: Driver, wire: str) -> None:
+    def __init__(self, url: str, username: str, history: History, driver: Driver, wire: str, random: Random) -> None:
         super().__init__(url, username, history)
         self._driver = driver
+        self._random = random
         self._wire = wire
         self._number = next(_numbers)
         self._online = False
@@ -336,6 +374,8 @@ class StockMember(Member):
         return self._online
 
     def _report(self, kind: str, value: dict[str, Any]) -> None:
+        if kind != "event":
+            self._history.trace(self.username, f"{kind} {value}")
         match kind:
             case "event":
                 fields, *offset = value["args"]
@@ -351,6 +391,9 @@ class StockMember(Member):
                 self._set_online(False)
                 if value["reason"] == "io server disconnect":
                     self._come_back("was sent away")
+            case "stranded":
+                # A way to lose a connection that no network has: it would hear these twice.
+                self._history.note("stranded", self.username, f"{value['packets']} packets when it lost its connection")
             case "connect_error" if value.get("data"):
                 self._come_back(str(value["data"]))
 
@@ -376,4 +419,75 @@ class StockMember(Member):
         return dict(reply)
 
     async def lose(self) -> None:
-        await self._do("drop")
+        await self._do(self._random.choice(("drop", "cut")))
+
+
+class Guest:
+    """On the bare wire, where nobody comes back to a session: each connection is a new user, to be brought in again."""
+
+    def __init__(self, url: str, username: str, history: History, random: Random) -> None:
+        self._url = f"{websocket_url(url)}/username/{username}"
+        self._username = username
+        self._history = history
+        self._random = random
+        self._replies: asyncio.Queue[Reply | None] = asyncio.Queue()
+
+    async def come_and_go(self, hosts: dict[str, list[Member]], over: asyncio.Event) -> None:
+        """Visit rooms and listen, on one connection after the other, until it is `over`."""
+        while not over.is_set():
+            try:
+                connection = await open_websocket(self._url)
+            except RefusedError as refusal:
+                if refusal.code not in {*TEMPORARY, "username_taken"}:  # a lost session may not be known as such yet
+                    self._history.note("refused", self._username, str(refusal))
+            except FAILURES:
+                pass
+            else:
+                self._replies = asyncio.Queue()
+                reading = asyncio.create_task(self._read(connection))
+                with suppress(LostError, WebSocketException):
+                    while not over.is_set():
+                        await self._visit(connection, hosts)
+                await self._end(connection)
+                await reading
+            await asyncio.sleep(self._random.uniform(0, 4 * PAUSE))
+
+    async def _visit(self, connection: ClientConnection, hosts: dict[str, list[Member]]) -> None:
+        """Raises LostError or WebSocketException when the connection is gone."""
+        room = self._random.choice(list(hosts))
+        visit = self._history.visit(self._username, room)
+        if not await self._random.choice(hosts[room]).bring(room, self._username):
+            raise LostError
+        visit.begun = self._history.tick()
+        for _ in range(self._random.randrange(1, 6)):
+            await asyncio.sleep(self._random.uniform(0.1, 1))
+            tick = self._history.tick()
+            await self._ask(connection, action="list-rooms")
+            visit.seen = tick
+        if self._random.random() < 0.3:
+            raise LostError
+        await self._ask(connection, action="leave-room", room=room)
+        visit.over = self._history.tick()
+
+    async def _ask(self, connection: ClientConnection, **action: str) -> None:
+        await connection.send(dump(action))
+        reply = await self._replies.get()
+        if reply is None:
+            raise LostError
+        if not reply.get("ok"):
+            self._history.note("refused", self._username, f"{action}: {reply}")
+
+    async def _read(self, connection: ClientConnection) -> None:
+        with suppress(WebSocketException):
+            async for frame in connection:
+                if isinstance(frame, str) and frame.startswith("{"):  # no message of the soak begins so
+                    self._replies.put_nowait(json.loads(frame))
+                else:
+                    self._history.heard_content(self._username, str(frame))
+        self._replies.put_nowait(None)
+
+    async def _end(self, connection: ClientConnection) -> None:
+        """In one of the ways in which a connection ends."""
+        if self._random.random() < 0.5:
+            reset(connection.transport)
+        await connection.close()
