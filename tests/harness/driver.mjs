@@ -62,12 +62,16 @@ const commands = {
     return null;
   },
 
-  // With `ack`, the answer is the arguments of the ack.
+  // With `ack`, the answer is the arguments of the ack. A socket with `retries` goes on over lost connections.
   emit({ call, socket: number, name, args, ack }) {
     const socket = sockets.get(number);
     if (!ack) {
       socket.emit(name, ...args);
       return null;
+    }
+    if (socket._opts.retries) {
+      socket.emit(name, ...args, (error, ...value) => say(error ? { call, failure: String(error) } : { call, value }));
+      return;
     }
     unacked.get(socket).add(call);
     socket.emit(name, ...args, (...value) => {

@@ -39,6 +39,8 @@ class Proxy:
     def __init__(self, target: str, *, holding: tuple[bytes, ...] = ()) -> None:
         """New connections that begin with one of `holding` stay stalled."""
         self.holding = holding
+        self.muted = False
+        """Whether what the gateway says is dropped."""
         parts = urlsplit(target)
         self._target = (parts.hostname, parts.port)
         self._links: dict[Link, None] = {}
@@ -86,18 +88,28 @@ class Proxy:
                 link.head = await reader.read(65536)
             if link.head.startswith(self.holding):
                 link.flowing.clear()
-            await asyncio.gather(_pump(reader, far_writer, link, link.head), _pump(far_reader, writer, link))
+            await asyncio.gather(
+                self._pump(reader, far_writer, link, link.head), self._pump(far_reader, writer, link, is_answer=True)
+            )
         finally:
             del self._links[link]
             for end in (writer, far_writer):
                 end.close()
 
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, link: Link, data: bytes = b"") -> None:
-    with suppress(OSError):
-        while data := data or await reader.read(65536):
-            await link.flowing.wait()
-            writer.write(data)
-            await writer.drain()
-            data = b""
-    writer.close()
+    async def _pump(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        link: Link,
+        data: bytes = b"",
+        *,
+        is_answer: bool = False,
+    ) -> None:
+        with suppress(OSError):
+            while data := data or await reader.read(65536):
+                await link.flowing.wait()
+                if not (is_answer and self.muted):
+                    writer.write(data)
+                    await writer.drain()
+                data = b""
+        writer.close()
