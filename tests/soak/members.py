@@ -56,7 +56,8 @@ def reset(transport: Any) -> None:
 class Member(ABC):
     """A user who stays, whatever happens to its connections, and fetches what it could not recover."""
 
-    def __init__(self, url: str, username: str, history: History) -> None:
+    def __init__(self, url: str, username: str, history: History, random: Random, pause: float) -> None:
+        """`pause`: seconds that it waits, at most or about, before it tries to come back."""
         self.username = username
         self.rooms: list[str] = []
         self.welcomes = 0
@@ -64,6 +65,8 @@ class Member(ABC):
         self.offset: str | None = None
         self._url = url
         self._history = history
+        self._random = random
+        self._pause = pause
         self._joined = False
         self._newest: dict[str, str | None] = {}
         self._behind: dict[str, str | None] = {}
@@ -239,9 +242,8 @@ class Member(ABC):
 class JSONMember(Member):
     """On the plain wire, with the reconnecting that a Socket.IO client has built in."""
 
-    def __init__(self, url: str, username: str, history: History, random: Random) -> None:
-        super().__init__(url, username, history)
-        self._random = random
+    def __init__(self, url: str, username: str, history: History, random: Random, pause: float) -> None:
+        super().__init__(url, username, history, random, pause)
         self._pid: str | None = None
         self._socket: ClientConnection | None = None
         self._abandoned: list[ClientConnection] = []
@@ -294,7 +296,7 @@ class JSONMember(Member):
                 await self._report_change()
                 if not self._reading.cancelled() and (error := self._reading.exception()) is not None:
                     self._history.note("broken", self.username, repr(error))
-            await asyncio.sleep(self._random.uniform(0, 4 * PAUSE))
+            await asyncio.sleep(self._random.uniform(0, self._pause))
 
     async def _read(self, connection: ClientConnection) -> None:
         with suppress(WebSocketException):
@@ -341,10 +343,11 @@ class JSONMember(Member):
 class StockMember(Member):
     """The stock socket.io-client: it reconnects and recovers by itself."""
 
-    def __init__(self, url: str, username: str, history: History, driver: Driver, wire: str, random: Random) -> None:
-        super().__init__(url, username, history)
+    def __init__(
+        self, url: str, username: str, history: History, random: Random, pause: float, driver: Driver, wire: str
+    ) -> None:
+        super().__init__(url, username, history, random, pause)
         self._driver = driver
-        self._random = random
         self._wire = wire
         self._number = next(_numbers)
         self._online = False
@@ -355,8 +358,8 @@ class StockMember(Member):
         options = {
             "transports": TRANSPORTS[self._wire],
             "auth": {"username": self.username},
-            "reconnectionDelay": 20,
-            "reconnectionDelayMax": 300,
+            "reconnectionDelay": 100 * self._pause,
+            "reconnectionDelayMax": 1500 * self._pause,
         }
         await self._do("open", url=self._url, options=options)
         await self.until_online()

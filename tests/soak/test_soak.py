@@ -35,7 +35,9 @@ if TYPE_CHECKING:
 @dataclasses.dataclass(frozen=True, slots=True)
 class Size:
     """`seconds` of trouble; the rest of the time goes into coming back and reading what is there. `rate`: messages a
-    second of each sender, at most. `room`: about how many clients begin in one. `losses`: about how many a second.
+    second of each sender, at most. `room`: about how many clients begin in one. `pollers`: one client in so many never
+    upgrades; each of its polls costs this process more than a hundred messages on a WebSocket. `losses`: about how many
+    a second. `pause`: seconds that clients wait before they try to come back.
     """
 
     name: str
@@ -45,7 +47,9 @@ class Size:
     senders: int
     rate: float
     room: int
+    pollers: int
     losses: float
+    pause: float
     kills: int
     deliveries: int
 
@@ -60,10 +64,14 @@ class Size:
 
 
 SIZES = {
-    "suite": [Size("a minute", 60, 52, 8, 20, 3, room=13, losses=10, kills=10, deliveries=2_000)],
+    "suite": [
+        Size("a minute", 60, 52, 8, 20, 3, room=13, pollers=5, losses=10, pause=0.2, kills=10, deliveries=2_000),
+    ],
     "full": [
-        Size("500 clients", 180, 500, 40, 40, 4, room=25, losses=20, kills=10, deliveries=1_000_000),
-        Size("100 kills", 300, 40, 8, 20, 25, room=5, losses=5, kills=100, deliveries=100_000),
+        Size(
+            "500 clients", 180, 500, 40, 40, 7, room=25, pollers=50, losses=20, pause=2, kills=10, deliveries=1_000_000
+        ),
+        Size("100 kills", 300, 40, 8, 20, 25, room=5, pollers=20, losses=5, pause=0.2, kills=100, deliveries=100_000),
     ],
 }
 CHANGES = {
@@ -74,7 +82,9 @@ CHANGES = {
 SOAKS = [dataclasses.replace(size, **CHANGES) for size in SIZES[os.environ.get("SOAK", "suite")]]
 SEED = int(os.environ.get("SOAK_SEED") or random.SystemRandom().randrange(1_000_000))
 
-WIRES = ("json", "socketio-websocket", "socketio-polling", "json", "socketio-polling-only")
+WIRES = ("json", "socketio-websocket", "socketio-polling", "json")
+PRESENCE_LIMIT = 40
+"""In the rooms of the full size, half of all events would be presence."""
 LIFE = 1.0
 """Seconds that a gateway lives at least."""
 BACK = 15.0
@@ -94,15 +104,16 @@ async def test_nothing_is_lost(size: Size, start_gateway: StartGateway, driver: 
     chance = random.Random(SEED)  # noqa: S311 (no secret)
     history = History()
     # Little is replayed, so that some clients have to fetch. The heartbeat is short, so that stalls are noticed.
-    gateway = await start_gateway(
-        on_disk=True, port=quiet_port(), history_size=1_000_000, max_buffer=24_000, ping_interval=2, ping_timeout=2
-    )
+    own = {"history_size": 1_000_000, "max_buffer": 24_000, "ping_interval": 2, "ping_timeout": 2}
+    gateway = await start_gateway(on_disk=True, port=quiet_port(), presence_limit=PRESENCE_LIMIT, **own)
     async with AsyncExitStack() as stack:
         proxy = await stack.enter_async_context(Proxy(gateway.url))
         urls = (gateway.url, proxy.url)
         members: list[Member] = []
         for number in range(size.clients):
-            member = make_member(WIRES[number % len(WIRES)], urls[number // len(WIRES) % 2], history, driver, chance)
+            wire = WIRES[number % len(WIRES)] if number % size.pollers else "socketio-polling-only"
+            url, common = urls[number // 5 % 2], (fresh_name(), history, chance, size.pause)
+            member: Member = JSONMember(url, *common) if wire == "json" else StockMember(url, *common, driver, wire)
             members.append(await stack.enter_async_context(member))
         guests = [Guest(urls[number % 2], fresh_name("guest"), history, chance) for number in range(size.guests)]
         rooms = await make_rooms(size, members, chance)
@@ -139,12 +150,6 @@ def judge(history: History, back: dict[str, float], run: str) -> None:
     concerned = dict.fromkeys([*(violation.where.split()[0] for violation in violations), *late])
     trails = [f"{name}:\n{history.evidence(name)}" for name in itertools.islice(concerned, 3)]
     assert not found, "\n".join([f"{run}, {len(violations)} violations:", *found, *trails])
-
-
-def make_member(wire: str, url: str, history: History, driver: Driver, chance: random.Random) -> Member:
-    if wire == "json":
-        return JSONMember(url, fresh_name(), history, chance)
-    return StockMember(url, fresh_name(), history, driver, wire, chance)
 
 
 async def make_rooms(size: Size, members: list[Member], chance: random.Random) -> list[str]:
