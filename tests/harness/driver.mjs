@@ -16,7 +16,13 @@ const { io } = createRequire(`${process.argv[2]}/`)("socket.io-client");
 const sockets = new Map();
 const unacked = new Map(); // socket → the calls that wait for its acks
 const cables = new Map(); // socket → all its TCP connections
-const say = (report) => process.stdout.write(`${JSON.stringify(report)}\n`);
+const unsaid = [];
+
+// What is said in one turn of the event loop is one write.
+function say(report) {
+  unsaid.push(JSON.stringify(report), "\n");
+  if (unsaid.length === 2) setImmediate(() => process.stdout.write(unsaid.splice(0).join("")));
+}
 
 // {"$bytes": "<base64>"} stands for a Buffer, which JSON lacks.
 function revive(_key, value) {
@@ -159,4 +165,4 @@ createInterface({ input: process.stdin, crlfDelay: Infinity })
       say({ call: command.call, failure: String(error.stack) });
     }
   })
-  .on("close", () => process.exit(0));
+  .on("close", () => setImmediate(() => process.exit(0)));

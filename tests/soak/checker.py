@@ -112,6 +112,7 @@ class History:
         self._known: dict[Message, Message] = {}
         """One object for what many hear."""
         self._trails: dict[str, list[str | Message]] = defaultdict(list)
+        self.deliveries = 0
 
     # --- what happens
 
@@ -148,6 +149,7 @@ class History:
 
     def heard(self, client: str, message: Message) -> None:
         """The gateway sent a message by itself: live, or as one that was missed."""
+        self.deliveries += 1
         message = self._known.setdefault(message, message)
         self._trails[client].append(message)
         if visit := self._visit(client, message.room):
@@ -158,6 +160,7 @@ class History:
 
     def heard_content(self, client: str, content: str) -> None:
         """The gateway sent a message by itself, and nothing of it but its content."""
+        self.deliveries += 1
         key = self._keys.get(content)
         visit = self._visit(client, key.room) if key is not None else None
         if key is None or visit is None:
@@ -214,8 +217,7 @@ class History:
         return {
             "sent": len(self._attempts),
             "acked": sum(attempt.acked is not None for attempt in self._attempts.values()),
-            "heard": sum(len(part) for parts in self._stretches.values() for part in parts)
-            + sum(len(part) for stays in self._visits.values() for visit in stays for part in visit.heard),
+            "heard": self.deliveries,
             "refetched": sum(map(len, self._refetched.values())),
             "visits": sum(visit.begun is not None for stays in self._visits.values() for visit in stays),
             "unrecovered": sum(len(parts) - 1 for parts in self._stretches.values()),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
 import socket
 import struct
 from abc import ABC, abstractmethod
@@ -12,6 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlencode
 
+import orjson
 from websockets.exceptions import WebSocketException
 
 from harness.client import RefusedError
@@ -301,7 +301,7 @@ class JSONMember(Member):
     async def _read(self, connection: ClientConnection) -> None:
         with suppress(WebSocketException):
             async for frame in connection:
-                fields = json.loads(frame)
+                fields = orjson.loads(frame)
                 name = fields.pop("event")
                 if name == "reply":
                     if (reply := self._replies.pop(fields["ref"], None)) is not None and not reply.done():
@@ -484,7 +484,7 @@ class Guest:
         with suppress(WebSocketException):
             async for frame in connection:
                 if isinstance(frame, str) and frame.startswith("{"):  # no message of the soak begins so
-                    self._replies.put_nowait(json.loads(frame))
+                    self._replies.put_nowait(orjson.loads(frame))
                 else:
                     self._history.heard_content(self._username, str(frame))
         self._replies.put_nowait(None)

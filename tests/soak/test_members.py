@@ -12,7 +12,7 @@ from harness.names import fresh_name
 from harness.node import Driver
 from harness.process import GatewayProcess
 from harness.stock import SocketIOClient
-from soak.proxy import Proxy
+from soak.proxy import Link, Proxy
 
 POLL = b"GET /socket.io/?EIO=4&transport=polling"
 PROBE = b"GET /socket.io/?EIO=4&transport=websocket"
@@ -27,11 +27,16 @@ async def test_a_loss_amid_an_upgrade(gateway: GatewayProcess, driver: Driver, j
         SocketIOClient(driver, proxy.url, fresh_name(), reconnection=True, reconnectionDelay=20) as client,
     ):
         room = await make_room(bob, client)
+        async with asyncio.timeout(PATIENCE):
+            while not links(proxy, PROBE):  # noqa: ASYNC110 (the proxy tells nobody of a connection)
+                await asyncio.sleep(0.01)
         proxy.holding = (POLL,)
-        flow(proxy, POLL, is_flowing=False)
+        for link in links(proxy, POLL):
+            link.stall()
         for number in range(3):
             await succeed(bob, "send-msg", room=room, content=str(number))
-        flow(proxy, PROBE, is_flowing=True)
+        for link in links(proxy, PROBE):
+            link.flow()
         async with asyncio.timeout(PATIENCE):
             while not (await client.state())["upgrading"]:  # noqa: ASYNC110 (the state is in another process)
                 await asyncio.sleep(0.01)
@@ -39,7 +44,8 @@ async def test_a_loss_amid_an_upgrade(gateway: GatewayProcess, driver: Driver, j
         await asyncio.sleep(0)
         await client.state()  # the client has begun to lose its connection
         proxy.holding = ()
-        flow(proxy, POLL, is_flowing=True)
+        for link in links(proxy, POLL):
+            link.flow()
         await losing
         await client.notices.take(lambda notice: notice.name == "connect" and notice.fields["recovered"], "the return")
         await succeed(bob, "send-msg", room=room, content="3")
@@ -48,8 +54,6 @@ async def test_a_loss_amid_an_upgrade(gateway: GatewayProcess, driver: Driver, j
         assert "message" not in [event.name for event in await client.drain()]
 
 
-def flow(proxy: Proxy, head: bytes, *, is_flowing: bool) -> None:
-    """Stall the connections that began with `head`, or let them go on."""
-    for link in proxy.links():
-        if link.head.startswith(head):
-            (link.flowing.set if is_flowing else link.flowing.clear)()
+def links(proxy: Proxy, head: bytes) -> list[Link]:
+    """The connections that began with `head`."""
+    return [link for link in proxy.links() if link.head.startswith(head)]
