@@ -413,10 +413,11 @@ class StockMember(Member):
         return await self._driver.call({"do": what, "socket": self._number, **command})
 
     async def call(self, action: str, /, **payload: Any) -> Reply:
+        before = self.welcomes
         try:
             (reply,) = await self._do("emit", name=action, args=[payload], ack=True)
         except AssertionError as failure:
-            if "no answer" in str(failure):
+            if "no answer" in str(failure) and self._online and self.welcomes == before:
                 self._history.note("unanswered", self.username, str(failure))
             raise LostError from None
         return dict(reply)

@@ -100,7 +100,7 @@ WIRES = ("json", "socketio-websocket", "socketio-polling", "json")
 PRESENCE_LIMIT = 40
 """In the rooms of the full size, half of all events would be presence."""
 LIFE = 1.0
-"""Seconds that a gateway lives at least."""
+"""Seconds that a gateway lives at least, once half of the clients are back."""
 READERS = 4
 """Members of each room who read its whole log in the end."""
 SHOWN = 20
@@ -256,6 +256,7 @@ class Soak:
         began = since = time.monotonic()
         for number in range(self.size.kills):
             due = began + self.size.seconds * (number + self.chance.uniform(0.5, 1)) / self.size.kills
+            await self._half_back()
             await asyncio.sleep(max(LIFE, due - time.monotonic()))
             self.up += time.monotonic() - since
             await self.gateway.kill9()
@@ -265,6 +266,10 @@ class Soak:
         while self.history.deliveries < self.size.deliveries:  # noqa: ASYNC110 (there is no event for each delivery)
             await asyncio.sleep(1)
         self.up += time.monotonic() - since
+
+    async def _half_back(self) -> None:
+        while 2 * sum(member.online for member in self.members) < len(self.members):  # noqa: ASYNC110 (there is no event)
+            await asyncio.sleep(0.1)
 
     async def _lose(self) -> None:
         """Lose connections, on either side or between, and stall them."""
