@@ -56,7 +56,7 @@ class Size:
     """Seconds that a client waits, about, before it tries to come back."""
     back: float = 15
     """Seconds from the end of the trouble until every client is back and has what it missed, on a busy machine."""
-    limit: float = 200
+    limit: float = 300
     """Seconds that the trouble, and then the rest, must not last."""
 
 
