@@ -76,7 +76,7 @@ CROWD = Size(
     limit=1_500,
 )
 KILLS = Size(
-    name="100 kills",
+    name="100 kills at 500 messages a second",
     seconds=300,
     deliveries=100_000,
     kills=100,
