@@ -83,7 +83,7 @@ KILLS = Size(
     losses=5,
     clients=40,
     pollers=20,
-    rate=25,
+    rate=30,  # some of each second goes into coming back
     room=5,
     limit=1_000,
 )
@@ -236,13 +236,16 @@ class Soak:
         return time.monotonic() - began
 
     async def _talk(self, member: Member, lane: int, rate: float) -> None:
-        """Numbered messages, each sent until it is acked, and then the next."""
+        """Numbered messages, each sent until it is acked, and then the next, when it is due."""
+        due = time.monotonic()
         for number in itertools.count(1):
             if self.over.is_set():
                 return
             words = f"{member.username} {lane} {number} " + "x" * self.chance.randrange(600)
             await member.say(self.chance.choice(member.rooms), f"{lane}.{number}", words)
-            await asyncio.sleep(self.chance.expovariate(rate))
+            now = time.monotonic()
+            due = max(due + self.chance.expovariate(rate), now)
+            await asyncio.sleep(due - now)
 
     async def _wander(self, member: Member) -> None:
         """Visit rooms of others, one after the other."""
