@@ -34,7 +34,7 @@ TEMPORARY = {"unavailable", "limit_reached"}
 PAUSE = 0.05
 """Seconds from a failure to the next attempt."""
 
-PAGE = 25
+PAGE = 100
 
 FAILURES = (OSError, EOFError, WebSocketException)
 """What a connection may end in before it is open."""

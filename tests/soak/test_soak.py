@@ -83,7 +83,7 @@ KILLS = Size(
     losses=5,
     clients=40,
     pollers=20,
-    rate=30,  # some of each second goes into coming back
+    rate=45,  # much of each second goes into coming back
     room=5,
     limit=1_000,
 )
