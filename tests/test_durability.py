@@ -16,11 +16,13 @@ from harness.http import request
 from harness.inbox import PATIENCE
 from harness.plain import JsonClient
 from harness.process import GatewayProcess, quiet_port
-from harness.stock import SocketIOClient
+from harness.stock import TRANSPORTS, SocketIOClient
 from harness.syncs import HeldSyncs
+from soak.proxy import Proxy
 
 if TYPE_CHECKING:
     from harness.client import ChatClient, Join
+    from harness.node import Driver
     from harness.process import StartGateway
 
 
@@ -92,6 +94,33 @@ async def test_the_stock_client_survives_kill_9_by_itself(start_gateway: StartGa
     contents = [event.fields["content"] for event in bob.events.log if event.name == "message"]
     assert contents == ["before"]
     assert (await alice.next_event("message")).fields["content"] == "after"
+
+
+@pytest.mark.parametrize("wire", ["socketio-websocket", "socketio-polling-only"])
+async def test_a_retry_after_a_kill_between_commit_and_ack(
+    start_gateway: StartGateway, join: Join, driver: Driver, wire: str
+) -> None:
+    """The stock client's `retries` send again what was kept already: with an id of its own it is stored once."""
+    own = await start_gateway(on_disk=True, port=quiet_port())
+    bob = await join(to=own)
+    options = {"reconnection": True, "reconnectionDelay": 20, "reconnectionDelayMax": 50}
+    options |= {"retries": 3, "ackTimeout": 5000, "transports": TRANSPORTS[wire]}
+    async with (
+        Proxy(own.url) as proxy,
+        SocketIOClient(driver, proxy.url, "alice", **options) as alice,
+    ):
+        room = await make_room(bob, alice)
+        proxy.muted = True
+        sending = asyncio.create_task(alice.call("send-msg", room=room, content="once", id="mine"))
+        heard = await bob.next_event("message")
+        await own.kill9()
+        proxy.muted = False
+        await own.restart()
+        reply = await sending
+    assert reply == {"ok": True, "id": "mine", "ts": heard.fields["ts"], "duplicate": True}
+    bob = await resume(bob, own, join)
+    assert "message" not in [event.name for event in await bob.drain()]
+    assert [message["id"] for message in (await succeed(bob, "history", room=room))["messages"]] == ["mine"]
 
 
 async def test_every_ack_of_a_burst_is_kept(start_gateway: StartGateway, join: Join) -> None:

@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import urlencode, urlsplit
 
 import pytest
 
 from harness.client import RefusedError, make_room, succeed
+from harness.http import WEBSOCKET_HEADERS
 from harness.names import fresh_name
 from harness.plain import BareClient, JsonClient, Wire, websocket_url
+from harness.raw import RawSocketIO
 from harness.stock import TRANSPORTS, SocketIOClient
 
 if TYPE_CHECKING:
@@ -65,6 +67,97 @@ async def test_two_clients_race_for_a_name(race: Race, first: str) -> None:
             winners = await race.run(fresh_name(), wires, stack)
             assert len(winners) == 1, wires
             assert await winners[0].drain() == []
+
+
+class PlainRacer:
+    """Asks for names on the plain wire, each on a connection of its own."""
+
+    def __init__(self, gateway: GatewayProcess, query: str) -> None:
+        self._gateway = gateway
+        self._query = query
+        self._writer: asyncio.StreamWriter | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.leave()
+
+    async def claim(self, username: str) -> str | None:
+        """Ask for a name; why it was refused, or None: then it is held until `leave`."""
+        address = urlsplit(self._gateway.url)
+        reader, writer = await asyncio.open_connection(address.hostname, address.port)
+        headers = "".join(f"{name}: {value}\r\n" for name, value in WEBSOCKET_HEADERS.items())
+        writer.write(f"GET /username/{username}{self._query} HTTP/1.1\r\nHost: gateway\r\n{headers}\r\n".encode())
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
+        if head.startswith("http/1.1 101 "):
+            self._writer = writer
+            return None
+        length = int(head.split("content-length: ")[1].split("\r\n")[0])
+        error = json.loads(await reader.readexactly(length))["error"]
+        writer.close()
+        assert head.startswith("http/1.1 409 "), head
+        return str(error["code"])
+
+    async def leave(self) -> None:
+        if self._writer is not None:
+            self._writer.write(b"\x88\x82" + bytes(4) + (1000).to_bytes(2, "big"))
+            self._writer.close()
+            self._writer = None
+
+
+class StockRacer:
+    """Asks for names on one WebSocket, with Socket.IO's packets CONNECT and DISCONNECT."""
+
+    def __init__(self, gateway: GatewayProcess) -> None:
+        self._raw = RawSocketIO(gateway.url)
+        self._holds = False
+
+    async def __aenter__(self) -> Self:
+        await self._raw.__aenter__()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._raw.__aexit__()
+
+    async def claim(self, username: str) -> str | None:
+        """Ask for a name; why it was refused, or None: then it is held until `leave`."""
+        answer = await self._raw.connect({"username": username})
+        self._raw.frames.take_all()
+        self._raw.frames.log.clear()
+        self._holds = answer.startswith("40")
+        return None if self._holds else str(json.loads(answer[2:])["data"]["code"])
+
+    async def leave(self) -> None:
+        if self._holds:
+            self._holds = False
+            await self._raw.send("41")
+
+
+Racer = PlainRacer | StockRacer
+RACES = 10_000
+LANES = 10
+"""Pairs that race at the same time, each for names of its own."""
+
+
+@pytest.mark.parametrize("wires", ["stock-stock", "plain-stock", "plain-plain", "json-stock"])
+async def test_two_clients_race_for_a_name_many_times(gateway: GatewayProcess, wires: str) -> None:
+    """Ten thousand times together, each time exactly one gets in, and the other is told `username_taken`."""
+
+    def racer(wire: str) -> Racer:
+        return StockRacer(gateway) if wire == "stock" else PlainRacer(gateway, "?format=json" * (wire == "json"))
+
+    async def race(rounds: int) -> None:
+        first, second = map(racer, wires.split("-"))
+        async with first, second:
+            for number in range(rounds):
+                name = fresh_name()
+                pair = (first, second) if number % 2 else (second, first)  # neither is always a step ahead
+                answers = await asyncio.gather(*(each.claim(name) for each in pair))
+                assert sorted(answers, key=str) == [None, "username_taken"]
+                await asyncio.gather(first.leave(), second.leave())
+
+    await asyncio.gather(*(race(RACES // 4 // LANES) for _ in range(LANES)))
 
 
 async def test_fifty_clients_race_for_a_name(race: Race) -> None:

@@ -3,8 +3,11 @@
 //
 // Commands: {do, socket, …}, where `socket` is a number that Python chose; each also has `call`, echoed in its answer.
 // Reports:  {call, value}               the answer to a command, or to an emit: the arguments of its ack
-//           {socket, on, value}         "connect", "connect_error", "disconnect", or "event" with {name, args}
+//           {socket, on, value}         "connect", "connect_error", "disconnect", "event" with {name, args}, "return"
+//                                       with the offset from which it asks to go on, or "stranded" with how many
+//                                       packets it has set aside when it lost its connection
 
+import http from "node:http";
 import { createRequire } from "node:module";
 import { createInterface } from "node:readline";
 
@@ -12,7 +15,14 @@ const { io } = createRequire(`${process.argv[2]}/`)("socket.io-client");
 
 const sockets = new Map();
 const unacked = new Map(); // socket → the calls that wait for its acks
-const say = (report) => process.stdout.write(`${JSON.stringify(report)}\n`);
+const cables = new Map(); // socket → all its TCP connections
+const unsaid = [];
+
+// What is said in one turn of the event loop is one write.
+function say(report) {
+  unsaid.push(JSON.stringify(report), "\n");
+  if (unsaid.length === 2) setImmediate(() => process.stdout.write(unsaid.splice(0).join("")));
+}
 
 // {"$bytes": "<base64>"} stands for a Buffer, which JSON lacks.
 function revive(_key, value) {
@@ -20,19 +30,36 @@ function revive(_key, value) {
   return value;
 }
 
+// Remembers the connections that it makes, those that become WebSockets too.
+class Cables extends http.Agent {
+  live = new Set();
+
+  createConnection(...args) {
+    const tcp = super.createConnection(...args);
+    this.live.add(tcp);
+    return tcp.once("close", () => this.live.delete(tcp));
+  }
+}
+
 // A command that returns undefined answers later.
 const commands = {
   open({ socket: number, url, options }) {
-    const socket = io(url, { forceNew: true, ...options });
+    const agent = new Cables();
+    const socket = io(url, { forceNew: true, agent, ...options });
     const report = (on, value) => say({ socket: number, on, value });
     sockets.set(number, socket);
     unacked.set(socket, new Set());
+    cables.set(socket, agent.live);
+    socket.io.on("open", () => report("return", { offset: socket._lastOffset ?? null }));
     socket.on("connect", () => report("connect", { id: socket.id, recovered: socket.recovered }));
     socket.on("connect_error", (error) => report("connect_error", { message: error.message, data: error.data }));
     socket.on("disconnect", (reason) => {
       report("disconnect", { reason });
       for (const call of unacked.get(socket) ?? []) say({ call, failure: `disconnected before the ack: ${reason}` });
       unacked.get(socket)?.clear();
+      setImmediate(() => {
+        if (socket.receiveBuffer.length > 0) report("stranded", { packets: socket.receiveBuffer.length });
+      });
     });
     socket.onAny((name, ...args) => {
       if (typeof args.at(-1) === "function") args.pop()(...args); // an event that wants an ack gets its arguments back
@@ -41,12 +68,16 @@ const commands = {
     return null;
   },
 
-  // With `ack`, the answer is the arguments of the ack.
+  // With `ack`, the answer is the arguments of the ack. A socket with `retries` goes on over lost connections.
   emit({ call, socket: number, name, args, ack }) {
     const socket = sockets.get(number);
     if (!ack) {
       socket.emit(name, ...args);
       return null;
+    }
+    if (socket._opts.retries) {
+      socket.emit(name, ...args, (error, ...value) => say(error ? { call, failure: String(error) } : { call, value }));
+      return;
     }
     unacked.get(socket).add(call);
     socket.emit(name, ...args, (...value) => {
@@ -76,13 +107,23 @@ const commands = {
     return null;
   },
 
-  // The transport ends without a Socket.IO word: the connection of a WebSocket is reset, a long poll is abandoned.
+  // The transport ends without a Socket.IO word: the connection of a WebSocket is reset, long-polling is closed.
   // A client with `reconnection` comes back by itself.
-  drop({ socket }) {
-    const { engine } = sockets.get(socket).io;
+  //
+  // Not by `engine.close()`: it waits for an upgrade under way, and closes amid the packets of the last poll. Those the
+  // stock client sets aside until it is back, and hears them then in addition to having them replayed.
+  drop({ socket: number }) {
+    const { engine } = sockets.get(number).io;
     const tcp = engine.transport.ws?._socket;
     if (tcp) tcp.resetAndDestroy();
-    else engine.close();
+    else if (engine.upgrading) for (const end of ["upgrade", "upgradeError"]) engine.once(end, () => dropSoon(number));
+    else engine.transport.close();
+    return null;
+  },
+
+  // The cable is pulled: every connection that the socket has is reset, whatever it is amid.
+  cut({ socket }) {
+    for (const tcp of cables.get(sockets.get(socket))) tcp.resetAndDestroy();
     return null;
   },
 
@@ -93,7 +134,8 @@ const commands = {
 
   state({ socket }) {
     const { connected, id, recovered, io: manager } = sockets.get(socket);
-    return { connected, id, recovered, transport: manager.engine?.transport?.name };
+    const { transport, upgrading } = manager.engine ?? {};
+    return { connected, id, recovered, transport: transport?.name, upgrading: upgrading === true };
   },
 
   // Ends whatever the socket still does, reconnecting included, and forgets it.
@@ -101,12 +143,17 @@ const commands = {
     const socket = sockets.get(number);
     sockets.delete(number);
     unacked.delete(socket);
+    cables.delete(socket);
     socket.io.reconnection(false);
     socket.disconnect();
     socket.io.engine?.close();
     return null;
   },
 };
+
+function dropSoon(number) {
+  setImmediate(() => sockets.has(number) && commands.drop({ socket: number }));
+}
 
 createInterface({ input: process.stdin, crlfDelay: Infinity })
   .on("line", (line) => {
@@ -118,4 +165,4 @@ createInterface({ input: process.stdin, crlfDelay: Infinity })
       say({ call: command.call, failure: String(error.stack) });
     }
   })
-  .on("close", () => process.exit(0));
+  .on("close", () => setImmediate(() => process.exit(0)));

@@ -15,6 +15,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import orjson
+
 from harness.inbox import PATIENCE
 from harness.process import die_with_parent
 
@@ -129,7 +131,7 @@ class Driver:
     async def _read(self) -> None:
         assert self._process.stdout is not None
         async for line in self._process.stdout:
-            report = json.loads(line)
+            report = orjson.loads(line)
             if "call" in report:
                 self._answer(report)
             elif listener := self.listeners.get(report["socket"]):

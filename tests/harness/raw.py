@@ -16,8 +16,8 @@ ENGINE = "/socket.io/?EIO=4"
 class RawSocketIO(Wire):
     """Engine.IO and Socket.IO packets as text; pings are answered."""
 
-    def __init__(self, url: str, name: str = "raw") -> None:
-        super().__init__(f"{websocket_url(url)}{ENGINE}&transport=websocket", name)
+    def __init__(self, url: str, name: str = "raw", **options: Any) -> None:
+        super().__init__(f"{websocket_url(url)}{ENGINE}&transport=websocket", name, **options)
         self.handshake: dict[str, Any] = {}
         self._ack = 0
 

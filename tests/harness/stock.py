@@ -25,7 +25,7 @@ TRANSPORTS = {
 class SocketIOClient:
     """One socket of the stock client. Options are the client's own (`transports`, `auth`, `query`, `reconnection`, …).
 
-    `notices` holds what is no event: "connect", "disconnect" and "connect_error", as `Event`s of that name.
+    `notices` holds what is no event: "connect", "disconnect", "connect_error" and "stranded", as `Event`s of that name.
     """
 
     def __init__(self, driver: Driver, url: str, username: str | None = None, **options: Any) -> None:
@@ -61,6 +61,8 @@ class SocketIOClient:
         self._driver.listeners.pop(self.number, None)
 
     def _report(self, kind: str, value: dict[str, Any]) -> None:
+        if kind == "return":
+            return
         if kind != "event":
             self.notices.put(Event(kind, value))
             return
@@ -112,6 +114,11 @@ class SocketIOClient:
     async def drop(self) -> None:
         """Lose the transport; a client with `reconnection` comes back by itself."""
         await self._do("drop")
+        await self.next_notice("disconnect")
+
+    async def cut(self) -> None:
+        """Have every TCP connection of the client reset; a client with `reconnection` comes back by itself."""
+        await self._do("cut")
         await self.next_notice("disconnect")
 
     async def connect(self) -> None:

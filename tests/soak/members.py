@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import json
 import socket
 import struct
 from abc import ABC, abstractmethod
@@ -12,6 +11,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlencode
 
+import orjson
 from websockets.exceptions import WebSocketException
 
 from harness.client import RefusedError
@@ -34,7 +34,10 @@ TEMPORARY = {"unavailable", "limit_reached"}
 PAUSE = 0.05
 """Seconds from a failure to the next attempt."""
 
-PAGE = 25
+PAGE = 100
+
+FAILURES = (OSError, EOFError, WebSocketException)
+"""What a connection may end in before it is open."""
 
 _numbers = itertools.count(1_000_000)
 
@@ -53,7 +56,8 @@ def reset(transport: Any) -> None:
 class Member(ABC):
     """A user who stays, whatever happens to its connections, and fetches what it could not recover."""
 
-    def __init__(self, url: str, username: str, history: History) -> None:
+    def __init__(self, url: str, username: str, history: History, random: Random, pause: float) -> None:
+        """`pause`: seconds that it waits, at most or about, before it tries to come back."""
         self.username = username
         self.rooms: list[str] = []
         self.welcomes = 0
@@ -61,12 +65,15 @@ class Member(ABC):
         self.offset: str | None = None
         self._url = url
         self._history = history
+        self._random = random
+        self._pause = pause
         self._joined = False
         self._newest: dict[str, str | None] = {}
         self._behind: dict[str, str | None] = {}
         """Rooms to fetch, each with the offset of the last message before the gap."""
         self._changed = asyncio.Condition()
         self._fetcher: asyncio.Task[None] | None = None
+        self._visiting: set[str] = set()
 
     @abstractmethod
     async def __aenter__(self) -> Self: ...
@@ -98,38 +105,67 @@ class Member(ABC):
         async with self._changed:
             await self._changed.wait_for(lambda: self.online)
 
-    async def say(self, room: str, id_: str, content: str) -> int:
-        """Send a message until it is acked, however often that takes; returns how often."""
-        self._history.sent(self.username, room, id_, content)
-        for attempt in itertools.count(1):
+    async def insist(self, action: str, /, **payload: Any) -> Reply:
+        """Send an action until it is answered for good, however often that takes."""
+        while True:
             try:
-                reply = await self.call("send-msg", room=room, id=id_, content=content)
+                reply = await self.call(action, **payload)
             except LostError:
                 await asyncio.sleep(PAUSE)
                 continue
-            if reply["ok"]:
-                self._history.acked(self.username, room, id_, reply["ts"])
-                return attempt
-            if reply["error"]["code"] not in TEMPORARY:
-                self._history.note("refused", self.username, f"{room} {id_}: {reply['error']}")
-                return attempt
+            if reply["ok"] or reply["error"]["code"] not in TEMPORARY:
+                return reply
             await asyncio.sleep(PAUSE)
-        raise AssertionError
 
-    async def settle(self) -> None:
-        """Until it is back with nothing left to fetch, and a round trip has brought all that was on the way."""
+    async def say(self, room: str, id_: str, content: str) -> None:
+        """Send a message until it is acked."""
+        self._history.sent(self.username, room, id_, content)
+        reply = await self.insist("send-msg", room=room, id=id_, content=content)
+        if reply["ok"]:
+            self._history.acked(self.username, room, id_, reply["ts"])
+        else:
+            self._history.note("refused", self.username, f"{room} {id_}: {reply['error']}")
+
+    async def bring(self, room: str, username: str) -> bool:
+        """Add a user to a room; whether there is such a user."""
+        reply = await self.insist("add-user", room=room, users=[username])
+        if not reply["ok"] and reply["error"]["code"] != "unknown_user":
+            self._history.note("refused", self.username, f"{username} in {room}: {reply['error']}")
+        return bool(reply["ok"])
+
+    async def visit(self, room: str, host: Member, seconds: float) -> None:
+        """Be in a room of others for a while, and leave it."""
+        visit = self._history.visit(self.username, room)
+        if not await host.bring(room, self.username):
+            self._history.note("refused", self.username, f"is unknown to {room}")
+            return
+        visit.begun = self._history.tick()
+        self._visiting.add(room)
+        await asyncio.sleep(seconds)
+        visit.seen = await self.settle()
+        self._visiting.discard(room)
+        reply = await self.insist("leave-room", room=room)
+        if not reply["ok"] and reply["error"]["code"] != "not_a_member":  # an attempt before has done it
+            self._history.note("refused", self.username, f"to leave {room}: {reply['error']}")
+        visit.over = self._history.tick()
+
+    async def settle(self) -> int:
+        """Until it is back with nothing left to fetch, and a round trip has brought all that was on the way.
+
+        Returns the tick at which that began: of what was acked before, nothing is missing.
+        """
         while True:
             await self.until_online()
             if self._fetcher is not None:
                 await self._fetcher
-            before = self.welcomes
+            before, tick = self.welcomes, self._history.tick()
             try:
                 await self.call("list-rooms")
             except LostError:
                 await asyncio.sleep(PAUSE)
                 continue
             if self.online and self.welcomes == before and not self._behind:
-                return
+                return tick
 
     async def read_whole_log(self, room: str) -> list[dict[str, Any]]:
         while True:
@@ -161,13 +197,14 @@ class Member(ABC):
     def _on_welcome(self, fields: dict[str, Any]) -> None:
         self.welcomes += 1
         recovered = fields["recovered"]
+        self._history.trace(self.username, f"welcome, recovered {recovered}, at {self.offset}")
         if not self._joined:
             return
         self._history.welcomed(self.username, [entry["room"] for entry in fields["rooms"]], recovered=recovered)
         if recovered:
             self.recoveries += 1
             return
-        self._behind = {room: self._newest.get(room) for room in self.rooms} | self._behind
+        self._behind = {room: self._newest.get(room) for room in {*self.rooms, *self._visiting}} | self._behind
         if self._fetcher is None or self._fetcher.done():
             self._fetcher = asyncio.create_task(self._fetch())
 
@@ -192,6 +229,7 @@ class Member(ABC):
             except LostError:
                 await asyncio.sleep(PAUSE)
                 continue
+            self._history.trace(self.username, f"fetched {len(page)} of {room}, back to {until}")
             self._history.refetched(self.username, map(Message.of, page))
             if before == self.welcomes:
                 del self._behind[room]
@@ -204,9 +242,8 @@ class Member(ABC):
 class JSONMember(Member):
     """On the plain wire, with the reconnecting that a Socket.IO client has built in."""
 
-    def __init__(self, url: str, username: str, history: History, random: Random) -> None:
-        super().__init__(url, username, history)
-        self._random = random
+    def __init__(self, url: str, username: str, history: History, random: Random, pause: float) -> None:
+        super().__init__(url, username, history, random, pause)
         self._pid: str | None = None
         self._socket: ClientConnection | None = None
         self._abandoned: list[ClientConnection] = []
@@ -237,6 +274,7 @@ class JSONMember(Member):
 
     async def _live(self) -> None:
         while True:
+            self._history.trace(self.username, f"opens, at {self.offset}")
             resume = {} if self._pid is None else {"pid": self._pid, "offset": str(self.offset)}
             url = f"{websocket_url(self._url)}/username/{self.username}?{urlencode({'format': 'json', **resume})}"
             try:
@@ -244,12 +282,13 @@ class JSONMember(Member):
             except RefusedError as refusal:
                 if refusal.code not in TEMPORARY:
                     self._history.note("refused", self.username, str(refusal))
-            except (OSError, EOFError, WebSocketException):
-                pass
+            except FAILURES as failure:
+                self._history.trace(self.username, repr(failure))
             else:
                 self._reading = asyncio.create_task(self._read(connection))
                 await asyncio.wait([self._reading])
                 self._socket = None
+                self._history.trace(self.username, f"lost, {connection.close_code}")
                 for reply in self._replies.values():
                     if not reply.done():
                         reply.set_exception(LostError())
@@ -257,12 +296,12 @@ class JSONMember(Member):
                 await self._report_change()
                 if not self._reading.cancelled() and (error := self._reading.exception()) is not None:
                     self._history.note("broken", self.username, repr(error))
-            await asyncio.sleep(self._random.uniform(0, 4 * PAUSE))
+            await asyncio.sleep(self._random.uniform(0, self._pause))
 
     async def _read(self, connection: ClientConnection) -> None:
         with suppress(WebSocketException):
             async for frame in connection:
-                fields = json.loads(frame)
+                fields = orjson.loads(frame)
                 name = fields.pop("event")
                 if name == "reply":
                     if (reply := self._replies.pop(fields["ref"], None)) is not None and not reply.done():
@@ -304,8 +343,10 @@ class JSONMember(Member):
 class StockMember(Member):
     """The stock socket.io-client: it reconnects and recovers by itself."""
 
-    def __init__(self, url: str, username: str, history: History, driver: Driver, wire: str) -> None:
-        super().__init__(url, username, history)
+    def __init__(
+        self, url: str, username: str, history: History, random: Random, pause: float, driver: Driver, wire: str
+    ) -> None:
+        super().__init__(url, username, history, random, pause)
         self._driver = driver
         self._wire = wire
         self._number = next(_numbers)
@@ -317,8 +358,8 @@ class StockMember(Member):
         options = {
             "transports": TRANSPORTS[self._wire],
             "auth": {"username": self.username},
-            "reconnectionDelay": 20,
-            "reconnectionDelayMax": 300,
+            "reconnectionDelay": 100 * self._pause,
+            "reconnectionDelayMax": 1500 * self._pause,
         }
         await self._do("open", url=self._url, options=options)
         await self.until_online()
@@ -336,6 +377,8 @@ class StockMember(Member):
         return self._online
 
     def _report(self, kind: str, value: dict[str, Any]) -> None:
+        if kind != "event":
+            self._history.trace(self.username, f"{kind} {value}")
         match kind:
             case "event":
                 fields, *offset = value["args"]
@@ -351,6 +394,9 @@ class StockMember(Member):
                 self._set_online(False)
                 if value["reason"] == "io server disconnect":
                     self._come_back("was sent away")
+            case "stranded":
+                # A way to lose a connection that no network has: it would hear these twice.
+                self._history.note("stranded", self.username, f"{value['packets']} packets when it lost its connection")
             case "connect_error" if value.get("data"):
                 self._come_back(str(value["data"]))
 
@@ -367,13 +413,85 @@ class StockMember(Member):
         return await self._driver.call({"do": what, "socket": self._number, **command})
 
     async def call(self, action: str, /, **payload: Any) -> Reply:
+        before = self.welcomes
         try:
             (reply,) = await self._do("emit", name=action, args=[payload], ack=True)
         except AssertionError as failure:
-            if "no answer" in str(failure):
+            if "no answer" in str(failure) and self._online and self.welcomes == before:
                 self._history.note("unanswered", self.username, str(failure))
             raise LostError from None
         return dict(reply)
 
     async def lose(self) -> None:
-        await self._do("drop")
+        await self._do(self._random.choice(("drop", "cut")))
+
+
+class Guest:
+    """On the bare wire, where nobody comes back to a session: each connection is a new user, to be brought in again."""
+
+    def __init__(self, url: str, username: str, history: History, random: Random) -> None:
+        self._url = f"{websocket_url(url)}/username/{username}"
+        self._username = username
+        self._history = history
+        self._random = random
+        self._replies: asyncio.Queue[Reply | None] = asyncio.Queue()
+
+    async def come_and_go(self, hosts: dict[str, list[Member]], over: asyncio.Event) -> None:
+        """Visit rooms and listen, on one connection after the other, until it is `over`."""
+        while not over.is_set():
+            try:
+                connection = await open_websocket(self._url)
+            except RefusedError as refusal:
+                if refusal.code not in {*TEMPORARY, "username_taken"}:  # a lost session may not be known as such yet
+                    self._history.note("refused", self._username, str(refusal))
+            except FAILURES:
+                pass
+            else:
+                self._replies = asyncio.Queue()
+                reading = asyncio.create_task(self._read(connection))
+                with suppress(LostError, WebSocketException):
+                    while not over.is_set():
+                        await self._visit(connection, hosts)
+                await self._end(connection)
+                await reading
+            await asyncio.sleep(self._random.uniform(0, 4 * PAUSE))
+
+    async def _visit(self, connection: ClientConnection, hosts: dict[str, list[Member]]) -> None:
+        """Raises LostError or WebSocketException when the connection is gone."""
+        room = self._random.choice(list(hosts))
+        visit = self._history.visit(self._username, room)
+        if not await self._random.choice(hosts[room]).bring(room, self._username):
+            raise LostError
+        visit.begun = self._history.tick()
+        for _ in range(self._random.randrange(1, 6)):
+            await asyncio.sleep(self._random.uniform(0.1, 1))
+            tick = self._history.tick()
+            await self._ask(connection, action="list-rooms")
+            visit.seen = tick
+        if self._random.random() < 0.3:
+            raise LostError
+        await self._ask(connection, action="leave-room", room=room)
+        visit.over = self._history.tick()
+
+    async def _ask(self, connection: ClientConnection, **action: str) -> None:
+        await connection.send(dump(action))
+        reply = await self._replies.get()
+        if reply is None:
+            raise LostError
+        if not reply.get("ok"):
+            self._history.note("refused", self._username, f"{action}: {reply}")
+
+    async def _read(self, connection: ClientConnection) -> None:
+        with suppress(WebSocketException):
+            async for frame in connection:
+                if isinstance(frame, str) and frame.startswith("{"):  # no message of the soak begins so
+                    self._replies.put_nowait(orjson.loads(frame))
+                else:
+                    self._history.heard_content(self._username, str(frame))
+        self._replies.put_nowait(None)
+
+    async def _end(self, connection: ClientConnection) -> None:
+        """In one of the ways in which a connection ends."""
+        if self._random.random() < 0.5:
+            reset(connection.transport)
+        await connection.close()

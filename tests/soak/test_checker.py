@@ -95,6 +95,79 @@ BAD: dict[str, tuple[Callable[[], History], set[str]]] = {
 }
 
 
+def visit(
+    *dave: list[int],
+    fetched: list[int] | None = None,
+    stay: tuple[int | None, int | None, int | None] = (1, 4, 4),
+    bare: bool = False,
+) -> History:
+    """Dave visits while alice talks: he is in from before message `stay[0]` on, has surely all before `stay[1]`, and
+    is out before `stay[2]`. What he heard in each stretch, and what he fetched, are numbers of messages.
+    """
+    begun, seen, over = stay
+    told = History()
+    told.joined("alice", "tea")
+    stays = None
+    for number, message in enumerate(ALICE):
+        if number == 1:
+            stays = told.visit("dave", "tea")
+        if stays is not None:
+            stays.begun = told.tick() if number == begun else stays.begun
+            stays.seen = told.tick() if number == seen else stays.seen
+            stays.over = told.tick() if number == over else stays.over
+        told.sent("alice", "tea", message.id, message.content)
+        told.acked("alice", "tea", message.id, message.ts)
+    for stretch, part in enumerate(dave):
+        if stretch > 0:
+            told.welcomed("dave", ["tea"], recovered=False)
+        for number in part:
+            if bare:
+                told.heard_content("dave", ALICE[number].content)
+            else:
+                told.heard("dave", ALICE[number])
+    told.refetched("dave", [ALICE[number] for number in fetched or []])
+    told.log("alice", "tea", ALICE)
+    return told
+
+
+VISITS: dict[str, tuple[Callable[[], History], set[str]]] = {
+    "all": (lambda: visit([1, 2, 3]), set()),
+    "all, on the bare wire": (lambda: visit([1, 2, 3], bare=True), set()),
+    "lost at the end": (lambda: visit([1, 2]), {"lost"}),
+    "lost at the beginning": (lambda: visit([2, 3]), {"lost"}),
+    "lost on the way": (lambda: visit([1, 3]), {"lost", "gap"}),
+    "a silent gap that was fetched": (lambda: visit([1, 3], fetched=[2]), {"gap"}),
+    "a gap that was announced and fetched": (lambda: visit([1], [3], fetched=[2]), set()),
+    "a gap that was announced": (lambda: visit([1], [3]), {"lost"}),
+    "doubled": (lambda: visit([1, 2, 2, 3]), {"doubled"}),
+    "doubled, on the bare wire": (lambda: visit([1, 2, 2, 3], bare=True), {"doubled"}),
+    "swapped": (lambda: visit([2, 1, 3]), {"swapped"}),
+    "from before": (lambda: visit([0, 1, 2, 3]), {"early"}),
+    "from behind": (lambda: visit([1, 2, 3, 4]), {"late"}),
+    "the ends are not sure": (lambda: visit([2], stay=(2, 3, None)), set()),
+    "more than is sure": (lambda: visit([1, 2, 3, 4], stay=(2, 3, None)), set()),
+    "nobody knows whether it began": (lambda: visit([], stay=(None, 4, None)), set()),
+}
+
+
+@pytest.mark.parametrize("name", VISITS)
+def test_a_visit(name: str) -> None:
+    """Who comes and goes hears what was said while it surely was there, once, in order, and nothing else."""
+    told, expected = VISITS[name]
+    assert kinds(told()) == expected
+
+
+def test_the_evidence() -> None:
+    """What befell a client can be read, in order."""
+    told = history(ALICE[:3], ALICE[3:])
+    told.trace("bob", "is gone")
+    told.heard("bob", ALICE[5])
+    first, second, third = told.evidence("bob").splitlines()
+    assert first.split() == ["heard", "tea", "0", "1", "2", "3", "4", "5"]
+    assert second.endswith("is gone")
+    assert third.split() == ["heard", "tea", "5"]
+
+
 @pytest.mark.parametrize("name", GOOD)
 def test_nothing_is_wrong(name: str) -> None:
     """No violation is found where there is none."""

@@ -1,0 +1,107 @@
+"""A client that does not read costs the gateway little, and the others nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+from harness.client import Join, succeed
+from harness.http import request
+from harness.plain import JsonClient
+from harness.process import GatewayProcess, StartGateway
+from harness.raw import ENGINE, RawSocketIO
+
+LENGTH = 100_000
+MESSAGES = 1_000
+"""Together 100 MB."""
+GROWTH = 8_000_000
+DELAY = 2.0
+"""Seconds from a message to a member who reads, on a machine that may have much else to do."""
+
+
+def narrow_socket(url: str) -> socket.socket:
+    """A connection whose kernel takes little that its client does not read."""
+    address = urlsplit(url)
+    narrow = socket.socket()
+    narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    narrow.connect((address.hostname, address.port))
+    narrow.setblocking(False)
+    return narrow
+
+
+@asynccontextmanager
+async def json_form(gateway: GatewayProcess) -> AsyncIterator[None]:
+    async with JsonClient(gateway.url, "slow", sock=narrow_socket(gateway.url)) as slow:
+        slow.socket.transport.pause_reading()
+        yield
+
+
+@asynccontextmanager
+async def websocket(gateway: GatewayProcess) -> AsyncIterator[None]:
+    async with RawSocketIO(gateway.url, sock=narrow_socket(gateway.url)) as slow:
+        assert (await slow.connect({"username": "slow"})).startswith("40")
+        slow.socket.transport.pause_reading()
+        yield
+
+
+@asynccontextmanager
+async def polling(gateway: GatewayProcess) -> AsyncIterator[None]:
+    """It polls, and does not read the answer."""
+    opened = await request("GET", f"{gateway.url}{ENGINE}&transport=polling")
+    path = f"{ENGINE}&transport=polling&sid={json.loads(opened.text[1:])['sid']}"
+    await request("POST", gateway.url + path, data='40{"username":"slow"}')
+    assert (await request("GET", gateway.url + path)).text.startswith("40")
+    reader, writer = await asyncio.open_connection(sock=narrow_socket(gateway.url), limit=1024)
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: gateway\r\n\r\n".encode())
+    yield
+    writer.transport.abort()
+    await asyncio.wait([asyncio.ensure_future(reader.read())])
+
+
+def memory(gateway: GatewayProcess) -> int:
+    """Bytes of the gateway in memory."""
+    status = Path(f"/proc/{gateway.pid}/status").read_text()
+    return int(status.split("VmRSS:")[1].split()[0]) * 1024
+
+
+@pytest.mark.parametrize("stop_reading", [json_form, websocket, polling])
+async def test_a_client_that_stops_reading(start_gateway: StartGateway, join: Join, stop_reading: object) -> None:
+    """100 MB are sent to a room in which one member does not read: the gateway grows by less than 8 MB, and another
+    member hears each message at once.
+    """
+    own = await start_gateway(max_content_length=LENGTH, history_size=10)
+    alice, bob = await join(to=own), await join("json", to=own)
+    assert callable(stop_reading)
+    async with stop_reading(own):
+        await succeed(alice, "create-room", room="r", users=[bob.username])
+        content = "x" * LENGTH
+
+        async def send(count: int) -> None:
+            nonlocal slowest
+            for _ in range(count):
+                began = time.monotonic()
+                sending = asyncio.create_task(succeed(alice, "send-msg", room="r", content=content))
+                await bob.next_event("message")
+                slowest = max(slowest, time.monotonic() - began)
+                await sending
+                bob.events.log.clear()
+                bob.frames.take_all()
+                bob.frames.log.clear()
+
+        slowest = 0.0
+        await send(MESSAGES // 10)  # what the gateway needs for those who read
+        before = highest = memory(own)
+        await succeed(alice, "add-user", room="r", users=["slow"])
+        for _ in range(10):
+            await send(MESSAGES // 10)
+            highest = max(highest, memory(own))
+    assert highest - before < GROWTH
+    assert slowest < DELAY
