@@ -21,7 +21,7 @@ from gateway.errors import TooLarge
 from gateway.transports.enginepackets import CLOSE, Packet, decode_payload, message_frame, open_frame
 from gateway.transports.enginesocket import EngineSocket, Probe
 from gateway.transports.rfc6455 import CloseCode, binary_frame, text_frame
-from gateway.transports.stream import MAX_WAITING, Heartbeats, WebSocketStream, check_handshake, take_over
+from gateway.transports.stream import MAX_AT_ONCE, REST, Heartbeats, WebSocketStream, check_handshake, take_over
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -268,8 +268,8 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
             for number, data in enumerate(decode_payload(body), 1):
                 socket.packet_received(data)
                 await socket.ready()
-                if number % MAX_WAITING == 0:
-                    await asyncio.sleep(0)  # others are not to wait for a body of very many packets
+                if number % MAX_AT_ONCE == 0:
+                    await asyncio.sleep(REST)  # others are not to wait for a body of very many packets
             await socket.finished()
         except (ValueError, web.RequestPayloadError):
             socket.close(self.reason.TRANSPORT_ERROR)

@@ -49,6 +49,7 @@ class EngineSocket:
         "_paused",
         "_poll",
         "_probe",
+        "_probe_timer",
         "_server",
         "_stream",
         "closed",
@@ -71,6 +72,7 @@ class EngineSocket:
         self._corked: list[bytes] | None = None
         self._poll: asyncio.Future[None] | None = None
         self._probe: WebSocketStream | None = None
+        self._probe_timer: asyncio.TimerHandle | None = None
         self._moving = False
         self._paused: asyncio.Future[None] | None = None
         self._in_order = InOrder(self._handle, self)
@@ -293,7 +295,7 @@ class EngineSocket:
 
     def start_upgrade(self, stream: WebSocketStream) -> None:
         self._probe = stream
-        asyncio.get_running_loop().call_later(UPGRADE_TIMEOUT, self._give_up, stream)
+        self._probe_timer = asyncio.get_running_loop().call_later(UPGRADE_TIMEOUT, self._give_up, stream)
 
     def probed(self) -> None:
         """The client's WebSocket works: end its poll, so that it can let go of long-polling."""
@@ -302,7 +304,8 @@ class EngineSocket:
 
     def finish_upgrade(self, stream: WebSocketStream) -> None:
         """The client is on ``stream`` from here on; what still waited for a poll goes there."""
-        self._probe, self._stream, self._moving = None, stream, False
+        self.end_upgrade()
+        self._stream = stream
         self._answer_poll()
         frames, self._buffer, self._buffered = self._buffer or [], None, 0
         for frame in frames:
@@ -314,8 +317,11 @@ class EngineSocket:
             stream.close(CloseCode.PROTOCOL_ERROR)
 
     def end_upgrade(self) -> None:
-        """The upgrade failed; the client goes on with long-polling."""
+        """It is over; unless it came to its end, the client goes on with long-polling."""
         self._probe, self._moving = None, False
+        if self._probe_timer is not None:
+            self._probe_timer.cancel()
+            self._probe_timer = None
 
     # --- heartbeat
 

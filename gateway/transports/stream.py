@@ -25,11 +25,13 @@ MAX_WAITING = 32
 MAX_AT_ONCE = 64
 """Messages of one client that are read in one turn of the loop."""
 
-REST = 0.001
-"""Seconds for which nothing more is read from a client that has sent so many."""
-
-SLICE = 8
+SLICE = 32
 """Messages of one client that are handled in one turn of the loop by a coroutine that never waits."""
+
+REST = 0.001
+"""Seconds that a client rests after so many. A mere turn of the loop would do for those who wait for the loop, but
+not for the store's thread, which waits for the interpreter.
+"""
 
 CLOSE_TIMEOUT = 5.0
 """Seconds that a client has to answer a close frame, and to read what was sent before it was cut."""
@@ -303,7 +305,7 @@ class InOrder:
                 return
             item = self._waiting.popleft()
             if number % SLICE == 0:
-                await asyncio.sleep(0)  # handlers that never wait do not give way to other clients by themselves
+                await asyncio.sleep(REST)  # handlers that never wait do not give way by themselves
 
 
 class TakenOver(web.StreamResponse):

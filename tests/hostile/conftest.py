@@ -78,10 +78,10 @@ def attacker(request: pytest.FixtureRequest) -> Callable[[str], Attacker]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The full size takes its time; and of the stock servers nothing is expected."""
+    """The full size takes its time; and of the stock servers nothing is expected, within a minute each."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.timeout(min(SCALE.timeout, 150) if STOCK else SCALE.timeout))
+            item.add_marker(pytest.mark.timeout(60 if STOCK else SCALE.timeout))
             if STOCK:
                 item.add_marker(pytest.mark.xfail(strict=False, reason="the stock servers are measured, not judged"))
 
