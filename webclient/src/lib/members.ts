@@ -13,6 +13,12 @@ export const withoutMember = (members: readonly Member[], username: string): Mem
 export const withPresence = (members: readonly Member[], username: string, online: boolean): Member[] =>
   members.map((member) => (member.username === username ? { username, online } : member));
 
+/** "3 members, 2 online"; of a large room the gateway does not say who is online. */
+export function countMembers(members: readonly Member[], count: number): string {
+  const all = count === 1 ? "1 member" : `${count} members`;
+  return count > members.length ? all : `${all}, ${members.filter((member) => member.online).length} online`;
+}
+
 /** Names in the order of interest: the reader last, as "you", and how many there are beyond `shown`. */
 export function summary(members: readonly Member[], count: number, me: string, shown = 4): string {
   const others = members.map((member) => member.username).filter((name) => name !== me);
