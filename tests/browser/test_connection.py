@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from playwright.async_api import WebSocketRoute, expect
+from playwright.async_api import expect
 
 from harness.browser import OpenPage, WebClient
 from harness.client import Join, succeed
@@ -73,39 +73,23 @@ async def test_a_reload_goes_on(gateway: GatewayProcess, join: Join, open_page: 
     assert {event.name for event in await bob.drain()} <= {"presence", "typing"}
 
 
-class Barrier:
-    """Between the page and the gateway's Socket.IO server, while pages and scripts still load."""
-
-    def __init__(self) -> None:
-        self.is_closed = False
-
-    async def put_up(self, client: WebClient) -> None:
-        await client.page.route("**/socket.io/**", lambda route: route.abort() if self.is_closed else route.continue_())
-        await client.page.route_web_socket("**/socket.io/**", self._pass)
-
-    async def _pass(self, socket: WebSocketRoute) -> None:
-        if self.is_closed:
-            await socket.close()
-        else:
-            socket.connect_to_server()
-
-
 async def test_what_was_not_sent_survives_a_reload(own: GatewayProcess, join: Join, open_page: OpenPage) -> None:
     """A message that waits for the connection is sent by the page that comes after the reload, once."""
-    bob, client, barrier = await join("json", to=own), await open_page(), Barrier()
-    await barrier.put_up(client)
+    bob, carol, client = await join("json", to=own), await join("json", to=own), await open_page()
     await client.join(own.url, "alice")
     await client.create_room("tea", bob.username)
-    await own.kill9()
+    await client.page.context.set_offline(True)
     await client.say("still here")
-    barrier.is_closed = True
-    await own.restart()
+    # The gateway is full when it comes back: it hands out the page, and takes nobody.
+    await own.kill9()
+    await own.restart(max_connections=2)
+    bob, carol = await come_back(bob, join, own), await come_back(carol, join, own)
+    await client.page.context.set_offline(False)
     client.page.on("dialog", lambda dialog: dialog.accept())
     await client.page.reload()
     await expect(client.connection).to_contain_text("Reconnecting…")
-    bob = await come_back(bob, join, own)
     assert await contents(bob) == []
-    barrier.is_closed = False
+    await carol.drop()
     assert (await bob.next_event("message")).fields["content"] == "still here"
     await expect(client.message("still here").locator("time")).to_be_visible()
     assert await contents(bob) == ["still here"]

@@ -32,14 +32,14 @@ async def test_a_name_that_cannot_be_had_is_refused_with_a_reason(
 
 
 async def test_logging_out_frees_the_name(gateway: GatewayProcess, join: Join, open_page: OpenPage) -> None:
-    """After "Log out" anyone may take the name, and a reload asks for a name again."""
+    """After "Log out" a reload asks for a name again, and anyone may take the one that was left."""
     client, name = await open_page(), fresh_name()
     await client.join(gateway.url, name)
     await client.button("Log out").click()
     await expect(client.username).to_be_focused()
-    await join("json", name)
     await client.page.reload()
     await expect(client.connection).to_have_text("Not connected")
+    await join("json", name)
 
 
 async def test_the_page_asks_nobody_but_the_gateway(gateway: GatewayProcess, open_page: OpenPage) -> None:

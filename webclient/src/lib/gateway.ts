@@ -69,6 +69,7 @@ export class Gateway {
       forceNew: true,
       transports: ["websocket", "polling"],
       tryAllTransports: true,
+      timeout: 8_000,
       reconnectionDelay: 300,
       reconnectionDelayMax: 4_000,
     });
