@@ -215,6 +215,7 @@ export class Chat {
     const before = this.#restored ?? this.session.identity;
     if (before && before.sid !== identity.sid) this.#loseRooms();
     this.session.start(identity);
+    this.#outbox.flush(this.rooms.list); // before anything that is written from now on
     if (!recovered) return;
     void this.#tell(async () => this.rooms.replace((await this.#gateway.call("list-rooms", {})).rooms));
     void this.#catchUp();
@@ -243,11 +244,16 @@ export class Chat {
 
   /** The session we had is over, and this is a new one. */
   #loseRooms(): void {
-    const unsent = this.#restored ? this.#restored.rooms.flatMap((room) => room.unsent).length : this.rooms.unsent;
-    this.#notice = "You were away for too long: the gateway ended your session, and you left your rooms.";
-    if (unsent > 0) this.#notice += ` ${unsent === 1 ? "A message was" : `${unsent} messages were`} not sent.`;
+    this.#notice = `Your session ended while you were away, and you left your rooms.${this.#tellUnsent()}`;
     this.#restored = undefined;
     this.rooms.clear();
+  }
+
+  /** " 2 messages were not sent.", where there are any, and they will not be. */
+  #tellUnsent(): string {
+    const unsent = this.#restored ? this.#restored.rooms.flatMap((room) => room.unsent).length : this.rooms.unsent;
+    if (unsent === 0) return "";
+    return unsent === 1 ? " A message was not sent." : ` ${unsent} messages were not sent.`;
   }
 
   #lost(): void {
@@ -259,7 +265,7 @@ export class Chat {
   }
 
   #refused(failure: Failure): void {
-    this.#leaveAll(describeRefusal(this.session.username, failure));
+    this.#leaveAll(describeRefusal(this.session.username, failure) + this.#tellUnsent());
   }
 
   #leaveAll(problem?: string): void {

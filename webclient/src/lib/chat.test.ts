@@ -61,6 +61,17 @@ describe("logging in", () => {
     expect(chat.session.problem).toContain("“alice” is taken");
   });
 
+  it("as it was before the drop may be refused, and what was not sent is told of", () => {
+    const { chat, call, listener, welcome } = setUp();
+    welcome([info("tea", "alice")]);
+    call.mockRejectedValue(new ConnectionLost());
+    listener.lost();
+    chat.send(chat.rooms.get("tea")!, "one");
+    chat.send(chat.rooms.get("tea")!, "two");
+    listener.refused({ code: "username_taken", message: "x" });
+    expect(chat.session.problem).toMatch(/is taken.* 2 messages were not sent\.$/);
+  });
+
   it("gives up when the gateway cannot be reached", () => {
     const { chat, close, listener } = setUp();
     listener.lost();
@@ -243,7 +254,7 @@ describe("coming back", () => {
     chat.send(chat.rooms.get("tea")!, "hello");
     welcome([], false, "another");
     expect(chat.rooms.list).toEqual([]);
-    expect(chat.notice).toContain("away for too long");
+    expect(chat.notice).toContain("Your session ended");
     expect(chat.notice).toContain("A message was not sent.");
   });
 });
