@@ -5,69 +5,79 @@ from __future__ import annotations
 import pytest
 from playwright.async_api import expect
 
-from harness.browser import OpenPage
+from harness.browser import OpenPage, WebClient
 from harness.client import Join, make_room, succeed
 from harness.names import fresh_name
 from harness.process import GatewayProcess, StartGateway, quiet_port
 
-LONG = "W" * 64
+
+@pytest.fixture(params=[(320, "dark"), (1440, "light")], ids=["narrow-dark", "wide-light"])
+async def client(request: pytest.FixtureRequest, open_page: OpenPage) -> WebClient:
+    """Whoever uses the page; narrow or wide, dark or light, and without motion."""
+    width, scheme = request.param
+    return await open_page(width=width, color_scheme=scheme, reduced_motion="reduce")
 
 
-@pytest.mark.parametrize(("width", "scheme"), [(320, "dark"), (1440, "light")])
-async def test_axe_finds_no_violation(
-    start_gateway: StartGateway, join: Join, open_page: OpenPage, width: int, scheme: str
-) -> None:
-    """In each state of the page; and in none of them is it wider than the screen."""
-    own = await start_gateway(on_disk=True, port=quiet_port())
-    bob = await join("json", "bob", to=own)
-    client = await open_page(width=width, color_scheme=scheme, reduced_motion="reduce")
+async def look_at(client: WebClient) -> None:
+    """axe finds no violation, the page is not wider than the screen, and nothing moves."""
+    await client.check_accessibility()
+    assert not await client.is_wider_than_the_screen()
+    durations = "document.getAnimations().map((animation) => animation.effect.getComputedTiming().activeDuration)"
+    assert [time for time in await client.page.evaluate(durations) if time is None or time > 1] == []
 
-    async def look() -> None:
-        await client.check_accessibility()
-        assert not await client.is_wider_than_the_screen()
 
-    await client.page.goto(own.url)
-    await look()
-    await client.join(own.url, "bob")
+async def test_the_page_is_for_everybody(gateway: GatewayProcess, join: Join, client: WebClient) -> None:
+    """In each of its states, the longest names and words included."""
+    bob, room = await join(), fresh_name().ljust(64, "W")
+    await client.page.goto(gateway.url)
+    await look_at(client)
+    await client.join(gateway.url, bob.username)
     await expect(client.page.get_by_role("alert")).to_contain_text("taken")
-    await look()
-    await client.join(own.url, "alice")
+    await look_at(client)
+    await client.join(gateway.url, fresh_name())
     await expect(client.rooms).to_contain_text("no room yet")
-    await look()
+    await look_at(client)
     await client.button("New room").click()
-    await client.dialog.get_by_role("combobox", name="Add people").fill("b")
-    await client.dialog.get_by_role("option", name="bob").wait_for()
-    await look()
+    await client.dialog.get_by_role("combobox", name="Add people").fill(bob.username)
+    await client.dialog.get_by_role("option", name=bob.username, exact=True).wait_for()
+    await look_at(client)
     await client.page.keyboard.press("Escape")  # the suggestions
     await client.page.keyboard.press("Escape")
-    await client.create_room(LONG, "bob")
-    await look()
-    await succeed(bob, "send-msg", room=LONG, content=f"{LONG * 9} https://a.example/{LONG * 3}")
+    await client.create_room(room, bob.username)
+    await look_at(client)
+    await succeed(bob, "send-msg", room=room, content=f"{'W' * 500} https://a.example/{'W' * 200}")
     await client.say("hello")
-    await succeed(bob, "typing", room=LONG)
-    await client.page.get_by_text("bob is typing").wait_for()
-    await look()
-    await client.page.get_by_role("button", name="bob, you").click()
-    await look()
+    await succeed(bob, "typing", room=room)
+    await client.page.get_by_text("is typing").wait_for()
+    await look_at(client)
+    await client.page.get_by_role("button", name=f"{bob.username}, you").click()
+    await look_at(client)
     await client.page.keyboard.press("Escape")
+    await client.page.keyboard.press("Escape")
+    await expect(client.row(room)).to_contain_text("hello")
+    await look_at(client)
+
+
+async def test_the_page_in_trouble_is_for_everybody(start_gateway: StartGateway, client: WebClient) -> None:
+    """When a message is refused, without a connection, and when the session goes on in another tab."""
+    own = await start_gateway(on_disk=True, port=quiet_port())
+    await client.join(own.url, "alice")
+    await client.create_room("tea")
     own.limit_file_size(0)
     await client.say("no place for this")
     await expect(client.message("no place for this")).to_contain_text("Not sent")
-    await look()
+    await look_at(client)
     own.limit_file_size(-1)
     await own.kill9()
     await expect(client.connection).to_contain_text("Reconnecting")
     await client.say("anybody?")
-    await look()
-    await client.box.press("Escape")
-    await expect(client.row(LONG)).to_be_visible()
-    await look()
+    await look_at(client)
     await own.restart()
     await expect(client.connection).to_have_text("Online")
     async with client.page.expect_popup():
         await client.page.evaluate("void window.open(location.href)")
     await expect(client.connection).to_have_text("Taken over elsewhere")
-    await look()
+    await look_at(client)
 
 
 async def test_everything_works_by_keyboard(gateway: GatewayProcess, join: Join, open_page: OpenPage) -> None:
