@@ -66,8 +66,12 @@ async def test_a_reload_goes_on(gateway: GatewayProcess, join: Join, open_page: 
     await expect(client.box).to_have_value("half a")
     await client.sees("before")
     await expect(client.row(other)).to_contain_text("1 unread")
+    await client.box.fill("half a sentence")
+    await succeed(bob, "send-msg", room=other, content="unread too")
+    await expect(client.row(other)).to_contain_text("2 unread")
     await client.page.reload()
-    await expect(client.box).to_have_value("half a")
+    await expect(client.box).to_have_value("half a sentence")
+    await expect(client.row(other)).to_contain_text("2 unread")
     await client.say("after")
     assert (await bob.next_event("message")).fields["content"] == "after"
     assert {event.name for event in await bob.drain()} <= {"presence", "typing"}

@@ -23,7 +23,7 @@ export class Chat {
   #gateway: Network;
   #outbox: Outbox;
   #tab: Tab;
-  #restored: Kept | undefined;
+  #restored = $state.raw<Kept>();
   #saidTyping = -Infinity;
 
   #handlers: Handlers = {

@@ -268,8 +268,8 @@ describe("a reload", () => {
     elsewhere: false,
     open: "tea",
     rooms: [
-      { name: "tea", draft: "half a", unsent: [unsent], lastSeen: "bob 1", activity: 5 },
-      { name: "cake", draft: "", unsent: [], lastSeen: "bob 1", activity: 9 },
+      { name: "tea", draft: "half a", unsent: [unsent], unread: 0, newFrom: null, latest: "bob 1", activity: 5 },
+      { name: "cake", draft: "", unsent: [], unread: 0, newFrom: null, latest: "bob 1", activity: 9 },
     ],
   };
 

@@ -74,8 +74,7 @@ export function keepLatest(entries: readonly Entry[], count: number): readonly E
   return excess > 0 ? entries.slice(excess) : entries;
 }
 
-/** What others said after the message `seen`; all that we have where it is not among them. */
-export function othersSince(entries: readonly Entry[], seen: string, me: string): Entry[] {
-  const sent = entries.filter(isSent);
-  return sent.slice(sent.findIndex((entry) => keyOf(entry) === seen) + 1).filter((entry) => entry.from !== me);
+/** What others said from the entry at `index` on. */
+export function othersFrom(entries: readonly Entry[], index: number, me: string): Entry[] {
+  return entries.slice(index).filter((entry) => isSent(entry) && entry.from !== me);
 }

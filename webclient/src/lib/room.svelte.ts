@@ -4,7 +4,7 @@ import {
   keepLatest,
   keyOf,
   mergePage,
-  othersSince,
+  othersFrom,
   receive,
   type Arrival,
   type Entry,
@@ -40,8 +40,8 @@ export class Room {
   #entries = $state.raw<readonly Entry[]>([]);
   #unread = $state(0);
   #newFrom = $state<string | null>(null);
-  /** While there is something unread: the key of the message before it; empty before the first one, null if unknown. */
-  #lastSeen = $state<string | null>(null);
+  /** Of what is to be fetched again: see `KeptRoom`. */
+  #latest = $state<string | null>(null);
   #activity = $state(0);
   #stale = $state(true);
   #more = $state(false);
@@ -99,14 +99,18 @@ export class Room {
 
   /** What a reload must not lose. */
   get kept(): KeptRoom {
-    const { name, draft, unsent, activity } = this;
-    return { name, draft, unsent, activity, lastSeen: this.#unread > 0 ? this.#lastSeen : this.#latest() };
+    const { name, draft, unsent, activity, unread } = this;
+    const last = this.#entries.findLast(isSent);
+    const latest = last ? keyOf(last) : this.#stale ? this.#latest : "";
+    return { name, draft, unsent, activity, unread, newFrom: unread > 0 ? this.#newFrom : null, latest };
   }
 
-  restore({ draft, unsent, lastSeen, activity }: KeptRoom): void {
+  restore({ draft, unsent, activity, unread, newFrom, latest }: KeptRoom): void {
     this.draft = draft;
-    this.#lastSeen = lastSeen;
     this.#activity = activity;
+    this.#unread = unread;
+    this.#newFrom = newFrom;
+    this.#latest = latest;
     this.#entries = [...this.#entries, ...unsent];
   }
 
@@ -140,10 +144,7 @@ export class Room {
   receive(message: Arrival, seen: boolean): void {
     this.typing.stop(message.from);
     if (!seen) {
-      if (this.#unread === 0) {
-        this.#lastSeen = this.#latest();
-        this.#newFrom = keyOf(message);
-      }
+      if (this.#unread === 0) this.#newFrom = keyOf(message);
       this.#unread += 1;
     }
     this.#activity = Math.max(this.#activity, message.ts);
@@ -157,25 +158,21 @@ export class Room {
 
   /** The reader turned away: what comes now is new, and what was is not. */
   markLeft(): void {
-    this.#newFrom = null;
+    if (this.#unread === 0) this.#newFrom = null;
   }
 
-  /** A page of history. `me` reads it: what others said since the last message that was seen is unread. */
+  /** A page of history, read by `me`. */
   addPage(messages: readonly Arrival[], more: boolean, me: string): void {
     this.#keep(mergePage(this.#entries, messages));
     this.#activity = Math.max(this.#activity, messages.at(-1)?.ts ?? 0);
     this.#more = more;
-    if (!this.#stale) return;
+    if (this.#stale) this.#recount(me);
     this.#stale = false;
-    if (this.#lastSeen === null) return;
-    const unread = othersSince(this.#entries, this.#lastSeen, me);
-    this.#unread = unread.length;
-    this.#newFrom = unread[0] ? keyOf(unread[0]) : this.#newFrom;
   }
 
   /** Events were missed: what was stored is to be fetched again. Our unsent messages stay. */
   forget(): void {
-    this.#lastSeen = this.kept.lastSeen;
+    this.#latest = this.kept.latest;
     this.#entries = this.unsent;
     this.#stale = true;
     this.#more = false;
@@ -187,7 +184,8 @@ export class Room {
   }
 
   addPending(entry: Entry): void {
-    this.#newFrom = null;
+    this.markSeen();
+    this.markLeft();
     this.#entries = [...this.#entries, entry];
     this.#activity = entry.ts;
   }
@@ -209,10 +207,18 @@ export class Room {
     this.#entries = this.#entries.filter((other) => keyOf(other) !== keyOf(entry));
   }
 
-  #latest(): string | null {
-    const entry = this.#entries.findLast(isSent);
-    if (entry) return keyOf(entry);
-    return this.#stale ? this.#lastSeen : "";
+  /** What is unread in the page that was fetched: what comes after the last message we had, or what was new before. */
+  #recount(me: string): void {
+    const find = (wanted: string | null): number => this.#entries.findIndex((entry) => keyOf(entry) === wanted);
+    if (this.#unread > 0) {
+      const first = find(this.#newFrom);
+      const shown = othersFrom(this.#entries, Math.max(first, 0), me).length;
+      this.#unread = first < 0 ? Math.max(this.#unread, shown) : shown;
+    } else if (this.#latest !== null) {
+      const unread = othersFrom(this.#entries, find(this.#latest) + 1, me);
+      this.#unread = unread.length;
+      if (unread[0]) this.#newFrom = keyOf(unread[0]);
+    }
   }
 
   #keep(entries: readonly Entry[]): void {

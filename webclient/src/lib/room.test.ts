@@ -39,6 +39,34 @@ describe("what is new", () => {
     expect([after.unread, after.newFrom]).toEqual([2, "bob 2"]);
   });
 
+  it("in a room that was never opened survives a reload too", () => {
+    const before = room();
+    before.receive(message(2), false);
+    before.receive(message(3), false);
+    const after = room();
+    after.restore(before.kept);
+    expect(after.unread).toBe(2);
+    after.receive(message(4), false);
+    after.addPage(messages(1, 4), false, "alice");
+    expect([after.unread, after.newFrom]).toEqual([3, "bob 2"]);
+  });
+
+  it("is not less than it was, where the page does not reach back to it", () => {
+    const before = room();
+    for (const next of messages(1, 80)) before.receive(next, false);
+    const after = room();
+    after.restore(before.kept);
+    after.addPage(messages(31, 80), true, "alice");
+    expect([after.unread, after.newFrom]).toEqual([80, "bob 1"]);
+  });
+
+  it("stays new when the room is left without having read to the end", () => {
+    const tea = room();
+    tea.receive(message(1), false);
+    tea.markLeft();
+    expect(tea.newFrom).toBe("bob 1");
+  });
+
   it("is all that is fetched, where nothing had been said", () => {
     const tea = room();
     tea.startFresh();

@@ -6,8 +6,11 @@ export interface KeptRoom {
   name: string;
   draft: string;
   unsent: Entry[];
-  /** The key of the last message that was seen. */
-  lastSeen: string | null;
+  unread: number;
+  /** The key of the first message that was not seen, if there is one. */
+  newFrom: string | null;
+  /** The key of the last message; empty where there was none, null where that is not known. */
+  latest: string | null;
   activity: number;
 }
 
