@@ -8,7 +8,13 @@ const byActivity = (a: Room, b: Room): number => b.activity - a.activity || (a.n
 export class Rooms {
   #rooms = new SvelteMap<string, Room>();
   #openName = $state<string | null>(null);
-  #list = $derived([...this.#rooms.values()].sort(byActivity));
+  #lastList: readonly Room[] = [];
+  #list = $derived.by(() => {
+    const list = [...this.#rooms.values()].sort(byActivity);
+    // The same array while the order is the same: every message is an activity, and few change the list.
+    const isSame = list.length === this.#lastList.length && list.every((room, index) => room === this.#lastList[index]);
+    return isSame ? this.#lastList : (this.#lastList = list);
+  });
 
   /** The liveliest first. */
   get list(): readonly Room[] {

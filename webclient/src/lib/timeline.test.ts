@@ -31,6 +31,16 @@ describe("layOut", () => {
     expect(groups(entries, "bob 2")).toEqual(["[]", "[]"]);
   });
 
+  it("uses rows again that stay as they were", () => {
+    const entries = [entry("1", "bob", noon), entry("2", "eve", noon), entry("3", "eve", noon)];
+    const before = layOut(entries.slice(0, 2), null);
+    const after = layOut(entries, null, before);
+    expect(after[0]).toBe(before[0]);
+    expect(after[1]).not.toBe(before[1]);
+    expect(before[1]!.last).toBe(true);
+    expect(after).toEqual(layOut(entries, null));
+  });
+
   it("tells apart what two senders gave the same id", () => {
     expect(layOut([entry("1", "bob", noon), entry("1", "eve", noon)], "eve 1").map((row) => row.newMessages)).toEqual([
       false,

@@ -20,18 +20,32 @@ const PAUSE = 5 * 60_000;
 
 const sameDay = (a: number, b: number): boolean => new Date(a).toDateString() === new Date(b).toDateString();
 
-/** `newFrom` is the key of the first message that was not seen, if there is one. */
-export function layOut(entries: readonly Entry[], newFrom: string | null): Row[] {
+/**
+ * `newFrom` is the key of the first message that was not seen, if there is one. Of the rows `before`, those that stay
+ * as they were are used again, so that one new message does not draw all others anew.
+ */
+export function layOut(entries: readonly Entry[], newFrom: string | null, before: readonly Row[] = []): Row[] {
   const rows: Row[] = [];
   for (const entry of entries) {
-    const before = rows.at(-1);
+    const previous = rows.at(-1);
     const key = keyOf(entry);
-    const newDay = !before || !sameDay(before.entry.ts, entry.ts);
+    const newDay = !previous || !sameDay(previous.entry.ts, entry.ts);
     const newMessages = key === newFrom;
-    const goesOn = before?.entry.from === entry.from && entry.ts - before.entry.ts < PAUSE;
+    const goesOn = previous?.entry.from === entry.from && entry.ts - previous.entry.ts < PAUSE;
     const first = newDay || newMessages || !goesOn;
-    if (before && !first) before.last = false;
+    if (previous && !first) previous.last = false;
     rows.push({ key, entry, newDay, newMessages, first, last: true });
   }
-  return rows;
+  const known = new Map(before.map((row) => [row.key, row]));
+  return rows.map((row) => {
+    const old = known.get(row.key);
+    return old && isSame(old, row) ? old : row;
+  });
 }
+
+const isSame = (one: Row, other: Row): boolean =>
+  one.entry === other.entry &&
+  one.newDay === other.newDay &&
+  one.newMessages === other.newMessages &&
+  one.first === other.first &&
+  one.last === other.last;
