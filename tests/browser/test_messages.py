@@ -141,6 +141,19 @@ async def test_history_comes_as_the_reader_scrolls_up(gateway: GatewayProcess, j
     await expect(client.message("just now")).to_be_in_viewport()
 
 
+async def test_a_reader_at_the_end_stays_there(gateway: GatewayProcess, join: Join, open_page: OpenPage) -> None:
+    """However much comes in at once."""
+    client, bob = await open_page(), await join()
+    await client.join(gateway.url, fresh_name())
+    room = fresh_name("room")
+    await client.create_room(room, bob.username)
+    for burst in range(2):
+        await bob.burst([("send-msg", {"room": room, "content": f"{burst} {number}"}) for number in range(80)])
+        await expect(client.message(f"{burst} 79")).to_be_in_viewport()
+    await expect(client.button("Latest")).to_have_count(0)
+    await expect(client.row(room)).not_to_contain_text("unread")
+
+
 async def middle(locator: Locator) -> tuple[float, float]:
     box = await locator.bounding_box()
     assert box is not None
