@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from gateway.web import static_folder
 from harness.http import request
 from harness.process import GatewayProcess
 
@@ -38,6 +39,12 @@ async def test_what_is_not_there_is_404_and_not_cached(gateway: GatewayProcess, 
     answer = await request("GET", gateway.url + path)
     assert answer.status == 404
     assert "cache-control" not in answer.headers
+
+
+def test_the_page_is_small() -> None:
+    """All its scripts together are less than 120 kB, as they travel."""
+    scripts = [path.stat().st_size for path in static_folder().rglob("*.js.gz")]
+    assert 10_000 < sum(scripts) < 120_000
 
 
 async def test_health_says_ok(gateway: GatewayProcess) -> None:

@@ -169,8 +169,9 @@ class GatewayProcess:
         self._process.kill()
         await self.wait()
 
-    async def restart(self) -> None:
-        """Start again with the same settings, on the same port if it was chosen."""
+    async def restart(self, **changes: Any) -> None:
+        """Start again with the same settings but for ``changes``, on the same port if it was chosen."""
+        self._settings |= changes
         await self.start()
 
     def count_files(self) -> int:

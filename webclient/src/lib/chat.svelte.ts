@@ -1,16 +1,19 @@
 import { createContext } from "svelte";
-import { ConnectionLost, Gateway, type Listener } from "./gateway";
+import { isSent, type Entry } from "./entries";
+import { ConnectionLost, Gateway, Refused, type Listener } from "./gateway";
+import { nameForTwo } from "./names";
 import { Outbox } from "./outbox";
-import type { EventName, Events, Failure } from "./protocol";
-import type { Entry } from "./entries";
+import type { EventName, Events, Failure, Reply } from "./protocol";
 import type { Room } from "./room.svelte";
 import { Rooms } from "./rooms.svelte";
-import { CLOSED_ELSEWHERE, describeRefusal, Session, UNREACHABLE } from "./session.svelte";
+import { describeRefusal, Session, UNREACHABLE, type Identity } from "./session.svelte";
+import { Tab, type Kept } from "./tab";
+import { SAY_EVERY } from "./typing.svelte";
 
 const PAGE = 50;
 
 type Network = Pick<Gateway, "open" | "close" | "call">;
-type Handlers = { [E in EventName]: (payload: Events[E]) => void };
+type Handlers = { [E in EventName]: (payload: Events[E], offset?: string) => void };
 
 /** Joins the parts: what the gateway says goes into the state, what the components want goes to the gateway. */
 export class Chat {
@@ -19,37 +22,44 @@ export class Chat {
   #notice = $state("");
   #gateway: Network;
   #outbox: Outbox;
+  #tab: Tab;
+  #restored = $state.raw<Kept>();
+  #saidTyping = -Infinity;
 
   #handlers: Handlers = {
     welcome: ({ rooms, recovered }) => {
       if (!recovered) this.#startOver(rooms);
-      this.session.resume();
       this.#outbox.flush(this.rooms.list);
     },
-    message: (message) => {
+    message: (message, offset) => {
       const room = this.rooms.get(message.room);
-      const seen = message.from === this.session.username || (room === this.rooms.open && !document.hidden);
-      room?.receive(message, seen);
+      const seen = message.from === this.session.username || this.#isRead(room);
+      room?.receive({ ...message, offset }, seen);
     },
-    "room-joined": (info) => void this.rooms.add(info),
+    "room-joined": (info) => this.rooms.add(info).setAddedBy(info.by),
     "user-joined": ({ room, username }) => this.rooms.get(room)?.addMember(username),
     "user-left": ({ room, username }) => {
       if (username === this.session.username) this.rooms.remove(room);
       else this.rooms.get(room)?.removeMember(username);
     },
     presence: ({ room, username, online }) => this.rooms.get(room)?.setPresence(username, online),
-    typing: () => {},
+    typing: ({ room, username }) => this.rooms.get(room)?.typing.hear(username),
   };
 
-  constructor(connect: (listener: Listener) => Network = (listener) => new Gateway(listener)) {
+  constructor(connect: (listener: Listener) => Network = (listener) => new Gateway(listener), tab = new Tab()) {
     this.#gateway = connect({
-      event: (name, payload) => (this.#handlers[name] as ((payload: unknown) => void) | undefined)?.(payload),
-      connected: (recovered) => this.#connected(recovered),
+      event: (name, payload, offset) =>
+        (this.#handlers[name] as ((payload: unknown, offset?: string) => void) | undefined)?.(payload, offset),
+      connected: (recovered, identity) => this.#connected(recovered, identity),
       lost: () => this.#lost(),
-      ended: (failure) => this.#ended(failure),
+      refused: (failure) => this.#refused(failure),
+      takenOver: () => this.session.lendOut(),
     });
     this.#outbox = new Outbox(this.#gateway.call);
+    this.#tab = tab;
   }
+
+  // --- the session
 
   /** Something that went wrong outside a form. */
   get notice(): string {
@@ -58,6 +68,21 @@ export class Chat {
 
   dismissNotice(): void {
     this.#notice = "";
+  }
+
+  /** Go on where this tab was before it was reloaded. */
+  resume(): void {
+    this.#restored = this.#tab.read();
+    if (!this.#restored) return;
+    const { username, sid, pid, elsewhere } = this.#restored;
+    this.session.remember(username, { sid, pid }, elsewhere);
+    if (!elsewhere) this.#gateway.open(username, pid);
+  }
+
+  /** Take the session back from wherever it went on. */
+  takeBack(): void {
+    this.session.takeBack();
+    this.#gateway.open(this.session.username, this.session.identity?.pid);
   }
 
   join(username: string): void {
@@ -70,14 +95,34 @@ export class Chat {
     this.#leaveAll();
   }
 
-  async openRoom(name: string): Promise<void> {
-    this.rooms.select(name);
-    const room = this.rooms.open;
-    if (room?.stale) await this.#load(room);
+  /** Write down what a reload must not lose: called by an effect, whenever that changes. */
+  keep(): void {
+    const { phase, username, identity } = this.session;
+    if (!identity) return this.#tab.forget();
+    // Until the rooms are here, and after they went elsewhere with a reload, what was restored is what there is.
+    const kept = this.#restored ?? {
+      open: this.rooms.open?.name ?? null,
+      rooms: this.rooms.list.map((room) => room.kept),
+    };
+    this.#tab.write({ ...kept, username, ...identity, elsewhere: phase === "elsewhere" });
   }
 
-  loadOlder(room: Room): Promise<void> {
-    return this.#load(room, room.entries.find((entry) => entry.status === "sent")?.id);
+  // --- rooms
+
+  openRoom(name: string | null): void {
+    this.rooms.select(name);
+    if (this.rooms.open?.stale) void this.#load(this.rooms.open);
+  }
+
+  /** The reader of the open room has come to its end, or back to the page. */
+  look(): void {
+    const room = this.rooms.open;
+    if (this.#isRead(room)) room?.markSeen();
+  }
+
+  async loadOlder(room: Room): Promise<void> {
+    const oldest = room.entries.find(isSent);
+    if (room.more && oldest) await this.#load(room, oldest.offset ?? oldest.id);
   }
 
   /** Rejects with the reason. */
@@ -85,6 +130,22 @@ export class Chat {
     const room = this.rooms.add(await this.#gateway.call("create-room", { room: name, users }));
     room.startFresh();
     return room;
+  }
+
+  /** The room for the two of us: the one there is, or a new one. Rejects with the reason. */
+  async createRoomForTwo(username: string, attempt = 1): Promise<Room> {
+    const name = nameForTwo(this.session.username, username) + (attempt > 1 ? ` ${attempt}` : "");
+    const room = this.rooms.get(name);
+    try {
+      if (!room) return await this.createRoom(name, [username]);
+      await this.addPeople(room, [username]); // who may have left it; whom it has already is no error
+      return room;
+    } catch (error) {
+      // One of that name goes on without us.
+      const isInUse = error instanceof Refused && error.failure.code === "room_exists";
+      if (isInUse && attempt < 9) return this.createRoomForTwo(username, attempt + 1);
+      throw error;
+    }
   }
 
   /** Rejects with the reason. */
@@ -110,7 +171,15 @@ export class Chat {
     }
   }
 
+  /** The members behind a name; nobody, and a notice, when they cannot be had. */
+  async listMembers(room: Room, after: string): Promise<Reply<"list-members"> | undefined> {
+    return this.#tell(() => this.#gateway.call("list-members", { room: room.name, after }));
+  }
+
+  // --- messages
+
   send(room: Room, content: string): void {
+    this.#saidTyping = -Infinity;
     this.#outbox.send(room, this.session.username, content);
   }
 
@@ -118,28 +187,73 @@ export class Chat {
     this.#outbox.retry(room, entry);
   }
 
+  /** We type: the others hear of it, now and then. */
+  sayTyping(room: Room): void {
+    const now = Date.now();
+    if (this.session.phase !== "online" || room.memberCount < 2 || now - this.#saidTyping < SAY_EVERY) return;
+    this.#saidTyping = now;
+    this.#gateway.call("typing", { room: room.name }).catch(() => {}); // nobody misses it
+  }
+
+  #isRead(room: Room | undefined): boolean {
+    return room !== undefined && room === this.rooms.open && room.atEnd && !document.hidden;
+  }
+
   async #load(room: Room, before?: string): Promise<void> {
     await this.#tell(async () => {
       const request = { room: room.name, limit: PAGE, ...(before === undefined ? {} : { before }) };
-      const { messages, more } = await this.#gateway.call("history", request);
-      room.addPage(messages, more);
+      const { messages, more } = await patiently(() => this.#gateway.call("history", request));
+      room.addPage(messages, more, this.session.username);
+      this.look();
     });
   }
 
+  // --- what the gateway says
+
   /** Presence is not stored: after a recovery it is asked for. Without recovery, `welcome` says everything. */
-  #connected(recovered: boolean): void {
+  #connected(recovered: boolean, identity: Identity): void {
+    const before = this.#restored ?? this.session.identity;
+    if (before && before.sid !== identity.sid) this.#loseRooms();
+    this.session.start(identity);
+    this.#outbox.flush(this.rooms.list); // before anything that is written from now on
     if (!recovered) return;
-    this.session.resume();
-    this.#outbox.flush(this.rooms.list);
     void this.#tell(async () => this.rooms.replace((await this.#gateway.call("list-rooms", {})).rooms));
+    void this.#catchUp();
   }
 
+  /** We are in these rooms, and do not know what was said there. */
   #startOver(infos: Events["welcome"]["rooms"]): void {
-    const lost = this.rooms.list.length > 0 && infos.length === 0;
-    if (lost) this.#notice = "You were away for too long: the gateway ended your session, and you left your rooms.";
     this.rooms.replace(infos);
     for (const room of this.rooms.list) room.forget();
-    if (this.rooms.open) void this.#load(this.rooms.open);
+    this.#restoreRooms();
+    void this.#catchUp();
+  }
+
+  /** Fetch what was said, in the open room first. */
+  async #catchUp(): Promise<void> {
+    const open = this.rooms.open;
+    for (const room of [...(open ? [open] : []), ...this.rooms.list]) if (room.stale) await this.#load(room);
+  }
+
+  #restoreRooms(): void {
+    const restored = this.#restored;
+    this.#restored = undefined;
+    for (const kept of restored?.rooms ?? []) this.rooms.get(kept.name)?.restore(kept);
+    if (restored && !this.rooms.open) this.rooms.select(restored.open);
+  }
+
+  /** The session we had is over, and this is a new one. */
+  #loseRooms(): void {
+    this.#notice = `Your session ended while you were away, and you left your rooms.${this.#tellUnsent()}`;
+    this.#restored = undefined;
+    this.rooms.clear();
+  }
+
+  /** " 2 messages were not sent.", where there are any, and they will not be. */
+  #tellUnsent(): string {
+    const unsent = this.#restored ? this.#restored.rooms.flatMap((room) => room.unsent).length : this.rooms.unsent;
+    if (unsent === 0) return "";
+    return unsent === 1 ? " A message was not sent." : ` ${unsent} messages were not sent.`;
   }
 
   #lost(): void {
@@ -150,22 +264,37 @@ export class Chat {
     this.session.lose();
   }
 
-  #ended(failure?: Failure): void {
-    this.#leaveAll(failure ? describeRefusal(this.session.username, failure) : CLOSED_ELSEWHERE);
+  #refused(failure: Failure): void {
+    this.#leaveAll(describeRefusal(this.session.username, failure) + this.#tellUnsent());
   }
 
   #leaveAll(problem?: string): void {
     this.session.end(problem);
     this.rooms.clear();
+    this.#restored = undefined;
     this.#notice = "";
   }
 
   /** Run it, and show why it failed; a lost connection is shown already. */
-  async #tell(run: () => Promise<void>): Promise<void> {
+  async #tell<T>(run: () => Promise<T>): Promise<T | undefined> {
     try {
-      await run();
+      return await run();
     } catch (error) {
       if (!(error instanceof ConnectionLost)) this.#notice = (error as Error).message;
+      return undefined;
+    }
+  }
+}
+
+/** Run it, and again as often as the gateway asks to wait. */
+async function patiently<T>(run: () => Promise<T>): Promise<T> {
+  for (;;) {
+    try {
+      return await run();
+    } catch (error) {
+      const seconds = error instanceof Refused ? error.failure.retry_after : undefined;
+      if (seconds === undefined) throw error;
+      await new Promise((resolve) => setTimeout(resolve, seconds * 1000));
     }
   }
 }

@@ -2,6 +2,7 @@ import { beforeEach, describe, expect, it, vi } from "vitest";
 import { Chat } from "./chat.svelte";
 import { ConnectionLost, Refused, type Listener } from "./gateway";
 import type { RoomInfo } from "./protocol";
+import type { Kept, Tab } from "./tab";
 
 const info = (room: string, ...names: string[]): RoomInfo => ({
   room,
@@ -11,22 +12,32 @@ const info = (room: string, ...names: string[]): RoomInfo => ({
 const settled = (): Promise<void> => new Promise((resolve) => setTimeout(resolve));
 
 /** A gateway that answers as the test tells it to. */
-function setUp() {
+function setUp(kept?: Kept) {
   let listener!: Listener;
   const call = vi.fn();
   const open = vi.fn();
   const close = vi.fn();
-  const chat = new Chat((given) => {
-    listener = given;
-    return { call, open, close };
-  });
-  const welcome = (rooms: RoomInfo[], recovered = false): void => {
-    listener.connected(recovered);
+  const tab = { read: () => kept, write: vi.fn<Tab["write"]>(), forget: vi.fn() };
+  const chat = new Chat(
+    (given) => {
+      listener = given;
+      return { call, open, close };
+    },
+    tab as unknown as Tab,
+  );
+  const welcome = (rooms: RoomInfo[], recovered = false, sid = "s"): void => {
+    listener.connected(recovered, { sid, pid: "p2" });
     listener.event("welcome", { username: "alice", rooms, recovered });
   };
-  chat.join("alice");
-  return { chat, call, open, close, listener, welcome };
+  call.mockImplementation(async (action: string) =>
+    action === "history" ? { ok: true, messages: [], more: false } : { ok: true, ts: 42, rooms: [] },
+  );
+  if (kept) chat.resume();
+  else chat.join("alice");
+  return { chat, call, open, close, listener, tab, welcome };
 }
+
+const sends = (call: ReturnType<typeof vi.fn>) => call.mock.calls.filter(([action]) => action === "send-msg");
 
 const message = (id: string, room = "tea", from = "bob") => ({ id, room, from, content: id, ts: 1 });
 const shown = (chat: Chat, room = "tea") => chat.rooms.get(room)!.entries.map((entry) => [entry.id, entry.status]);
@@ -45,9 +56,20 @@ describe("logging in", () => {
 
   it("says that the name is taken", () => {
     const { chat, listener } = setUp();
-    listener.ended({ code: "username_taken", message: "x" });
+    listener.refused({ code: "username_taken", message: "x" });
     expect(chat.session.phase).toBe("out");
     expect(chat.session.problem).toContain("“alice” is taken");
+  });
+
+  it("as it was before the drop may be refused, and what was not sent is told of", () => {
+    const { chat, call, listener, welcome } = setUp();
+    welcome([info("tea", "alice")]);
+    call.mockRejectedValue(new ConnectionLost());
+    listener.lost();
+    chat.send(chat.rooms.get("tea")!, "one");
+    chat.send(chat.rooms.get("tea")!, "two");
+    listener.refused({ code: "username_taken", message: "x" });
+    expect(chat.session.problem).toMatch(/is taken.* 2 messages were not sent\.$/);
   });
 
   it("gives up when the gateway cannot be reached", () => {
@@ -74,18 +96,32 @@ describe("rooms", () => {
     expect(room.memberCount).toBe(2);
   });
 
-  it("count what was not seen, until they are opened", async () => {
-    const { chat, call, listener, welcome } = setUp();
+  it("count what was not seen, until they are opened and read to the end", () => {
+    const { chat, listener, welcome } = setUp();
     welcome([info("tea", "alice", "bob")]);
     listener.event("message", message("1"));
     expect(chat.rooms.unread).toBe(1);
-    call.mockResolvedValue({ ok: true, messages: [message("0"), message("1")], more: true });
-    await chat.openRoom("tea");
-    expect(call).toHaveBeenCalledWith("history", { room: "tea", limit: 50 });
+    chat.openRoom("tea");
     expect(chat.rooms.unread).toBe(0);
+    listener.event("message", message("2"));
+    expect(chat.rooms.unread).toBe(0);
+    chat.rooms.open!.atEnd = false;
+    listener.event("message", message("3"));
+    expect(chat.rooms.unread).toBe(1);
+    chat.rooms.open!.atEnd = true;
+    chat.look();
+    expect(chat.rooms.unread).toBe(0);
+  });
+
+  it("show their last page, and the one before it when asked", async () => {
+    const { chat, call, welcome } = setUp();
+    call.mockResolvedValue({ ok: true, messages: [{ ...message("0"), offset: "o0" }, message("1")], more: true });
+    welcome([info("tea", "alice", "bob")]);
+    await settled();
+    expect(call).toHaveBeenCalledWith("history", { room: "tea", limit: 50 });
     expect(shown(chat).map(([id]) => id)).toEqual(["0", "1"]);
-    await chat.loadOlder(chat.rooms.open!);
-    expect(call).toHaveBeenLastCalledWith("history", { room: "tea", limit: 50, before: "0" });
+    await chat.loadOlder(chat.rooms.get("tea")!);
+    expect(call).toHaveBeenLastCalledWith("history", { room: "tea", limit: 50, before: "o0" });
   });
 
   it("that are created by us have no history to fetch", async () => {
@@ -93,8 +129,29 @@ describe("rooms", () => {
     welcome([]);
     call.mockResolvedValue({ ok: true, ...info("tea", "alice") });
     const room = await chat.createRoom("tea", []);
-    await chat.openRoom(room.name);
+    chat.openRoom(room.name);
     expect(call).toHaveBeenCalledTimes(1);
+  });
+
+  it("for two are the same again, or another where that name is in use", async () => {
+    const { chat, call, welcome } = setUp();
+    welcome([]);
+    call.mockRejectedValueOnce(new Refused({ code: "room_exists", message: "x" }));
+    call.mockResolvedValueOnce({ ok: true, ...info("alice & bob 2", "alice", "bob") });
+    const room = await chat.createRoomForTwo("bob");
+    expect(room.name).toBe("alice & bob 2");
+    call.mockRejectedValueOnce(new Refused({ code: "room_exists", message: "x" }));
+    call.mockResolvedValueOnce({ ok: true, added: [], already: ["bob"] });
+    expect(await chat.createRoomForTwo("bob")).toBe(room);
+  });
+
+  it("wait when the gateway asks to", async () => {
+    const { chat, call, welcome } = setUp();
+    call.mockRejectedValueOnce(new Refused({ code: "rate_limited", message: "x", retry_after: 0.001 }));
+    call.mockResolvedValueOnce({ ok: true, messages: [message("1")], more: false });
+    welcome([info("tea", "alice")]);
+    await vi.waitFor(() => expect(shown(chat)).toHaveLength(1));
+    expect(chat.notice).toBe("");
   });
 
   it("stay when leaving is refused, and the reason is shown", async () => {
@@ -109,9 +166,8 @@ describe("rooms", () => {
 
 describe("sending", () => {
   it("is pending until the ack, then has the gateway's time", async () => {
-    const { chat, call, welcome } = setUp();
+    const { chat, welcome } = setUp();
     welcome([info("tea", "alice")]);
-    call.mockResolvedValue({ ok: true, ts: 42 });
     const room = chat.rooms.get("tea")!;
     chat.send(room, "hello");
     expect(room.entries[0]).toMatchObject({ status: "pending", content: "hello", from: "alice" });
@@ -122,6 +178,7 @@ describe("sending", () => {
   it("fails with the gateway's words, and a retry sends the same id", async () => {
     const { chat, call, welcome } = setUp();
     welcome([info("tea", "alice")]);
+    await settled();
     const room = chat.rooms.get("tea")!;
     call.mockRejectedValueOnce(new Refused({ code: "unavailable", message: "Try again." }));
     chat.send(room, "hello");
@@ -131,7 +188,7 @@ describe("sending", () => {
     chat.retry(room, room.entries[0]!);
     await settled();
     expect(room.entries[0]).toMatchObject({ status: "sent" });
-    expect(call.mock.calls[1]).toEqual(call.mock.calls[0]);
+    expect(sends(call)[1]).toEqual(sends(call)[0]);
   });
 
   it("waits for the connection, and then goes out in order, with the same ids", async () => {
@@ -144,14 +201,15 @@ describe("sending", () => {
     chat.send(room, "one");
     chat.send(room, "two");
     await settled();
-    const first = call.mock.calls.map(([, request]) => request.id);
+    const first = sends(call).map(([, request]) => request.id);
     expect(shown(chat).map(([, status]) => status)).toEqual(["pending", "pending"]);
     call.mockReset().mockImplementation(async (action: string) => {
+      if (action === "history") return { ok: true, messages: [], more: false };
       return action === "list-rooms" ? { ok: true, rooms: [info("tea", "alice")] } : { ok: true, ts: 42 };
     });
     welcome([info("tea", "alice")], true);
     await settled();
-    const again = call.mock.calls.filter(([action]) => action === "send-msg").map(([, request]) => request.id);
+    const again = sends(call).map(([, request]) => request.id);
     expect(again).toEqual(first);
     expect(shown(chat).map(([, status]) => status)).toEqual(["sent", "sent"]);
   });
@@ -162,6 +220,7 @@ describe("coming back", () => {
     const { chat, call, listener, welcome } = setUp();
     welcome([info("tea", "alice", "bob")]);
     listener.event("message", message("1"));
+    await settled();
     listener.lost();
     call.mockResolvedValue({ ok: true, rooms: [info("tea", "alice", "bob", "carol")] });
     welcome([], true);
@@ -175,39 +234,137 @@ describe("coming back", () => {
     const { chat, call, listener, welcome } = setUp();
     welcome([info("tea", "alice"), info("old", "alice")]);
     call.mockResolvedValue({ ok: true, messages: [message("1")], more: false });
-    await chat.openRoom("tea");
+    chat.openRoom("tea");
+    await settled();
     listener.lost();
-    call.mockResolvedValue({ ok: true, messages: [message("7")], more: true });
+    call.mockResolvedValue({ ok: true, messages: [message("1"), message("7")], more: true });
+    vi.stubGlobal("document", { hidden: true });
     welcome([info("tea", "alice")]);
     await settled();
     expect(chat.rooms.list.map((room) => room.name)).toEqual(["tea"]);
-    expect(shown(chat).map(([id]) => id)).toEqual(["7"]);
+    expect(shown(chat).map(([id]) => id)).toEqual(["1", "7"]);
+    expect(chat.rooms.unread).toBe(1);
   });
 
-  it("to nothing says so", () => {
-    const { chat, listener, welcome } = setUp();
+  it("as another session says so, and what was not sent", () => {
+    const { chat, call, listener, welcome } = setUp();
     welcome([info("tea", "alice")]);
+    call.mockRejectedValue(new ConnectionLost());
     listener.lost();
-    welcome([]);
+    chat.send(chat.rooms.get("tea")!, "hello");
+    welcome([], false, "another");
     expect(chat.rooms.list).toEqual([]);
-    expect(chat.notice).toContain("away for too long");
+    expect(chat.notice).toContain("Your session ended");
+    expect(chat.notice).toContain("A message was not sent.");
+  });
+});
+
+describe("a reload", () => {
+  const unsent = { id: "u", from: "alice", content: "hi", ts: 5, status: "pending" as const };
+  const kept: Kept = {
+    username: "alice",
+    sid: "s",
+    pid: "p1",
+    elsewhere: false,
+    open: "tea",
+    rooms: [
+      { name: "tea", draft: "half a", unsent: [unsent], unread: 0, newFrom: null, latest: "bob 1", activity: 5 },
+      { name: "cake", draft: "", unsent: [], unread: 0, newFrom: null, latest: "bob 1", activity: 9 },
+    ],
+  };
+
+  it("goes on with the session, the open room, the draft, the order and what was not sent", async () => {
+    const { chat, call, open, welcome } = setUp(kept);
+    expect(open).toHaveBeenCalledWith("alice", "p1");
+    expect(chat.session.phase).toBe("resuming");
+    call.mockImplementation(async (action: string, { room }: { room: string }) =>
+      action === "history" ? { ok: true, messages: [message("1", room), message("2", room)], more: false } : { ts: 42 },
+    );
+    welcome([info("cake", "alice", "bob"), info("tea", "alice", "bob")]);
+    expect(chat.session.phase).toBe("online");
+    expect(chat.rooms.list.map((room) => room.name)).toEqual(["cake", "tea"]);
+    expect(chat.rooms.open).toMatchObject({ name: "tea", draft: "half a" });
+    await settled();
+    expect(sends(call)).toEqual([["send-msg", { room: "tea", content: "hi", id: "u" }]]);
+    expect(chat.rooms.get("cake")!.unread).toBe(1);
+    expect(chat.rooms.get("tea")!.unread).toBe(0);
+    expect(chat.rooms.get("tea")!.newFrom).toBe("bob 2");
+  });
+
+  it("loses nothing when it is reloaded again before the gateway answers", () => {
+    const { chat, tab } = setUp(kept);
+    chat.keep();
+    expect(tab.write).toHaveBeenLastCalledWith(kept);
+  });
+
+  it("into a session that is over says so", () => {
+    const { chat, welcome } = setUp(kept);
+    welcome([], false, "another");
+    expect(chat.notice).toContain("A message was not sent.");
+  });
+
+  it("keeps trying while the gateway cannot be reached", () => {
+    const { chat, close, listener } = setUp(kept);
+    listener.lost();
+    expect(chat.session.phase).toBe("resuming");
+    expect(close).not.toHaveBeenCalled();
+  });
+
+  it("takes nothing back from another tab without being asked", () => {
+    const { chat, open, welcome, tab } = setUp({ ...kept, elsewhere: true });
+    expect(chat.session.phase).toBe("elsewhere");
+    expect(open).not.toHaveBeenCalled();
+    chat.takeBack();
+    expect(open).toHaveBeenCalledWith("alice", "p1");
+    welcome([info("tea", "alice")]);
+    chat.keep();
+    expect(tab.write.mock.lastCall![0]).toMatchObject({ pid: "p2", elsewhere: false, open: "tea" });
+    expect(tab.write.mock.lastCall![0].rooms[0]).toMatchObject({ name: "tea", draft: "half a" });
+  });
+});
+
+describe("typing", () => {
+  it("is said now and then, and not to nobody", () => {
+    const { chat, call, welcome } = setUp();
+    welcome([info("tea", "alice", "bob"), info("alone", "alice")]);
+    const said = () => call.mock.calls.filter(([action]) => action === "typing").length;
+    chat.sayTyping(chat.rooms.get("alone")!);
+    expect(said()).toBe(0);
+    for (let times = 0; times < 5; times += 1) chat.sayTyping(chat.rooms.get("tea")!);
+    expect(said()).toBe(1);
+    chat.send(chat.rooms.get("tea")!, "there");
+    chat.sayTyping(chat.rooms.get("tea")!);
+    expect(said()).toBe(2);
+  });
+
+  it("is shown until what was typed arrives", () => {
+    const { chat, listener, welcome } = setUp();
+    welcome([info("tea", "alice", "bob")]);
+    listener.event("typing", { room: "tea", username: "bob" });
+    expect(chat.rooms.get("tea")!.typing.names).toEqual(["bob"]);
+    listener.event("message", message("1"));
+    expect(chat.rooms.get("tea")!.typing.names).toEqual([]);
   });
 });
 
 describe("the end", () => {
   it("of a log-out is silent, and keeps the name for the next time", () => {
-    const { chat, close, welcome } = setUp();
+    const { chat, close, tab, welcome } = setUp();
     welcome([info("tea", "alice")]);
     chat.logOut();
     expect(close).toHaveBeenCalled();
+    chat.keep();
+    expect(tab.forget).toHaveBeenCalled();
     expect(chat.session).toMatchObject({ phase: "out", problem: "", username: "alice" });
     expect(chat.rooms.list).toEqual([]);
   });
 
-  it("by the gateway is explained", () => {
-    const { chat, listener, welcome } = setUp();
-    welcome([]);
-    listener.ended();
-    expect(chat.session.problem).toContain("another tab");
+  it("of this tab, not of the session, is another tab that took over", () => {
+    const { chat, listener, tab, welcome } = setUp();
+    welcome([info("tea", "alice")]);
+    listener.takenOver();
+    expect(chat.session.phase).toBe("elsewhere");
+    chat.keep();
+    expect(tab.write.mock.lastCall![0]).toMatchObject({ elsewhere: true, rooms: [{ name: "tea" }] });
   });
 });

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { confirm, mergePage, receive, type Entry } from "./entries";
+import { confirm, keepLatest, mergePage, othersFrom, receive, type Entry } from "./entries";
 import type { Message } from "./protocol";
 
 const message = (id: string, ts = Number(id)): Message => ({ id, room: "tea", from: "bob", content: `${id}!`, ts });
@@ -16,15 +16,19 @@ describe("receive", () => {
     expect(ids(receive([sent("1"), sent("2")], message("1")))).toEqual(["1", "2"]);
   });
 
+  it("shows both where two senders chose the same id", () => {
+    expect(receive([sent("1")], { ...message("1"), from: "eve" }).map((entry) => entry.from)).toEqual(["bob", "eve"]);
+  });
+
   it("takes our own message, replayed, for its ack", () => {
-    const [entry] = receive([pending("5")], message("5"));
+    const [entry] = receive([pending("5")], { ...message("5"), from: "alice" });
     expect(entry).toMatchObject({ id: "5", status: "sent", ts: 5 });
   });
 });
 
 describe("confirm", () => {
   it("moves our message to the stored ones, with the gateway's time", () => {
-    const entries = confirm([sent("1"), pending("a"), pending("b")], "b", 7);
+    const entries = confirm([sent("1"), pending("a"), pending("b")], "alice b", 7);
     expect(entries.map((entry) => [entry.id, entry.status, entry.ts])).toEqual([
       ["1", "sent", 1],
       ["b", "sent", 7],
@@ -33,12 +37,12 @@ describe("confirm", () => {
   });
 
   it("puts one that had been stored before the drop where it belongs", () => {
-    expect(ids(confirm([sent("1"), sent("3"), pending("mine")], "mine", 2))).toEqual(["1", "mine", "3"]);
+    expect(ids(confirm([sent("1"), sent("3"), pending("mine")], "alice mine", 2))).toEqual(["1", "mine", "3"]);
   });
 
   it("forgets why it had failed", () => {
     const failed: Entry = { ...pending("a"), status: "failed", problem: "no" };
-    expect(confirm([failed], "a", 7)[0]).not.toHaveProperty("problem");
+    expect(confirm([failed], "alice a", 7)[0]).not.toHaveProperty("problem");
   });
 
   it("leaves the rest alone when the message is gone", () => {
@@ -60,6 +64,24 @@ describe("mergePage", () => {
   });
 
   it("drops a pending message that the page shows as stored", () => {
-    expect(ids(mergePage([pending("2"), pending("p")], [message("1"), message("2")]))).toEqual(["1", "2", "p"]);
+    expect(ids(mergePage([pending("2"), pending("p")], [message("1"), { ...message("2"), from: "alice" }]))).toEqual([
+      "1",
+      "2",
+      "p",
+    ]);
+  });
+});
+
+describe("keepLatest", () => {
+  it("lets go of the oldest, and of nothing that is not sent", () => {
+    expect(ids([...keepLatest([sent("1"), sent("2"), sent("3"), pending("p")], 2)])).toEqual(["2", "3", "p"]);
+    expect(ids([...keepLatest([sent("1"), pending("p")], 2)])).toEqual(["1", "p"]);
+  });
+});
+
+describe("othersFrom", () => {
+  it("is what others said from there on", () => {
+    const entries = [sent("1"), sent("2"), { ...sent("3"), from: "me" }, sent("4"), pending("p")];
+    expect(ids(othersFrom(entries, 1, "me"))).toEqual(["2", "4"]);
   });
 });

@@ -1,20 +1,38 @@
 import { describe, expect, it } from "vitest";
-import { formatTime, newId } from "./format";
+import { formatBriefly, formatDay, formatTime } from "./format";
 
-const at = (day: number, hour: number): number => new Date(2026, 4, day, hour, 5).getTime();
+const at = (year: number, month: number, day: number, hour = 14): number =>
+  new Date(year, month - 1, day, hour, 5).getTime();
+const now = at(2026, 5, 6);
 
-describe("formatTime", () => {
-  it("is the time alone today, with the day otherwise", () => {
-    const today = formatTime(at(3, 14), at(3, 20));
-    expect(today).toMatch(/05/);
-    expect(formatTime(at(3, 14), at(4, 20))).toContain(today);
-    expect(formatTime(at(3, 14), at(4, 20)).length).toBeGreaterThan(today.length);
+/** In whatever language the tests run. */
+const word = (days: number): string => new Intl.RelativeTimeFormat(undefined, { numeric: "auto" }).format(days, "day");
+const part = (ts: number, options: Intl.DateTimeFormatOptions): string =>
+  new Intl.DateTimeFormat(undefined, options).format(ts);
+
+describe("formatDay", () => {
+  it("has words for today and yesterday", () => {
+    expect(formatDay(at(2026, 5, 6, 0), now)).toMatch(new RegExp(`^${word(0)}$`, "i"));
+    expect(formatDay(at(2026, 5, 5, 23), now)).toMatch(new RegExp(`^${word(-1)}$`, "i"));
+  });
+
+  it("names other days, with the year where it is another one", () => {
+    expect(formatDay(at(2026, 5, 3), now)).toContain(part(at(2026, 5, 3), { weekday: "long" }));
+    expect(formatDay(at(2026, 5, 3), now)).not.toContain("2026");
+    expect(formatDay(at(2025, 12, 31), now)).toContain("2025");
   });
 });
 
-describe("newId", () => {
-  it("is a new one of 32 characters each time", () => {
-    expect(newId()).toMatch(/^[0-9a-f]{32}$/);
-    expect(newId()).not.toBe(newId());
+describe("formatBriefly", () => {
+  it.each([
+    ["today", at(2026, 5, 6, 9), formatTime(at(2026, 5, 6, 9))],
+    ["by a clock that goes ahead", at(2026, 5, 7, 9), formatTime(at(2026, 5, 7, 9))],
+    ["yesterday", at(2026, 5, 5), formatDay(at(2026, 5, 5), now)],
+    ["this week", at(2026, 5, 3), part(at(2026, 5, 3), { weekday: "short" })],
+  ])("%s", (_, ts, text) => expect(formatBriefly(ts, now)).toBe(text));
+
+  it("is a date where it is long ago", () => {
+    expect(formatBriefly(at(2026, 4, 3), now)).toContain(part(at(2026, 4, 3), { day: "numeric", month: "short" }));
+    expect(formatBriefly(at(2025, 4, 3), now)).toContain("2025");
   });
 });

@@ -1,19 +1,44 @@
-const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
-const dated = new Intl.DateTimeFormat(undefined, {
-  day: "numeric",
-  month: "short",
-  hour: "2-digit",
-  minute: "2-digit",
-});
+/** Times in the words of the user's locale. All are Unix times in milliseconds. */
 
-/** "14:05", or "3 May, 14:05" for another day than that of `now`. Both in milliseconds. */
-export function formatTime(ts: number, now: number): string {
-  const sameDay = new Date(ts).toDateString() === new Date(now).toDateString();
-  return (sameDay ? clock : dated).format(ts);
+const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
+const full = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "short" });
+const weekday = new Intl.DateTimeFormat(undefined, { weekday: "short" });
+const weekdayAndDate = new Intl.DateTimeFormat(undefined, { weekday: "long", day: "numeric", month: "long" });
+const date = new Intl.DateTimeFormat(undefined, { dateStyle: "medium" });
+const shortDate = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short" });
+const relative = new Intl.RelativeTimeFormat(undefined, { numeric: "auto" });
+
+const DAY = 86_400_000;
+
+/** Midnights between the two; a day on which clocks are changed is not as long as others. */
+function daysBetween(ts: number, now: number): number {
+  return Math.round((new Date(now).setHours(0, 0, 0, 0) - new Date(ts).setHours(0, 0, 0, 0)) / DAY);
 }
 
-/** 1 to 64 characters that nobody else picks. `crypto.randomUUID` is missing on plain http:// pages. */
-export function newId(): string {
-  const bytes = crypto.getRandomValues(new Uint8Array(16));
-  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+const relativeDay = (days: number): string => {
+  const [first = "", ...rest] = relative.format(-days, "day");
+  return first.toLocaleUpperCase() + rest.join("");
+};
+
+/** "14:05" */
+export const formatTime = (ts: number): string => clock.format(ts);
+
+/** "Sunday, 3 May 2026 at 14:05" */
+export const formatMoment = (ts: number): string => full.format(ts);
+
+/** "Today", "Yesterday", "Sunday, 3 May", and with the year where it is another one. */
+export function formatDay(ts: number, now: number): string {
+  const days = daysBetween(ts, now);
+  if (days === 0 || days === 1) return relativeDay(days);
+  const thisYear = new Date(ts).getFullYear() === new Date(now).getFullYear();
+  return (thisYear ? weekdayAndDate : date).format(ts);
+}
+
+/** As short as can be: "14:05", "Yesterday", "Sun", "3 May", "3 May 2025". */
+export function formatBriefly(ts: number, now: number): string {
+  const days = daysBetween(ts, now);
+  if (days <= 0) return formatTime(ts);
+  if (days === 1) return relativeDay(days);
+  if (days < 7) return weekday.format(ts);
+  return (new Date(ts).getFullYear() === new Date(now).getFullYear() ? shortDate : date).format(ts);
 }

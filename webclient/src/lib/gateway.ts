@@ -2,6 +2,7 @@
 
 import { io, type Socket } from "socket.io-client";
 import type { ActionName, Answer, Call, EventName, Events, Failure, Request } from "./protocol";
+import type { Identity } from "./session.svelte";
 
 /** The gateway said no; the message is its own sentence. */
 export class Refused extends Error {
@@ -28,14 +29,16 @@ export class ConnectionLost extends Error {
 }
 
 export interface Listener {
-  /** Every event but those of the connection itself. */
-  event<E extends EventName>(name: E, payload: Events[E]): void;
+  /** Every event but those of the connection itself; stored ones carry their offset. */
+  event<E extends EventName>(name: E, payload: Events[E], offset?: string): void;
   /** Connected; `recovered` when every missed event follows. */
-  connected(recovered: boolean): void;
+  connected(recovered: boolean, identity: Identity): void;
   /** The transport is gone or never came; the client keeps trying by itself. */
   lost(): void;
-  /** The end: a login refused, or the session closed by the gateway (no failure then). */
-  ended(failure?: Failure): void;
+  /** The end: the login, or the return, was refused. */
+  refused(failure: Failure): void;
+  /** The end: the session goes on at another connection. */
+  takenOver(): void;
 }
 
 const ANSWER_WITHIN = 10_000;
@@ -44,6 +47,9 @@ const RETRY_AFTER = 2_000;
 /** Refusals that pass: once we have a session, we try again. */
 const isTemporary = ({ code }: Failure): boolean =>
   code === "unavailable" || code === "limit_reached" || code === "rate_limited";
+
+/** The session's secret, by which the stock client resumes it, and which it shows to nobody. */
+const pidOf = (socket: Socket): string => (socket as unknown as { _pid?: string })._pid ?? "";
 
 export class Gateway {
   #listener: Listener;
@@ -54,34 +60,44 @@ export class Gateway {
     this.#listener = listener;
   }
 
-  open(username: string): void {
+  /** Log in. `pid` is that of a session from before this page: its rooms come with `welcome`, what was missed does not. */
+  open(username: string, pid?: string): void {
     this.close();
     const socket = io({
-      auth: { username },
+      // Once connected, the stock client adds the pid and the offset of its own; what is given here would hide them.
+      auth: (give) => give(pid === undefined || pidOf(socket) ? { username } : { username, pid }),
       forceNew: true,
       transports: ["websocket", "polling"],
       tryAllTransports: true,
+      timeout: 8_000,
       reconnectionDelay: 300,
-      reconnectionDelayMax: 5_000,
+      reconnectionDelayMax: 4_000,
     });
     this.#socket = socket;
-    let welcomed = false;
+    let hadSession = pid !== undefined;
     socket.on("connect", () => {
-      welcomed = true;
-      this.#listener.connected(socket.recovered);
+      hadSession = true;
+      this.#listener.connected(socket.recovered, { sid: socket.id ?? "", pid: pidOf(socket) });
     });
     socket.on("disconnect", () => {
-      if (socket.active) this.#listener.lost();
-      else this.#end();
+      if (socket.active) return this.#listener.lost();
+      this.close();
+      this.#listener.takenOver();
     });
     socket.on("connect_error", (error: Error & { data?: Failure }) => {
       if (socket.active) return this.#listener.lost();
       const failure: Failure = { ...error.data, code: error.data?.code ?? "unavailable", message: error.message };
-      if (!welcomed || !isTemporary(failure)) return this.#end(failure);
-      this.#listener.lost();
-      this.#retry = setTimeout(() => socket.connect(), RETRY_AFTER);
+      if (hadSession && isTemporary(failure)) {
+        this.#listener.lost();
+        this.#retry = setTimeout(() => socket.connect(), RETRY_AFTER);
+      } else {
+        this.close();
+        this.#listener.refused(failure);
+      }
     });
-    socket.onAny((name: EventName, payload: Events[EventName]) => this.#listener.event(name, payload));
+    socket.onAny((name: EventName, payload: Events[EventName], offset?: string) =>
+      this.#listener.event(name, payload, offset),
+    );
   }
 
   /** Leave on purpose: the gateway ends the session, and the name is free. */
@@ -104,9 +120,4 @@ export class Gateway {
     if (!answer.ok) throw new Refused(answer.error);
     return answer;
   };
-
-  #end(failure?: Failure): void {
-    this.close();
-    this.#listener.ended(failure);
-  }
 }

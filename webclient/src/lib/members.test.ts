@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { summary, withMember, withoutMember, withPresence } from "./members";
+import { countMembers, describeMembers, summary, withMember, withoutMember, withPresence } from "./members";
 
 const members = ["alice", "bob", "carol"].map((username) => ({ username, online: true }));
 
@@ -28,5 +28,21 @@ describe("summary", () => {
 
   it("says so when you are alone", () => {
     expect(summary([{ username: "alice", online: true }], 1, "alice")).toBe("Only you");
+  });
+});
+
+describe("countMembers", () => {
+  it("says how many are online, where the gateway says it", () => {
+    expect(countMembers(withPresence(members, "bob", false), 3)).toBe("3 members, 2 online");
+    expect(countMembers(members.slice(0, 1), 1)).toBe("1 member, 1 online");
+    expect(countMembers(members, 250)).toBe("250 members");
+  });
+});
+
+describe("describeMembers", () => {
+  it("names them, and says how many are online where that says something", () => {
+    expect(describeMembers(members, 3, "alice")).toBe("bob, carol, you · 3 online");
+    expect(describeMembers(members.slice(0, 1), 1, "alice")).toBe("Only you");
+    expect(describeMembers(members, 250, "alice")).toBe("bob, carol, 247 more, you");
   });
 });

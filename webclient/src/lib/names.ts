@@ -1,3 +1,5 @@
+/** Names of people, rooms and messages. */
+
 /** Usernames typed by hand: "bob, Carol" are two. */
 export function parseNames(text: string): string[] {
   const names = text
@@ -6,3 +8,24 @@ export function parseNames(text: string): string[] {
     .filter(Boolean);
   return [...new Set(names)];
 }
+
+/** The room in which two people talk to each other: the same name, whoever of the two opens it. */
+export function nameForTwo(one: string, other: string): string {
+  return [one, other].sort().join(" & ");
+}
+
+/** A message's id: 1 to 64 characters that nobody else picks. `crypto.randomUUID` is missing on plain http:// pages. */
+export function newId(): string {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/** One of `HUES` colours; a name has the same everywhere. */
+export function hueOf(name: string): number {
+  let sum = 0;
+  for (const character of name) sum = (sum * 31 + (character.codePointAt(0) ?? 0)) % 9973;
+  return sum % HUES;
+}
+
+/** As many as there are `.hue-N` in app.css. */
+export const HUES = 8;

@@ -1,6 +1,6 @@
 import type { Entry } from "./entries";
-import { newId } from "./format";
 import { ConnectionLost } from "./gateway";
+import { newId } from "./names";
 import type { Call } from "./protocol";
 import type { Room } from "./room.svelte";
 
@@ -24,26 +24,27 @@ export class Outbox {
   }
 
   retry(room: Room, entry: Entry): void {
-    room.setPending(entry.id);
+    room.setPending(entry);
     void this.#transmit(room, entry);
   }
 
   /** After a reconnect: everything that waits, in the order it was written. */
   flush(rooms: readonly Room[]): void {
     for (const room of rooms) {
-      for (const entry of room.entries) {
+      for (const entry of room.unsent) {
         if (entry.status === "pending" && !this.#underWay.has(entry.id)) void this.#transmit(room, entry);
       }
     }
   }
 
-  async #transmit(room: Room, { id, content }: Entry): Promise<void> {
+  async #transmit(room: Room, entry: Entry): Promise<void> {
+    const { id, content } = entry;
     this.#underWay.add(id);
     try {
       const { ts } = await this.#call("send-msg", { room: room.name, content, id });
-      room.confirm(id, ts);
+      room.confirm(entry, ts);
     } catch (error) {
-      if (!(error instanceof ConnectionLost)) room.setFailed(id, (error as Error).message);
+      if (!(error instanceof ConnectionLost)) room.setFailed(entry, (error as Error).message);
     } finally {
       this.#underWay.delete(id);
     }

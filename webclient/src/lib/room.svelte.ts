@@ -1,16 +1,47 @@
-import { confirm, mergePage, receive, type Entry } from "./entries";
+import {
+  confirm,
+  isSent,
+  keepLatest,
+  keyOf,
+  mergePage,
+  othersFrom,
+  receive,
+  type Arrival,
+  type Entry,
+} from "./entries";
 import { withMember, withoutMember, withPresence } from "./members";
-import type { Member, Message, RoomInfo } from "./protocol";
+import type { Member, RoomInfo } from "./protocol";
+import type { KeptRoom } from "./tab";
+import { Typing } from "./typing.svelte";
 
-/** One room: who is in it, what was said, and what we have not sent yet. */
+/** Stored messages that are kept of a room while its reader is at the end, and in any case. */
+export const KEPT_AT_END = 300;
+export const KEPT = 2_000;
+
+/** Where a reader was: at this message, so many pixels above the top of the list. */
+export interface Place {
+  key: string;
+  above: number;
+}
+
+/** One room: who is in it, what was said, what was seen of it, and what we have not sent yet. */
 export class Room {
   readonly name: string;
+  readonly typing = new Typing();
   /** What stands in the text box. */
   draft = $state("");
+  /** Whether the reader is at the end of the messages. */
+  atEnd = $state(true);
+  /** Where the reader was when the room was left, unless at the end. */
+  place: Place | undefined;
   #members = $state.raw<Member[]>([]);
   #memberCount = $state(0);
-  #entries = $state.raw<Entry[]>([]);
+  #addedBy = $state<string>();
+  #entries = $state.raw<readonly Entry[]>([]);
   #unread = $state(0);
+  #newFrom = $state<string | null>(null);
+  /** Of what is to be fetched again: see `KeptRoom`. */
+  #latest = $state<string | null>(null);
   #activity = $state(0);
   #stale = $state(true);
   #more = $state(false);
@@ -29,12 +60,26 @@ export class Room {
     return this.#memberCount;
   }
 
+  /** Who added us, until the room was opened. */
+  get addedBy(): string | undefined {
+    return this.#addedBy;
+  }
+
   get entries(): readonly Entry[] {
     return this.#entries;
   }
 
+  get unsent(): Entry[] {
+    return this.#entries.filter((entry) => !isSent(entry));
+  }
+
   get unread(): number {
     return this.#unread;
+  }
+
+  /** The key of the first message that was not seen; it stays after that, until something is sent or the room left. */
+  get newFrom(): string | null {
+    return this.#newFrom;
   }
 
   /** When something last happened here, in milliseconds. */
@@ -47,14 +92,35 @@ export class Room {
     return this.#stale;
   }
 
-  /** Whether there are older messages than the first we have. */
+  /** Whether there are older messages than the first we have, and place for them. */
   get more(): boolean {
-    return this.#more;
+    return this.#more && this.#entries.length < KEPT;
+  }
+
+  /** What a reload must not lose. */
+  get kept(): KeptRoom {
+    const { name, draft, unsent, activity, unread } = this;
+    const last = this.#entries.findLast(isSent);
+    const latest = last ? keyOf(last) : this.#stale ? this.#latest : "";
+    return { name, draft, unsent, activity, unread, newFrom: unread > 0 ? this.#newFrom : null, latest };
+  }
+
+  restore({ draft, unsent, activity, unread, newFrom, latest }: KeptRoom): void {
+    this.draft = draft;
+    this.#activity = activity;
+    this.#unread = unread;
+    this.#newFrom = newFrom;
+    this.#latest = latest;
+    this.#entries = [...this.#entries, ...unsent];
   }
 
   refresh(info: RoomInfo): void {
     this.#members = info.members;
     this.#memberCount = info.member_count;
+  }
+
+  setAddedBy(username: string): void {
+    this.#addedBy = username;
   }
 
   addMember(username: string): void {
@@ -64,35 +130,50 @@ export class Room {
   }
 
   removeMember(username: string): void {
+    this.typing.stop(username);
     this.#members = withoutMember(this.#members, username);
     this.#memberCount -= 1;
   }
 
   setPresence(username: string, online: boolean): void {
+    if (!online) this.typing.stop(username);
     this.#members = withPresence(this.#members, username, online);
   }
 
   /** Another member's message. */
-  receive(message: Message, seen: boolean): void {
-    this.#entries = receive(this.#entries, message);
+  receive(message: Arrival, seen: boolean): void {
+    this.typing.stop(message.from);
+    if (!seen) {
+      if (this.#unread === 0) this.#newFrom = keyOf(message);
+      this.#unread += 1;
+    }
     this.#activity = Math.max(this.#activity, message.ts);
-    if (!seen) this.#unread += 1;
+    this.#keep(receive(this.#entries, message));
   }
 
   markSeen(): void {
     this.#unread = 0;
+    this.#addedBy = undefined;
   }
 
-  addPage(messages: readonly Message[], more: boolean): void {
-    this.#entries = mergePage(this.#entries, messages);
+  /** The reader turned away: what comes now is new, and what was is not. */
+  markLeft(): void {
+    if (this.#unread === 0) this.#newFrom = null;
+  }
+
+  /** A page of history, read by `me`. */
+  addPage(messages: readonly Arrival[], more: boolean, me: string): void {
+    this.#keep(mergePage(this.#entries, messages));
     this.#activity = Math.max(this.#activity, messages.at(-1)?.ts ?? 0);
     this.#more = more;
+    if (this.#stale) this.#recount(me);
     this.#stale = false;
   }
 
   /** Events were missed: what was stored is to be fetched again. Our unsent messages stay. */
   forget(): void {
-    this.#entries = this.#entries.filter((entry) => entry.status !== "sent");
+    this.#latest = this.kept.latest;
+    this.#entries = this.unsent;
     this.#stale = true;
     this.#more = false;
   }
@@ -103,23 +184,50 @@ export class Room {
   }
 
   addPending(entry: Entry): void {
+    this.markSeen();
+    this.markLeft();
     this.#entries = [...this.#entries, entry];
     this.#activity = entry.ts;
   }
 
-  confirm(id: string, ts: number): void {
-    this.#entries = confirm(this.#entries, id, ts);
+  confirm(entry: Entry, ts: number): void {
+    this.#keep(confirm(this.#entries, keyOf(entry), ts));
   }
 
-  setFailed(id: string, problem: string): void {
-    this.#update(id, { status: "failed", problem });
+  setFailed(entry: Entry, problem: string): void {
+    this.#update(entry, { status: "failed", problem });
   }
 
-  setPending(id: string): void {
-    this.#update(id, { status: "pending" });
+  setPending(entry: Entry): void {
+    this.#update(entry, { status: "pending" });
   }
 
-  #update(id: string, change: Partial<Entry>): void {
-    this.#entries = this.#entries.map((entry) => (entry.id === id ? { ...entry, ...change } : entry));
+  /** Give up a message that was not sent. */
+  discard(entry: Entry): void {
+    this.#entries = this.#entries.filter((other) => keyOf(other) !== keyOf(entry));
+  }
+
+  /** What is unread in the page that was fetched: what comes after the last message we had, or what was new before. */
+  #recount(me: string): void {
+    const find = (wanted: string | null): number => this.#entries.findIndex((entry) => keyOf(entry) === wanted);
+    if (this.#unread > 0) {
+      const first = find(this.#newFrom);
+      const shown = othersFrom(this.#entries, Math.max(first, 0), me).length;
+      this.#unread = first < 0 ? Math.max(this.#unread, shown) : shown;
+    } else if (this.#latest !== null) {
+      const unread = othersFrom(this.#entries, find(this.#latest) + 1, me);
+      this.#unread = unread.length;
+      if (unread[0]) this.#newFrom = keyOf(unread[0]);
+    }
+  }
+
+  #keep(entries: readonly Entry[]): void {
+    this.#entries = keepLatest(entries, this.atEnd ? KEPT_AT_END : KEPT);
+    if (this.#entries.length < entries.length) this.#more = true;
+  }
+
+  #update(entry: Entry, change: Partial<Entry>): void {
+    const key = keyOf(entry);
+    this.#entries = this.#entries.map((other) => (keyOf(other) === key ? { ...other, ...change } : other));
   }
 }

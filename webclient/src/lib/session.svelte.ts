@@ -1,13 +1,23 @@
 import type { Failure } from "./protocol";
 
-/** out → joining → online ⇄ reconnecting, and back to out from everywhere. */
-export type Phase = "out" | "joining" | "online" | "reconnecting";
+/**
+ * out → joining → online ⇄ reconnecting. After a reload: resuming → online. Another tab may take the session over:
+ * elsewhere, and from there back by resuming. To out from everywhere.
+ */
+export type Phase = "out" | "joining" | "resuming" | "online" | "reconnecting" | "elsewhere";
+
+/** What names a session to the gateway, publicly and in secret. */
+export interface Identity {
+  sid: string;
+  pid: string;
+}
 
 /** Who we are, and how the connection stands. */
 export class Session {
   #phase = $state<Phase>("out");
   #username = $state("");
   #problem = $state("");
+  #identity = $state.raw<Identity>();
 
   get phase(): Phase {
     return this.#phase;
@@ -23,13 +33,30 @@ export class Session {
     return this.#problem;
   }
 
+  /** Of the last session we had, until it ended. */
+  get identity(): Identity | undefined {
+    return this.#identity;
+  }
+
   join(username: string): void {
     this.#username = username;
     this.#problem = "";
     this.#phase = "joining";
   }
 
-  resume(): void {
+  /** There was a session before this page; it may have gone on elsewhere since. */
+  remember(username: string, identity: Identity, elsewhere: boolean): void {
+    this.#username = username;
+    this.#identity = identity;
+    this.#phase = elsewhere ? "elsewhere" : "resuming";
+  }
+
+  takeBack(): void {
+    this.#phase = "resuming";
+  }
+
+  start(identity: Identity): void {
+    this.#identity = identity;
     this.#phase = "online";
   }
 
@@ -37,9 +64,14 @@ export class Session {
     if (this.#phase === "online") this.#phase = "reconnecting";
   }
 
+  lendOut(): void {
+    this.#phase = "elsewhere";
+  }
+
   end(problem = ""): void {
     this.#phase = "out";
     this.#problem = problem;
+    this.#identity = undefined;
   }
 }
 
@@ -59,4 +91,3 @@ export function describeRefusal(username: string, failure: Failure): string {
 
 export const INVALID_USERNAME = "A username is 1 to 32 lower-case letters (a to z) and digits.";
 export const UNREACHABLE = "The gateway cannot be reached.";
-export const CLOSED_ELSEWHERE = "The gateway closed this session: it may go on in another tab. You can join again.";

@@ -1,0 +1,54 @@
+"""Logging in at the web page, and out."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.async_api import expect
+
+from harness.browser import OpenPage
+from harness.client import Join
+from harness.names import fresh_name
+from harness.process import GatewayProcess
+
+
+@pytest.mark.parametrize("username", ["Not A Name", "taken"])
+async def test_a_name_that_cannot_be_had_is_refused_with_a_reason(
+    gateway: GatewayProcess, join: Join, open_page: OpenPage, username: str
+) -> None:
+    """A name that is invalid or taken brings an alert and leaves the focus where it is; another one then gets in."""
+    if username == "taken":
+        username = (await join("json")).username
+    client = await open_page()
+    await client.join(gateway.url, username)
+    await expect(client.page.get_by_role("alert")).to_contain_text(
+        "lower-case letters" if " " in username else f"“{username}” is taken"
+    )
+    await expect(client.username).to_be_focused()
+    await client.username.fill(fresh_name())
+    await client.page.keyboard.press("Enter")
+    await expect(client.connection).to_have_text("Online")
+
+
+async def test_logging_out_frees_the_name(gateway: GatewayProcess, join: Join, open_page: OpenPage) -> None:
+    """After "Log out" a reload asks for a name again, and anyone may take the one that was left."""
+    client, name = await open_page(), fresh_name()
+    await client.join(gateway.url, name)
+    await client.button("Log out").click()
+    await expect(client.username).to_be_focused()
+    await client.page.reload()
+    await expect(client.connection).to_have_text("Not connected")
+    await join("json", name)
+
+
+async def test_the_page_asks_nobody_but_the_gateway(gateway: GatewayProcess, open_page: OpenPage) -> None:
+    """No request leaves the origin, nothing breaks the Content-Security-Policy, and the console stays clean."""
+    client = await open_page()
+    await client.join(gateway.url, fresh_name())
+    await client.create_room(fresh_name("room"))
+    await client.say("to myself")
+    await client.sees("to myself")
+    await client.page.keyboard.press("Escape")
+    assert {urlsplit(url).netloc for url in client.requests} == {urlsplit(gateway.url).netloc}
+    assert client.problems == []

@@ -1,0 +1,123 @@
+"""The list of rooms, and what is done with a room."""
+
+from __future__ import annotations
+
+from playwright.async_api import expect
+
+from harness.browser import OpenPage
+from harness.client import Join, make_room, succeed
+from harness.names import fresh_name
+from harness.process import GatewayProcess
+
+
+async def test_rooms_come_up_by_themselves(gateway: GatewayProcess, join: Join, open_page: OpenPage) -> None:
+    """Being added brings a room into the list; its last message, who wrote it, and how many are unread follow; the
+    liveliest room is first; opening it clears the count.
+    """
+    client, bob, alice = await open_page(), await join("socketio-websocket"), fresh_name()
+    await client.join(gateway.url, alice)
+    await expect(client.rooms).to_contain_text("You are in no room yet.")
+    mine = fresh_name("mine")
+    await client.create_room(mine)
+    await expect(client.room(mine)).to_have_attribute("aria-current", "page")
+
+    room = await make_room(bob)
+    await succeed(bob, "add-user", room=room, users=[alice])
+    await expect(client.row(room)).to_contain_text(f"{bob.username} added you")
+    for text in ("one", "two"):
+        await succeed(bob, "send-msg", room=room, content=text)
+    await expect(client.row(room)).to_contain_text(f"{bob.username}: two")
+    await expect(client.row(room)).to_contain_text("2 unread")
+    await expect(client.page).to_have_title(f"(2) {mine}")
+    assert await client.rooms.get_by_role("link").all_inner_texts() == [room, mine]
+    await client.say("and this is lively again")
+    await expect(client.rooms.get_by_role("link").first).to_have_text(mine)
+
+    await client.open_room(room)
+    await expect(client.row(room)).not_to_contain_text("unread")
+    await expect(client.page).to_have_title(room)
+    await expect(client.log.get_by_text("New messages")).to_be_visible()
+    await client.say("read, and answered")
+    await expect(client.log.get_by_text("New messages")).to_have_count(0)
+    await client.page.go_back()
+    await expect(client.room(mine)).to_have_attribute("aria-current", "page")
+
+
+async def test_picking_one_person_is_enough_to_talk(gateway: GatewayProcess, open_page: OpenPage) -> None:
+    """A room for two needs no name, and is the same room for both of them."""
+    left, right = await open_page(), await open_page()
+    alice, bob = sorted(fresh_name() for _ in range(2))
+    await left.join(gateway.url, alice)
+    await right.join(gateway.url, bob)
+    await expect(right.connection).to_have_text("Online")
+    await left.create_room("", bob)
+    await left.say("just the two of us")
+    await right.create_room("", alice)
+    await right.sees("just the two of us")
+    assert await right.rooms.get_by_role("link").all_inner_texts() == [f"{alice} & {bob}"]
+
+
+async def test_a_room_that_cannot_be_made_says_why(gateway: GatewayProcess, join: Join, open_page: OpenPage) -> None:
+    """The dialog stays open with the gateway's words, and with what was typed."""
+    client, bob = await open_page(), await join()
+    room = await make_room(bob)
+    await client.join(gateway.url, fresh_name())
+    await client.button("New room").click()
+    await client.dialog.get_by_role("textbox", name="Room name").fill(room)
+    await client.button("Create").click()
+    await expect(client.dialog.get_by_role("alert")).to_contain_text("exists already")
+    await client.dialog.get_by_role("combobox", name="Add people").fill("nobodyatall")
+    await client.dialog.get_by_role("textbox", name="Room name").fill(fresh_name("room"))
+    await client.button("Create").click()
+    await expect(client.dialog.get_by_role("alert")).to_contain_text("nobodyatall")
+
+
+async def test_members_can_be_seen(gateway: GatewayProcess, join: Join, open_page: OpenPage) -> None:
+    """All members with who is online, as it changes; one of them can be talked to from there."""
+    client, bob = await open_page(), await join()
+    eve = await join("json", f"{bob.username}eve")
+    alice = fresh_name()
+    await client.join(gateway.url, alice)
+    await client.create_room(fresh_name("room"), bob.username, eve.username)
+    await client.page.get_by_role("button", name=bob.username).click()
+    await expect(client.dialog).to_contain_text("3 members, 3 online")
+    await eve.drop()
+    row = client.dialog.get_by_role("listitem").filter(has_text=eve.username)
+    await expect(row).to_contain_text("offline")
+    await expect(client.dialog).to_contain_text("3 members, 2 online")
+    await client.button(f"Chat with {bob.username}").click()
+    await expect(client.page.get_by_role("heading", level=2)).to_have_text(" & ".join(sorted((alice, bob.username))))
+
+
+async def test_all_members_of_a_large_room_can_be_seen(
+    gateway: GatewayProcess, join: Join, open_page: OpenPage
+) -> None:
+    """The gateway names a hundred at once; the others are fetched when they are asked for."""
+    client, alice = await open_page(), fresh_name("a")
+    await client.join(gateway.url, alice)
+    room = fresh_name("room")
+    await client.create_room(room)
+    others = [await join("json", fresh_name("z")) for _ in range(101)]
+    names = sorted(other.username for other in others)
+    creator = others[0]
+    await client.add_people(creator.username)
+    for some in (names[:50], names[50:]):
+        await succeed(creator, "add-user", room=room, users=some)
+    await client.page.reload()
+    await client.page.get_by_role("button", name="97 more, you").click()
+    people = client.dialog.get_by_role("list", name="Members").get_by_role("listitem")
+    await expect(people).to_have_count(101)
+    await client.button("Show more").click()
+    await expect(people.last).to_contain_text(names[-1])
+    await expect(people).to_have_count(102)
+
+
+async def test_leaving_a_room_takes_it_off_the_list(gateway: GatewayProcess, open_page: OpenPage) -> None:
+    """The button "Leave room" removes the room from the navigation, and its name is free."""
+    client, room = await open_page(), fresh_name("room")
+    await client.join(gateway.url, fresh_name())
+    for _ in range(2):
+        await client.create_room(room)
+        await client.button("Leave room").click()
+        await expect(client.room(room)).to_have_count(0)
+        await expect(client.button("New room")).to_be_focused()

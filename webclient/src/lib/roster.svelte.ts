@@ -1,0 +1,43 @@
+import type { Member, Reply } from "./protocol";
+import type { Room } from "./room.svelte";
+
+type Page = Reply<"list-members">;
+
+/** All members of one room. Small rooms hear of every change; the list of a large one is fetched page by page. */
+export class Roster {
+  #room: Room;
+  #fetch: (after: string) => Promise<Page | undefined>;
+  #fetched = $state.raw<Member[]>([]);
+  #more = $state(true);
+  #busy = $state(false);
+  #isLarge = $derived.by(() => this.#room.memberCount > this.#room.members.length);
+
+  /** `fetch` gives the page after a name, or undefined where it cannot be had. */
+  constructor(room: Room, fetch: (after: string) => Promise<Page | undefined>) {
+    this.#room = room;
+    this.#fetch = fetch;
+  }
+
+  get members(): readonly Member[] {
+    return this.#isLarge && this.#fetched.length > 0 ? this.#fetched : this.#room.members;
+  }
+
+  /** Whether there are members behind the last one. */
+  get more(): boolean {
+    return this.#isLarge && this.#more;
+  }
+
+  get busy(): boolean {
+    return this.#busy;
+  }
+
+  async loadMore(): Promise<void> {
+    if (this.#busy) return;
+    this.#busy = true;
+    const page = await this.#fetch(this.members.at(-1)?.username ?? "");
+    this.#busy = false;
+    if (!page) return;
+    this.#fetched = [...this.members, ...page.members];
+    this.#more = page.more;
+  }
+}
