@@ -1,8 +1,8 @@
 /* The floor: what the kernel's send() costs, and hardly anything else.
  *
- * A server that knows one room, which everybody is in. It speaks just enough Socket.IO for the load generator, and
- * answers a message as the real servers do: one frame, made once, is sent to each other connection with one send(),
- * and the sender gets an ack. No framework, no store, no check of anything.
+ * A server that knows one room at a time, the newest, and users by the names that the load generator gives them: u0,
+ * u1, … It speaks just enough Socket.IO, and answers a message as the real servers do: one frame, made once, is sent to
+ * each other member with one send(), and the sender gets an ack. No framework, no store, no check of anything.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -21,6 +21,7 @@
 enum { MOST = 65536 };
 
 static int members[MOST], member_count;
+static int users[MOST]; /* file descriptors, by the number in the name */
 static char upgraded[MOST]; /* by file descriptor */
 
 static void check(int result, const char *what) {
@@ -64,8 +65,7 @@ static void say(int fd, const char *text) {
 static void handle_event(int fd, char *text) {
     static const char key[] = "\"content\":";
     static unsigned position;
-    char payload[8192], frame[8200];
-    char *event;
+    char payload[8192], frame[8200], *event;
     unsigned long id = strtoul(text + 2, &event, 10);
     const char *content = strstr(event, key);
     if (strncmp(event, "[\"send-msg\"", 11) == 0 && content != NULL) {
@@ -75,6 +75,16 @@ static void handle_event(int fd, char *text) {
         size_t frame_size = make_frame(frame, payload, (size_t)size);
         for (int i = 0; i < member_count; i++)
             if (members[i] != fd) send_all(members[i], frame, frame_size);
+    } else {
+        if (strncmp(event, "[\"create-room\"", 14) == 0) {
+            member_count = 0;
+            members[member_count++] = fd;
+        }
+        char *name = strstr(event, "\"users\":");
+        while (name != NULL && (name = strstr(name, "\"u")) != NULL) {
+            name += 2;
+            if (*name >= '0' && *name <= '9') members[member_count++] = users[atoi(name)];
+        }
     }
     snprintf(payload, sizeof payload, "43%lu[{\"ok\":true,\"id\":\"0123456789abcdef\",\"ts\":1790000000000}]", id);
     say(fd, payload);
@@ -92,8 +102,8 @@ static void handle_data(int fd, char *data, size_t size) {
         char *text = data + at + begin, after = text[length];
         text[length] = 0;
         if (strncmp(text, "40", 2) == 0) {
+            users[atoi(text + strlen("40{\"username\":\"u"))] = fd;
             say(fd, "40{\"sid\":\"0123456789abcdef\"}");
-            members[member_count++] = fd;
         } else if (strncmp(text, "42", 2) == 0) handle_event(fd, text);
         text[length] = after;
         at += begin + length;
