@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -47,18 +47,20 @@ def _node(_: Path) -> list[str]:
     return [str(tools.node()), str(peer / "server.mjs"), str(tools.node_packages(peer))]
 
 
-def on_disk(folder: Path) -> str:
+def _on_disk(folder: Path) -> str:
     return f"sqlite:///{folder / 'gateway.db'}"
 
 
-def in_memory(_: Path) -> str:
+def _in_memory(_: Path) -> str:
     return "sqlite://"
 
 
-GATEWAY = Kind("gateway", _gateway(on_disk), says_welcome=True)
-PLAIN = Kind("plain wire", _gateway(on_disk), wire="plain")
-MEMORY = Kind("store in memory", _gateway(in_memory), says_welcome=True)
-STORELESS = Kind("store off", _gateway(in_memory, module="benchmarks.storeless"), says_welcome=True)
+GATEWAY = Kind("gateway", _gateway(_on_disk), says_welcome=True)
+PLAIN = Kind("plain wire", _gateway(_on_disk), wire="plain")
+SOCKETIO = replace(GATEWAY, name="Socket.IO wire")
+ON_DISK = replace(GATEWAY, name="on disk, synced")
+IN_MEMORY = Kind("in memory", _gateway(_in_memory), says_welcome=True)
+STORELESS = Kind("off", _gateway(_in_memory, module="benchmarks.storeless"), says_welcome=True)
 NODE = Kind("Node", _node)
 STOCK = Kind("stock", lambda _: [sys.executable, str(HERE / "peers" / "stock.py")])
 SEND_LOOP = Kind("send()", lambda _: [str(tools.compiled(HERE / "peers" / "send_loop.c"))])
