@@ -12,7 +12,7 @@ import click
 
 from benchmarks import chart, machine, report, tools
 from benchmarks.figures import Results
-from benchmarks.scenarios import FULL, QUICK, SCENARIOS, play_once
+from benchmarks.scenarios import FULL, QUICK, SCENARIOS, TARGETS, play_once
 
 if TYPE_CHECKING:
     from benchmarks.scenarios import Scale, Scenario
@@ -42,6 +42,9 @@ def main(*, quick: bool, only: tuple[str, ...], rounds: int | None, output: Path
     started = time.monotonic()
     for scenario in scenarios:
         play(scenario, rounds, QUICK if quick else FULL, results)
+        if not quick:  # the targets are for the full sizes
+            missing = [key for key in TARGETS if key.scenario == scenario.name and key not in results.values]
+            results.failures += [f"there is no figure for the target of {key}" for key in missing]
         about = report.notes(
             results, machine=machine.describe(), others=others, rounds=rounds, seconds=time.monotonic() - started
         )

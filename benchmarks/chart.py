@@ -19,7 +19,7 @@ SHOWN = {"fan-out", "pairs", "busy-rooms", "connections", "pauses"}
 LEFT_OUT = {Figure.DELIVERIES_PER_SECOND, Figure.LATENCY_P50}
 COLOURS = {"Node": "node", "stock": "stock", "send()": "send"}
 
-WIDTH, LABELS, VALUES = 860, 330, 60
+WIDTH, LABELS, VALUES = 900, 390, 50
 BAR, GAP, BETWEEN, TOP, BOTTOM = 11, 2, 12, 56, 30
 
 STYLE = """

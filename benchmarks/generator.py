@@ -43,7 +43,10 @@ class Measured:
 
 
 class Generator:
-    """Clients of one server. Any call raises `Failed` where the server does not do what a chat must."""
+    """Clients of one server. Any call raises `Failed` where the server does not do what a chat must.
+
+    ``probe``, where a call has it: seconds between two measurements of the server's lag (0: none).
+    """
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -66,9 +69,9 @@ class Generator:
         self._process.kill()
         self._process.communicate()
 
-    def connect(self, total: int, parallel: int = 64) -> Measured:
+    def connect(self, total: int, *, parallel: int = 64, probe: float = 0) -> Measured:
         """Log in until there are ``total`` connections, so many at a time."""
-        return _measured(self._command(f"connect {total} {parallel}"))
+        return _measured(self._command(f"connect {total} {parallel} {1000 * probe}"))
 
     def make_rooms(self, count: int, members: int) -> None:
         """Put the first connections into new rooms."""
@@ -86,8 +89,7 @@ class Generator:
     ) -> Measured:
         """``senders`` members of each room send messages of ``size`` bytes, ``window`` of them in flight.
 
-        ``rate``: messages a second in all (0: as fast as they arrive). ``probe``: seconds between two measurements of
-        the server's lag (0: none).
+        ``rate``: messages a second in all (0: as fast as they arrive).
         """
         return _measured(self._command(f"run {senders} {window} {size} {seconds} {rate} {1000 * probe}"))
 

@@ -5,13 +5,15 @@
  * connects to the server at 127.0.0.1:PORT, whose process is PID (its CPU time is read, all threads). It takes
  * commands on stdin, one a line, and answers each with one line of JSON on stdout:
  *
- *     connect TOTAL PARALLEL                 log in until there are TOTAL connections, PARALLEL at a time
+ *     connect TOTAL PARALLEL PROBE           log in until there are TOTAL connections, PARALLEL at a time
  *     rooms COUNT MEMBERS                    put the first COUNT x MEMBERS connections into rooms of their own
  *     run SENDERS WINDOW BYTES SECONDS RATE PROBE
  *                                            SENDERS members of each room send in turn, WINDOW messages in flight,
- *                                            RATE a second in all (0: each as soon as an earlier one has arrived);
- *                                            every PROBE ms (0: never) a WebSocket ping measures the server's lag
+ *                                            RATE a second in all (0: each as soon as an earlier one has arrived)
  *     idle SECONDS                           do nothing but answer heartbeats
+ *
+ * Every PROBE ms (0: never) a WebSocket ping measures the lag of the server. A connection that was there before, the
+ * first one, sends it.
  *
  * A message is in flight until its sender has the ack and every other member of the room has the message. Each
  * carries its sender and a number that counts up; each member must see each sender's numbers one by one. Whatever
@@ -83,10 +85,14 @@ static struct {
     uint32_t *expected; /* by connection and sender's place: the number that must come next */
     float *latencies;
     size_t latency_count, latency_room;
-    double probe_interval, probe_due, probe_sent;
-    float *lags;
-    size_t lag_count, lag_room;
 } run;
+
+/* The server's lag, from ping to pong. */
+static struct {
+    double interval, due, sent; /* seconds; `sent` is 0 where no pong is awaited */
+    float *lags;
+    size_t count, room;
+} probes;
 
 static _Noreturn void die(const char *format, ...) {
     char text[700];
@@ -334,10 +340,8 @@ static void on_frame(struct conn *c, uint8_t opcode, const char *payload, size_t
     case 0x88: die("connection %" PRIu32 " was closed with %d", c->index, size < 2 ? 0 : (uint8_t)payload[0] << 8 | (uint8_t)payload[1]);
     case 0x89: send_frame(c, 10, payload, size); return;
     case 0x8a:
-        if (run.on && run.probe_sent > 0) {
-            keep(&run.lags, &run.lag_count, &run.lag_room, now() - run.probe_sent);
-            run.probe_sent = 0;
-        }
+        if (probes.sent > 0) keep(&probes.lags, &probes.count, &probes.room, now() - probes.sent);
+        probes.sent = 0;
         return;
     default: die("a frame that begins with %02x", opcode);
     }
@@ -458,22 +462,57 @@ static void open_connection(struct conn *c) {
     if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, c->fd, &event) != 0) die("epoll_ctl: %s", strerror(errno));
 }
 
-static void command_connect(uint32_t total, uint32_t parallel) {
+static int by_size(const void *a, const void *b) {
+    float x = *(const float *)a, y = *(const float *)b;
+    return (x > y) - (x < y);
+}
+
+static void print_distribution(const char *name, float *values, size_t count) {
+    qsort(values, count, sizeof *values, by_size);
+    if (count)
+        printf(", \"%s\": {\"count\": %zu, \"p50\": %.6f, \"p99\": %.6f, \"max\": %.6f}", name, count, values[count / 2],
+               values[count * 99 / 100], values[count - 1]);
+}
+
+static void start_probes(double milliseconds) {
+    memset(&probes, 0, sizeof probes);
+    probes.interval = milliseconds / 1000;
+}
+
+static void probe(void) {
+    double time = now();
+    if (probes.interval == 0 || time < probes.due || probes.sent > 0 || conns[0].state != READY) return;
+    probes.due = time + probes.interval;
+    probes.sent = time;
+    send_frame(&conns[0], 9, "", 0);
+}
+
+static void print_probes(void) {
+    print_distribution("lag", probes.lags, probes.count);
+    free(probes.lags);
+    start_probes(0);
+}
+
+static void command_connect(uint32_t total, uint32_t parallel, double probe_ms) {
     static const uint32_t most = 60000;
     if (conns == NULL) conns = must(calloc(most, sizeof *conns)); /* never moves: epoll points into it */
     if (total > most) die("too many connections");
     uint32_t before = conn_count;
     double started = now(), server = seconds(server_clock), own = seconds(CLOCK_PROCESS_CPUTIME_ID);
     last_heard = started;
+    start_probes(probe_ms);
     while (ready_count < total) {
         while (conn_count < total && conn_count - ready_count < parallel) {
             conns[conn_count].index = conn_count;
             open_connection(&conns[conn_count++]);
         }
-        pump_or_die(100, "logging in");
+        probe();
+        pump_or_die(probe_ms > 0 ? 1 : 100, "logging in");
     }
-    printf("{\"connections\": %" PRIu32 ", \"seconds\": %.6f, \"server_cpu\": %.6f, \"generator_cpu\": %.6f}\n", total - before,
+    printf("{\"connections\": %" PRIu32 ", \"seconds\": %.6f, \"server_cpu\": %.6f, \"generator_cpu\": %.6f", total - before,
            now() - started, seconds(server_clock) - server, seconds(CLOCK_PROCESS_CPUTIME_ID) - own);
+    print_probes();
+    printf("}\n");
 }
 
 static void request_members(uint32_t room, const char *action, uint32_t from, uint32_t to) {
@@ -511,26 +550,6 @@ static void command_rooms(uint32_t count, uint32_t members) {
     printf("{\"rooms\": %" PRIu32 "}\n", count);
 }
 
-static int by_size(const void *a, const void *b) {
-    float x = *(const float *)a, y = *(const float *)b;
-    return (x > y) - (x < y);
-}
-
-static void print_distribution(const char *name, float *values, size_t count) {
-    qsort(values, count, sizeof *values, by_size);
-    if (count)
-        printf(", \"%s\": {\"count\": %zu, \"p50\": %.6f, \"p99\": %.6f, \"max\": %.6f}", name, count, values[count / 2],
-               values[count * 99 / 100], values[count - 1]);
-}
-
-static void probe(void) {
-    double time = now();
-    if (run.probe_interval == 0 || time < run.probe_due || run.probe_sent > 0) return;
-    run.probe_due = time + run.probe_interval;
-    run.probe_sent = time;
-    send_frame(&conns[conn_count - 1], 9, "", 0);
-}
-
 static void command_run(uint32_t senders, uint32_t window, uint32_t size, double length, double rate, double probe_ms) {
     if (room_count == 0 || senders == 0 || senders > member_count) die("no rooms for that");
     if (size < MARK || size > 4096) die("a message has %d to 4096 bytes", MARK);
@@ -541,7 +560,7 @@ static void command_run(uint32_t senders, uint32_t window, uint32_t size, double
     if (run.depth > MAX_DEPTH) die("at most %d messages of one sender are in flight", MAX_DEPTH);
     run.size = size;
     run.rate = rate;
-    run.probe_interval = probe_ms / 1000;
+    start_probes(probe_ms);
     uint32_t members = room_count * member_count;
     run.expected = must(malloc((size_t)members * senders * sizeof *run.expected));
     for (uint32_t i = 0; i < members; i++)
@@ -566,11 +585,10 @@ static void command_run(uint32_t senders, uint32_t window, uint32_t size, double
     printf("{\"messages\": %" PRIu64 ", \"deliveries\": %" PRIu64 ", \"seconds\": %.6f, \"server_cpu\": %.6f, \"generator_cpu\": %.6f",
            run.sent, run.delivered, wall, server, own);
     print_distribution("latency", run.latencies, run.latency_count);
-    print_distribution("lag", run.lags, run.lag_count);
+    print_probes();
     printf("}\n");
     free(run.expected);
     free(run.latencies);
-    free(run.lags);
 }
 
 static void command_idle(double length) {
@@ -583,7 +601,7 @@ static void command_idle(double length) {
 static void obey(const char *line) {
     uint32_t a, b, c;
     double length, rate, probe_ms;
-    if (sscanf(line, "connect %" SCNu32 " %" SCNu32, &a, &b) == 2) command_connect(a, b);
+    if (sscanf(line, "connect %" SCNu32 " %" SCNu32 " %lf", &a, &b, &probe_ms) == 3) command_connect(a, b, probe_ms);
     else if (sscanf(line, "rooms %" SCNu32 " %" SCNu32, &a, &b) == 2) command_rooms(a, b);
     else if (sscanf(line, "run %" SCNu32 " %" SCNu32 " %" SCNu32 " %lf %lf %lf", &a, &b, &c, &length, &rate, &probe_ms) == 6)
         command_run(a, b, c, length, rate, probe_ms);

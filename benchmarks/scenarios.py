@@ -107,6 +107,11 @@ class Play:
         measured = self.measure(case, senders=members, window=IN_FLIGHT)
         self.note(case, Figure.DELIVERIES_PER_CPU, measured.deliveries / measured.server_cpu)
 
+    def lag(self, case: str, measured: Measured) -> None:
+        if measured.lag is not None:
+            self.note(case, Figure.LAG_P99, 1000 * measured.lag.p99)
+            self.note(case, Figure.LONGEST_PAUSE, 1000 * measured.lag.max)
+
     def connect(self, case: str, total: int) -> None:
         """More connections, up to so many: what a handshake takes, and what each of them keeps while it is idle."""
         before = self.server.resident_memory()
@@ -191,19 +196,17 @@ def play_growing_crowd(play: Play) -> None:
 
 
 def play_pauses(play: Play) -> None:
-    """People come while others talk at an easy pace: does the loop, or its garbage collection, ever stall?"""
-    crowd, all_ = play.scale.clients(9_000), play.scale.clients(10_000)
+    """While some talk at an easy pace, and while others come: does the loop, or its garbage collection, ever stall?"""
+    crowd, more = play.scale.clients(9_000), play.scale.clients(10_000)
     play.generator.connect(crowd)
     play.generator.make_rooms(play.scale.clients(PAIRS), 2)
-    measured = play.generator.run(senders=2, rate=500, probe=PROBE, seconds=2 * play.scale.seconds)
-    case = f"{crowd:,} connections, 500 messages / s"
-    if measured.lag is not None:
-        play.note(case, Figure.LAG_P99, 1000 * measured.lag.p99)
-        play.note(case, Figure.LONGEST_PAUSE, 1000 * measured.lag.max)
-    play.generator.connect(all_)
+    talking = play.generator.run(senders=2, rate=500, probe=PROBE, seconds=2 * play.scale.seconds)
+    play.lag(f"{crowd:,} connections, 500 messages / s", talking)
+    coming = play.generator.connect(more, parallel=2, probe=PROBE)
+    play.lag(f"{crowd:,} connections, {more - crowd:,} more log in", coming)
     play.generator.idle(play.scale.settling)
     idle = play.generator.idle(play.scale.idle)
-    play.note(f"{all_:,} connections, heartbeats", Figure.IDLE_CPU, 100 * idle.server_cpu / idle.seconds)
+    play.note(f"{more:,} connections, heartbeats", Figure.IDLE_CPU, 100 * idle.server_cpu / idle.seconds)
 
 
 SCENARIOS = (
@@ -225,6 +228,12 @@ def _fan_out_targets() -> dict[Key, tuple[Target, ...]]:
     return {Key("fan-out", case, Figure.DELIVERIES_PER_CPU): beside for case in cases}
 
 
+def _pause_targets() -> dict[Key, tuple[Target, ...]]:
+    bounds = {Figure.LAG_P99: 20, Figure.LONGEST_PAUSE: 50}
+    cases = [f"9,000 connections, {what}" for what in ("500 messages / s", "1,000 more log in")]
+    return {Key("pauses", case, figure): (Target(bound),) for case in cases for figure, bound in bounds.items()}
+
+
 TARGETS: dict[Key, tuple[Target, ...]] = {
     **_fan_out_targets(),
     Key("fan-out", "room of 5,000, one message at a time", Figure.LAST_MEMBER): (Target(1, NODE.name),),
@@ -234,8 +243,7 @@ TARGETS: dict[Key, tuple[Target, ...]] = {
     Key("busy-rooms", "100 rooms of 50, all sending", Figure.DELIVERIES_PER_CPU): (Target(2, NODE.name),),
     Key("connections", "5,000 connections", Figure.HANDSHAKES_PER_CPU): (Target(2, NODE.name),),
     Key("connections", "5,000 connections", Figure.MEMORY): (Target(8), Target(1 / 3, NODE.name)),
-    Key("pauses", "9,000 connections, 500 messages / s", Figure.LAG_P99): (Target(20),),
-    Key("pauses", "9,000 connections, 500 messages / s", Figure.LONGEST_PAUSE): (Target(50),),
+    **_pause_targets(),
     Key("pauses", "10,000 connections, heartbeats", Figure.IDLE_CPU): (Target(1),),
 }
 """What the gateway is to reach at the full sizes, as medians of one run's rounds."""
