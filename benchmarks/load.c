@@ -441,10 +441,10 @@ static void pump_or_die(int milliseconds, const char *what) {
     if (now() - last_heard > PATIENCE) die("nothing heard for %.0f s: %s", PATIENCE, what);
 }
 
-/* Until the server has had nothing to say for so long: what the set-up has caused is over. */
+/* Until the server has had nothing to say for so long: what was caused is over. Heartbeats may go on for ever. */
 static void settle(double quiet) {
-    last_heard = now();
-    while (now() - last_heard < quiet) pump(10);
+    double started = last_heard = now();
+    while (now() - last_heard < quiet && now() - started < 10 * quiet) pump(10);
     last_heard = now();
 }
 
