@@ -46,12 +46,14 @@ class Ledger:
         self._pending = []
         self.effects = []
 
-    def commit(self) -> bool:
+    def flush(self) -> bool:
+        return bool(self._pending)
+
+    def commit(self) -> None:
         self.gate.wait()
         if self.fails and self._pending:
             raise sqlite3.OperationalError("database or disk is full")
         self.committed.append(self._pending)
-        return bool(self._pending)
 
     def rollback(self) -> None:
         self._pending = []
