@@ -77,6 +77,12 @@ def attacker(request: pytest.FixtureRequest) -> Callable[[str], Attacker]:
     return kind
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Where a minute ends inside hypothesis, pytest cannot show the source: its own traceback breaks on it."""
+    if STOCK:
+        config.option.tbstyle = "native"
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The full size takes its time; and of the stock servers nothing is expected, within a minute each."""
     for item in items:

@@ -9,13 +9,13 @@ from functools import partial
 from itertools import product
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from harness.http import request
 from harness.names import fresh_name
 from hostile.conftest import LayOn
-from hostile.scale import SCALE
+from hostile.scale import SCALE, STOCK
 from hostile.siege import PlainAttacker, Siege, SocketIOAttacker, masked, message, open_polling
 from hostile.target import MARK, NAMESPACES
 
@@ -116,6 +116,7 @@ many = settings(
     deadline=None,
     database=None,
     suppress_health_check=list(HealthCheck),
+    phases=[Phase.generate] if STOCK else [Phase.generate, Phase.shrink],
 )
 packet = st.one_of(
     st.text(max_size=60),
