@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import structlog
 
 from gateway.engines.base import Publication
-from gateway.engines.sqlite.commits import GroupCommit
+from gateway.engines.sqlite.commits import SLICE, GroupCommit
 from gateway.errors import NotAMember, Unavailable
 
 if TYPE_CHECKING:
@@ -46,12 +47,14 @@ class Ledger:
         self._pending = []
         self.effects = []
 
-    def commit(self) -> bool:
+    def flush(self) -> bool:
+        return bool(self._pending)
+
+    def commit(self) -> None:
         self.gate.wait()
         if self.fails and self._pending:
             raise sqlite3.OperationalError("database or disk is full")
         self.committed.append(self._pending)
-        return bool(self._pending)
 
     def rollback(self) -> None:
         self._pending = []
@@ -143,6 +146,24 @@ async def test_a_disk_that_fails_is_unavailable_until_it_works_again(log: LogCap
     assert said(log).count("the store fails") == 1
     assert said(log).count("the store works again") == 1
     await setup.commits.close()
+
+
+async def test_long_operations_leave_others_their_turn() -> None:
+    """Whatever waits is run in slices: what else the loop has to do is not put off behind all of it."""
+    commits, turns = GroupCommit(Ledger(), lambda effect: None), 0
+
+    def count() -> None:
+        nonlocal turns
+        turns += 1
+        loop.call_soon(count)
+
+    loop = asyncio.get_running_loop()
+    loop.call_soon(count)
+    for operation in (lambda ledger: time.sleep(SLICE), lambda ledger: time.sleep(SLICE) or ledger.write("x")):
+        before = turns
+        await asyncio.gather(*(commits.run(operation) for _ in range(10)))
+        assert turns - before >= 10
+    await commits.close()
 
 
 async def test_so_many_operations_wait_and_no_more() -> None:

@@ -57,7 +57,9 @@ async def siege(fields: Fields, record_property: Callable[[str, object], None]) 
     try:
         async with AsyncExitStack() as stack:
 
-            async def lay(*, kind: str = "gateway", memory: float = 2.0, left: float = 2.0, **settings: Any) -> Siege:
+            async def lay(
+                *, kind: str = "gateway", memory: float = 2.0, left: float = SCALE.left, **settings: Any
+            ) -> Siege:
                 siege = Siege(await fields.take(kind, settings), memory=memory, left=left)
                 sieges.append(siege)
                 return await stack.enter_async_context(siege)

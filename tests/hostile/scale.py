@@ -26,12 +26,16 @@ class Scale:
     pings: int
     visits: int
     """Connects and disconnects."""
+    soon: float
+    """Seconds after an attack within which everything is as before."""
+    left: float
+    """MB of memory that may be left then."""
     timeout: float
     """Seconds that a test may take."""
 
 
-SMALL = Scale(4, 0.250, 60, 1_500, 20_000, 200_000, 400_000, 300_000, 2_000, 120)
-FULL = Scale(50, 0.050, 3_400, 40_000, 50_000, 2_000_000, 400_000, 300_000, 100_000, 1_200)
+SMALL = Scale(4, 0.250, 60, 1_500, 20_000, 200_000, 400_000, 300_000, 2_000, 15.0, 4.0, 120)
+FULL = Scale(50, 0.050, 3_400, 40_000, 50_000, 2_000_000, 400_000, 300_000, 100_000, 2.0, 2.0, 1_200)
 
 SCALE = FULL if os.environ.get("HOSTILE") == "full" else SMALL
 STOCK = os.environ.get("HOSTILE_TARGET") == "stock"

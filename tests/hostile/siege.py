@@ -23,12 +23,6 @@ from hostile.scale import SCALE, STOCK
 HERE = Path(__file__).parent
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
-FOUND_AFTER = 2.0
-"""Seconds after an attack within which everything is as before."""
-
-LEFT = 2.0
-"""MB that may be left of an attack which was made before, smaller."""
-
 TRACEBACK = "Traceback (most recent call last)"
 
 AT_ONCE = 16
@@ -229,7 +223,7 @@ class Siege:
             size = self.gateway.size - self._size
             seconds = asyncio.get_running_loop().time() - start
             back = max(left.values()) <= 0 and size <= self._left
-            if back or seconds > FOUND_AFTER:
+            if back or seconds > SCALE.soon:
                 break
             await asyncio.sleep(0.02)
         self.note("left", f"{size:+.1f} MB, {left['tasks']:+d} tasks, {left['files']:+d} files")

@@ -55,6 +55,7 @@ def _prepare(connection: sqlite3.Connection, path: str) -> None:
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("PRAGMA foreign_keys = ON")
+    connection.execute("PRAGMA wal_autocheckpoint = 4000")  # 16 MB: a page that many commits change is copied once
     # The first write takes the lock for as long as the connection lives, and shows whether writing works at all.
     connection.execute("BEGIN IMMEDIATE")
     for step in range(version + 1, SCHEMA_VERSION + 1):

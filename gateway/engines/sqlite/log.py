@@ -41,10 +41,37 @@ class Log:
         self._policy = policy
         self._now = now
         self._name: str = connection.execute("SELECT name FROM log_name").fetchone()[0]
+        row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'log'").fetchone()
+        self._newest = self._committed = 0 if row is None else int(row[0])
+        """The position of the newest event, and what it was when the transaction began."""
+        self._rows: list[tuple[object, ...]] = []
+        self._unwritten_ids: set[tuple[int, str]] = set()
+        """Rooms and ids of messages in `_rows`."""
         self._appended: dict[tuple[int, str], int] = {}
         """Events appended to a room, by its id and their kind, since its log was last trimmed by this process."""
 
     # --- writing
+
+    def flush(self) -> None:
+        """Write the events that were appended: all in one statement, for what reads the table, or before a commit."""
+        if self._rows:
+            rows, self._rows = self._rows, []
+            self._unwritten_ids.clear()
+            self._db.executemany(
+                "INSERT INTO log (position, room_id, event, origin, recipient, message_id, ts, body) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                rows,
+            )
+
+    def begin(self) -> None:
+        """A transaction begins."""
+        self._committed = self._newest
+
+    def rollback(self) -> None:
+        """What was appended since `begin` is gone."""
+        self._rows.clear()
+        self._unwritten_ids.clear()
+        self._newest = self._committed
 
     def append(
         self,
@@ -58,11 +85,11 @@ class Log:
         message_id: str | None = None,
         ts: int | None = None,
     ) -> None:
-        cursor = self._db.execute(
-            "INSERT INTO log (room_id, event, origin, recipient, message_id, ts, body) VALUES (?, ?, ?, ?, ?, ?, ?)",
-            (room_id, event, origin, recipient, message_id, ts, body),
-        )
-        offset = self.offset(cursor.lastrowid or 0)
+        position = self._newest = self._newest + 1
+        self._rows.append((position, room_id, event, origin, recipient, message_id, ts, body))
+        if message_id is not None:
+            self._unwritten_ids.add((room_id, message_id))
+        offset = self.offset(position)
         recipients = None if recipient is None else (recipient,)
         self.effects.append(Publication(event, body, room, offset, origin, recipients))
         self._trim(room_id, IS_MESSAGE if event == events.MESSAGE else IS_NO_MESSAGE)
@@ -85,6 +112,7 @@ class Log:
 
     def forget(self, room_id: int) -> None:
         """Delete all that happened in a room."""
+        self.flush()
         for table in ("log", "trimmed_messages"):
             self._db.execute(f"DELETE FROM {table} WHERE room_id = ?", (room_id,))
         for kind in (IS_MESSAGE, IS_NO_MESSAGE):
@@ -96,6 +124,7 @@ class Log:
         appended = self._appended.get((room_id, kind), pause) + 1
         if appended > pause:
             appended = 0
+            self.flush()
             cut = self._cut(room_id, kind)
             if kind == IS_MESSAGE:
                 self._remember_ids(room_id, cut)
@@ -109,7 +138,7 @@ class Log:
         self._db.execute(
             "INSERT OR REPLACE INTO trimmed_messages (room_id, origin, message_id, position, ts) "
             f"SELECT room_id, origin, message_id, position, ts FROM log "
-            f"WHERE room_id = ? AND position <= ? AND {IS_MESSAGE} AND ts >= ?",
+            f"WHERE room_id = ? AND position <= ? AND {IS_MESSAGE} AND message_id IS NOT NULL AND ts >= ?",
             (room_id, cut, oldest),
         )
         self._db.execute("DELETE FROM trimmed_messages WHERE ts < ?", (oldest,))
@@ -129,6 +158,8 @@ class Log:
 
         What a sender of the same name sent before this one became a member is another's.
         """
+        if (room_id, message_id) in self._unwritten_ids:
+            self.flush()
         row = self._db.execute(
             f"SELECT ts FROM ({SENT} FROM log {SENT_AS} UNION ALL {SENT} FROM trimmed_messages {SENT_AS}) "
             "JOIN members USING (room_id) WHERE username = :sender AND position > joined",
@@ -138,6 +169,7 @@ class Log:
 
     def read_messages(self, room_id: int, before: str | None, limit: int) -> HistoryPage:
         """The newest messages, or the newest before the one that ``before`` names by its offset or id."""
+        self.flush()
         end = self.newest() + 1 if before is None else self._message_position(room_id, before)
         rows = self._db.execute(
             f"SELECT position, body FROM log WHERE room_id = ? AND {IS_MESSAGE} AND position < ? AND position > ? "
@@ -152,7 +184,10 @@ class Log:
         if position is not None:
             return position
         rows = self._db.execute(
-            "SELECT position FROM log WHERE room_id = ? AND message_id = ? LIMIT 2", (room_id, name)
+            "SELECT position FROM log WHERE room_id = :room_id AND message_id = :name "
+            "UNION ALL SELECT position FROM log WHERE room_id = :room_id AND message_id IS NULL "
+            f"AND {IS_MESSAGE} AND json_extract(body, '$.id') = :name LIMIT 2",
+            {"room_id": room_id, "name": name},
         ).fetchall()
         if len(rows) != 1:
             problem = "is the id of several messages; give an offset." if rows else "is no message of this room."
@@ -161,6 +196,7 @@ class Log:
 
     def missed(self, username: str, offset: str | None) -> tuple[Publication, ...] | None:
         """What a user has not heard since ``offset``; None where not all of it can be had."""
+        self.flush()
         position = self.position(offset)
         if position is None or position > self.newest():
             return None
@@ -191,6 +227,7 @@ class Log:
 
     def newest_for(self, room_id: int, username: str) -> int:
         """The position of the newest event in a room that a member hears, or 0."""
+        self.flush()
         row = self._db.execute(
             "SELECT position FROM log WHERE room_id = ? AND origin IS NOT ? AND (recipient IS NULL OR recipient = ?) "
             "ORDER BY position DESC LIMIT 1",
@@ -202,8 +239,7 @@ class Log:
 
     def newest(self) -> int:
         """The position of the newest event there ever was."""
-        row = self._db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'log'").fetchone()
-        return 0 if row is None else int(row[0])
+        return self._newest
 
     def offset(self, position: int) -> str:
         return f"{self._name}-{position}"

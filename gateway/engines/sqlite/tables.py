@@ -46,6 +46,9 @@ SHOWN_MEMBERS = 100
 
 EXPIRED_AT_ONCE = 100
 
+MAX_KNOWN = 65_536
+"""Members whose rooms' ids are remembered."""
+
 
 class Tables:
     """The tables of ``schema.sql``. Used by one thread at a time."""
@@ -56,23 +59,33 @@ class Tables:
         self._policy = policy
         self._clock = clock
         self._changes = 0
+        self._rooms_by_member: dict[tuple[str, str], int] = {}
+        """Ids of rooms by member and name: of those who have spoken since the last failure."""
 
     # --- transactions
 
     def begin(self) -> None:
-        self.rollback()
+        if self._db.in_transaction:
+            self.rollback()
         self.take_effects()
+        self._log.begin()
         self._db.execute("BEGIN")
         self._changes = self._db.total_changes
 
-    def commit(self) -> bool:
-        self._db.execute("COMMIT")
+    def flush(self) -> bool:
+        self._log.flush()
         return self._db.total_changes > self._changes
 
+    def commit(self) -> None:
+        self._db.execute("COMMIT")
+
     def rollback(self) -> None:
+        """Undo what was not committed, and know nothing any more of what may not be so."""
         if self._db.in_transaction:
             with contextlib.suppress(sqlite3.Error):  # begin() tries again
                 self._db.execute("ROLLBACK")
+        self._rooms_by_member.clear()
+        self._log.rollback()
 
     def take_effects(self) -> list[Effect]:
         effects, self._log.effects = self._log.effects, []
@@ -261,6 +274,7 @@ class Tables:
 
     def _remove_member(self, room_id: int, room: str, member_count: int, username: str) -> None:
         self._db.execute("DELETE FROM members WHERE room_id = ? AND username = ?", (room_id, username))
+        self._rooms_by_member.pop((username, room), None)
         self._log.move(room, left=(username,))
         if member_count == 1:
             self._log.forget(room_id)
@@ -285,6 +299,17 @@ class Tables:
             raise NotAMember(room)
         return room_id, member_count
 
+    def _room_id_of_member(self, username: str, room: str) -> int:
+        """The room's id, without asking the disk each time."""
+        key = username, room
+        room_id = self._rooms_by_member.get(key)
+        if room_id is None:
+            if len(self._rooms_by_member) >= MAX_KNOWN:
+                self._rooms_by_member.clear()
+            room_id, _ = self._room_of_member(username, room)
+            self._rooms_by_member[key] = room_id
+        return room_id
+
     def _rooms_of(self, username: str) -> list[tuple[int, str, int]]:
         """Id, name and member count of a user's rooms, in order of name."""
         return self._db.execute(
@@ -307,22 +332,21 @@ class Tables:
     # --- messages and presence
 
     def append_message(self, actor: str, room: str, content: str, message_id: str | None) -> Receipt:
-        room_id, _ = self._room_of_member(actor, room)
-        if message_id is None:
-            message_id = secrets.token_urlsafe(12)
-        elif (sent := self._log.message_ts(room_id, actor, message_id)) is not None:
+        room_id = self._room_id_of_member(actor, room)
+        if message_id is not None and (sent := self._log.message_ts(room_id, actor, message_id)) is not None:
             return Receipt(message_id, sent, duplicate=True)
         ts = self._now()
-        body = events.message(message_id, room, actor, content, ts)
+        name = secrets.token_urlsafe(12) if message_id is None else message_id
+        body = events.message(name, room, actor, content, ts)
         self._log.append(room_id, room, events.MESSAGE, body, origin=actor, message_id=message_id, ts=ts)
-        return Receipt(message_id, ts, duplicate=False)
+        return Receipt(name, ts, duplicate=False)
 
     def read_history(self, actor: str, room: str, before: str | None, limit: int) -> HistoryPage:
         room_id, _ = self._room_of_member(actor, room)
         return self._log.read_messages(room_id, before, limit)
 
     def publish_typing(self, actor: str, room: str) -> None:
-        self._room_of_member(actor, room)
+        self._room_id_of_member(actor, room)
         self._log.publish(room, events.TYPING, events.typing(room, actor), origin=actor)
 
     def _publish_presence(self, username: str, *, online: bool) -> None:

@@ -38,7 +38,8 @@ CREATE INDEX rooms_of_member ON members (username, room_id);
 
 -- position: never used twice, not even after the newest rows were deleted (AUTOINCREMENT).
 -- origin: whose deed it is. recipient: who alone hears it, or null for the whole room.
--- message_id and ts are those of a message; body is the event's JSON object.
+-- message_id is the one that a client gave its message (one of ours is in its body alone), ts that of a message; body
+-- is the event's JSON object.
 CREATE TABLE log (
     position   INTEGER PRIMARY KEY AUTOINCREMENT,
     room_id    INTEGER NOT NULL REFERENCES rooms (id),

@@ -1,0 +1,117 @@
+"""The load generator, `load.c`, as an object: its commands, and what it measured."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+from benchmarks import tools
+from benchmarks.servers import GENERATOR_CORE, HERE, Server, pinned
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+
+class Failed(Exception):
+    """A server lost, doubled or mixed up something, or refused it: there are no figures of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Distribution:
+    """Seconds."""
+
+    p50: float
+    p99: float
+    max: float
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What was done in so many seconds, and the CPU seconds that it took: all threads of the server, and ours."""
+
+    seconds: float
+    server_cpu: float
+    generator_cpu: float
+    connections: int = 0
+    messages: int = 0
+    deliveries: int = 0
+    latency: Distribution | None = None
+    lag: Distribution | None = None
+
+
+class Generator:
+    """Clients of one server. Any call raises `Failed` where the server does not do what a chat must.
+
+    ``probe``, where a call has it: seconds between two measurements of the server's lag (0: none).
+    """
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        kind = server.kind
+        welcome = {"LOAD_WELCOME": "1"} if kind.says_welcome else {}
+        self._process = subprocess.Popen(
+            [tools.compiled(HERE / "load.c"), kind.wire, str(server.port), str(server.pid)],
+            env={**os.environ, **welcome},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            bufsize=1,
+            preexec_fn=pinned(GENERATOR_CORE),
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def connect(self, total: int, *, parallel: int = 64, probe: float = 0) -> Measured:
+        """Log in until there are ``total`` connections, so many at a time."""
+        return _measured(self._command(f"connect {total} {parallel} {1000 * probe}"))
+
+    def make_rooms(self, count: int, members: int) -> None:
+        """Put the first connections into new rooms."""
+        self._command(f"rooms {count} {members}")
+
+    def run(
+        self,
+        *,
+        senders: int = 1,
+        window: int = 64,
+        size: int = 64,
+        seconds: float,
+        rate: float = 0,
+        probe: float = 0,
+    ) -> Measured:
+        """``senders`` members of each room send messages of ``size`` bytes, ``window`` of them in flight.
+
+        ``rate``: messages a second in all (0: as fast as they arrive).
+        """
+        return _measured(self._command(f"run {senders} {window} {size} {seconds} {rate} {1000 * probe}"))
+
+    def idle(self, seconds: float) -> Measured:
+        """Answer heartbeats, and nothing else."""
+        return _measured(self._command(f"idle {seconds}"))
+
+    def _command(self, line: str) -> dict[str, Any]:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(line + "\n")
+        answer = self._process.stdout.readline()
+        result: dict[str, Any] = json.loads(answer) if answer else {"error": "the load generator has ended"}
+        if "error" in result:
+            raise Failed(f"{self._server.kind.name}, {line!r}: {result['error']}\n{self._server.log()}")
+        return result
+
+
+def _measured(result: Mapping[str, Any]) -> Measured:
+    distributions = {
+        name: Distribution(**{key: value for key, value in result[name].items() if key != "count"})
+        for name in ("latency", "lag")
+        if name in result
+    }
+    return Measured(**{**result, **distributions})

@@ -1,0 +1,97 @@
+"""The gateway without its store, to see what the store costs: who is in which room is in dictionaries, no more.
+
+It is no part of the product: no messages, no recovery, no list of anything.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from typing import TYPE_CHECKING, cast
+
+from gateway import app, cli, events
+from gateway.engines.base import Added, Attachment, Movement, Publication, Receipt, Session
+from gateway.errors import NotAMember, RoomExists, RoomNotFound, UnknownUser, UsernameTaken
+from gateway.events import Member, Room
+
+if TYPE_CHECKING:
+    from gateway.config import Settings
+    from gateway.engines.base import Engine, ResumePoint, Subscriber
+
+
+class NoStore:
+    """The part of `Engine` that the load generator calls."""
+
+    _subscriber: Subscriber
+
+    def __init__(self) -> None:
+        self._users: set[str] = set()
+        self._rooms: dict[str, set[str]] = {}
+        self._position = 0
+
+    async def open(self, subscriber: Subscriber) -> None:
+        self._subscriber = subscriber
+
+    async def close(self) -> None: ...
+
+    async def attach_session(self, username: str, connection: str, resume: ResumePoint | None) -> Session:
+        if username in self._users:
+            raise UsernameTaken(username)
+        self._users.add(username)
+        session = Session(secrets.token_urlsafe(15), secrets.token_urlsafe(24), username)
+        self._subscriber.attached(Attachment(session, connection, (), "none-0", recovered=False))
+        return session
+
+    async def suspend_session(self, session: Session, connection: str) -> None:
+        self._users.discard(session.username)
+
+    end_session = suspend_session
+
+    async def end_expired_sessions(self) -> int:
+        return 0
+
+    async def create_room(self, actor: str, room: str, users: tuple[str, ...]) -> Room:
+        if room in self._rooms:
+            raise RoomExists(room)
+        self._rooms[room] = {actor}
+        self._subscriber.moved(Movement(room, joined=(actor,)))
+        await self.add_members(actor, room, users)
+        return Room(room, (Member(actor, online=True),), len(self._rooms[room]))
+
+    async def add_members(self, actor: str, room: str, users: tuple[str, ...]) -> Added:
+        members = self._members(actor, room)
+        if unknown := [name for name in users if name not in self._users]:
+            raise UnknownUser(unknown)
+        members.update(users)
+        self._subscriber.moved(Movement(room, joined=users))
+        body = events.room_joined(Room(room, (), len(members)), actor)
+        self._subscriber.published(Publication(events.ROOM_JOINED, body, room, self._next(), actor, users))
+        return Added(users, ())
+
+    async def append_message(self, actor: str, room: str, content: str, message_id: str | None) -> Receipt:
+        self._members(actor, room)
+        id_, ts = message_id or secrets.token_urlsafe(12), int(time.time() * 1000)
+        body = events.message(id_, room, actor, content, ts)
+        self._subscriber.published(Publication(events.MESSAGE, body, room, self._next(), actor))
+        return Receipt(id_, ts, duplicate=False)
+
+    def _members(self, actor: str, room: str) -> set[str]:
+        if (members := self._rooms.get(room)) is None:
+            raise RoomNotFound(room)
+        if actor not in members:
+            raise NotAMember(room)
+        return members
+
+    def _next(self) -> str:
+        self._position += 1
+        return f"none-{self._position}"
+
+
+def main() -> None:
+    """The command `gateway`, on `NoStore`."""
+
+    def create_engine(settings: Settings) -> Engine:
+        return cast("Engine", NoStore())
+
+    app.create_engine = create_engine
+    cli.main()
