@@ -201,7 +201,7 @@ async def test_messages_that_stop_at_their_last_byte(siege: LayOn, attacker: Kin
             for _ in range(3):
                 await lasting.who_is_there()  # the gateway has read all of it
 
-    for _ in range(2):  # malloc keeps blocks of this size from the second time on
+    for _ in range(8):  # until malloc has kept as many blocks of this size, 8 MB, as it ever will
         await stop_short(20)
     lasting.settle()
     await lasting.watch(stop_short(20))

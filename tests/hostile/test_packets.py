@@ -108,7 +108,13 @@ async def test_malformed_packets_during_an_upgrade(siege: LayOn) -> None:
 @pytest.fixture
 async def lasting(siege: LayOn) -> Siege:
     """One siege for all that hypothesis generates; nobody comes back to what was lost in it."""
-    return await siege(recovery_window=0.2)
+    siege_of_all = await siege(recovery_window=0.2)
+    for _ in range(200):
+        for kind in (SocketIOAttacker, PlainAttacker):
+            async with kind(siege_of_all.gateway.url) as attacker:
+                await attacker.log_in()
+    siege_of_all.settle()
+    return siege_of_all
 
 
 many = settings(
@@ -137,6 +143,10 @@ any_frame = st.builds(
 nonsense = st.lists(packet.map(message) | any_frame, min_size=1, max_size=3).map(b"".join)
 
 
+GOODBYE = b"\x88\x02\x03\xe8"
+"""The close frame that answers an Engine.IO CLOSE; the gateway waits for the client's before it hangs up."""
+
+
 @many
 @given(state=st.sampled_from([*STATES]), sent=nonsense)
 async def test_generated_packets(lasting: Siege, state: str, sent: bytes) -> None:
@@ -147,7 +157,7 @@ async def test_generated_packets(lasting: Siege, state: str, sent: bytes) -> Non
     async with SocketIOAttacker(lasting.gateway.url) as attacker:
         await (attacker.log_in() if logged_in else attacker.open())
         await attacker.send(before + sent)
-        await attacker.answers_or_closes(question, (b"43987654[", b"40{", b"44{"), IN_TIME)
+        await attacker.answers_or_closes(question, (b"43987654[", b"40{", b"44{", GOODBYE), IN_TIME)
 
 
 @many
