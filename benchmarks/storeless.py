@@ -16,7 +16,7 @@ from gateway.events import Member, Room
 
 if TYPE_CHECKING:
     from gateway.config import Settings
-    from gateway.engines.base import Engine, ResumePoint, Subscriber
+    from gateway.engines.base import Effect, Engine, ResumePoint, Subscriber
 
 
 class NoStore:
@@ -39,7 +39,7 @@ class NoStore:
             raise UsernameTaken(username)
         self._users.add(username)
         session = Session(secrets.token_urlsafe(15), secrets.token_urlsafe(24), username)
-        self._subscriber.attached(Attachment(session, connection, (), "none-0", recovered=False))
+        self._tell(Attachment(session, connection, (), "none-0", recovered=False))
         return session
 
     async def suspend_session(self, session: Session, connection: str) -> None:
@@ -54,7 +54,7 @@ class NoStore:
         if room in self._rooms:
             raise RoomExists(room)
         self._rooms[room] = {actor}
-        self._subscriber.moved(Movement(room, joined=(actor,)))
+        self._tell(Movement(room, joined=(actor,)))
         await self.add_members(actor, room, users)
         return Room(room, (Member(actor, online=True),), len(self._rooms[room]))
 
@@ -63,16 +63,16 @@ class NoStore:
         if unknown := [name for name in users if name not in self._users]:
             raise UnknownUser(unknown)
         members.update(users)
-        self._subscriber.moved(Movement(room, joined=users))
+        self._tell(Movement(room, joined=users))
         body = events.room_joined(Room(room, (), len(members)), actor)
-        self._subscriber.published(Publication(events.ROOM_JOINED, body, room, self._next(), actor, users))
+        self._tell(Publication(events.ROOM_JOINED, body, room, self._next(), actor, users))
         return Added(users, ())
 
     async def append_message(self, actor: str, room: str, content: str, message_id: str | None) -> Receipt:
         self._members(actor, room)
         id_, ts = message_id or secrets.token_urlsafe(12), int(time.time() * 1000)
         body = events.message(id_, room, actor, content, ts)
-        self._subscriber.published(Publication(events.MESSAGE, body, room, self._next(), actor))
+        self._tell(Publication(events.MESSAGE, body, room, self._next(), actor))
         return Receipt(id_, ts, duplicate=False)
 
     def _members(self, actor: str, room: str) -> set[str]:
@@ -81,6 +81,9 @@ class NoStore:
         if actor not in members:
             raise NotAMember(room)
         return members
+
+    def _tell(self, effect: Effect) -> None:
+        self._subscriber.committed([effect])
 
     def _next(self) -> str:
         self._position += 1

@@ -82,14 +82,15 @@ class Actions:
         Returns ``{ok: True, …}`` or ``{ok: False, error: {code, message, fields?, retry_after?}}``.
         """
         try:
-            return {"ok": True, **await self._perform(caller, action, payload)}
+            return {"ok": True, **await self._start(caller, action, payload)}
         except GatewayError as error:
             return refusal(error)
         except Exception:
             logger.exception("an action failed", action=action)
             return refusal(Unavailable("The gateway made a mistake; try again later."))
 
-    async def _perform(self, caller: Caller, action: object, payload: object) -> Reply:
+    def _start(self, caller: Caller, action: object, payload: object) -> Awaitable[Reply]:
+        """Check what is asked for, and begin."""
         if caller.session is None:
             raise Unauthorized("This connection has no session any more.")
         if self._rate_limit:
@@ -99,7 +100,7 @@ class Actions:
         handler = self._table.get(action)
         if handler is None:
             raise UnknownAction(action, self._table)
-        return await handler(caller.session.username, payload)
+        return handler(caller.session.username, payload)
 
     def _check_rate(self, caller: Caller) -> None:
         now = self._clock()

@@ -8,34 +8,33 @@ connections of every wire. It hears, in the order of the commits, what the engin
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Protocol
+import itertools
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import socketio
 
 from gateway import events
+from gateway.engines.base import Attachment, Movement, Publication
 from gateway.errors import CloseReason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
-    from gateway.engines.base import Attachment, Movement, Publication, Session
+    from gateway.engines.base import Effect, Session
 
 NAMESPACE = "/"
 
-Frame = Any
-"""What a wire encodes an event to and its connections write: opaque to everybody else."""
-
 
 class Wire(Protocol):
-    """A way to write events down. All connections of a wire read the same frames."""
+    """A way to write events down. All connections of a wire read the same frames, one behind the other."""
 
     name: str
 
-    def encode_event(self, event: str, body: bytes, offset: str | None) -> Frame | None:
-        """The frame of an event with the JSON object ``body``; None where this wire does not carry it."""
+    def encode_event(self, event: str, body: bytes, offset: str | None) -> bytes:
+        """The frame of an event with the JSON object ``body``; empty where this wire does not carry it."""
 
-    def encode_welcome(self, body: bytes, session: Session, offset: str) -> Frame | None:
-        """The frame of the event ``welcome``; None where this wire has none."""
+    def encode_welcome(self, body: bytes, session: Session, offset: str) -> bytes:
+        """The frame of the event ``welcome``; empty where this wire has none."""
 
 
 class Connection(Protocol):
@@ -53,10 +52,12 @@ class Connection(Protocol):
     closed: bool
     """Whether the transport is gone."""
 
-    def write(self, frame: Frame) -> None:
-        """Send a frame. Never waits: a client that reads too slowly is cut, and comes back for what it missed."""
+    def write(self, frames: bytes) -> None:
+        """Send one frame or several. Never waits: a client that reads too slowly is cut, and comes back for what it
+        missed.
+        """
 
-    def greet(self, frames: list[Frame]) -> None:
+    def greet(self, frames: bytes) -> None:
         """Send what a session begins with. The engine has bounded it; it does not make a client slow."""
 
     def release(self) -> None:
@@ -132,7 +133,21 @@ class Delivery(socketio.AsyncManager):  # type: ignore[misc]
 
     # --- what the engine says (its Subscriber)
 
-    def attached(self, attachment: Attachment) -> None:
+    def committed(self, effects: Sequence[Effect]) -> None:
+        for room, together in itertools.groupby(effects, _whole_room):
+            if room is not None:
+                self._publish(room, cast("list[Publication]", list(together)))
+                continue
+            for effect in together:
+                match effect:
+                    case Publication():
+                        self._tell(effect)
+                    case Movement():
+                        self._move(effect)
+                    case Attachment():
+                        self._attach(effect)
+
+    def _attach(self, attachment: Attachment) -> None:
         if attachment.replaces is not None and (replaced := self._connections.get(attachment.replaces)) is not None:
             self.detach(replaced)
             replaced.close(CloseReason.TAKEN_OVER)
@@ -146,16 +161,10 @@ class Delivery(socketio.AsyncManager):  # type: ignore[misc]
             self._enter(connection, room.room)
         wire = connection.wire
         body = events.welcome(session.username, attachment.rooms, recovered=attachment.recovered)
-        frames = [
-            wire.encode_welcome(body, session, attachment.offset),
-            *(wire.encode_event(missed.event, missed.body, missed.offset) for missed in attachment.missed),
-        ]
-        connection.greet([frame for frame in frames if frame is not None])
+        missed = (_encode(wire, publication) for publication in attachment.missed)
+        connection.greet(b"".join((wire.encode_welcome(body, session, attachment.offset), *missed)))
 
-    def published(self, publication: Publication) -> None:
-        self._fan_out(self._audience(publication), publication)
-
-    def moved(self, movement: Movement) -> None:
+    def _move(self, movement: Movement) -> None:
         for username in movement.left:
             if (connection := self._by_username.get(username)) is not None:
                 self.basic_leave_room(connection.cid, NAMESPACE, native_room(movement.room))
@@ -163,28 +172,34 @@ class Delivery(socketio.AsyncManager):  # type: ignore[misc]
             if (connection := self._by_username.get(username)) is not None:
                 self._enter(connection, movement.room)
 
-    def _audience(self, publication: Publication) -> Iterable[Connection]:
-        if publication.recipients is not None:
-            found = (self._by_username.get(username) for username in publication.recipients)
-            return [connection for connection in found if connection is not None]
-        origin = self._by_username.get(publication.origin) if publication.origin is not None else None
-        members = self.rooms.get(NAMESPACE, {}).get(native_room(publication.room), ())
+    def _tell(self, publication: Publication) -> None:
+        """Write an event to its recipients."""
+        for username in publication.recipients or ():
+            connection = self._by_username.get(username)
+            if connection is not None and (frame := _encode(connection.wire, publication)):
+                connection.write(frame)
+
+    def _publish(self, room: str, publications: list[Publication]) -> None:
+        """Write events to the members of a room: each is encoded once for each wire, and all go to a member in one
+        piece, without those that are its own deed.
+        """
         connections = self._connections
-        return [connections[cid] for cid in members if origin is None or cid != origin.cid]
-
-    def _fan_out(self, audience: Iterable[Connection], publication: Publication) -> None:
-        """Write an event to connections, encoded once for each of their wires."""
-        frames: dict[Wire, Frame | None] = {}
-        for connection in audience:
+        members = [connections[cid] for cid in self.rooms.get(NAMESPACE, {}).get(native_room(room), ())]
+        origins = [self._by_username.get(publication.origin or "") for publication in publications]
+        speakers = set(origins)
+        frames: dict[Wire, list[bytes]] = {}
+        joined: dict[Wire, bytes] = {}
+        for connection in members:
             wire = connection.wire
-            if wire not in frames:
-                frames[wire] = wire.encode_event(publication.event, publication.body, publication.offset)
-            self._write(connection, frames[wire])
-
-    @staticmethod
-    def _write(connection: Connection, frame: Frame | None) -> None:
-        if frame is not None:
-            connection.write(frame)
+            if wire not in joined:
+                frames[wire] = [_encode(wire, publication) for publication in publications]
+                joined[wire] = b"".join(frames[wire])
+            frame = joined[wire]
+            if connection in speakers:
+                of_others = zip(frames[wire], origins, strict=True)
+                frame = b"".join(piece for piece, origin in of_others if origin is not connection)
+            if frame:
+                connection.write(frame)
 
     def _enter(self, connection: Connection, room: str) -> None:
         self.basic_enter_room(connection.cid, NAMESPACE, native_room(room))
@@ -222,6 +237,15 @@ class Delivery(socketio.AsyncManager):  # type: ignore[misc]
         if namespace == NAMESPACE and (connection := self._connections.get(sid)) is not None:
             connection.release()
         return sid
+
+
+def _whole_room(effect: Effect) -> str | None:
+    """The room all of whose members hear of an effect; None where it is not such an event."""
+    return effect.room if isinstance(effect, Publication) and effect.recipients is None else None
+
+
+def _encode(wire: Wire, publication: Publication) -> bytes:
+    return wire.encode_event(publication.event, publication.body, publication.offset)
 
 
 def native_room(room: str) -> str:

@@ -8,6 +8,7 @@ import engineio
 import pytest
 import socketio
 from aiohttp import web
+from aiohttp._websocket import helpers
 from aiohttp.web_protocol import RequestHandler
 from engineio.async_drivers import aiohttp as driver
 from socketio.async_manager import AsyncManager
@@ -31,11 +32,6 @@ HOOKS = [
     (socketio.AsyncServer, "_handle_connect", ["eio_sid", "namespace", "data"]),
     (socketio.AsyncServer, "_handle_disconnect", ["eio_sid", "namespace", "reason"]),
     (socketio.AsyncServer, "_handle_event", ["eio_sid", "namespace", "id", "data"]),
-    (
-        socketio.AsyncServer,
-        "_handle_event_internal",
-        ["server", "sid", "eio_sid", "data", "namespace", "id"],
-    ),
     (socketio.AsyncServer, "_handle_ack", ["eio_sid", "namespace", "id", "data"]),
     (socketio.AsyncServer, "_trigger_event", ["event", "namespace", "args"]),
     (AsyncManager, "pre_connect", ["eio_sid", "namespace"]),
@@ -50,6 +46,7 @@ HOOKS = [
     (RequestHandler, "finish_response", ["request", "resp", "start_time"]),
     (RequestHandler, "_pause_transport_reading", []),
     (web.AppRunner, "_make_server", []),
+    (helpers, "websocket_mask", ["mask", "data"]),
 ]
 
 ATTRIBUTES = {"_message_tail", "_buffer_paused", "_reading_paused", "_messages", "_upgraded", "transport"}

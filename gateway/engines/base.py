@@ -28,6 +28,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from gateway.events import Member, Room
 
 
@@ -93,18 +95,15 @@ class Attachment:
     replaces: str | None = None
 
 
-class Subscriber(Protocol):
-    """Hears the effects of commits, in their order. No method may fail or wait."""
-
-    def attached(self, attachment: Attachment) -> None: ...
-
-    def published(self, publication: Publication) -> None: ...
-
-    def moved(self, movement: Movement) -> None: ...
-
-
 Effect: TypeAlias = Attachment | Publication | Movement
 """What a commit did for others to hear."""
+
+
+class Subscriber(Protocol):
+    """Hears the effects of commits, in their order."""
+
+    def committed(self, effects: Sequence[Effect]) -> None:
+        """What one commit did, in order. May neither fail nor wait."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,8 +11,9 @@ from gateway.actions import Caller
 from gateway.logs import get_logger
 
 if TYPE_CHECKING:
-    from gateway.delivery import Frame, Wire
+    from gateway.delivery import Wire
     from gateway.errors import CloseReason
+    from gateway.transports.stream import WebSocketStream
 
 logger = get_logger(__name__)
 
@@ -20,7 +21,7 @@ logger = get_logger(__name__)
 class BaseConnection(Caller, ABC):
     """A `gateway.delivery.Connection`. A wire says how to send, what is unsent, and how to close."""
 
-    __slots__ = ("_allowed", "_held", "_max_buffer", "cid", "closed", "engine_id", "wire")
+    __slots__ = ("_allowed", "_held", "_max_buffer", "_outlet", "cid", "closed", "engine_id", "wire")
 
     def __init__(self, wire: Wire, cid: str, engine_id: str, *, max_buffer: int) -> None:
         super().__init__()
@@ -30,13 +31,20 @@ class BaseConnection(Caller, ABC):
         self.closed = False
         self._max_buffer = max_buffer
         self._allowed = max_buffer
-        self._held: list[Frame] | None = []
+        self._held: list[bytes] | None = []
+        self._outlet: WebSocketStream | None = None
+        """Where frames go straight to: the client's WebSocket, once it is on one and nothing is held."""
 
-    def write(self, frame: Frame) -> None:
+    def write(self, frames: bytes) -> None:
         if self.closed:
             return
-        self._put(frame)
-        unsent = self._unsent() if self._held is None else sum(map(self._size, self._held))
+        outlet = self._outlet
+        if outlet is not None:
+            outlet.write(frames)
+            unsent = outlet.unsent()
+        else:
+            self._put(frames)
+            unsent = self._unsent() if self._held is None else sum(map(len, self._held))
         if unsent <= self._max_buffer:
             self._allowed = self._max_buffer
         elif unsent > self._allowed:
@@ -44,21 +52,20 @@ class BaseConnection(Caller, ABC):
             self.closed = True
             self._cut()
 
-    def greet(self, frames: list[Frame]) -> None:
-        self._allowed += sum(map(self._size, frames))
-        for frame in frames:
-            self._put(frame)
+    def greet(self, frames: bytes) -> None:
+        self._allowed += len(frames)
+        self._put(frames)
 
-    def _put(self, frame: Frame) -> None:
+    def _put(self, frames: bytes) -> None:
         if self._held is None:
-            self._send(frame)
+            self._send(frames)
         else:
-            self._held.append(frame)
+            self._held.append(frames)
 
     def release(self) -> None:
         held, self._held = self._held or [], None
-        for frame in held:
-            self._send(frame)
+        for frames in held:
+            self._send(frames)
 
     @abstractmethod
     async def finish(self) -> None:
@@ -69,13 +76,10 @@ class BaseConnection(Caller, ABC):
         """Say why, and close. Does not wait."""
 
     @abstractmethod
-    def _send(self, frame: Frame) -> None:
-        """Hand a frame to the transport, without waiting. Frames for a transport that is gone are dropped."""
-
-    @staticmethod
-    @abstractmethod
-    def _size(frame: Frame) -> int:
-        """Bytes in a frame."""
+    def _send(self, frames: bytes) -> None:
+        """Hand frames to the transport, without waiting. Those for a transport that is gone are dropped. Sets the
+        `_outlet` where there is one from here on.
+        """
 
     @abstractmethod
     def _unsent(self) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -25,6 +26,8 @@ from gateway.transports.stream import MAX_AT_ONCE, REST, Heartbeats, WebSocketSt
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from gateway.transports.stream import Work
 
 SHUTDOWN_TIMEOUT: Final = 2.0
 """Seconds that handlers have to finish when the server is shut down."""
@@ -53,9 +56,9 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
         """
         super().__init__(**{**options, "async_mode": "aiohttp"})
         self.max_buffer = max_buffer
-        self.receive: Callable[[str, Packet], Any] = lambda sid, data: data
-        """Called with what a client sends, as it arrives: what the ``message`` handler is given when its turn comes;
-        nothing where it returns None. The client is closed where it raises ValueError.
+        self.receive: Callable[[str, Packet], Work | None] = lambda sid, data: partial(self.handle, sid, data)
+        """Called with what a client sends, as it arrives; returns what is to be done with it in its turn. The client is
+        closed where it raises ValueError.
         """
         self._ending: dict[str, EngineSocket] = {}
         """Sessions whose end the application has not handled yet."""
@@ -145,9 +148,9 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
         """The session is over, and the application is to hear of it: until then it finds what it kept there."""
         self._ending[socket.sid] = socket
 
-    async def handle(self, sid: str, item: Any) -> None:
+    async def handle(self, sid: str, data: Any) -> None:
         """Give a message to the application."""
-        await self._trigger_event("message", sid, item, run_async=False)
+        await self._trigger_event("message", sid, data, run_async=False)
 
     async def end(self, socket: EngineSocket, reason: str) -> None:
         """Tell the application that the session is over."""

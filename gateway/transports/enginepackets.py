@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import base64
 import binascii
+import itertools
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from gateway.transports.rfc6455 import Opcode, binary_frame, payload_of, text_frame
+from gateway.transports.rfc6455 import Opcode, binary_frame, payloads_of, text_frame
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,11 +59,10 @@ def _decode_packet(part: bytes) -> Packet:
     return part.decode()
 
 
-def encode_payload(frames: list[bytes]) -> bytes:
+def encode_payload(frames: bytes) -> bytes:
     """The long-polling payload of packets that are given as their WebSocket frames."""
-    return SEPARATOR.join(map(_encode_packet, frames))
+    return SEPARATOR.join(itertools.starmap(_encode_packet, payloads_of(frames)))
 
 
-def _encode_packet(frame: bytes) -> bytes:
-    payload = payload_of(frame)
-    return payload if frame[0] & 0x0F == Opcode.TEXT else b"b" + base64.b64encode(payload)
+def _encode_packet(opcode: int, payload: bytes) -> bytes:
+    return payload if opcode == Opcode.TEXT else b"b" + base64.b64encode(payload)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from gateway.transports.enginepackets import CLOSE, NOOP, PING, PONG_PROBE, Packet, encode_payload
@@ -10,7 +11,7 @@ from gateway.transports.rfc6455 import CloseCode, Message, Opcode
 from gateway.transports.stream import InOrder, WebSocketStream
 
 if TYPE_CHECKING:
-    from gateway.transports.stream import Heartbeats
+    from gateway.transports.stream import Heartbeats, Work
 
 LINGER: Final = 2.0
 """Seconds for which a session that the server has ended can be polled for what was written to it."""
@@ -26,11 +27,8 @@ class Host(Protocol):
     reason: Any
     """python-engineio's reasons for the end of a session."""
 
-    def receive(self, sid: str, data: Packet) -> Any:
-        """Take a message; what is left of it to handle in order, or None."""
-
-    async def handle(self, sid: str, item: Any) -> None:
-        """Handle what `receive` left."""
+    def receive(self, sid: str, data: Packet) -> Work | None:
+        """Take a message; what is left to do with it in its turn."""
 
     def forget(self, socket: EngineSocket) -> None: ...
     def ending(self, socket: EngineSocket) -> None: ...
@@ -75,12 +73,17 @@ class EngineSocket:
         self._probe_timer: asyncio.TimerHandle | None = None
         self._moving = False
         self._paused: asyncio.Future[None] | None = None
-        self._in_order = InOrder(self._handle, self)
+        self._in_order = InOrder(self)
 
     @property
     def upgraded(self) -> bool:
         """Whether the client is on a WebSocket."""
         return self._stream is not None
+
+    @property
+    def outlet(self) -> WebSocketStream | None:
+        """Where packets go straight to: the client's WebSocket, unless they are held."""
+        return self._stream if self._corked is None else None
 
     # --- out
 
@@ -88,7 +91,7 @@ class EngineSocket:
     def unsent(self) -> int:
         """Bytes that were written and have not left this process."""
         corked = 0 if self._corked is None else sum(map(len, self._corked))
-        return corked + (self._buffered if self._stream is None else self._stream.unsent)
+        return corked + (self._buffered if self._stream is None else self._stream.unsent())
 
     def write(self, frame: bytes) -> None:
         """Send a packet, given as its WebSocket frame. One for a client that is gone is dropped."""
@@ -126,7 +129,7 @@ class EngineSocket:
     def take_payload(self) -> bytes:
         """All that waits for the next poll; NOOP where nothing does."""
         frames, self._buffer, self._buffered = self._buffer or [NOOP], None, 0
-        return encode_payload(frames)
+        return encode_payload(b"".join(frames))
 
     def take_rest(self) -> bytes:
         """What a session that is over still has for a poll: what was written, and then CLOSE.
@@ -136,7 +139,7 @@ class EngineSocket:
         if self._buffer is not None:
             return self.take_payload()
         self._server.forget(self)
-        return encode_payload([CLOSE])
+        return encode_payload(CLOSE)
 
     async def poll(self) -> bytes:
         """The payload that answers a poll.
@@ -178,7 +181,7 @@ class EngineSocket:
         self._server.ending(self)
         self._server.heartbeats.remove(self)
         self._answer_poll()
-        self._in_order.put(_Closed(reason))
+        self._in_order.put(partial(self._server.end, self, reason))
 
     def fail(self) -> None:
         """End the session of a client that broke the protocol."""
@@ -225,9 +228,9 @@ class EngineSocket:
     def _receive(self, data: Packet) -> None:
         if self._in_order.finishing:
             return
-        item = self._server.receive(self.sid, data)
-        if item is not None:
-            self._in_order.put(item)
+        work = self._server.receive(self.sid, data)
+        if work is not None:
+            self._in_order.put(work)
 
     def message_received(self, message: Message) -> None:
         try:
@@ -263,12 +266,6 @@ class EngineSocket:
         except asyncio.CancelledError:
             self._in_order.cancel()
             raise
-
-    async def _handle(self, item: Any) -> None:
-        if isinstance(item, _Closed):
-            await self._server.end(self, item.reason)
-        else:
-            await self._server.handle(self.sid, item)
 
     def pause(self) -> None:
         """Read no more from the client for now: too much of it waits."""
@@ -331,15 +328,6 @@ class EngineSocket:
     def timed_out(self) -> None:
         self._buffer, self._buffered = None, 0
         self.close(self._server.reason.PING_TIMEOUT)
-
-
-class _Closed:
-    """In the queue of a client's packets: here it went."""
-
-    __slots__ = ("reason",)
-
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
 
 
 class Probe:

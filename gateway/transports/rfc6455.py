@@ -11,13 +11,18 @@ import hashlib
 from enum import IntEnum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from aiohttp._websocket.helpers import websocket_mask
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 FRAGMENT_SIZE: Final = 64
 """A message may come in as many fragments as it would have were each this long, and in 1,024 in any case."""
+
+WHOLE_MESSAGES: Final = (0x81, 0x82)
+"""How the frame of a message in one piece begins, text or binary: most do."""
 
 FEW_BYTES: Final = 1024
 """So many are copied faster than they are made another type."""
@@ -109,10 +114,18 @@ def close_frame(code: int, reason: str = "") -> bytes:
     return frame(Opcode.CLOSE, code.to_bytes(2, "big") + reason.encode())
 
 
-def payload_of(frame: bytes) -> bytes:
-    """The payload of a frame that `frame` has made."""
-    length = frame[1]
-    return frame[2:] if length < 126 else frame[4:] if length == 126 else frame[10:]
+def payloads_of(frames: bytes) -> Iterator[tuple[int, bytes]]:
+    """Opcode and payload of each of the frames that `frame` has made."""
+    start = 0
+    while start < len(frames):
+        opcode, length = frames[start] & 0x0F, frames[start + 1]
+        start += 2
+        if length >= 126:
+            size = 2 if length == 126 else 8
+            length = int.from_bytes(frames[start : start + size], "big")
+            start += size
+        yield opcode, frames[start : start + length]
+        start += length
 
 
 def close_code(data: bytes) -> int:
@@ -177,7 +190,8 @@ class Parser:
             elif length == 127:
                 start, length = 10, int.from_bytes(data[2:10], "big")
             # Everything that is wrong with a header is said as soon as the header is here, not after its payload.
-            self._check_header(first, second, opcode)
+            if not (first in WHOLE_MESSAGES and second & 0x80 and self._message is None):
+                self._check_header(first, second, opcode)
             if len(data) < start:
                 return None
             self._check_length(opcode, length)
@@ -187,15 +201,20 @@ class Parser:
                     self._unparsed = bytearray(data)
                 return None
             payload = unmask(data[start + 4 : end], data[start : start + 4])
-            if type(data) is bytearray:
-                del data[:end]
-            else:
-                rest = data[end:]
-                # Of bytes, each frame would copy all that is behind it; a bytearray just begins later.
-                self._unparsed = rest if len(rest) < FEW_BYTES else bytearray(rest)
+            self._skip(data, end)
             message = self._take(first & 0x80, opcode, payload)
             if message is not None:
                 return message
+
+    def _skip(self, data: bytes | bytearray, end: int) -> None:
+        if type(data) is bytearray:
+            del data[:end]
+        elif len(data) == end:
+            self._unparsed = b""
+        else:
+            rest = data[end:]
+            # Of bytes, each frame would copy all that is behind it; a bytearray just begins later.
+            self._unparsed = rest if len(rest) < FEW_BYTES else bytearray(rest)
 
     def _check_header(self, first: int, second: int, opcode: int) -> None:
         if first & 0x70:
@@ -243,12 +262,10 @@ _OPCODES: Final = frozenset(Opcode)
 
 
 def unmask(payload: bytes | bytearray, mask: bytes | bytearray) -> bytes:
-    """Undo a client's masking (section 5.3): one XOR of two long integers."""
-    length = len(payload)
-    if not length:
-        return b""
-    whole = bytes(mask) * (length // 4) + bytes(mask[: length % 4])
-    return (int.from_bytes(payload, "little") ^ int.from_bytes(whole, "little")).to_bytes(length, "little")
+    """Undo a client's masking (section 5.3)."""
+    data = bytearray(payload)
+    websocket_mask(bytes(mask), data)
+    return bytes(data)
 
 
 def _data_message(opcode: int, payload: bytes) -> Message:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs
 
@@ -24,7 +25,9 @@ from gateway.transports.rfc6455 import text_frame
 from gateway.transports.socketserver import SocketServer
 
 if TYPE_CHECKING:
-    from gateway.actions import Actions, Reply
+    from collections.abc import Awaitable, Callable
+
+    from gateway.actions import Actions
     from gateway.delivery import Delivery
     from gateway.engines.base import Session
     from gateway.sessions import Sessions
@@ -71,12 +74,9 @@ class SocketIOConnection(BaseConnection):
             self._socket.write(message_frame(str(packet.DISCONNECT)))
         self._socket.close(SERVER_DISCONNECT, code=reason.code, text=reason.text)
 
-    def _send(self, frame: bytes) -> None:
-        self._socket.write(frame)
-
-    @staticmethod
-    def _size(frame: bytes) -> int:
-        return len(frame)
+    def _send(self, frames: bytes) -> None:
+        self._socket.write(frames)
+        self._outlet = self._socket.outlet
 
     def _unsent(self) -> int:
         return self._socket.unsent
@@ -124,28 +124,28 @@ class ChatNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
         else:
             self._sessions.suspend(connection)
 
-    async def trigger_event(self, event: str, *args: Any) -> Any:
-        """``connect`` and ``disconnect`` come from the server; every other event is an action."""
-        if event in {"connect", "disconnect"}:
-            return await super().trigger_event(event, *args)
-        sid, *arguments = args
-        connection = self._delivery.connection(sid)
-        if not isinstance(connection, SocketIOConnection):
-            return None
-        return await self._actions.perform(connection, *_action_and_payload(event, arguments))
+    def event_handler(self, sid: str) -> Callable[[list[Any], int | None], Awaitable[None]]:
+        """Every event is an action."""
+        return partial(self._perform, sid)
 
-    async def on_unacked(self, sid: str, data: list[Any], reply: Reply | None) -> None:
-        """The client asked for no ack; it still hears of a failure."""
+    async def _perform(self, sid: str, event: list[Any], ack_id: int | None) -> None:
         connection = self._delivery.connection(sid)
-        if connection is not None and reply is not None and not reply["ok"]:
-            action, _ = _action_and_payload(data[0], data[1:])
+        if not isinstance(connection, SocketIOConnection) or connection.closed:
+            return
+        action, payload = _action_and_payload(event)
+        reply = await self._actions.perform(connection, action, payload)
+        if ack_id is not None:
+            self.server.acknowledge(connection.engine_id, ack_id, orjson.dumps(reply))
+        elif not reply["ok"]:
+            # The client asked for no ack; it still hears of a failure.
             name = printable(action) if isinstance(action, str) else None
             error = events.encode(action=name, **reply["error"])
             connection.write(SOCKETIO.encode_event(events.ERROR, error, None))
 
 
-def _action_and_payload(event: str, arguments: list[Any]) -> tuple[object, object]:
+def _action_and_payload(data: list[Any]) -> tuple[object, object]:
     """What an event asks for. `socket.send` emits ``message``, whose payload names the action."""
+    event, *arguments = data
     if len(arguments) > 1:
         return event, arguments  # no object, and refused as such
     payload = arguments[0] if arguments else {}

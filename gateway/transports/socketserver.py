@@ -10,6 +10,7 @@ import asyncio
 import inspect
 import json
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -21,10 +22,14 @@ from socketio.exceptions import TimeoutError as CallTimeout
 from gateway.transports.engineio import EngineServer
 from gateway.transports.enginepackets import message_frame
 from gateway.transports.jsonio import decode
+from gateway.transports.rfc6455 import text_frame
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
+    from gateway.transports.stream import Work
+
+    EventHandler = Callable[[list[Any], int | None], Awaitable[None]]
 
 NAMESPACE: Final = "/"
 LIBRARY_LOGGER: Final = logging.getLogger("gateway.socketio")
@@ -33,6 +38,9 @@ RESERVED_EVENTS: Final = frozenset(
     {"connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"}
 )
 """Names that a client must not send (the list of socket.io-parser 4.2)."""
+
+MAX_ID: Final = 20
+"""Digits of an ack's id; longer ones are python-socketio's business."""
 
 MAX_ATTACHMENTS: Final = 10
 """Binary attachments in one packet (as socket.io-parser 4.2)."""
@@ -96,8 +104,11 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
     """A ``socketio.AsyncServer`` on aiohttp that handles one client's packets in order and closes on what is none.
 
     A ``connect`` handler may return an object: its fields go into the CONNECT packet, beside or instead of
-    ``sid``. A namespace may have ``on_unacked(sid, data, result)``, which is called with what a handler
-    returned where the client asked for no ack.
+    ``sid``.
+
+    A namespace ``/`` may have ``event_handler(sid)``, which returns a coroutine function ``handle(data, id)``. This is
+    called with the list of name and arguments of each of the client's events, and acks them by itself
+    (`acknowledge`): the short way, past python-socketio's packets and dispatch.
     """
 
     packet_class: type[packet.Packet]
@@ -110,6 +121,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
         self._connect_timeout = connect_timeout
         self._joining: dict[str, asyncio.TimerHandle] = {}
         self._incoming: dict[str, Incoming] = {}
+        self._event_handlers: dict[str, EventHandler] = {}
         defaults = {"logger": LIBRARY_LOGGER, "engineio_logger": LIBRARY_LOGGER}
         super().__init__(client_manager, **{**defaults, **options, "async_handlers": False})
         if self.packet_class is packet.Packet:
@@ -151,27 +163,36 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
             raise CallTimeout from None
         return values if len(values) > 1 else values[0] if values else None
 
-    def _receive(self, eio_sid: str, data: str | bytes) -> packet.Packet | None:
-        """A packet to be handled in its turn, if ``data`` completes one.
+    def acknowledge(self, eio_sid: str, id_: int, body: bytes) -> None:
+        """Answer an event of the namespace ``/`` with a JSON value."""
+        self.eio.write(eio_sid, text_frame(b"43%d[%b]" % (id_, body)))
+
+    def _receive(self, eio_sid: str, data: str | bytes) -> Work | None:
+        """What is to be done in its turn with a packet, if ``data`` completes one.
 
         An ack is not made to wait behind events, whose handlers may wait for it, unless what it calls takes time.
 
         Raises:
             ValueError: it is none (Socket.IO protocol v5).
         """
+        handle = self._event_handlers.get(eio_sid)
         try:
+            if handle is not None and eio_sid not in self._incoming and (event := _read_event(data)) is not None:
+                return partial(handle, *event)
             pkt = self._read_packet(eio_sid, data)
         except (ValueError, TypeError, IndexError, KeyError, AttributeError, RecursionError) as error:
             self._drop_incoming(eio_sid)
             raise ValueError("not a Socket.IO packet") from error
-        if pkt is None or pkt.packet_type not in {packet.ACK, packet.BINARY_ACK}:
-            return pkt
+        if pkt is None:
+            return None
+        if pkt.packet_type not in {packet.ACK, packet.BINARY_ACK}:
+            return partial(self.eio.handle, eio_sid, pkt)
         sid = self.manager.sid_from_eio_sid(eio_sid, pkt.namespace or NAMESPACE)
         callbacks = self.manager.callbacks.get(sid, {})
         if pkt.id not in callbacks:
             return None
         if inspect.iscoroutinefunction(callbacks[pkt.id]):
-            return pkt
+            return partial(self.eio.handle, eio_sid, pkt)
         try:
             callbacks.pop(pkt.id)(*pkt.data)
         except Exception:
@@ -262,6 +283,9 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
         self._joined(eio_sid)
         self._answer(eio_sid, packet.CONNECT, {"sid": sid, **fields}, namespace)
         await self.manager.connect(sid, namespace)
+        event_handler = getattr(self.namespace_handlers.get(NAMESPACE), "event_handler", None)
+        if namespace == NAMESPACE and event_handler is not None:
+            self._event_handlers[eio_sid] = event_handler(sid)
 
     async def _refuse(self, eio_sid: str, namespace: str, sid: str, error: dict[str, Any]) -> None:
         """Take a client out that the application does not want; with ``always_connect`` it was in."""
@@ -288,38 +312,52 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
         del self._joining[eio_sid]
         self.eio.fail(eio_sid)
 
-    async def _handle_event_internal(
-        self,
-        server: Any,
-        sid: str,
-        eio_sid: str,
-        data: list[Any],
-        namespace: str,
-        id: int | None,  # noqa: A002
-    ) -> None:
-        if id is not None:
-            await super()._handle_event_internal(server, sid, eio_sid, data, namespace, id)
-            return
-        result = await self._trigger_event(data[0], namespace, sid, *data[1:])
-        on_unacked: Callable[..., Any] | None = getattr(self.namespace_handlers.get(namespace), "on_unacked", None)
-        if on_unacked is not None:
-            await on_unacked(sid, data, result)
+    async def _handle_event(self, eio_sid: str, namespace: str | None, id: int | None, data: list[Any]) -> None:  # noqa: A002
+        """An event that came before its client was in, had attachments, or is for another namespace."""
+        handle = self._event_handlers.get(eio_sid)
+        if handle is not None and (namespace or NAMESPACE) == NAMESPACE:
+            await handle(data, id)
+        else:
+            await super()._handle_event(eio_sid, namespace, id, data)
 
     async def _handle_eio_disconnect(self, eio_sid: str, reason: str) -> None:
         """A transport that closes, in whatever way, is lost: only a DISCONNECT packet says goodbye."""
         self._drop_incoming(eio_sid)
         self._joined(eio_sid)
+        self._event_handlers.pop(eio_sid, None)
         if reason == self.reason.CLIENT_DISCONNECT:
             reason = self.reason.TRANSPORT_CLOSE
         await super()._handle_eio_disconnect(eio_sid, reason)
+
+
+def _read_event(data: str | bytes) -> tuple[list[Any], int | None] | None:
+    """Name with arguments, and id, of an event of the namespace ``/``; None where ``data`` may be something else.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if isinstance(data, bytes) or data[:1] != "2":
+        return None
+    start = data.find("[")
+    id_ = data[1:start]
+    if start < 1 or (id_ and not (id_.isascii() and id_.isdigit() and len(id_) < MAX_ID)):
+        return None
+    event = decode(data[start:])
+    _check_event(event)
+    return event, int(id_) if id_ else None
+
+
+def _check_event(data: object) -> None:
+    """Raises ValueError where it is no name with arguments, or the name is not for clients."""
+    if not isinstance(data, list) or not data or not isinstance(data[0], str) or data[0] in RESERVED_EVENTS:
+        raise ValueError("not an event")
 
 
 def _check_shape(pkt: packet.Packet) -> None:
     """Raises ValueError where a packet's data does not fit its type."""
     data = pkt.data
     if pkt.packet_type in {packet.EVENT, packet.BINARY_EVENT}:
-        if not isinstance(data, list) or not data or not isinstance(data[0], str) or data[0] in RESERVED_EVENTS:
-            raise ValueError("not an event")
+        _check_event(data)
     elif pkt.packet_type in {packet.ACK, packet.BINARY_ACK}:
         if not isinstance(data, list) or pkt.id is None:
             raise ValueError("not an ack")

@@ -9,12 +9,22 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import deque
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from aiohttp import web
 
 from gateway.logs import get_logger
-from gateway.transports.rfc6455 import CloseCode, Message, Opcode, Parser, ProtocolError, accept_key, close_code, frame
+from gateway.transports.rfc6455 import (
+    CloseCode,
+    Message,
+    Opcode,
+    Parser,
+    ProtocolError,
+    accept_key,
+    close_code,
+    close_frame,
+    frame,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -69,6 +79,8 @@ class WebSocketStream(asyncio.Protocol):
         "_resting",
         "_transport",
         "answered",
+        "unsent",
+        "write",
     )
 
     def __init__(self, listener: Listener, *, max_size: int) -> None:
@@ -85,10 +97,15 @@ class WebSocketStream(asyncio.Protocol):
         self._pong: bytes | None = None
         self.answered = False
         """Whether the handshake was answered; it is not where the client was gone before."""
+        self.write: Callable[[bytes], None] = _drop
+        """Write frames. What is written to a socket that is closing or gone is dropped."""
+        self.unsent: Callable[[], int] = int
+        """Bytes that were written and have not left this process."""
 
     def open(self, transport: asyncio.Transport, unread: bytes) -> None:
         """The handshake is answered. ``unread``: what the client sent behind it."""
         self._transport = transport
+        self.write, self.unsent = transport.write, transport.get_write_buffer_size
         self.answered = True
         transport.set_protocol(self)
         if self._paused:
@@ -102,23 +119,12 @@ class WebSocketStream(asyncio.Protocol):
 
     # --- out
 
-    @property
-    def unsent(self) -> int:
-        """Bytes that were written and have not left this process."""
-        return 0 if self._transport is None else self._transport.get_write_buffer_size()
-
-    def write(self, data: bytes) -> None:
-        """Write a frame. What is written to a socket that is closing or gone is dropped."""
-        if self._transport is not None and not self._close_sent:
-            self._transport.write(data)
-
     def close(self, code: int, reason: str = "") -> None:
         """Say goodbye, behind all that was written, and wait `CLOSE_TIMEOUT` for the client to answer."""
         transport = self._transport
         if transport is None or self._close_sent:
             return
-        self.write(frame(Opcode.CLOSE, code.to_bytes(2, "big") + reason.encode()))
-        self._close_sent = True
+        self._say_goodbye(close_frame(code, reason))
         asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, transport.abort)
         self.resume()  # to hear the answer
 
@@ -127,9 +133,13 @@ class WebSocketStream(asyncio.Protocol):
         (section 7.1.7).
         """
         if self._transport is not None and not self._close_sent:
-            self.write(frame(Opcode.CLOSE, code.to_bytes(2, "big") + reason.encode()))
-            self._close_sent = True
+            self._say_goodbye(close_frame(code, reason))
         self._hang_up()
+
+    def _say_goodbye(self, frame: bytes) -> None:
+        self.write(frame)
+        self._close_sent = True
+        self.write = _drop
 
     def abort(self) -> None:
         """Drop the transport and what is unsent."""
@@ -187,8 +197,7 @@ class WebSocketStream(asyncio.Protocol):
                 self._listener.pong_received()
         else:
             self._close_code = close_code(message.data)
-            self.write(frame(Opcode.CLOSE, message.data[:2]))
-            self._close_sent = True
+            self._say_goodbye(frame(Opcode.CLOSE, message.data[:2]))
             self._hang_up()
 
     def _answer_ping(self, data: bytes) -> None:
@@ -238,8 +247,13 @@ class WebSocketStream(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        self.write, self.unsent = _drop, int
         self._eof = True
         self._read()
+
+
+def _drop(frames: bytes) -> None:
+    """Write nothing."""
 
 
 class Pausable(Protocol):
@@ -249,30 +263,32 @@ class Pausable(Protocol):
     def resume(self) -> None: ...
 
 
-class InOrder:
-    """Runs a coroutine for each of a client's messages, one after the other.
+Work: TypeAlias = "Callable[[], Awaitable[None]]"
+"""What is to be done when its turn comes."""
 
-    There is a task only while there is something to do. So many messages wait, `MAX_WAITING`, and then the
-    stream is paused.
+
+class InOrder:
+    """Does what a client's messages ask for, one after the other.
+
+    There is a task only while there is something to do. So much waits, `MAX_WAITING`, and then the stream is paused.
     """
 
-    __slots__ = ("_handle", "_stream", "_task", "_waiting", "finishing")
+    __slots__ = ("_stream", "_task", "_waiting", "finishing")
 
-    def __init__(self, handle: Callable[[Any], Awaitable[None]], stream: Pausable) -> None:
-        self._handle = handle
+    def __init__(self, stream: Pausable) -> None:
         self._stream = stream
         self._task: asyncio.Task[None] | None = None
-        self._waiting: deque[Any] | None = None
+        self._waiting: deque[Work] | None = None
         self.finishing = False
         """Whether nothing more is to be put."""
 
-    def put(self, item: Any) -> None:
+    def put(self, work: Work) -> None:
         if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._run(item))
+            self._task = asyncio.get_running_loop().create_task(self._run(work))
             return
         if self._waiting is None:
             self._waiting = deque()
-        self._waiting.append(item)
+        self._waiting.append(work)
         if len(self._waiting) >= MAX_WAITING:
             self._stream.pause()
 
@@ -292,10 +308,10 @@ class InOrder:
         if self._task is not None:
             self._task.cancel()
 
-    async def _run(self, item: Any) -> None:
+    async def _run(self, work: Work) -> None:
         for number in itertools.count(1):
             try:
-                await self._handle(item)
+                await work()
             except Exception:
                 logger.exception("a message could not be handled")
             if self._waiting is not None and len(self._waiting) <= MAX_WAITING // 2 and not self.finishing:
@@ -303,7 +319,7 @@ class InOrder:
             if not self._waiting:
                 self._task = self._waiting = None
                 return
-            item = self._waiting.popleft()
+            work = self._waiting.popleft()
             if number % SLICE == 0:
                 await asyncio.sleep(REST)  # handlers that never wait do not give way by themselves
 

@@ -5,6 +5,7 @@ plain wire".
 from __future__ import annotations
 
 import secrets
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -39,11 +40,11 @@ class BareWire:
 
     name = "bare"
 
-    def encode_event(self, event: str, body: bytes, offset: str | None) -> bytes | None:
-        return text_frame(orjson.loads(body)["content"].encode()) if event == events.MESSAGE else None
+    def encode_event(self, event: str, body: bytes, offset: str | None) -> bytes:
+        return text_frame(orjson.loads(body)["content"].encode()) if event == events.MESSAGE else b""
 
-    def encode_welcome(self, body: bytes, session: Session, offset: str) -> None:
-        return None
+    def encode_welcome(self, body: bytes, session: Session, offset: str) -> bytes:
+        return b""
 
     def answer(self, data: bytes, action: object, ref: Reply, reply: Reply) -> bytes:
         """The answer to the frame ``data``: itself, an error, or a reply frame."""
@@ -96,7 +97,7 @@ class PlainConnection(BaseConnection):
         self._resuming = resuming
         self._reason: CloseReason | None = None
         self.stream = WebSocketStream(self, max_size=route.max_frame_size)
-        self._in_order = InOrder(self._handle, self.stream)
+        self._in_order = InOrder(self.stream)
 
     @property
     def can_come_back(self) -> bool:
@@ -118,15 +119,12 @@ class PlainConnection(BaseConnection):
         self._reason = reason
         self.stream.close(reason.code, reason.text)
 
-    def _send(self, frame: bytes) -> None:
-        self.stream.write(frame)
-
-    @staticmethod
-    def _size(frame: bytes) -> int:
-        return len(frame)
+    def _send(self, frames: bytes) -> None:
+        self.stream.write(frames)
+        self._outlet = self.stream
 
     def _unsent(self) -> int:
-        return self.stream.unsent
+        return self.stream.unsent()
 
     def _cut(self) -> None:
         """Whoever reads on in time finds behind what was sent the reason why there is no more."""
@@ -137,21 +135,21 @@ class PlainConnection(BaseConnection):
 
     def message_received(self, message: Message) -> None:
         if not self.closed:
-            self._in_order.put(message)
+            self._in_order.put(partial(self._answer, message))
 
     def pong_received(self) -> None:
         self._route.heartbeats.answered(self)
 
     def stream_ended(self, code: int) -> None:
-        self._in_order.put(code)
+        self._in_order.put(partial(self._end, code))
 
-    async def _handle(self, item: Message | int) -> None:
-        """A message, or the code with which the client closed behind the last one."""
-        if isinstance(item, Message):
-            answer = await self._route.answer(self, item.data)
-            self.write(frame(item.opcode, answer))
-        else:
-            self._route.end(self, item)
+    async def _answer(self, message: Message) -> None:
+        answer = await self._route.answer(self, message.data)
+        self.write(frame(message.opcode, answer))
+
+    async def _end(self, code: int) -> None:
+        """The client has closed, behind its last message."""
+        self._route.end(self, code)
 
     # --- a Heartbeat
 

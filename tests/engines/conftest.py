@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,14 +32,8 @@ class Recorder:
 
     heard: list[Effect] = field(default_factory=list)
 
-    def attached(self, attachment: Attachment) -> None:
-        self.heard.append(attachment)
-
-    def moved(self, movement: Movement) -> None:
-        self.heard.append(movement)
-
-    def published(self, publication: Publication) -> None:
-        self.heard.append(publication)
+    def committed(self, effects: Sequence[Effect]) -> None:
+        self.heard += effects
 
     @property
     def publications(self) -> list[Publication]:

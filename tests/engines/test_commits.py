@@ -89,14 +89,20 @@ class Setup:
     def __init__(self) -> None:
         self.ledger = Ledger()
         self.heard: list[str] = []
-        self.commits = GroupCommit(self.ledger, lambda effect: self.heard.append(effect.event), max_pending=100)  # type: ignore[union-attr]
+        self.commits = GroupCommit(self.ledger, self._hear, max_pending=100)
+
+    def _hear(self, effects: list[Any]) -> None:
+        self.heard += [effect.event for effect in effects]
+
+    async def _run(self, operation: Callable[[Ledger], Any]) -> Any:
+        return await self.commits.run(operation)
 
     async def gather(self, *operations: Callable[[Ledger], Any]) -> list[Any]:
         """Run operations in one group: a first one keeps the thread busy until all of them wait."""
         self.ledger.gate.clear()
         first = asyncio.ensure_future(self.commits.run(write("first")))
         await asyncio.sleep(0)
-        running = [asyncio.ensure_future(self.commits.run(operation)) for operation in operations]
+        running = [asyncio.ensure_future(self._run(operation)) for operation in operations]
         await asyncio.sleep(0)
         self.ledger.gate.set()
         await asyncio.gather(first, return_exceptions=True)

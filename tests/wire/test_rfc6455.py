@@ -253,7 +253,8 @@ def test_frames_of_the_server(length: int) -> None:
     frame = rfc6455.binary_frame(payload)
     assert frame[0] == 0x82
     assert not frame[1] & 0x80
-    assert rfc6455.payload_of(frame) == payload
+    again = rfc6455.text_frame(b"and another")
+    assert list(rfc6455.payloads_of(frame + again)) == [(2, payload), (1, b"and another")]
 
 
 @given(payload=st.binary(max_size=300), mask=st.binary(min_size=4, max_size=4))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -46,7 +47,10 @@ class Handler:
         self.handled: list[Any] = []
         self.at_once = 0
         self._gate = asyncio.Semaphore(0)
-        self.in_order = InOrder(self._handle, self.source)
+        self.in_order = InOrder(self.source)
+
+    def put(self, item: Any) -> None:
+        self.in_order.put(partial(self._handle, item))
 
     async def _handle(self, item: Any) -> None:
         self.at_once += 1
@@ -74,7 +78,7 @@ async def test_messages_are_handled_one_after_the_other() -> None:
     """In the order they came, never two at once, however slow the handler."""
     handler = Handler()
     for number in range(20):
-        handler.in_order.put(number)
+        handler.put(number)
     await handler.let(20)
     assert handler.handled == list(range(20))
 
@@ -83,9 +87,9 @@ async def test_a_stream_is_paused_at_the_bound() -> None:
     """So many wait behind the one that is handled; reading goes on when half of them are done."""
     handler = Handler()
     for number in range(MAX_WAITING):
-        handler.in_order.put(number)
+        handler.put(number)
     assert not handler.source.paused
-    handler.in_order.put(MAX_WAITING)
+    handler.put(MAX_WAITING)
     assert handler.source.paused
     await handler.let(MAX_WAITING // 2 - 1)
     assert handler.source.paused
@@ -99,8 +103,8 @@ async def test_a_stream_is_paused_at_the_bound() -> None:
 async def test_a_handler_that_fails_does_not_stop_the_next(capsys: pytest.CaptureFixture[str]) -> None:
     """It is logged, and the messages behind it are handled."""
     handler = Handler()
-    handler.in_order.put(ValueError("wrong"))
-    handler.in_order.put("next")
+    handler.put(ValueError("wrong"))
+    handler.put("next")
     handler._gate.release()
     await handler.let(1)
     assert handler.handled == ["next"]
@@ -111,8 +115,8 @@ async def test_idle_waits_for_all_that_was_put() -> None:
     """It returns at once where nothing waits, and otherwise behind the last message."""
     handler = Handler()
     await handler.in_order.idle()
-    handler.in_order.put(1)
-    handler.in_order.put(2)
+    handler.put(1)
+    handler.put(2)
     waiting = asyncio.create_task(handler.in_order.idle())
     await handler.let(1)
     assert not waiting.done()
@@ -127,7 +131,7 @@ async def test_there_is_no_task_where_nothing_is_to_do() -> None:
     before = asyncio.all_tasks()
     handler = Handler()
     assert asyncio.all_tasks() == before
-    handler.in_order.put(1)
+    handler.put(1)
     assert len(asyncio.all_tasks() - before) == 1
     await handler.let(1)
     await handler.in_order.idle()
@@ -141,9 +145,9 @@ async def test_a_handler_that_never_waits_gives_way_to_others() -> None:
     async def handle(item: int) -> None:
         handled.append(item)
 
-    in_order = InOrder(handle, Source())
+    in_order = InOrder(Source())
     for number in range(3 * SLICE):
-        in_order.put(number)
+        in_order.put(partial(handle, number))
     counts = []
     while len(handled) < 3 * SLICE:
         await asyncio.sleep(0)
@@ -353,7 +357,7 @@ async def test_who_reads_nothing_is_cut_all_the_same(last_words: bytes, monkeypa
         writer.transport.pause_reading()
         server.echoes[0].stream.write(binary_frame(bytes(20_000_000)))
         writer.write(last_words)
-        await until(lambda: not server.echoes[0].stream.unsent)
+        await until(lambda: not server.echoes[0].stream.unsent())
         writer.transport.abort()
 
 

@@ -72,7 +72,9 @@ class _Call:
 class GroupCommit:
     """Runs operations on a `Database` and tells of them in the order of their commits."""
 
-    def __init__(self, database: Database, deliver: Callable[[Effect], None], *, max_pending: int = 65_536) -> None:
+    def __init__(
+        self, database: Database, deliver: Callable[[list[Effect]], None], *, max_pending: int = 65_536
+    ) -> None:
         """``database`` may be used by one thread after another. At most ``max_pending`` operations wait."""
         self._database = database
         self._deliver = deliver
@@ -88,8 +90,8 @@ class GroupCommit:
         self._thread = threading.Thread(target=self._commit_groups, name="gateway-store", daemon=True)
         self._thread.start()
 
-    async def run(self, operation: Callable[[D], T]) -> T:
-        """Run ``operation`` in a transaction; return when it is committed and its effects are delivered.
+    def run(self, operation: Callable[[D], T]) -> asyncio.Future[T]:
+        """Run ``operation`` in a transaction; its result, when it is committed and its effects are delivered.
 
         Raises:
             Unavailable: it was not committed. Trying again may help.
@@ -104,7 +106,7 @@ class GroupCommit:
         if not self._busy:
             self._busy = True
             self._loop.call_soon(self._work)
-        return await future
+        return future
 
     async def close(self) -> None:
         """Commit what waits, deliver it, and close the database."""
@@ -188,13 +190,12 @@ class GroupCommit:
         return Unavailable("The store cannot do this now; try again.")
 
     def _finish(self, group: list[_Call]) -> None:
+        try:
+            self._deliver([effect for call in group for effect in call.effects])
+        except Exception:
+            # Whoever waits must hear of the commit, whatever is wrong with a subscriber.
+            logger.exception("the effects of a commit could not be delivered")
         for call in group:
-            for effect in call.effects:
-                try:
-                    self._deliver(effect)
-                except Exception:
-                    # Whoever waits must hear of the commit, whatever is wrong with a subscriber.
-                    logger.exception("an effect could not be delivered")
             if call.future.done():
                 continue
             if call.error is not None:

@@ -5,17 +5,16 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, TypeVar
 
-from gateway.engines.base import Attachment, Movement, Publication
 from gateway.engines.sqlite.commits import GroupCommit
 from gateway.engines.sqlite.database import open_database
 from gateway.engines.sqlite.tables import Tables
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Callable
 
     from gateway.engines.base import (
         Added,
-        Effect,
         HistoryPage,
         MemberPage,
         Policy,
@@ -41,26 +40,17 @@ class SQLiteEngine:
         self._commits: GroupCommit | None = None
 
     async def open(self, subscriber: Subscriber) -> None:
-        def deliver(effect: Effect) -> None:
-            match effect:
-                case Publication():
-                    subscriber.published(effect)
-                case Movement():
-                    subscriber.moved(effect)
-                case Attachment():
-                    subscriber.attached(effect)
-
         tables = Tables(open_database(self._path), self._policy, self._clock)
-        self._commits = GroupCommit(tables, deliver)
+        self._commits = GroupCommit(tables, subscriber.committed)
         await self._run(Tables.suspend_all_sessions)
 
     async def close(self) -> None:
         if self._commits is not None:
             await self._commits.close()
 
-    async def _run(self, operation: Callable[[Tables], T]) -> T:
+    def _run(self, operation: Callable[[Tables], T]) -> asyncio.Future[T]:
         assert self._commits is not None, "open() comes first"  # noqa: S101 - a mistake of the program
-        return await self._commits.run(operation)
+        return self._commits.run(operation)
 
     async def attach_session(self, username: str, connection: str, resume: ResumePoint | None) -> Session:
         return await self._run(lambda tables: tables.attach_session(username, connection, resume))
