@@ -187,19 +187,18 @@ class Delivery(socketio.AsyncManager):  # type: ignore[misc]
         members = [connections[cid] for cid in self.rooms.get(NAMESPACE, {}).get(native_room(room), ())]
         origins = [self._by_username.get(publication.origin or "") for publication in publications]
         speakers = set(origins)
-        frames: dict[Wire, list[bytes]] = {}
+        pieces: dict[Wire, list[bytes]] = {}
         joined: dict[Wire, bytes] = {}
         for connection in members:
             wire = connection.wire
             if wire not in joined:
-                frames[wire] = [_encode(wire, publication) for publication in publications]
-                joined[wire] = b"".join(frames[wire])
-            frame = joined[wire]
+                pieces[wire] = [_encode(wire, publication) for publication in publications]
+                joined[wire] = b"".join(pieces[wire])
+            frames = joined[wire]
             if connection in speakers:
-                of_others = zip(frames[wire], origins, strict=True)
-                frame = b"".join(piece for piece, origin in of_others if origin is not connection)
-            if frame:
-                connection.write(frame)
+                frames = b"".join(itertools.compress(pieces[wire], [origin is not connection for origin in origins]))
+            if frames:
+                connection.write(frames)
 
     def _enter(self, connection: Connection, room: str) -> None:
         self.basic_enter_room(connection.cid, NAMESPACE, native_room(room))

@@ -127,7 +127,7 @@ class RoomName(Text):
     """A `Text` without control characters."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
-        name = super()._deserialize(value, attr, data, **kwargs)
+        name = Text._deserialize(self, value, attr, data)
         if not name.isprintable() and _CONTROL.search(name):
             raise marshmallow.ValidationError("Must not contain control characters.")
         return name

@@ -212,12 +212,11 @@ class EngineSocket:
         """
         if self.closed:
             return
-        if isinstance(data, bytes):
-            self._receive(data)
-            return
         kind = data[:1]
         if kind == "4":
             self._receive(data[1:])
+        elif isinstance(data, bytes):
+            self._receive(data)
         elif kind == "3":
             self._server.heartbeats.answered(self)
         elif kind == "1":

@@ -190,7 +190,8 @@ class Parser:
             elif length == 127:
                 start, length = 10, int.from_bytes(data[2:10], "big")
             # Everything that is wrong with a header is said as soon as the header is here, not after its payload.
-            if not (first in WHOLE_MESSAGES and second & 0x80 and self._message is None):
+            whole = first in WHOLE_MESSAGES and second & 0x80 and self._message is None
+            if not whole:
                 self._check_header(first, second, opcode)
             if len(data) < start:
                 return None
@@ -202,7 +203,7 @@ class Parser:
                 return None
             payload = unmask(data[start + 4 : end], data[start : start + 4])
             self._skip(data, end)
-            message = self._take(first & 0x80, opcode, payload)
+            message = _data_message(opcode, payload) if whole else self._take(first & 0x80, opcode, payload)
             if message is not None:
                 return message
 
@@ -269,14 +270,12 @@ def unmask(payload: bytes | bytearray, mask: bytes | bytearray) -> bytes:
 
 
 def _data_message(opcode: int, payload: bytes) -> Message:
-    if opcode == Opcode.TEXT:
+    if opcode == 1 and not payload.isascii():
         _check_text(payload)
     return Message(opcode, payload)
 
 
 def _check_text(payload: bytes) -> None:
-    if payload.isascii():
-        return
     try:
         payload.decode()
     except UnicodeDecodeError:

@@ -22,7 +22,7 @@ from gateway.transports.connection import BaseConnection
 from gateway.transports.enginepackets import message_frame
 from gateway.transports.jsonio import printable
 from gateway.transports.rfc6455 import text_frame
-from gateway.transports.socketserver import SocketServer
+from gateway.transports.socketserver import SocketServer, ack_frame
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -42,10 +42,9 @@ class SocketIOWire:
 
     def encode_event(self, event: str, body: bytes, offset: str | None) -> bytes:
         """The offset is the last argument, where the stock client looks for it."""
-        arguments = orjson.dumps([event])[:-1] + b"," + body
-        if offset is not None:
-            arguments += b"," + orjson.dumps(offset)
-        return text_frame(b"42" + arguments + b"]")
+        if offset is None:
+            return text_frame(b'42["%b",%b]' % (event.encode(), body))
+        return text_frame(b'42["%b",%b,"%b"]' % (event.encode(), body, offset.encode()))
 
     def encode_welcome(self, body: bytes, session: Session, offset: str) -> bytes:
         return self.encode_event(events.WELCOME, body, offset)
@@ -135,7 +134,7 @@ class ChatNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
         action, payload = _action_and_payload(event)
         reply = await self._actions.perform(connection, action, payload)
         if ack_id is not None:
-            self.server.acknowledge(connection.engine_id, ack_id, orjson.dumps(reply))
+            connection.write(ack_frame(ack_id, orjson.dumps(reply)))
         elif not reply["ok"]:
             # The client asked for no ack; it still hears of a failure.
             name = printable(action) if isinstance(action, str) else None

@@ -108,7 +108,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
 
     A namespace ``/`` may have ``event_handler(sid)``, which returns a coroutine function ``handle(data, id)``. This is
     called with the list of name and arguments of each of the client's events, and acks them by itself
-    (`acknowledge`): the short way, past python-socketio's packets and dispatch.
+    (`ack_frame`): the short way, past python-socketio's packets and dispatch.
     """
 
     packet_class: type[packet.Packet]
@@ -162,10 +162,6 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
         except TimeoutError:
             raise CallTimeout from None
         return values if len(values) > 1 else values[0] if values else None
-
-    def acknowledge(self, eio_sid: str, id_: int, body: bytes) -> None:
-        """Answer an event of the namespace ``/`` with a JSON value."""
-        self.eio.write(eio_sid, text_frame(b"43%d[%b]" % (id_, body)))
 
     def _receive(self, eio_sid: str, data: str | bytes) -> Work | None:
         """What is to be done in its turn with a packet, if ``data`` completes one.
@@ -328,6 +324,11 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
         if reason == self.reason.CLIENT_DISCONNECT:
             reason = self.reason.TRANSPORT_CLOSE
         await super()._handle_eio_disconnect(eio_sid, reason)
+
+
+def ack_frame(id_: int, body: bytes) -> bytes:
+    """The answer to an event of the namespace ``/``, with the JSON value ``body``; see `EngineServer.write`."""
+    return text_frame(b"43%d[%b]" % (id_, body))
 
 
 def _read_event(data: str | bytes) -> tuple[list[Any], int | None] | None:

@@ -197,5 +197,5 @@ async def test_a_subscriber_that_breaks_keeps_nobody_waiting(log: LogCapture) ->
 
     commits = GroupCommit(Ledger(), stumble_over)
     assert await commits.run(write("a")) == "a"
-    assert "an effect could not be delivered" in said(log)
+    assert "the effects of a commit could not be delivered" in said(log)
     await commits.close()

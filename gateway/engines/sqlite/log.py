@@ -47,8 +47,10 @@ class Log:
         self._rows: list[tuple[object, ...]] = []
         self._unwritten_ids: set[tuple[int, str]] = set()
         """Rooms and ids of messages in `_rows`."""
-        self._appended: dict[tuple[int, str], int] = {}
-        """Events appended to a room, by its id and their kind, since its log was last trimmed by this process."""
+        self._kept: dict[tuple[int, str], int] = {}
+        """How many events the log has of a room, by its id and their kind; of rooms that were written to since the last
+        failure.
+        """
 
     # --- writing
 
@@ -71,6 +73,7 @@ class Log:
         """What was appended since `begin` is gone."""
         self._rows.clear()
         self._unwritten_ids.clear()
+        self._kept.clear()
         self._newest = self._committed
 
     def append(
@@ -116,21 +119,32 @@ class Log:
         for table in ("log", "trimmed_messages"):
             self._db.execute(f"DELETE FROM {table} WHERE room_id = ?", (room_id,))
         for kind in (IS_MESSAGE, IS_NO_MESSAGE):
-            self._appended.pop((room_id, kind), None)
+            self._kept.pop((room_id, kind), None)
 
     def _trim(self, room_id: int, kind: str) -> None:
         """Cut off what is too old, every so many events: a room keeps its newest messages and as many other events."""
-        pause = self._policy.history_size // 8
-        appended = self._appended.get((room_id, kind), pause) + 1
-        if appended > pause:
-            appended = 0
+        size = self._policy.history_size
+        kept = self._kept.get((room_id, kind))
+        kept = self._count(room_id, kind) if kept is None else kept + 1
+        if kept > size + size // 8:
             self.flush()
-            cut = self._cut(room_id, kind)
+            cut = self._oldest(room_id, kind, kept - size)
             if kind == IS_MESSAGE:
                 self._remember_ids(room_id, cut)
             self._db.execute(f"DELETE FROM log WHERE room_id = ? AND position <= ? AND {kind}", (room_id, cut))
             self._db.execute("UPDATE rooms SET trimmed = ? WHERE id = ? AND trimmed < ?", (cut, room_id, cut))
-        self._appended[room_id, kind] = appended
+            kept = size
+        self._kept[room_id, kind] = kept
+
+    def _count(self, room_id: int, kind: str) -> int:
+        self.flush()
+        query = f"SELECT count(*) FROM log WHERE room_id = ? AND {kind}"
+        return int(self._db.execute(query, (room_id,)).fetchone()[0])
+
+    def _oldest(self, room_id: int, kind: str, number: int) -> int:
+        """The position of the room's event of that kind with that number, counted from the oldest."""
+        query = f"SELECT position FROM log WHERE room_id = ? AND {kind} ORDER BY position LIMIT 1 OFFSET ?"
+        return int(self._db.execute(query, (room_id, number - 1)).fetchone()[0])
 
     def _remember_ids(self, room_id: int, cut: int) -> None:
         """Keep the ids of messages that are cut off, as long as their senders may come back and send them again."""
@@ -143,10 +157,10 @@ class Log:
         )
         self._db.execute("DELETE FROM trimmed_messages WHERE ts < ?", (oldest,))
 
-    def _cut(self, room_id: int, kind: str = IS_MESSAGE) -> int:
-        """The position of the newest event of that kind that is older than the history reaches, or 0."""
+    def _cut(self, room_id: int) -> int:
+        """The position of the newest message that is older than the history reaches, or 0."""
         row = self._db.execute(
-            f"SELECT position FROM log WHERE room_id = ? AND {kind} ORDER BY position DESC LIMIT 1 OFFSET ?",
+            f"SELECT position FROM log WHERE room_id = ? AND {IS_MESSAGE} ORDER BY position DESC LIMIT 1 OFFSET ?",
             (room_id, self._policy.history_size),
         ).fetchone()
         return 0 if row is None else int(row[0])
