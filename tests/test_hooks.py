@@ -23,6 +23,7 @@ HOOKS = [
     (engineio.AsyncServer, "_trigger_event", ["event", "args", "kwargs"]),
     (engineio.AsyncServer, "_generate_sid_cookie", ["sid", "attributes"]),
     (engineio.AsyncServer, "_get_socket", ["sid"]),
+    (engineio.AsyncServer, "generate_id", []),
     (socketio.AsyncServer, "_engineio_server_class", []),
     (socketio.AsyncServer, "_send_packet", ["eio_sid", "pkt"]),
     (socketio.AsyncServer, "_send_eio_packet", ["eio_sid", "eio_pkt"]),

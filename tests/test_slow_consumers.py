@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import socket
 import time
@@ -12,12 +13,15 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from websockets.exceptions import ConnectionClosed
 
 from harness.client import Join, succeed
 from harness.http import request
+from harness.names import WIRES
 from harness.plain import JsonClient
 from harness.process import GatewayProcess, StartGateway
 from harness.raw import ENGINE, RawSocketIO
+from harness.waiting import until
 
 LENGTH = 100_000
 MESSAGES = 1_000
@@ -105,3 +109,35 @@ async def test_a_client_that_stops_reading(start_gateway: StartGateway, join: Jo
             highest = max(highest, memory(own))
     assert highest - before < GROWTH
     assert slowest < DELAY
+
+
+@pytest.mark.parametrize("wire", ["socketio-polling-only", *WIRES])
+async def test_an_answer_larger_than_the_buffer(start_gateway: StartGateway, join: Join, wire: str) -> None:
+    """Whoever asks for a page of history is not slow for being given it."""
+    own = await start_gateway(max_buffer=16_384)
+    client = await join(wire, to=own)
+    await succeed(client, "create-room", room="r")
+    for _ in range(50):
+        await succeed(client, "send-msg", room="r", content="x" * 1_000)
+    page = await succeed(client, "history", room="r", limit=50)
+    assert len(page["messages"]) == 50
+    assert "cut a slow client" not in own.log
+
+
+async def test_answers_that_nobody_reads(start_gateway: StartGateway) -> None:
+    """Asking on and on without reading is no way around the bound."""
+    own = await start_gateway(max_buffer=16_384)
+    async with RawSocketIO(own.url, sock=narrow_socket(own.url)) as slow:
+        assert (await slow.connect({"username": "slow"})).startswith("40")
+        slow.socket.transport.pause_reading()
+        question = f'421["no-action-{"x" * 500}",{{}}]'  # the answer repeats it
+
+        async def ask() -> None:
+            with contextlib.suppress(ConnectionClosed):
+                while True:
+                    await slow.socket.send(question)
+
+        asking = asyncio.create_task(ask())
+        await until(lambda: "cut a slow client" in own.log)
+        slow.socket.transport.resume_reading()
+        await asking

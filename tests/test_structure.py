@@ -25,7 +25,7 @@ LAYERS = [
     ["engines.sqlite.commits", "engines.sqlite.database", "engines.sqlite.tables"],
     ["engines.sqlite.log"],
     ["engines.base", "tasks", "schemas"],
-    ["config", "errors", "events", "logs"],
+    ["config", "errors", "events", "logs", "tokens"],
     ["", "engines", "engines.sqlite"],
 ]
 """Modules of the package, top to bottom. A module imports from the lines below its own."""

@@ -44,7 +44,7 @@ class BaseConnection(Caller, ABC):
             unsent = outlet.unsent()
         else:
             self._put(frames)
-            unsent = self._unsent() if self._held is None else sum(map(len, self._held))
+            unsent = self._backlog()
         if unsent <= self._max_buffer:
             self._allowed = self._max_buffer
         elif unsent > self._allowed:
@@ -52,9 +52,20 @@ class BaseConnection(Caller, ABC):
             self.closed = True
             self._cut()
 
+    def answer(self, frames: bytes) -> None:
+        """Send what the client has asked for. However large it is, it does not make the client slow; what was unsent
+        before does.
+        """
+        if self._backlog() <= self._max_buffer:
+            self._allowed = self._max_buffer + len(frames)
+        self.write(frames)
+
     def greet(self, frames: bytes) -> None:
         self._allowed += len(frames)
         self._put(frames)
+
+    def _backlog(self) -> int:
+        return self._unsent() if self._held is None else sum(map(len, self._held))
 
     def _put(self, frames: bytes) -> None:
         if self._held is None:

@@ -19,6 +19,7 @@ from engineio import packet
 from engineio.async_drivers import aiohttp as driver
 
 from gateway.errors import TooLarge
+from gateway.tokens import tokens
 from gateway.transports.enginepackets import CLOSE, Packet, decode_payload, message_frame, open_frame
 from gateway.transports.enginesocket import EngineSocket, Probe
 from gateway.transports.rfc6455 import CloseCode, binary_frame, text_frame
@@ -60,6 +61,7 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
         """Called with what a client sends, as it arrives; returns what is to be done with it in its turn. The client is
         closed where it raises ValueError.
         """
+        self._ids = tokens(15)
         self._ending: dict[str, EngineSocket] = {}
         """Sessions whose end the application has not handled yet."""
         self.heartbeats = Heartbeats(self.ping_interval, self.ping_timeout)
@@ -68,6 +70,9 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
         """Whether new clients are taken; else they hear 503."""
 
     # --- what applications call
+
+    def generate_id(self) -> str:
+        return next(self._ids)
 
     async def send(self, sid: str, data: Any) -> None:
         if not isinstance(data, str | bytes | bytearray):

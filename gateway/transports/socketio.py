@@ -134,7 +134,7 @@ class ChatNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
         action, payload = _action_and_payload(event)
         reply = await self._actions.perform(connection, action, payload)
         if ack_id is not None:
-            connection.write(ack_frame(ack_id, orjson.dumps(reply)))
+            connection.answer(ack_frame(ack_id, orjson.dumps(reply)))
         elif not reply["ok"]:
             # The client asked for no ack; it still hears of a failure.
             name = printable(action) if isinstance(action, str) else None

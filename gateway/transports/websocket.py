@@ -4,7 +4,6 @@ plain wire".
 
 from __future__ import annotations
 
-import secrets
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,6 +14,7 @@ from gateway import events
 from gateway.actions import refusal
 from gateway.errors import CloseReason, GatewayError, InvalidPayload, InvalidUsername, Unavailable, UnknownAction
 from gateway.schemas import is_username, load_credentials
+from gateway.tokens import tokens
 from gateway.transports.connection import BaseConnection
 from gateway.transports.jsonio import decode, echo
 from gateway.transports.rfc6455 import CloseCode, Message, Opcode, frame, text_frame
@@ -31,6 +31,8 @@ ECHOED: Final = frozenset({"create-room", "add-user", "add-users", "send-msg"})
 
 LEAVING_CODES: Final = frozenset({CloseCode.NORMAL, CloseCode.NO_STATUS})
 """Close codes of a client that leaves on purpose: 1000, or none at all."""
+
+_CIDS: Final = tokens(15)
 
 PING: Final = frame(Opcode.PING, b"")
 
@@ -91,7 +93,7 @@ class PlainConnection(BaseConnection):
     wire: BareWire | JSONWire
 
     def __init__(self, route: PlainRoute, wire: BareWire | JSONWire, *, resuming: bool) -> None:
-        cid = secrets.token_urlsafe(15)
+        cid = next(_CIDS)
         super().__init__(wire, cid, cid, max_buffer=route.max_buffer)
         self._route = route
         self._resuming = resuming
@@ -145,7 +147,7 @@ class PlainConnection(BaseConnection):
 
     async def _answer(self, message: Message) -> None:
         answer = await self._route.answer(self, message.data)
-        self.write(frame(message.opcode, answer))
+        self.answer(frame(message.opcode, answer))
 
     async def _end(self, code: int) -> None:
         """The client has closed, behind its last message."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import hmac
-import secrets
 import sqlite3
 from typing import TYPE_CHECKING
 
@@ -35,9 +34,10 @@ from gateway.errors import (
     UsernameTaken,
 )
 from gateway.events import Member, Room
+from gateway.tokens import tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
     from gateway.engines.base import Effect, Policy
 
@@ -58,7 +58,9 @@ class Tables:
         self._log = Log(connection, policy, self._now)
         self._policy = policy
         self._clock = clock
-        self._ids = _random_ids()
+        self._message_ids = tokens(12)
+        self._sids = tokens(15)
+        self._pids = tokens(24)
         self._changes = 0
         self._rooms_by_member: dict[tuple[str, str], int] = {}
         """Ids of rooms by member and name: of those who have spoken since the last failure."""
@@ -108,7 +110,7 @@ class Tables:
             if holder is not None:
                 raise UsernameTaken(username)
             self._end(username)
-        session = Session(secrets.token_urlsafe(15), secrets.token_urlsafe(24), username)
+        session = Session(next(self._sids), next(self._pids), username)
         self._db.execute(
             "INSERT INTO sessions (username, sid, pid, connection) VALUES (?, ?, ?, ?)",
             (username, session.sid, session.pid, connection),
@@ -125,7 +127,7 @@ class Tables:
         if not recovered:
             # The stock client takes an unchanged pid for a recovery.
             previous_pid = session.pid
-            session = Session(session.sid, secrets.token_urlsafe(24), session.username)
+            session = Session(session.sid, next(self._pids), session.username)
         self._db.execute(
             "UPDATE sessions SET pid = ?, previous_pid = ?, connection = ?, suspended_at = NULL WHERE username = ?",
             (session.pid, previous_pid, connection, session.username),
@@ -337,7 +339,7 @@ class Tables:
         if message_id is not None and (sent := self._log.message_ts(room_id, actor, message_id)) is not None:
             return Receipt(message_id, sent, duplicate=True)
         ts = self._now()
-        name = next(self._ids) if message_id is None else message_id
+        name = next(self._message_ids) if message_id is None else message_id
         body = events.message(name, room, actor, content, ts)
         self._log.append(room_id, room, events.MESSAGE, body, origin=actor, message_id=message_id, ts=ts)
         return Receipt(name, ts, duplicate=False)
@@ -362,14 +364,6 @@ class Tables:
 
     def _now(self) -> int:
         return int(self._clock() * 1000)
-
-
-def _random_ids() -> Iterator[str]:
-    """Strings of 96 random bits in Base64, made many at a time: each for itself takes longer than all else of it."""
-    while True:
-        characters = secrets.token_urlsafe(256 * 12)
-        for start in range(0, len(characters), 16):
-            yield characters[start : start + 16]
 
 
 def _is_same(given: str, secret: str | None) -> bool:
