@@ -234,7 +234,9 @@ class Siege:
         self.note("left", f"{size:+.1f} MB, {left['tasks']:+d} tasks, {left['files']:+d} files")
         self._expect(back, f"after {seconds:.1f} s there are left: {left}, {size:.1f} MB")
         try:
-            still = len(await self.who_is_there() - self._users)
+            while still := len(await self.who_is_there() - self._users):
+                if asyncio.get_running_loop().time() - start > SCALE.soon:
+                    break
             self.note("left", f"{self.facts['left']}, {still} sessions")
             self._expect(not still, f"{still} sessions are still there")
         except (AssertionError, OSError) as error:
