@@ -1,4 +1,6 @@
-"""The ratios as an SVG that is readable on light and on dark pages: how many times better the gateway is."""
+"""The results as an SVG that is readable on light and on dark pages: how many times better the gateway is, and how
+figures grow (`curves`).
+"""
 
 from __future__ import annotations
 
@@ -7,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape
 
+from benchmarks import curves
 from benchmarks.figures import Figure
 from benchmarks.scenarios import SCENARIOS
 
@@ -17,22 +20,24 @@ if TYPE_CHECKING:
 
 SHOWN = {"fan-out", "pairs", "busy-rooms", "connections", "pauses"}
 LEFT_OUT = {Figure.DELIVERIES_PER_SECOND, Figure.LATENCY_P50}
-COLOURS = {"Node": "node", "stock": "stock", "send()": "send"}
+COLOURS = {"gateway": "ours", "Node": "node", "stock": "stock", "send()": "send"}
 
 WIDTH, LABELS, VALUES = 900, 390, 50
 BAR, GAP, BETWEEN, TOP, BOTTOM = 11, 2, 12, 56, 30
 
 STYLE = """
-  svg { --ink: #1f2328; --faint: #d1d9e0; --node: #1a7f37; --stock: #0969da; --send: #8250df; }
+  svg { --ink: #1f2328; --faint: #d1d9e0; --ours: #bc4c00; --node: #1a7f37; --stock: #0969da; --send: #8250df; }
   @media (prefers-color-scheme: dark) {
-    svg { --ink: #e6edf3; --faint: #3d444d; --node: #3fb950; --stock: #4493f8; --send: #ab7df8; }
+    svg { --ink: #e6edf3; --faint: #3d444d; --ours: #f0883e; --node: #3fb950; --stock: #4493f8; --send: #ab7df8; }
   }
   text { font: 12px system-ui, sans-serif; fill: var(--ink); }
   .title { font-size: 14px; font-weight: 600; }
   .small { font-size: 10px; }
   .grid { stroke: var(--faint); }
   .one, .range { stroke: var(--ink); }
-  .node { fill: var(--node); } .stock { fill: var(--stock); } .send { fill: var(--send); }
+  .ours { fill: var(--ours); stroke: var(--ours); } .node { fill: var(--node); stroke: var(--node); }
+  .stock { fill: var(--stock); stroke: var(--stock); } .send { fill: var(--send); stroke: var(--send); }
+  rect { stroke: none; } .curve { fill: none; stroke-width: 2; }
 """
 
 
@@ -82,17 +87,17 @@ def svg(results: Results) -> str:
     def x(value: float) -> float:
         return LABELS + (WIDTH - LABELS - VALUES) * (math.log2(value) - first) / (last - first)
 
-    height = TOP + BOTTOM + sum(BETWEEN + len(group.bars) * (BAR + GAP) for group in drawn)
+    foot = TOP + sum(BETWEEN + len(group.bars) * (BAR + GAP) for group in drawn)
+    height = foot + BOTTOM + curves.height(results)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" role="img">',
         f"<title>How many times better the gateway is than its peers</title><style>{STYLE}</style>",
         '<text class="title" x="8" y="20">How many times better the gateway is than …</text>',
-        *_legend(drawn),
+        *_legend(drawn, grows=curves.height(results) > 0),
     ]
     for power in range(first, last + 1):
         at, label = x(2.0**power), f"{2.0**power:g}"
         style = "one" if power == 0 else "grid"
-        foot = height - BOTTOM
         parts.append(f'<line class="{style}" x1="{at:.1f}" x2="{at:.1f}" y1="{TOP}" y2="{foot}"/>')
         parts.append(f'<text class="small" text-anchor="middle" x="{at:.1f}" y="{foot + 14}">{label} ×</text>')
     y = TOP + BETWEEN / 2
@@ -105,14 +110,17 @@ def svg(results: Results) -> str:
             parts += _bar(bar, y, x)
             y += BAR + GAP
         y += BETWEEN
+    parts += curves.panels(results, foot + BOTTOM, WIDTH, COLOURS)
     return "\n".join([*parts, "</svg>"]) + "\n"
 
 
-def _legend(drawn: list[Group]) -> Iterator[str]:
+def _legend(drawn: list[Group], *, grows: bool) -> Iterator[str]:
     at = LABELS
-    for peer in dict.fromkeys(bar.peer for group in drawn for bar in group.bars):
+    peers = dict.fromkeys(bar.peer for group in drawn for bar in group.bars)
+    for peer in peers | ({"gateway": None} if grows else {}):
         yield f'<rect class="{COLOURS[peer]}" x="{at}" y="34" width="10" height="10"/>'
-        yield f'<text x="{at + 15}" y="43">{escape(peer)}</text>'
+        label = "gateway, below" if peer == "gateway" else peer
+        yield f'<text x="{at + 15}" y="43">{escape(label)}</text>'
         at += 90
 
 
