@@ -103,15 +103,19 @@ def _generator_note(results: Results) -> str:
         f"(over {SATURATED:.0%} of its core)"
     )
     if saturated:
-        worst = max(saturated, key=lambda load: load.generator)
         typical = statistics.median(load.generator for load in saturated)
+        note += f"; in these the generator used {typical:.0%} of its own (median)"
+    busy = [load for load in results.loads if load.generator >= SATURATED]
+    idle = [load for load in results.loads if load.generator < SATURATED]
+    if idle:
+        most = max(idle, key=lambda load: load.generator)
+        note += f", and at most {most.generator:.0%} ({most.name}): it waited for the server, not the server for it"
+    if busy:
+        names = sorted({load.name.split(",")[0] for load in busy})
         note += (
-            f"; in these the generator used {typical:.0%} of its own (median), and at most {worst.generator:.0%} "
-            f"({worst.name}): it waited for the server, not the server for it"
+            f". In {len(busy)} other runs ({', '.join(names)}) the generator had no time left either: what is said "
+            "there by the second is what it can take; what is said by the CPU second is the server's all the same"
         )
-    if results.loads:
-        busiest = max(results.loads, key=lambda load: load.generator)
-        note += f". The most that it used in any run was {busiest.generator:.0%} ({busiest.name})"
     return f"{note}."
 
 

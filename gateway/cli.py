@@ -27,9 +27,9 @@ SWITCH_INTERVAL = 0.000_5
 messages are read without a pause; by default ten times as many, and ten times as long until an ack.
 """
 
-GC_THRESHOLDS = (10_000, 10, 1_000)
+GC_THRESHOLDS = (5_000, 10, 1_000)
 """What a turn of the loop makes and drops again is not to be taken for garbage: by default, 700 new objects start a
-search, and at 10,000 connections a search through all lasts longer than any client should wait. It is due after 100
+search, and at 10,000 connections a search through all lasts longer than any client should wait. It is due after 50
 million.
 """
 

@@ -1,14 +1,19 @@
-"""One thousand clients in one room."""
+"""Many in one room, and many who speak at the same moment."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sys
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from harness.client import succeed
+from harness.inbox import PATIENCE
+from harness.names import WIRES
+from harness.syncs import HeldSyncs
 
 if TYPE_CHECKING:
     from harness.client import ChatClient, Join
@@ -121,3 +126,36 @@ async def test_a_crowd_comes_back(start_gateway: StartGateway, join: Join) -> No
 
     heard = await asyncio.gather(*(come_back(client) for client in crowd[1:]))
     assert all(contents == [str(number) for number in range(10)] for contents in heard)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="holds system calls back as Linux can")
+async def test_what_is_committed_together(start_gateway: StartGateway, join: Join) -> None:
+    """Whoever speaks at the same moment as others hears each of them once and nothing of itself; on every wire all hear
+    the same order.
+    """
+    syncs = HeldSyncs()
+    with contextlib.closing(syncs):
+        own = await start_gateway(on_disk=True, syncs=syncs)
+        host, bare = await join("json", to=own), await join("bare", to=own)
+        speakers = [await join(wire, to=own) for wire in (*WIRES, *WIRES, "socketio-polling-only")]
+        await succeed(host, "create-room", room="r", users=[bare.username, *(one.username for one in speakers)])
+        syncs.hold()
+        saying = [asyncio.create_task(succeed(host, "send-msg", room="r", content="first"))]
+        async with asyncio.timeout(PATIENCE):
+            await syncs.came.wait()
+        saying += [
+            asyncio.create_task(succeed(speaker, "send-msg", room="r", content=f"{number} {speaker.username}"))
+            for number in range(3)
+            for speaker in speakers
+        ]
+        await asyncio.sleep(0.5)  # most of them are there now and wait for the disk
+        syncs.release()
+        await asyncio.gather(*saying)
+        heard = [(await host.next_event("message")).fields["content"] for _ in saying[1:]]
+        assert len(set(heard)) == len(heard)
+        for speaker in speakers:
+            others = ["first", *(content for content in heard if not content.endswith(f" {speaker.username}"))]
+            assert [(await speaker.next_event("message")).fields["content"] for _ in others] == others
+        assert [await bare.next_frame() for _ in saying] == ["first", *heard]
+        for client in (host, *speakers):
+            assert "message" not in [event.name for event in await client.drain()]

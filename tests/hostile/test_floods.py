@@ -190,8 +190,8 @@ async def test_lengths_that_are_lies(siege: LayOn, attacker: Kind) -> None:
 
 async def test_messages_that_stop_at_their_last_byte(siege: LayOn, attacker: Kind) -> None:
     """Twenty messages of the largest size without their end take no more than their size, which malloc may keep."""
-    size = 20 * 0.131
-    lasting = await siege(memory=size + 2, left=max(size, SCALE.left))
+    bound = 20 * 0.131 + 2
+    lasting = await siege(memory=bound, left=bound)
 
     async def stop_short(count: int) -> None:
         async with contextlib.AsyncExitStack() as stack:

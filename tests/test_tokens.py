@@ -1,0 +1,24 @@
+"""Tokens are long, safe in a URL, and never the same."""
+
+from __future__ import annotations
+
+import itertools
+import re
+
+import pytest
+
+from gateway.tokens import AT_ONCE, tokens
+
+
+@pytest.mark.parametrize("size", [12, 15, 24])
+def test_tokens_differ(size: int) -> None:
+    """Each has as many characters as its bytes take, over more than one request to the system."""
+    made = list(itertools.islice(tokens(size), 3 * AT_ONCE))
+    assert len(set(made)) == len(made)
+    assert all(re.fullmatch(rf"[A-Za-z0-9_-]{{{size // 3 * 4}}}", token) for token in made)
+
+
+def test_bytes_that_would_be_cut_apart() -> None:
+    """Tokens are cut out of one long text, which only whole groups of characters allow."""
+    with pytest.raises(ValueError, match="three bytes"):
+        next(tokens(16))
