@@ -18,10 +18,10 @@ from gateway.engines.sqlite.engine import SQLiteEngine
 from gateway.logs import get_logger
 from gateway.schemas import ActionPayloads
 from gateway.sessions import Sessions
+from gateway.transports.heartbeats import Heartbeats
 from gateway.transports.httpserver import Runner
 from gateway.transports.origins import OriginPolicy
 from gateway.transports.socketio import ChatNamespace, socket_server
-from gateway.transports.stream import Heartbeats
 from gateway.transports.websocket import PlainRoute
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def create_engine(settings: Settings) -> Engine:
         presence_limit=settings.presence_limit,
         recovery_window=settings.recovery_window,
         replay_size=settings.max_buffer // 2,
+        commit_size=settings.max_buffer // 4,
     )
     path = settings.store.removeprefix("sqlite://").removeprefix("/")
     return SQLiteEngine(path or ":memory:", policy)

@@ -10,7 +10,9 @@ What an `Engine` guarantees:
 3. **All or nothing.** A call that raises has changed nothing.
 4. **Checked where it is decided.** Membership, limits and names are checked in the transaction that acts on
    them: two clients that race cannot both win.
-5. **Temporary failures are `Unavailable`.** The store works again by itself when its disk or server does.
+5. **In the order of the calls.** Calls take effect in the order in which they were begun, also where one is not done
+   when the next is begun. (One that failed and is made again comes when it is made again.)
+6. **Temporary failures are `Unavailable`.** The store works again by itself when its disk or server does.
 
 Where a call names an ``actor``, that user must be a member of the room: else `RoomNotFound` or `NotAMember`.
 
@@ -148,7 +150,11 @@ class UserPage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """The bounds that an engine keeps. ``recovery_window`` is in seconds, ``replay_size`` in bytes."""
+    """The bounds that an engine keeps. ``recovery_window`` is in seconds.
+
+    ``replay_size``: bytes of events in a replay, at most. ``commit_size``: bytes of events at which a commit takes up
+    nothing more: a member may be given all of them at once.
+    """
 
     max_rooms: int
     max_members: int
@@ -156,6 +162,7 @@ class Policy:
     presence_limit: int
     recovery_window: float
     replay_size: int
+    commit_size: int
 
 
 class Engine(Protocol):

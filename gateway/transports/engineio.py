@@ -22,13 +22,15 @@ from gateway.errors import TooLarge
 from gateway.tokens import tokens
 from gateway.transports.enginepackets import CLOSE, Packet, decode_payload, message_frame, open_frame
 from gateway.transports.enginesocket import EngineSocket, Probe
+from gateway.transports.heartbeats import Heartbeats
+from gateway.transports.inorder import REST
 from gateway.transports.rfc6455 import CloseCode, binary_frame, text_frame
-from gateway.transports.stream import MAX_AT_ONCE, REST, Heartbeats, WebSocketStream, check_handshake, take_over
+from gateway.transports.stream import MAX_AT_ONCE, WebSocketStream, check_handshake, take_over
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gateway.transports.stream import Work
+    from gateway.transports.inorder import InOrder
 
 SHUTDOWN_TIMEOUT: Final = 2.0
 """Seconds that handlers have to finish when the server is shut down."""
@@ -57,9 +59,9 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
         """
         super().__init__(**{**options, "async_mode": "aiohttp"})
         self.max_buffer = max_buffer
-        self.receive: Callable[[str, Packet], Work | None] = lambda sid, data: partial(self.handle, sid, data)
-        """Called with what a client sends, as it arrives; returns what is to be done with it in its turn. The client is
-        closed where it raises ValueError.
+        self.receive: Callable[[str, Packet, InOrder], None] = self._receive
+        """Called with what a client sends, as it arrives; puts into the order of the client's messages what is to be
+        done with it. The client is closed where it raises ValueError.
         """
         self._ids = tokens(15)
         self._ending: dict[str, EngineSocket] = {}
@@ -152,6 +154,9 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
     def ending(self, socket: EngineSocket) -> None:
         """The session is over, and the application is to hear of it: until then it finds what it kept there."""
         self._ending[socket.sid] = socket
+
+    def _receive(self, sid: str, data: Packet, in_order: InOrder) -> None:
+        in_order.put(partial(self.handle, sid, data))
 
     async def handle(self, sid: str, data: Any) -> None:
         """Give a message to the application."""

@@ -7,11 +7,14 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from gateway.transports.enginepackets import CLOSE, NOOP, PING, PONG_PROBE, Packet, encode_payload
+from gateway.transports.inorder import InOrder
 from gateway.transports.rfc6455 import CloseCode, Message, Opcode
-from gateway.transports.stream import InOrder, WebSocketStream
+from gateway.transports.stream import WebSocketStream
 
 if TYPE_CHECKING:
-    from gateway.transports.stream import Heartbeats, Work
+    from collections.abc import Callable
+
+    from gateway.transports.heartbeats import Heartbeats
 
 LINGER: Final = 2.0
 """Seconds for which a session that the server has ended can be polled for what was written to it."""
@@ -27,8 +30,8 @@ class Host(Protocol):
     reason: Any
     """python-engineio's reasons for the end of a session."""
 
-    def receive(self, sid: str, data: Packet) -> Work | None:
-        """Take a message; what is left to do with it in its turn."""
+    receive: Callable[[str, Packet, InOrder], None]
+    """Takes a message, and puts into the order of the client's messages what is to be done with it."""
 
     def forget(self, socket: EngineSocket) -> None: ...
     def ending(self, socket: EngineSocket) -> None: ...
@@ -225,11 +228,8 @@ class EngineSocket:
             raise ValueError("not an Engine.IO packet")
 
     def _receive(self, data: Packet) -> None:
-        if self._in_order.finishing:
-            return
-        work = self._server.receive(self.sid, data)
-        if work is not None:
-            self._in_order.put(work)
+        if not self._in_order.finishing:
+            self._server.receive(self.sid, data, self._in_order)
 
     def message_received(self, message: Message) -> None:
         try:

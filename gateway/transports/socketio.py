@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from gateway.engines.base import Session
     from gateway.sessions import Sessions
     from gateway.transports.enginesocket import EngineSocket
+    from gateway.transports.inorder import Answer
     from gateway.transports.origins import OriginPolicy
 
 
@@ -123,23 +124,24 @@ class ChatNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
         else:
             self._sessions.suspend(connection)
 
-    def event_handler(self, sid: str) -> Callable[[list[Any], int | None], Awaitable[None]]:
+    def event_handler(self, sid: str) -> Callable[[list[Any], int | None], Awaitable[Answer | None]]:
         """Every event is an action."""
         return partial(self._perform, sid)
 
-    async def _perform(self, sid: str, event: list[Any], ack_id: int | None) -> None:
+    async def _perform(self, sid: str, event: list[Any], ack_id: int | None) -> Answer | None:
         connection = self._delivery.connection(sid)
         if not isinstance(connection, SocketIOConnection) or connection.closed:
-            return
+            return None
         action, payload = _action_and_payload(event)
         reply = await self._actions.perform(connection, action, payload)
         if ack_id is not None:
-            connection.answer(ack_frame(ack_id, orjson.dumps(reply)))
-        elif not reply["ok"]:
-            # The client asked for no ack; it still hears of a failure.
-            name = printable(action) if isinstance(action, str) else None
-            error = events.encode(action=name, **reply["error"])
-            connection.write(SOCKETIO.encode_event(events.ERROR, error, None))
+            return partial(connection.answer, ack_frame(ack_id, orjson.dumps(reply)))
+        if reply["ok"]:
+            return None
+        # The client asked for no ack; it still hears of a failure.
+        name = printable(action) if isinstance(action, str) else None
+        error = events.encode(action=name, **reply["error"])
+        return partial(connection.write, SOCKETIO.encode_event(events.ERROR, error, None))
 
 
 def _action_and_payload(data: list[Any]) -> tuple[object, object]:

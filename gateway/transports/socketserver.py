@@ -27,9 +27,9 @@ from gateway.transports.rfc6455 import text_frame
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from gateway.transports.stream import Work
+    from gateway.transports.inorder import Answer, InOrder
 
-    EventHandler = Callable[[list[Any], int | None], Awaitable[None]]
+    EventHandler = Callable[[list[Any], int | None], Awaitable[Answer | None]]
 
 NAMESPACE: Final = "/"
 LIBRARY_LOGGER: Final = logging.getLogger("gateway.socketio")
@@ -107,8 +107,9 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
     ``sid``.
 
     A namespace ``/`` may have ``event_handler(sid)``, which returns a coroutine function ``handle(data, id)``. This is
-    called with the list of name and arguments of each of the client's events, and acks them by itself
-    (`ack_frame`): the short way, past python-socketio's packets and dispatch.
+    called with the list of name and arguments of each of the client's events, and returns a function that acks it
+    (`ack_frame`), or None: the short way, past python-socketio's packets and dispatch. Events are begun in their
+    order, and acked in their order, but one need not be done before the next is begun.
     """
 
     packet_class: type[packet.Packet]
@@ -163,8 +164,8 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
             raise CallTimeout from None
         return values if len(values) > 1 else values[0] if values else None
 
-    def _receive(self, eio_sid: str, data: str | bytes) -> Work | None:
-        """What is to be done in its turn with a packet, if ``data`` completes one.
+    def _receive(self, eio_sid: str, data: str | bytes, in_order: InOrder) -> None:
+        """Put what is to be done with a packet into its turn, if ``data`` completes one.
 
         An ack is not made to wait behind events, whose handlers may wait for it, unless what it calls takes time.
 
@@ -174,26 +175,28 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
         handle = self._event_handlers.get(eio_sid)
         try:
             if handle is not None and eio_sid not in self._incoming and (event := _read_event(data)) is not None:
-                return partial(handle, *event)
+                in_order.overlap(partial(handle, *event))
+                return
             pkt = self._read_packet(eio_sid, data)
         except (ValueError, TypeError, IndexError, KeyError, AttributeError, RecursionError) as error:
             self._drop_incoming(eio_sid)
             raise ValueError("not a Socket.IO packet") from error
         if pkt is None:
-            return None
+            return
         if pkt.packet_type not in {packet.ACK, packet.BINARY_ACK}:
-            return partial(self.eio.handle, eio_sid, pkt)
+            in_order.put(partial(self.eio.handle, eio_sid, pkt))
+            return
         sid = self.manager.sid_from_eio_sid(eio_sid, pkt.namespace or NAMESPACE)
         callbacks = self.manager.callbacks.get(sid, {})
         if pkt.id not in callbacks:
-            return None
+            return
         if inspect.iscoroutinefunction(callbacks[pkt.id]):
-            return partial(self.eio.handle, eio_sid, pkt)
+            in_order.put(partial(self.eio.handle, eio_sid, pkt))
+            return
         try:
             callbacks.pop(pkt.id)(*pkt.data)
         except Exception:
             self.logger.exception("ack callback error")
-        return None
 
     def _read_packet(self, eio_sid: str, data: str | bytes) -> packet.Packet | None:
         """The packet that ``data`` completes, or None. Raises where it is none."""
@@ -312,7 +315,8 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
         """An event that came before its client was in, had attachments, or is for another namespace."""
         handle = self._event_handlers.get(eio_sid)
         if handle is not None and (namespace or NAMESPACE) == NAMESPACE:
-            await handle(data, id)
+            if (answer := await handle(data, id)) is not None:
+                answer()
         else:
             await super()._handle_event(eio_sid, namespace, id, data)
 

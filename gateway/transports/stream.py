@@ -7,13 +7,11 @@ No task, future or queue lives as long as a connection: what arrives is parsed a
 from __future__ import annotations
 
 import asyncio
-import itertools
-from collections import deque
-from typing import TYPE_CHECKING, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Protocol
 
 from aiohttp import web
 
-from gateway.logs import get_logger
+from gateway.transports.inorder import REST
 from gateway.transports.rfc6455 import (
     CloseCode,
     Message,
@@ -27,26 +25,13 @@ from gateway.transports.rfc6455 import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-
-MAX_WAITING = 32
-"""Messages of one client that wait for the one before them; then its reading is paused."""
+    from collections.abc import Callable
 
 MAX_AT_ONCE = 64
 """Messages of one client that are read in one turn of the loop."""
 
-SLICE = 32
-"""Messages of one client that are handled in one turn of the loop by a coroutine that never waits."""
-
-REST = 0.001
-"""Seconds that a client rests after so many. A mere turn of the loop would do for those who wait for the loop, but
-not for the store's thread, which waits for the interpreter.
-"""
-
 CLOSE_TIMEOUT = 5.0
 """Seconds that a client has to answer a close frame, and to read what was sent before it was cut."""
-
-logger = get_logger(__name__)
 
 
 class Listener(Protocol):
@@ -256,74 +241,6 @@ def _drop(frames: bytes) -> None:
     """Write nothing."""
 
 
-class Pausable(Protocol):
-    """Where messages come from."""
-
-    def pause(self) -> None: ...
-    def resume(self) -> None: ...
-
-
-Work: TypeAlias = "Callable[[], Awaitable[None]]"
-"""What is to be done when its turn comes."""
-
-
-class InOrder:
-    """Does what a client's messages ask for, one after the other.
-
-    There is a task only while there is something to do. So much waits, `MAX_WAITING`, and then the stream is paused.
-    """
-
-    __slots__ = ("_stream", "_task", "_waiting", "finishing")
-
-    def __init__(self, stream: Pausable) -> None:
-        self._stream = stream
-        self._task: asyncio.Task[None] | None = None
-        self._waiting: deque[Work] | None = None
-        self.finishing = False
-        """Whether nothing more is to be put."""
-
-    def put(self, work: Work) -> None:
-        if self._task is None:
-            self._task = asyncio.get_running_loop().create_task(self._run(work))
-            return
-        if self._waiting is None:
-            self._waiting = deque()
-        self._waiting.append(work)
-        if len(self._waiting) >= MAX_WAITING:
-            self._stream.pause()
-
-    async def idle(self) -> None:
-        """Wait until all that was put is handled."""
-        if self._task is not None:
-            await asyncio.shield(self._task)
-
-    async def finish(self) -> None:
-        """Pause the stream for good, and wait until all that was put is handled."""
-        self.finishing = True
-        self._stream.pause()
-        await self.idle()
-
-    def cancel(self) -> None:
-        """Handle no more, not even the message under way."""
-        if self._task is not None:
-            self._task.cancel()
-
-    async def _run(self, work: Work) -> None:
-        for number in itertools.count(1):
-            try:
-                await work()
-            except Exception:
-                logger.exception("a message could not be handled")
-            if self._waiting is not None and len(self._waiting) <= MAX_WAITING // 2 and not self.finishing:
-                self._stream.resume()
-            if not self._waiting:
-                self._task = self._waiting = None
-                return
-            work = self._waiting.popleft()
-            if number % SLICE == 0:
-                await asyncio.sleep(REST)  # handlers that never wait do not give way by themselves
-
-
 class TakenOver(web.StreamResponse):
     """What aiohttp gets for a request whose transport is not its own any more: nothing is left to send."""
 
@@ -366,81 +283,3 @@ def take_over(request: web.Request, stream: WebSocketStream, key: str) -> TakenO
     aiohttp_protocol.connection_lost(None)
     stream.open(transport, unread)
     return TakenOver()
-
-
-class Heartbeat(Protocol):
-    """A connection that is pinged."""
-
-    def ping(self) -> None:
-        """Send a ping."""
-
-    def timed_out(self) -> None:
-        """No answer came in time."""
-
-
-class Heartbeats:
-    """Pings all connections, each so long after its last answer: one timer for all.
-
-    All wait equally long, so that the order of arrival is the order of what is due.
-    """
-
-    def __init__(self, interval: float, timeout: float) -> None:
-        """``interval``: seconds from an answer to the next ping; ``timeout``: seconds that a client has to answer."""
-        self._interval = interval
-        self._timeout = timeout
-        self._grain = min(interval, timeout) / 100
-        """What is due so soon is done already: one wake-up for many."""
-        self._resting: dict[Heartbeat, float] = {}
-        self._pinged: dict[Heartbeat, float] = {}
-        self._timer: asyncio.TimerHandle | None = None
-
-    def add(self, connection: Heartbeat) -> None:
-        """The connection was opened, or has answered."""
-        loop = asyncio.get_running_loop()
-        self._pinged.pop(connection, None)
-        self._resting.pop(connection, None)
-        due = self._resting[connection] = loop.time() + self._interval
-        if self._timer is None or due < self._timer.when():
-            self.close()
-            self._timer = loop.call_at(due, self._beat, loop)
-
-    def answered(self, connection: Heartbeat) -> None:
-        """A pong. One that nobody asked for changes nothing."""
-        if connection in self._pinged:
-            self.add(connection)
-
-    def remove(self, connection: Heartbeat) -> None:
-        self._resting.pop(connection, None)
-        self._pinged.pop(connection, None)
-
-    def close(self) -> None:
-        """Ping nobody any more."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _schedule(self, loop: asyncio.AbstractEventLoop) -> None:
-        due = [next(iter(waiting.values())) for waiting in (self._resting, self._pinged) if waiting]
-        self._timer = loop.call_at(min(due), self._beat, loop) if due else None
-
-    def _beat(self, loop: asyncio.AbstractEventLoop) -> None:
-        now = loop.time()
-        # What happens to one connection may be the end of others: each is looked up when its turn comes.
-        for connection in _due(self._pinged, now + self._grain):
-            if self._pinged.pop(connection, None) is not None:
-                connection.timed_out()
-        for connection in _due(self._resting, now + self._grain):
-            if self._resting.pop(connection, None) is not None:
-                self._pinged[connection] = now + self._timeout
-                connection.ping()
-        self._schedule(loop)
-
-
-def _due(waiting: dict[Heartbeat, float], now: float) -> list[Heartbeat]:
-    """Those in ``waiting``, which is in order, whose time has come."""
-    found = []
-    for connection, due in waiting.items():
-        if due > now:
-            break
-        found.append(connection)
-    return found

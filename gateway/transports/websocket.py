@@ -16,14 +16,17 @@ from gateway.errors import CloseReason, GatewayError, InvalidPayload, InvalidUse
 from gateway.schemas import is_username, load_credentials
 from gateway.tokens import tokens
 from gateway.transports.connection import BaseConnection
+from gateway.transports.inorder import InOrder
 from gateway.transports.jsonio import decode, echo
 from gateway.transports.rfc6455 import CloseCode, Message, Opcode, frame, text_frame
-from gateway.transports.stream import Heartbeats, InOrder, WebSocketStream, check_handshake, take_over
+from gateway.transports.stream import WebSocketStream, check_handshake, take_over
 
 if TYPE_CHECKING:
     from gateway.actions import Actions, Reply
     from gateway.engines.base import Session
     from gateway.sessions import Sessions
+    from gateway.transports.heartbeats import Heartbeats
+    from gateway.transports.inorder import Answer
     from gateway.transports.origins import OriginPolicy
 
 ECHOED: Final = frozenset({"create-room", "add-user", "add-users", "send-msg"})
@@ -137,7 +140,7 @@ class PlainConnection(BaseConnection):
 
     def message_received(self, message: Message) -> None:
         if not self.closed:
-            self._in_order.put(partial(self._answer, message))
+            self._in_order.overlap(partial(self._answer, message))
 
     def pong_received(self) -> None:
         self._route.heartbeats.answered(self)
@@ -145,9 +148,9 @@ class PlainConnection(BaseConnection):
     def stream_ended(self, code: int) -> None:
         self._in_order.put(partial(self._end, code))
 
-    async def _answer(self, message: Message) -> None:
+    async def _answer(self, message: Message) -> Answer:
         answer = await self._route.answer(self, message.data)
-        self.answer(frame(message.opcode, answer))
+        return partial(self.answer, frame(message.opcode, answer))
 
     async def _end(self, code: int) -> None:
         """The client has closed, behind its last message."""

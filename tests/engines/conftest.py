@@ -13,7 +13,15 @@ import pytest
 from gateway.engines.base import Attachment, Effect, Engine, Movement, Policy, Publication, ResumePoint, Session
 from gateway.engines.sqlite.engine import SQLiteEngine
 
-POLICY = Policy(max_rooms=3, max_members=5, history_size=16, presence_limit=4, recovery_window=120, replay_size=100_000)
+POLICY = Policy(
+    max_rooms=3,
+    max_members=5,
+    history_size=16,
+    presence_limit=4,
+    recovery_window=120,
+    replay_size=100_000,
+    commit_size=50_000,
+)
 
 
 class Clock:
@@ -31,9 +39,13 @@ class Recorder:
     """A subscriber that remembers what it heard."""
 
     heard: list[Effect] = field(default_factory=list)
+    at_once: int = 0
+    """Bytes of the events in the commit that had the most."""
 
     def committed(self, effects: Sequence[Effect]) -> None:
         self.heard += effects
+        size = sum(len(effect.body) for effect in effects if isinstance(effect, Publication))
+        self.at_once = max(self.at_once, size)
 
     @property
     def publications(self) -> list[Publication]:

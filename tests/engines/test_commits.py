@@ -63,6 +63,9 @@ class Ledger:
         effects, self.effects = self.effects, []
         return effects
 
+    def is_full(self) -> bool:
+        return len(self._pending) >= 60
+
     def close(self) -> None:
         pass
 

@@ -27,6 +27,33 @@ async def contents(store: Store, actor: str, room: str, **page: object) -> list[
     return [orjson.loads(message)["content"] for message in history.messages]
 
 
+async def test_calls_take_effect_in_the_order_in_which_they_were_begun(store: Store) -> None:
+    """Nobody has to wait for a call to know what comes first: a client's next message may be begun before the last one
+    is kept.
+    """
+    await store.login("alice", "bob")
+    engine = store.engine
+    calls = [engine.create_room("alice", "tea", ()), engine.append_message("alice", "tea", "0", None)]
+    calls += [engine.append_message("bob", "tea", "not yet", None), engine.add_members("alice", "tea", ("bob",))]
+    for number in range(1, 100):
+        calls.append(engine.append_message("bob" if number % 2 else "alice", "tea", str(number), None))
+    calls += [engine.remove_member("bob", "tea"), engine.append_message("bob", "tea", "too late", None)]
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    assert [number for number, result in enumerate(results) if isinstance(result, GatewayError)] == [2, 104]
+    sent = [fields["content"] for event, fields in store.heard.events if event == "message"]
+    assert sent == [str(number) for number in range(100)]
+
+
+async def test_a_member_is_not_given_too_much_at_once(store: Store) -> None:
+    """However much waits to be kept: a commit ends with the event that makes it large enough."""
+    await store.login("bob", "alice")
+    await store.engine.create_room("alice", "tea", ("bob",))
+    size = POLICY.commit_size // 5
+    await asyncio.gather(*(store.engine.append_message("alice", "tea", "x" * size, None) for _ in range(50)))
+    assert len(store.heard.events) >= 50
+    assert size < store.heard.at_once < POLICY.commit_size + 2 * size
+
+
 # --- sessions
 
 

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-from functools import partial
-from itertools import pairwise
-from typing import Any
 
 import pytest
 from aiohttp import web
@@ -14,145 +11,15 @@ from aiohttp.web_protocol import RequestHandler
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
+from gateway.transports.heartbeats import Heartbeats
 from gateway.transports.rfc6455 import binary_frame
-from gateway.transports.stream import MAX_AT_ONCE, MAX_WAITING, SLICE, Heartbeats, InOrder
+from gateway.transports.stream import MAX_AT_ONCE
 from harness.http import WEBSOCKET_HEADERS, request
 from harness.waiting import until
 from wire.echo import EchoServer
 
 SOON = 5.0
 """Seconds that only a failing test waits."""
-
-
-class Source:
-    """A stream that counts how often it was paused."""
-
-    def __init__(self) -> None:
-        self.paused = False
-        self.pauses = 0
-
-    def pause(self) -> None:
-        self.pauses += not self.paused
-        self.paused = True
-
-    def resume(self) -> None:
-        self.paused = False
-
-
-class Handler:
-    """A coroutine that handles messages one by one, when it is let."""
-
-    def __init__(self) -> None:
-        self.source = Source()
-        self.handled: list[Any] = []
-        self.at_once = 0
-        self._gate = asyncio.Semaphore(0)
-        self.in_order = InOrder(self.source)
-
-    def put(self, item: Any) -> None:
-        self.in_order.put(partial(self._handle, item))
-
-    async def _handle(self, item: Any) -> None:
-        self.at_once += 1
-        assert self.at_once == 1, "two at once"
-        await self._gate.acquire()
-        self.at_once -= 1
-        if isinstance(item, Exception):
-            raise item
-        self.handled.append(item)
-
-    async def let(self, count: int) -> None:
-        """Let so many be handled, and wait until they are."""
-        wanted = len(self.handled) + count
-        for _ in range(count):
-            self._gate.release()
-        async with asyncio.timeout(SOON):
-            while len(self.handled) < wanted:  # noqa: ASYNC110 (turns of the loop, no time)
-                await asyncio.sleep(0)
-
-
-# --- InOrder
-
-
-async def test_messages_are_handled_one_after_the_other() -> None:
-    """In the order they came, never two at once, however slow the handler."""
-    handler = Handler()
-    for number in range(20):
-        handler.put(number)
-    await handler.let(20)
-    assert handler.handled == list(range(20))
-
-
-async def test_a_stream_is_paused_at_the_bound() -> None:
-    """So many wait behind the one that is handled; reading goes on when half of them are done."""
-    handler = Handler()
-    for number in range(MAX_WAITING):
-        handler.put(number)
-    assert not handler.source.paused
-    handler.put(MAX_WAITING)
-    assert handler.source.paused
-    await handler.let(MAX_WAITING // 2 - 1)
-    assert handler.source.paused
-    await handler.let(2)
-    assert not handler.source.paused
-    await handler.let(MAX_WAITING // 2)
-    assert handler.handled == list(range(MAX_WAITING + 1))
-    assert handler.source.pauses == 1
-
-
-async def test_a_handler_that_fails_does_not_stop_the_next(capsys: pytest.CaptureFixture[str]) -> None:
-    """It is logged, and the messages behind it are handled."""
-    handler = Handler()
-    handler.put(ValueError("wrong"))
-    handler.put("next")
-    handler._gate.release()
-    await handler.let(1)
-    assert handler.handled == ["next"]
-    assert "ValueError: wrong" in "".join(capsys.readouterr())
-
-
-async def test_idle_waits_for_all_that_was_put() -> None:
-    """It returns at once where nothing waits, and otherwise behind the last message."""
-    handler = Handler()
-    await handler.in_order.idle()
-    handler.put(1)
-    handler.put(2)
-    waiting = asyncio.create_task(handler.in_order.idle())
-    await handler.let(1)
-    assert not waiting.done()
-    await handler.let(1)
-    async with asyncio.timeout(SOON):
-        await waiting
-    assert handler.handled == [1, 2]
-
-
-async def test_there_is_no_task_where_nothing_is_to_do() -> None:
-    """A client that says nothing costs no task, before its first message and after its last."""
-    before = asyncio.all_tasks()
-    handler = Handler()
-    assert asyncio.all_tasks() == before
-    handler.put(1)
-    assert len(asyncio.all_tasks() - before) == 1
-    await handler.let(1)
-    await handler.in_order.idle()
-    assert asyncio.all_tasks() == before
-
-
-async def test_a_handler_that_never_waits_gives_way_to_others() -> None:
-    """However many messages wait, so many are handled in one turn of the loop."""
-    handled = []
-
-    async def handle(item: int) -> None:
-        handled.append(item)
-
-    in_order = InOrder(Source())
-    for number in range(3 * SLICE):
-        in_order.put(partial(handle, number))
-    counts = []
-    while len(handled) < 3 * SLICE:
-        await asyncio.sleep(0)
-        counts.append(len(handled))
-    assert max(after - before for before, after in pairwise([0, *counts])) == SLICE
 
 
 # --- Heartbeats

@@ -54,6 +54,9 @@ class Database(Protocol):
     def take_effects(self) -> list[Effect]:
         """What the last operation did for others to hear, in order."""
 
+    def is_full(self) -> bool:
+        """Whether the transaction has done so much that it is to be committed."""
+
     def close(self) -> None: ...
 
 
@@ -162,7 +165,7 @@ class GroupCommit:
             except GatewayError as refusal:
                 call.error = refusal
             call.effects = database.take_effects()
-            if time.perf_counter() > end:
+            if database.is_full() or time.perf_counter() > end:
                 return
 
     def _committed(self, group: list[_Call], error: Exception | None) -> None:

@@ -37,6 +37,8 @@ class Log:
         """``now`` gives Unix time in milliseconds."""
         self.effects: list[Effect] = []
         """What the running operation did, in order."""
+        self.told = 0
+        """Bytes of the events in the effects of the transaction."""
         self._db = connection
         self._policy = policy
         self._now = now
@@ -68,6 +70,7 @@ class Log:
     def begin(self) -> None:
         """A transaction begins."""
         self._committed = self._newest
+        self.told = 0
 
     def rollback(self) -> None:
         """What was appended since `begin` is gone."""
@@ -94,7 +97,7 @@ class Log:
             self._unwritten_ids.add((room_id, message_id))
         offset = self.offset(position)
         recipients = None if recipient is None else (recipient,)
-        self.effects.append(Publication(event, body, room, offset, origin, recipients))
+        self._tell(Publication(event, body, room, offset, origin, recipients))
         self._trim(room_id, IS_MESSAGE if event == events.MESSAGE else IS_NO_MESSAGE)
 
     def publish(
@@ -107,7 +110,11 @@ class Log:
         recipients: tuple[str, ...] | None = None,
     ) -> None:
         """Publish what is not kept."""
-        self.effects.append(Publication(event, body, room, None, origin, recipients))
+        self._tell(Publication(event, body, room, None, origin, recipients))
+
+    def _tell(self, publication: Publication) -> None:
+        self.effects.append(publication)
+        self.told += len(publication.body)
 
     def move(self, room: str, *, joined: tuple[str, ...] = (), left: tuple[str, ...] = ()) -> None:
         """Say who hears the room from here on, and who no more."""

@@ -94,6 +94,9 @@ class Tables:
         effects, self._log.effects = self._log.effects, []
         return effects
 
+    def is_full(self) -> bool:
+        return self._log.told >= self._policy.commit_size
+
     def close(self) -> None:
         self._db.close()
 

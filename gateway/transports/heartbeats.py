@@ -1,0 +1,84 @@
+"""Pings to all connections, and who did not answer them."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+
+class Heartbeat(Protocol):
+    """A connection that is pinged."""
+
+    def ping(self) -> None:
+        """Send a ping."""
+
+    def timed_out(self) -> None:
+        """No answer came in time."""
+
+
+class Heartbeats:
+    """Pings all connections, each so long after its last answer: one timer for all.
+
+    All wait equally long, so that the order of arrival is the order of what is due.
+    """
+
+    def __init__(self, interval: float, timeout: float) -> None:
+        """``interval``: seconds from an answer to the next ping; ``timeout``: seconds that a client has to answer."""
+        self._interval = interval
+        self._timeout = timeout
+        self._grain = min(interval, timeout) / 100
+        """What is due so soon is done already: one wake-up for many."""
+        self._resting: dict[Heartbeat, float] = {}
+        self._pinged: dict[Heartbeat, float] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, connection: Heartbeat) -> None:
+        """The connection was opened, or has answered."""
+        loop = asyncio.get_running_loop()
+        self._pinged.pop(connection, None)
+        self._resting.pop(connection, None)
+        due = self._resting[connection] = loop.time() + self._interval
+        if self._timer is None or due < self._timer.when():
+            self.close()
+            self._timer = loop.call_at(due, self._beat, loop)
+
+    def answered(self, connection: Heartbeat) -> None:
+        """A pong. One that nobody asked for changes nothing."""
+        if connection in self._pinged:
+            self.add(connection)
+
+    def remove(self, connection: Heartbeat) -> None:
+        self._resting.pop(connection, None)
+        self._pinged.pop(connection, None)
+
+    def close(self) -> None:
+        """Ping nobody any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _schedule(self, loop: asyncio.AbstractEventLoop) -> None:
+        due = [next(iter(waiting.values())) for waiting in (self._resting, self._pinged) if waiting]
+        self._timer = loop.call_at(min(due), self._beat, loop) if due else None
+
+    def _beat(self, loop: asyncio.AbstractEventLoop) -> None:
+        now = loop.time()
+        # What happens to one connection may be the end of others: each is looked up when its turn comes.
+        for connection in _due(self._pinged, now + self._grain):
+            if self._pinged.pop(connection, None) is not None:
+                connection.timed_out()
+        for connection in _due(self._resting, now + self._grain):
+            if self._resting.pop(connection, None) is not None:
+                self._pinged[connection] = now + self._timeout
+                connection.ping()
+        self._schedule(loop)
+
+
+def _due(waiting: dict[Heartbeat, float], now: float) -> list[Heartbeat]:
+    """Those in ``waiting``, which is in order, whose time has come."""
+    found = []
+    for connection, due in waiting.items():
+        if due > now:
+            break
+        found.append(connection)
+    return found
