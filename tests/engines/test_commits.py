@@ -12,7 +12,7 @@ import pytest
 import structlog
 
 from gateway.engines.base import Publication
-from gateway.engines.sqlite.commits import SLICE, GroupCommit
+from gateway.engines.sqlite.commits import GATHERING, SLICE, GroupCommit
 from gateway.errors import NotAMember, Unavailable
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Ledger:
         return effects
 
     def is_full(self) -> bool:
-        return len(self._pending) >= 60
+        return len(self._pending) >= 5_000
 
     def close(self) -> None:
         pass
@@ -118,6 +118,32 @@ async def test_operations_that_wait_are_committed_together_and_heard_in_order() 
     assert len(setup.ledger.committed) <= 3
     assert setup.heard == ["first", *(str(number) for number in range(50))]
     await setup.commits.close()
+
+
+async def test_what_comes_turn_by_turn_is_committed_together() -> None:
+    """A busy loop brings some in each of its turns."""
+    setup = Setup()
+    running = []
+    for number in range(20):
+        running.append(setup.commits.run(write(str(number))))
+        await asyncio.sleep(0)
+    await asyncio.gather(*running)
+    assert len(setup.ledger.committed) <= 2
+    await setup.commits.close()
+
+
+async def test_no_group_waits_for_ever() -> None:
+    """Not even where every turn of the loop brings more."""
+    ledger = Ledger()
+    commits = GroupCommit(ledger, lambda effects: None)
+    running = []
+    end = time.perf_counter() + 10 * GATHERING
+    while time.perf_counter() < end:
+        running.append(commits.run(write("more")))
+        await asyncio.sleep(0)
+    assert len(ledger.committed) >= 3
+    await asyncio.gather(*running)
+    await commits.close()
 
 
 async def test_a_refusal_leaves_the_rest_of_its_group_alone() -> None:
