@@ -22,6 +22,7 @@ from gateway.transports.heartbeats import Heartbeats
 from gateway.transports.httpserver import Runner
 from gateway.transports.origins import OriginPolicy
 from gateway.transports.socketio import ChatNamespace, socket_server
+from gateway.transports.upgrades import Upgrades
 from gateway.transports.websocket import PlainRoute
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ class Gateway:
             ChatNamespace(self._delivery, self._sessions, actions, max_buffer=settings.max_buffer)
         )
         self._listening: asyncio.Server | None = None
+        self._upgrades: Upgrades | None = None
         self._heartbeats = Heartbeats(settings.ping_interval, settings.ping_timeout)
         app = web.Application()
         self._socketio.attach(app)
@@ -120,8 +122,9 @@ class Gateway:
     async def _listen(self) -> asyncio.Server:
         settings = self._settings
         loop = asyncio.get_running_loop()
-        handler = cast("web.Server", self._runner.server)  # there is one from setup to cleanup
-        server = await loop.create_server(handler, settings.host, settings.port, backlog=1024)
+        http = cast("web.Server", self._runner.server)  # there is one from setup to cleanup
+        self._upgrades = Upgrades(http, [self._socketio.eio.take_handshake], timeout=HEADER_TIMEOUT)
+        server = await loop.create_server(self._upgrades, settings.host, settings.port, backlog=1024)
         if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
             # What these sockets accept has it too: a client that takes nothing for so long, on any wire, is gone.
             patience = round(1000 * (settings.ping_interval + settings.ping_timeout))
@@ -140,6 +143,8 @@ class Gateway:
         await self._socketio.shutdown()
         if self._listening is not None:
             self._listening.close()
+        if self._upgrades is not None:
+            self._upgrades.close()
         await self._runner.cleanup()
         self._heartbeats.close()
         await self._sessions.close()

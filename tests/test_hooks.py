@@ -27,7 +27,6 @@ HOOKS = [
     (socketio.AsyncServer, "_engineio_server_class", []),
     (socketio.AsyncServer, "_send_packet", ["eio_sid", "pkt"]),
     (socketio.AsyncServer, "_send_eio_packet", ["eio_sid", "eio_pkt"]),
-    (socketio.AsyncServer, "_handle_eio_connect", ["eio_sid", "environ"]),
     (socketio.AsyncServer, "_handle_eio_message", ["eio_sid", "data"]),
     (socketio.AsyncServer, "_handle_eio_disconnect", ["eio_sid", "reason"]),
     (socketio.AsyncServer, "_handle_connect", ["eio_sid", "namespace", "data"]),
@@ -47,6 +46,7 @@ HOOKS = [
     (RequestHandler, "finish_response", ["request", "resp", "start_time"]),
     (RequestHandler, "_pause_transport_reading", []),
     (web.AppRunner, "_make_server", []),
+    (web.Application, "_make_request", ["message", "payload", "protocol", "writer", "task", "_cls"]),
     (helpers, "websocket_mask", ["mask", "data"]),
 ]
 

@@ -19,7 +19,7 @@ LAYERS = [
     ["transports.engineio", "transports.jsonio"],
     ["transports.enginesocket"],
     ["transports.enginepackets", "transports.stream"],
-    ["transports.heartbeats", "transports.inorder"],
+    ["transports.heartbeats", "transports.inorder", "transports.upgrades"],
     ["actions", "transports.httpserver", "transports.origins", "transports.rfc6455"],
     ["chat", "departure", "sessions"],
     ["delivery", "engines.sqlite.engine"],

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 from urllib.parse import urlsplit
 
 import engineio
@@ -25,10 +25,10 @@ from gateway.transports.enginesocket import EngineSocket, Probe
 from gateway.transports.heartbeats import Heartbeats
 from gateway.transports.inorder import REST
 from gateway.transports.rfc6455 import CloseCode, binary_frame, text_frame
-from gateway.transports.stream import MAX_AT_ONCE, WebSocketStream, check_handshake, take_over
+from gateway.transports.stream import MAX_AT_ONCE, TakenOver, WebSocketStream, check_handshake, let_go, take_over
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from gateway.transports.inorder import InOrder
 
@@ -63,6 +63,11 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
         """Called with what a client sends, as it arrives; puts into the order of the client's messages what is to be
         done with it. The client is closed where it raises ValueError.
         """
+        self.connected: Callable[[str, dict[str, Any]], Awaitable[bool] | None] = self._ask_application
+        """Called with a new client and its WSGI environment. Returns None where the client may stay, or what will say
+        whether it may.
+        """
+        self._path: str | None = None
         self._ids = tokens(15)
         self._ending: dict[str, EngineSocket] = {}
         """Sessions whose end the application has not handled yet."""
@@ -177,12 +182,35 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
 
     def attach(self, app: web.Application, engineio_path: str = "engine.io") -> None:
         """Serve ``/{engineio_path}/``, whatever the method: Engine.IO has its own answer to wrong ones."""
-        app.router.add_route("*", f"/{engineio_path.strip('/')}/", self.handle_request)
+        self._path = f"/{engineio_path.strip('/')}/"
+        app.router.add_route("*", self._path, self.handle_request)
         app.on_shutdown.append(self._on_shutdown)
+
+    def take_handshake(self, request: web.BaseRequest, transport: asyncio.Transport, unread: bytes) -> bool:
+        """Begin a session with a WebSocket handshake that aiohttp has not seen (`upgrades.TakeHandshake`). Whatever is
+        something else, or to be refused, is left to `handle_request`.
+        """
+        query = request.query
+        if request.path != self._path or "sid" in query or not self.accepting:
+            return False
+        if query.get("transport") != "websocket" or "websocket" not in self.transports or query.get("EIO") != "4":
+            return False
+        allowed = self._is_allowed(request)
+        if allowed is not True:
+            if inspect.iscoroutine(allowed):
+                allowed.close()
+            return False
+        try:
+            key = check_handshake(request)
+        except ValueError:
+            return False
+        self._begin(request, transport, key, unread)
+        return True
 
     async def handle_request(self, request: web.Request) -> web.StreamResponse:
         """Handle an HTTP request; the handler of the route that ``attach`` makes."""
-        if not await self._is_allowed(request):
+        allowed = self._is_allowed(request)
+        if not (allowed if isinstance(allowed, bool) else await allowed):
             return self._refuse(request, "forbidden", 403)
         if request.method == "OPTIONS":
             return self._respond(request, b"")
@@ -208,31 +236,58 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
             return self._refuse(request, "method")
         if request.query.get("EIO") != "4":
             return self._refuse(request, "version")
-        socket = EngineSocket(self, self.generate_id())
         if transport == "websocket":
             try:
                 key = check_handshake(request)
             except ValueError:
                 return self._refuse(request, "request")
-            stream = WebSocketStream(socket, max_size=self.max_http_buffer_size)
-            stream.pause()  # until the application has heard of the client
-            response: web.StreamResponse = take_over(request, stream, key)
-            socket.open(stream)
-        self.sockets[socket.sid] = socket
-        socket.write(self._open_packet(socket, transport))
-        accepted = await self._trigger_event("connect", socket.sid, driver.translate_request(request), run_async=False)
-        if accepted is not None and accepted is not True:
+            connection = let_go(request)
+            if connection is not None:
+                self._begin(request, connection[0], key, connection[1])
+            return TakenOver()
+        socket = EngineSocket(self, self.generate_id())
+        self._greet(socket, transport)
+        answer = self.connected(socket.sid, driver.translate_request(request))
+        if not (answer is None or await answer):
             socket.cut()
-            return response if transport == "websocket" else self._refuse(request, "forbidden", 401)
+            return self._refuse(request, "forbidden", 401)
         self.heartbeats.add(socket)
-        if transport == "websocket":
-            stream.resume()
-            return response
         response = self._respond(request, socket.take_payload())
         if self.cookie:
             cookie = self.cookie if isinstance(self.cookie, dict) else _default_cookie(self.cookie)
             response.headers["Set-Cookie"] = self._generate_sid_cookie(socket.sid, cookie)
         return response
+
+    def _begin(self, request: web.BaseRequest, transport: asyncio.Transport, key: str, unread: bytes) -> None:
+        """Begin a session on a WebSocket. Nothing is read from it until the application has heard of the client."""
+        socket = EngineSocket(self, self.generate_id())
+        stream = WebSocketStream(socket, max_size=self.max_http_buffer_size)
+        stream.open(transport, key)
+        socket.open(stream)
+        self._greet(socket, "websocket")
+        answer = self.connected(socket.sid, driver.translate_request(request))
+        if answer is None:
+            self.heartbeats.add(socket)
+        else:
+            stream.pause()
+            socket.do(partial(self._decide, socket, stream, answer))
+        if unread:
+            stream.data_received(unread)
+
+    async def _decide(self, socket: EngineSocket, stream: WebSocketStream, answer: Awaitable[bool]) -> None:
+        if not await answer:
+            socket.cut()
+        elif not socket.closed:
+            self.heartbeats.add(socket)
+            stream.resume()
+
+    async def _ask_application(self, sid: str, environ: dict[str, Any]) -> bool:
+        accepted = await self._trigger_event("connect", sid, environ, run_async=False)
+        return accepted is None or accepted is True
+
+    def _greet(self, socket: EngineSocket, transport: str) -> None:
+        self.sockets[socket.sid] = socket
+        socket.write(self._open_packet(socket, transport))
 
     def _open_packet(self, socket: EngineSocket, transport: str) -> bytes:
         upgrades = ["websocket"] if transport == "polling" and "websocket" in self.transports else []
@@ -311,7 +366,7 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
             raise web.HTTPRequestTimeout from None
         return bytes(body)
 
-    async def _is_allowed(self, request: web.Request) -> bool:
+    def _is_allowed(self, request: web.BaseRequest) -> bool | Awaitable[bool]:
         """Whether the page that asks may: ``cors_allowed_origins``, by default those of the same host."""
         origin, allowed = request.headers.get("Origin"), self.cors_allowed_origins
         if origin is None or allowed in ([], "*"):
@@ -322,7 +377,7 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
             answer = allowed(
                 *([origin, driver.translate_request(request)][: len(inspect.signature(allowed).parameters)])
             )
-            return bool(await answer if inspect.isawaitable(answer) else answer)
+            return cast("Awaitable[bool]", answer) if inspect.isawaitable(answer) else bool(answer)
         return "*" in allowed or origin in ([allowed] if isinstance(allowed, str) else allowed)
 
     def _respond(self, request: web.Request, body: bytes, status: int = 200, kind: str = "text/plain") -> web.Response:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gateway.transports.heartbeats import Heartbeats
+    from gateway.transports.inorder import Work
 
 LINGER: Final = 2.0
 """Seconds for which a session that the server has ended can be polled for what was written to it."""
@@ -242,6 +243,10 @@ class EngineSocket:
 
     def stream_ended(self, code: int) -> None:
         self.close(self._server.reason.TRANSPORT_CLOSE)
+
+    def do(self, work: Work) -> None:
+        """Do ``work`` behind the client's messages so far, and before those to come."""
+        self._in_order.put(work)
 
     async def ready(self) -> None:
         """Wait while too much of the client waits already."""

@@ -156,11 +156,12 @@ def _action_and_payload(data: list[Any]) -> tuple[object, object]:
 
 
 def _credentials(environ: dict[str, Any], auth: object) -> object:
-    query = parse_qs(environ.get("QUERY_STRING", ""))
     if auth is None:
         auth = {}
-    if isinstance(auth, dict) and "username" not in auth and "username" in query:
-        return {**auth, "username": query["username"][0]}
+    if isinstance(auth, dict) and "username" not in auth:
+        query = parse_qs(environ.get("QUERY_STRING", ""))
+        if "username" in query:
+            return {**auth, "username": query["username"][0]}
     return auth
 
 

@@ -113,6 +113,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
     """
 
     packet_class: type[packet.Packet]
+    manager_initialized: bool
 
     def __init__(self, client_manager: Any = None, *, connect_timeout: float = 5.0, **options: Any) -> None:
         """``connect_timeout``: seconds until a client that has joined no namespace is closed. ``options``: those
@@ -127,6 +128,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
         super().__init__(client_manager, **{**defaults, **options, "async_handlers": False})
         if self.packet_class is packet.Packet:
             self.packet_class = Packet
+        self.eio.connected = self._connected
         self.eio.receive = self._receive
 
     def _engineio_server_class(self) -> type[EngineServer]:
@@ -184,14 +186,14 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
         if pkt is None:
             return
         if pkt.packet_type not in {packet.ACK, packet.BINARY_ACK}:
-            in_order.put(partial(self.eio.handle, eio_sid, pkt))
+            in_order.put(partial(self._handle_eio_message, eio_sid, pkt))
             return
         sid = self.manager.sid_from_eio_sid(eio_sid, pkt.namespace or NAMESPACE)
         callbacks = self.manager.callbacks.get(sid, {})
         if pkt.id not in callbacks:
             return
         if inspect.iscoroutinefunction(callbacks[pkt.id]):
-            in_order.put(partial(self.eio.handle, eio_sid, pkt))
+            in_order.put(partial(self._handle_eio_message, eio_sid, pkt))
             return
         try:
             callbacks.pop(pkt.id)(*pkt.data)
@@ -298,8 +300,12 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
         pkt = self.packet_class(kind, data, namespace=namespace)
         self.eio.write_through(eio_sid, message_frame(pkt.encode()))
 
-    async def _handle_eio_connect(self, eio_sid: str, environ: dict[str, Any]) -> None:
-        await super()._handle_eio_connect(eio_sid, environ)
+    def _connected(self, eio_sid: str, environ: dict[str, Any]) -> None:
+        """What python-socketio does in `_handle_eio_connect`, and a timer."""
+        if not self.manager_initialized:
+            self.manager_initialized = True
+            self.manager.initialize()
+        self.environ[eio_sid] = environ
         loop = asyncio.get_running_loop()
         self._joining[eio_sid] = loop.call_later(self._connect_timeout, self._give_up, eio_sid)
 

@@ -87,16 +87,19 @@ class WebSocketStream(asyncio.Protocol):
         self.unsent: Callable[[], int] = int
         """Bytes that were written and have not left this process."""
 
-    def open(self, transport: asyncio.Transport, unread: bytes) -> None:
-        """The handshake is answered. ``unread``: what the client sent behind it."""
+    def open(self, transport: asyncio.Transport, key: str) -> None:
+        """Answer the handshake that ``key`` accepts. What the client sent behind it is for `data_received`."""
+        transport.write(
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
+            + key.encode()
+            + b"\r\n\r\n"
+        )
         self._transport = transport
         self.write, self.unsent = transport.write, transport.get_write_buffer_size
         self.answered = True
         transport.set_protocol(self)
         if self._paused:
             transport.pause_reading()
-        if unread:
-            self.data_received(unread)
 
     def listen(self, listener: Listener) -> None:
         """Give the stream to another listener."""
@@ -251,7 +254,7 @@ class TakenOver(web.StreamResponse):
         pass
 
 
-def check_handshake(request: web.Request) -> str:
+def check_handshake(request: web.BaseRequest) -> str:
     """The key that accepts a handshake.
 
     Raises:
@@ -263,23 +266,28 @@ def check_handshake(request: web.Request) -> str:
 
 
 def take_over(request: web.Request, stream: WebSocketStream, key: str) -> TakenOver:
-    """Answer a handshake and give its transport to ``stream``; aiohttp lets go of the connection and all it
-    keeps for it.
+    """Answer a handshake and give its transport to ``stream``."""
+    connection = let_go(request)
+    if connection is None:
+        stream.connection_lost(None)
+    else:
+        transport, unread = connection
+        stream.open(transport, key)
+        stream.data_received(unread)
+    return TakenOver()
+
+
+def let_go(request: web.Request) -> tuple[asyncio.Transport, bytes] | None:
+    """The transport of a handshake, and what came behind it; None where it is closed. aiohttp lets go of the connection
+    and of all it keeps for it: a `TakenOver` is to be its answer.
     """
     aiohttp_protocol = request.protocol
     transport = request.transport
     if transport is None or transport.is_closing():
-        stream.connection_lost(None)
-        return TakenOver()
+        return None
     unread: bytes = aiohttp_protocol._message_tail
-    transport.write(
-        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
-        + key.encode()
-        + b"\r\n\r\n"
-    )
     if aiohttp_protocol._buffer_paused or aiohttp_protocol._reading_paused:
         transport.resume_reading()
     aiohttp_protocol.transport = None
     aiohttp_protocol.connection_lost(None)
-    stream.open(transport, unread)
-    return TakenOver()
+    return transport, unread

@@ -13,23 +13,29 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
 from gateway.transports import EngineServer, SocketServer
+from gateway.transports.upgrades import Upgrades
 
 OPTIONS: dict[str, Any] = {"ping_interval": 0.3, "ping_timeout": 0.2, "max_http_buffer_size": 1000}
 
 
 @asynccontextmanager
-async def serving(server: EngineServer | SocketServer, path: str) -> AsyncIterator[str]:
-    """The URL of a server under ``path``."""
+async def serving(server: EngineServer | SocketServer, path: str, *, past_aiohttp: bool = False) -> AsyncIterator[str]:
+    """The URL of a server under ``path``. ``past_aiohttp``: it takes handshakes before aiohttp does."""
     app = web.Application()
     server.attach(app, path)
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
     await runner.setup()
-    site = web.TCPSite(runner, "127.0.0.1", 0)
-    await site.start()
+    assert runner.server is not None
+    engine: EngineServer = getattr(server, "eio", server)
+    upgrades = Upgrades(runner.server, [engine.take_handshake], timeout=5.0)
+    protocols = upgrades if past_aiohttp else runner.server
+    listening = await asyncio.get_running_loop().create_server(protocols, "127.0.0.1", 0)
     try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}/{path}/"
+        yield f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/{path}/"
     finally:
         await server.shutdown()
+        listening.close()
+        upgrades.close()
         await runner.cleanup()
 
 

@@ -18,10 +18,10 @@ POLLING = "?EIO=4&transport=polling"
 WEBSOCKET = "?EIO=4&transport=websocket"
 
 
-@pytest.fixture
-async def server() -> AsyncIterator[Any]:
+@pytest.fixture(params=["aiohttp", "past-aiohttp"])
+async def server(request: pytest.FixtureRequest) -> AsyncIterator[Any]:
     server = echo_server()
-    async with serving(server, "engine.io") as server.url:
+    async with serving(server, "engine.io", past_aiohttp=request.param == "past-aiohttp") as server.url:
         yield server
 
 

@@ -19,6 +19,7 @@ from aiohttp import web
 from websockets.asyncio.client import connect
 
 from gateway.transports import SocketServer
+from gateway.transports.upgrades import Upgrades
 from harness.inbox import PATIENCE
 from harness.waiting import until
 from wire.echo import Echo, handle_with
@@ -51,6 +52,7 @@ class Site:
     port: int = 0
     sio: SocketServer = field(init=False)
     echoes: list[Echo] = field(default_factory=list)
+    _listening: asyncio.Server = field(init=False)
 
     def url(self, scheme: str, path: str = "") -> str:
         return f"{scheme}{'s' if self.tls else ''}://127.0.0.1:{self.port}{path}"
@@ -81,11 +83,15 @@ class Site:
         self.sio.attach(app)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=self.tls and self.tls.server).start()
-        self.port = runner.addresses[0][1]
+        assert runner.server is not None
+        upgrades = Upgrades(runner.server, [self.sio.eio.take_handshake], timeout=PATIENCE)
+        context = self.tls and self.tls.server
+        self._listening = await asyncio.get_running_loop().create_server(upgrades, "127.0.0.1", 0, ssl=context)
+        self.port = self._listening.sockets[0].getsockname()[1]
         return runner
 
     async def _stop(self, runner: web.AppRunner) -> None:
+        self._listening.close()
         await runner.cleanup()
 
     async def _flood(self, sid: str) -> None:
