@@ -191,7 +191,7 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
         something else, or to be refused, is left to `handle_request`.
         """
         query = request.query
-        if request.path != self._path or "sid" in query or not self.accepting:
+        if request.method != "GET" or request.path != self._path or "sid" in query or not self.accepting:
             return False
         if query.get("transport") != "websocket" or "websocket" not in self.transports or query.get("EIO") != "4":
             return False

@@ -167,6 +167,15 @@ async def test_what_is_no_handshake_is_refused_by_aiohttp(site: Site, header: st
     writer.close()
 
 
+@pytest.mark.parametrize(("method", "status"), [("POST", 400), ("OPTIONS", 200), ("BREW", 400)])
+async def test_only_get_is_a_handshake(site: Site, method: str, status: int) -> None:
+    reader, writer = await site.connection()
+    writer.write(head().replace(b"GET", method.encode(), 1))
+    assert str(status).encode() in await read_until(reader, b"\r\n")
+    assert not site.server.sockets
+    writer.close()
+
+
 async def test_an_empty_body_is_none(site: Site) -> None:
     reader, writer = await site.connection()
     writer.write(head(**{"Content-Length": "0"}) + b"\x81\x86\0\0\0\x004early")
