@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, TypeVar
 
 from gateway.logs import get_logger
 
@@ -18,6 +18,7 @@ REST: Final = 0.001
 not for the store's thread, which waits for the interpreter.
 """
 
+T = TypeVar("T")
 logger = get_logger(__name__)
 
 Work: TypeAlias = "Callable[[], Awaitable[None]]"
@@ -97,9 +98,7 @@ class InOrder:
         try:
             if before is not None:
                 await before
-            await work()
-        except Exception:
-            logger.exception("a message could not be handled")
+            await _attempt(work)
         finally:
             self._done()
 
@@ -109,13 +108,11 @@ class InOrder:
         try:
             if alone is not None:
                 await alone
-            answer = await work()
+            answer = await _attempt(work)
             if before is not None:
                 await before
             if answer is not None:
-                answer()
-        except Exception:
-            logger.exception("a message could not be handled")
+                _give(answer)
         finally:
             self._done()
 
@@ -132,3 +129,24 @@ class InOrder:
     def _resume(self) -> None:
         if not self.finishing:
             self._stream.resume()
+
+
+async def _attempt(work: Callable[[], Awaitable[T]]) -> T | None:
+    """What ``work`` returns; None where it fails, or gives itself up, which must stop nothing behind it."""
+    try:
+        return await work()
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        logger.warning("the handling of a message was given up")
+    except Exception:
+        logger.exception("a message could not be handled")
+    return None
+
+
+def _give(answer: Answer) -> None:
+    try:
+        answer()
+    except Exception:
+        logger.exception("a message could not be answered")

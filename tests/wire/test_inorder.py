@@ -226,6 +226,51 @@ async def test_one_that_fails_beside_others_keeps_no_answer_back(capsys: pytest.
     assert "ValueError: wrong" in "".join(capsys.readouterr())
 
 
+@pytest.mark.parametrize("wrong", [ValueError("wrong"), asyncio.CancelledError()], ids=["fails", "is given up"])
+async def test_one_that_fails_early_lets_nothing_overtake(wrong: BaseException) -> None:
+    """What is done alone still waits for what is before the one that failed, and so does whoever waits for all."""
+    handler = Overlapping()
+    first, second = handler.add(1), handler.add(2)
+    second.set_exception(wrong)
+    await turns()
+    handler.add_alone("alone").set_result(None)
+    idle = asyncio.create_task(handler.in_order.idle())
+    await turns()
+    assert (handler.begun, idle.done()) == ([1, 2], False)
+    first.set_result(None)
+    await idle
+    assert handler.answered == [1, "alone"]
+
+
+@pytest.mark.parametrize("wrong", [ValueError("wrong"), asyncio.CancelledError()], ids=["fails", "is given up"])
+async def test_what_is_done_alone_and_fails_stops_nothing(wrong: BaseException) -> None:
+    """Not what waits, and not the end of the session behind it."""
+    handler = Overlapping()
+    found = [handler.add_alone(1), handler.add(2), handler.add_alone("end")]
+    found[0].set_exception(wrong)
+    found[1].set_result(None)
+    found[2].set_result(None)
+    await turns()
+    assert handler.answered == [2, "end"]
+
+
+async def test_an_answer_that_fails_stops_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    in_order = InOrder(Source())
+    done: list[str] = []
+
+    async def find() -> Answer:
+        return partial(done.remove, "nothing")
+
+    async def end() -> None:
+        done.append("end")
+
+    in_order.overlap(find)
+    in_order.put(end)
+    await in_order.idle()
+    assert done == ["end"]
+    assert "ValueError" in "".join(capsys.readouterr())
+
+
 async def test_messages_that_overlap_are_bounded() -> None:
     handler = Overlapping()
     found = [handler.add(number) for number in range(MAX_WAITING + 1)]
