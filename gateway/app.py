@@ -33,7 +33,9 @@ CLOSE_TIMEOUT = 5.0
 """Seconds that clients have to go when the gateway stops."""
 
 HEADER_TIMEOUT = 10.0
-"""Seconds that a connection has to send a request, head and all, from its start and after each answer."""
+"""Seconds that a connection has until it says something, and as many again for the whole head of a request; after each
+answer, for both.
+"""
 
 logger = get_logger(__name__)
 

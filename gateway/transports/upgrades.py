@@ -1,6 +1,6 @@
 """Connections until their first request: a WebSocket handshake may be taken here, anything else is aiohttp's.
 
-aiohttp's protocol, task, route and response are a quarter of what a log-in costs, and all are let go of at once.
+aiohttp's protocol, task, route and response are a fifth of what a log-in costs, and all are let go of at once.
 """
 
 from __future__ import annotations

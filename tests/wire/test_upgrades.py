@@ -34,7 +34,6 @@ class Site:
         app.router.add_get("/", self._answer)
         self._runner = Runner(app, access_log=None, shutdown_timeout=0.1)
         self._timeout = timeout
-        self.requests = 0
         self.upgrades: Upgrades
         self.port = 0
 
