@@ -27,6 +27,7 @@ HOOKS = [
     (socketio.AsyncServer, "_engineio_server_class", []),
     (socketio.AsyncServer, "_send_packet", ["eio_sid", "pkt"]),
     (socketio.AsyncServer, "_send_eio_packet", ["eio_sid", "eio_pkt"]),
+    (socketio.AsyncServer, "_handle_eio_connect", ["eio_sid", "environ"]),  # `SocketServer._connected` stands in for it
     (socketio.AsyncServer, "_handle_eio_message", ["eio_sid", "data"]),
     (socketio.AsyncServer, "_handle_eio_disconnect", ["eio_sid", "reason"]),
     (socketio.AsyncServer, "_handle_connect", ["eio_sid", "namespace", "data"]),
