@@ -24,6 +24,8 @@ LAYERS = [
     ["chat", "departure", "sessions"],
     ["delivery", "engines.sqlite.engine"],
     ["engines.sqlite.commits", "engines.sqlite.database", "engines.sqlite.tables"],
+    ["engines.sqlite.sessions"],
+    ["engines.sqlite.rooms"],
     ["engines.sqlite.log"],
     ["engines.base", "tasks", "schemas"],
     ["config", "errors", "events", "logs", "tokens"],

@@ -42,7 +42,7 @@ class SQLiteEngine:
     async def open(self, subscriber: Subscriber) -> None:
         tables = Tables(open_database(self._path), self._policy, self._clock)
         self._commits = GroupCommit(tables, subscriber.committed)
-        await self._run(Tables.suspend_all_sessions)
+        await self._run(lambda tables: tables.sessions.suspend_all_sessions())
 
     async def close(self) -> None:
         if self._commits is not None:
@@ -53,40 +53,40 @@ class SQLiteEngine:
         return self._commits.run(operation)
 
     async def attach_session(self, username: str, connection: str, resume: ResumePoint | None) -> Session:
-        return await self._run(lambda tables: tables.attach_session(username, connection, resume))
+        return await self._run(lambda tables: tables.sessions.attach_session(username, connection, resume))
 
     async def suspend_session(self, session: Session, connection: str) -> None:
-        await self._run(lambda tables: tables.suspend_session(session, connection))
+        await self._run(lambda tables: tables.sessions.suspend_session(session, connection))
 
     async def end_session(self, session: Session, connection: str) -> None:
-        await self._run(lambda tables: tables.end_session(session, connection))
+        await self._run(lambda tables: tables.sessions.end_session(session, connection))
 
     async def end_expired_sessions(self) -> int:
-        return await self._run(Tables.end_expired_sessions)
+        return await self._run(lambda tables: tables.sessions.end_expired_sessions())
 
     async def create_room(self, actor: str, room: str, users: tuple[str, ...]) -> Room:
-        return await self._run(lambda tables: tables.create_room(actor, room, users))
+        return await self._run(lambda tables: tables.rooms.create_room(actor, room, users))
 
     async def add_members(self, actor: str, room: str, users: tuple[str, ...]) -> Added:
-        return await self._run(lambda tables: tables.add_members(actor, room, users))
+        return await self._run(lambda tables: tables.rooms.add_members(actor, room, users))
 
     async def remove_member(self, actor: str, room: str) -> None:
-        await self._run(lambda tables: tables.remove_member(actor, room))
+        await self._run(lambda tables: tables.rooms.remove_member(actor, room))
 
     async def list_rooms(self, username: str) -> tuple[Room, ...]:
-        return await self._run(lambda tables: tables.list_rooms(username))
+        return await self._run(lambda tables: tables.rooms.list_rooms(username))
 
     async def list_members(self, actor: str, room: str, after: str, limit: int) -> MemberPage:
-        return await self._run(lambda tables: tables.list_members(actor, room, after, limit))
+        return await self._run(lambda tables: tables.rooms.list_members(actor, room, after, limit))
 
     async def find_users(self, prefix: str, limit: int) -> UserPage:
-        return await self._run(lambda tables: tables.find_users(prefix, limit))
+        return await self._run(lambda tables: tables.sessions.find_users(prefix, limit))
 
     async def append_message(self, actor: str, room: str, content: str, message_id: str | None) -> Receipt:
-        return await self._run(lambda tables: tables.append_message(actor, room, content, message_id))
+        return await self._run(lambda tables: tables.rooms.append_message(actor, room, content, message_id))
 
     async def publish_typing(self, actor: str, room: str) -> None:
-        await self._run(lambda tables: tables.publish_typing(actor, room))
+        await self._run(lambda tables: tables.rooms.publish_typing(actor, room))
 
     async def read_history(self, actor: str, room: str, before: str | None, limit: int) -> HistoryPage:
-        return await self._run(lambda tables: tables.read_history(actor, room, before, limit))
+        return await self._run(lambda tables: tables.rooms.read_history(actor, room, before, limit))

@@ -33,15 +33,15 @@ where the log is trimmed.
 class Log:
     """The table ``log``, and what the current transaction did for others to hear."""
 
-    def __init__(self, connection: sqlite3.Connection, policy: Policy, now: Callable[[], int]) -> None:
-        """``now`` gives Unix time in milliseconds."""
+    def __init__(self, connection: sqlite3.Connection, policy: Policy, clock: Callable[[], float]) -> None:
+        """``clock`` gives Unix time in seconds."""
         self.effects: list[Effect] = []
         """What the running operation did, in order."""
         self.told = 0
         """Bytes of the events in the effects of the transaction."""
         self._db = connection
         self._policy = policy
-        self._now = now
+        self._clock = clock
         self._name: str = connection.execute("SELECT name FROM log_name").fetchone()[0]
         row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'log'").fetchone()
         self._newest = self._committed = 0 if row is None else int(row[0])
@@ -155,7 +155,7 @@ class Log:
 
     def _remember_ids(self, room_id: int, cut: int) -> None:
         """Keep the ids of messages that are cut off, as long as their senders may come back and send them again."""
-        oldest = self._now() - int(1000 * (RETRY_WINDOWS * self._policy.recovery_window + RETRY_MARGIN))
+        oldest = now_ms(self._clock) - int(1000 * (RETRY_WINDOWS * self._policy.recovery_window + RETRY_MARGIN))
         self._db.execute(
             "INSERT OR REPLACE INTO trimmed_messages (room_id, origin, message_id, position, ts) "
             f"SELECT room_id, origin, message_id, position, ts FROM log "
@@ -272,3 +272,8 @@ class Log:
         name, _, digits = offset.rpartition("-")
         valid = name == self._name and digits.isascii() and digits.isdigit() and len(digits) < 19
         return int(digits) if valid else None
+
+
+def now_ms(clock: Callable[[], float]) -> int:
+    """Unix time in milliseconds."""
+    return int(clock() * 1000)
