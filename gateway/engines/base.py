@@ -178,6 +178,9 @@ class Engine(Protocol):
     async def close(self) -> None:
         """Finish the calls under way and release the store. Does nothing where the store is not open."""
 
+    def problem(self) -> str | None:
+        """Why the store cannot be written to now, in a few words for the operator; None while it can."""
+
     # sessions
 
     async def attach_session(self, username: str, connection: str, resume: ResumePoint | None) -> Session:

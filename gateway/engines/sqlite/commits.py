@@ -125,6 +125,10 @@ class GroupCommit:
             self._loop.call_soon(self._work)
         return future
 
+    def problem(self) -> str | None:
+        """Why nothing can be committed now; None while it can."""
+        return "the last commit failed" if self._failing else None
+
     async def close(self) -> None:
         """Commit what waits, deliver it, and close the database."""
         if not self._closing:

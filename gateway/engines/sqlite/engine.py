@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from typing import TYPE_CHECKING, TypeVar
 
 from gateway.engines.sqlite.commits import GroupCommit
 from gateway.engines.sqlite.database import open_database
 from gateway.engines.sqlite.tables import Tables
+from gateway.errors import Unavailable
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable
 
     from gateway.engines.base import (
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+MAINTENANCE_INTERVAL = 1.0
+"""How long the store waits before it looks for deferred work again, in seconds."""
+
 
 class SQLiteEngine:
     """An `Engine` (see ``engines/base.py``) on SQLite."""
@@ -38,15 +42,31 @@ class SQLiteEngine:
         self._policy = policy
         self._clock = clock
         self._commits: GroupCommit | None = None
+        self._maintenance: asyncio.Task[None] | None = None
 
     async def open(self, subscriber: Subscriber) -> None:
         tables = Tables(open_database(self._path), self._policy, self._clock)
         self._commits = GroupCommit(tables, subscriber.committed)
         await self._run(lambda tables: tables.sessions.suspend_all_sessions())
+        self._maintenance = asyncio.create_task(self._maintain())
 
     async def close(self) -> None:
+        if self._maintenance is not None:
+            self._maintenance.cancel()
         if self._commits is not None:
             await self._commits.close()
+
+    def problem(self) -> str | None:
+        return None if self._commits is None else self._commits.problem()
+
+    async def _maintain(self) -> None:
+        """Do what operations have deferred, one slice at a time."""
+        while True:
+            try:
+                more = await self._run(Tables.maintain)
+            except Unavailable:
+                more = False
+            await asyncio.sleep(0 if more else MAINTENANCE_INTERVAL)
 
     def _run(self, operation: Callable[[Tables], T]) -> asyncio.Future[T]:
         assert self._commits is not None, "open() comes first"  # noqa: S101 - a mistake of the program

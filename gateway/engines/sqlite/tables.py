@@ -61,5 +61,12 @@ class Tables:
     def is_full(self) -> bool:
         return self.log.told >= self._policy.commit_size
 
+    def maintain(self) -> bool:
+        """Do one slice of the work that operations have deferred, such as deleting the log of a room that is gone.
+
+        A slice takes a few milliseconds at most. Returns whether there is more.
+        """
+        return False
+
     def close(self) -> None:
         self._db.close()
