@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import socket
 from typing import TYPE_CHECKING, cast
 
 from aiohttp import web
@@ -15,6 +13,7 @@ from gateway.delivery import Delivery
 from gateway.departure import send_away
 from gateway.engines.base import Policy
 from gateway.engines.sqlite.engine import SQLiteEngine
+from gateway.listening import Listening
 from gateway.logs import get_logger
 from gateway.schemas import ActionPayloads
 from gateway.sessions import Sessions
@@ -76,7 +75,7 @@ class Gateway:
         self._socketio.register_namespace(
             ChatNamespace(self._delivery, self._sessions, actions, max_buffer=settings.max_buffer)
         )
-        self._listening: asyncio.Server | None = None
+        self._listening: Listening | None = None
         self._upgrades: Upgrades | None = None
         self._heartbeats = Heartbeats(settings.ping_interval, settings.ping_timeout)
         app = web.Application()
@@ -99,40 +98,27 @@ class Gateway:
             keepalive_timeout=HEADER_TIMEOUT,
         )
 
-    async def start(self) -> str:
-        """Open the store and listen; returns the URL to open in a browser.
+    async def start(self) -> Listening:
+        """Open the store and listen; returns where.
 
         Raises:
             StoreError: the store cannot be opened.
-            OSError: the address cannot be listened on.
+            ListenError: an address cannot be listened on.
         """
         settings = self._settings
         await self._engine.open(self._delivery)
         try:
             self._sessions.start()
             await self._runner.setup()
-            self._listening = await self._listen()
+            listening = self._listening = Listening(settings.host, settings.port, settings.unix_socket)
+            http = cast("web.Server", self._runner.server)  # there is one from setup to cleanup
+            self._upgrades = Upgrades(http, [self._socketio.eio.take_handshake], timeout=HEADER_TIMEOUT)
+            await listening.start(self._upgrades, unsent_timeout=settings.ping_interval + settings.ping_timeout)
         except BaseException:
             await self.stop()
             raise
-        host = settings.host or ""
-        shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
-        url = f"http://{shown}:{self._listening.sockets[0].getsockname()[1]}/"
-        logger.info("started", url=url, store=settings.store)
-        return url
-
-    async def _listen(self) -> asyncio.Server:
-        settings = self._settings
-        loop = asyncio.get_running_loop()
-        http = cast("web.Server", self._runner.server)  # there is one from setup to cleanup
-        self._upgrades = Upgrades(http, [self._socketio.eio.take_handshake], timeout=HEADER_TIMEOUT)
-        server = await loop.create_server(self._upgrades, settings.host, settings.port, backlog=1024)
-        if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
-            # What these sockets accept has it too: a client that takes nothing for so long, on any wire, is gone.
-            patience = round(1000 * (settings.ping_interval + settings.ping_timeout))
-            for listening in server.sockets:
-                listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, patience)
-        return server
+        logger.info("started", url=listening.url, addresses=listening.addresses, store=settings.store)
+        return listening
 
     async def stop(self) -> None:
         """Send every client away so that it comes back, and leave the store in order."""
@@ -151,4 +137,5 @@ class Gateway:
         self._heartbeats.close()
         await self._sessions.close()
         await self._engine.close()
-        logger.info("stopped", connections=len(connections))
+        if self._listening is not None:
+            logger.info("stopped", connections=len(connections))

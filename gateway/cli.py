@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from typing import Any
 
@@ -13,11 +12,13 @@ from gateway.options import SettingsCommand, settings_from
 
 HELP = """A real-time chat gateway: Socket.IO and plain WebSocket clients in the same rooms, nothing lost.
 
-Without any option it keeps its messages in ./gateway.db and serves http://127.0.0.1:8080/.
+Without any option it keeps its messages in ./gateway.db and serves this machine alone: open
+http://127.0.0.1:8080/ in a browser. It runs until Ctrl-C or SIGTERM.
 """
 
 EPILOG = (
-    "Every option is also an environment variable: --log-level is GATEWAY_LOG_LEVEL. An option wins over its variable."
+    "Every option is also an environment variable: --log-level is GATEWAY_LOG_LEVEL. An option wins over its variable, "
+    "and a variable that is empty is not set."
 )
 
 COMMANDS: tuple[click.Command, ...] = ()
@@ -46,5 +47,6 @@ def _serve_command() -> click.Command:
     return click.version_option(package_name="chat-gateway", message="gateway %(version)s")(command)
 
 
-def _serve(**values: Any) -> None:
-    serve(settings_from(values, port_from_platform="PORT" in os.environ))
+@click.pass_context
+def _serve(ctx: click.Context, /, **_: Any) -> None:
+    serve(settings_from(ctx))

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
+from typing import Any, ClassVar, Final
 
 import click
 
-POSITIVE = click.IntRange(min=1)
+
+class Whole(click.IntRange):
+    """A whole number."""
+
+    name = "integer"
+
+
+POSITIVE = Whole(min=1)
 
 
 class Number(click.FloatRange):
@@ -34,13 +41,50 @@ class StoreURL(click.ParamType[str]):
         if scheme in {"redis", "rediss", "unix"} and separator:
             self.fail(
                 f"{scheme}:// names a Redis or Valkey store, which this version does not have yet; "
-                "use --store sqlite:///gateway.db (and unset REDIS_URL)",
+                "use --store sqlite:///gateway.db",
                 param,
                 ctx,
             )
         if scheme != "sqlite" or not separator or (rest and (not rest.startswith("/") or rest == "/")):
-            self.fail(f"{url!r} is not sqlite:///PATH or sqlite:// (memory)", param, ctx)
+            meant = self._meant(url)
+            hint = f"; did you mean {meant}?" if meant else ""
+            self.fail(f"{url!r} is not sqlite:///PATH or sqlite:// (memory){hint}", param, ctx)
         return url
+
+    @staticmethod
+    def _meant(value: str) -> str | None:
+        """The URL that ``value``, a path perhaps, would be right as."""
+        path = value.removeprefix("sqlite:").removeprefix("//")
+        if path in {"", ":memory:", "memory"}:
+            return "sqlite://"
+        return None if ":" in path or path.endswith("/") else f"sqlite:///{path}"
+
+
+class Address(click.ParamType[str]):
+    """A host name, or an address of IPv4 or IPv6."""
+
+    name = "address"
+    envvar_list_splitter: ClassVar[str] = ","
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        address = str(value).strip()
+        if address.startswith("[") and address.endswith("]"):
+            address = address[1:-1]
+        if not address or any(character in address for character in " ,/[]"):
+            self.fail(f"{value!r} is not an address such as 127.0.0.1, :: or localhost", param, ctx)
+        return address
+
+
+class SocketPath(click.ParamType[str]):
+    """Where a Unix socket is, or is to be."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        path = str(value)
+        if not path or "\0" in path or path.endswith("/"):
+            self.fail(f"{path!r} is not the path of a socket such as /run/gateway/gateway.sock", param, ctx)
+        return path
 
 
 class Origins(click.ParamType[tuple[str, ...]]):
@@ -59,27 +103,51 @@ class Origins(click.ParamType[tuple[str, ...]]):
         return origins
 
 
-def setting(default: Any, type_: click.ParamType[Any], metavar: str, help_: str, *, also: str | None = None) -> Any:
-    """Declare a setting. ``also``: an environment variable that is read besides ``GATEWAY_<FLAG>``."""
-    return dataclasses.field(default=default, metadata={"type": type_, "metavar": metavar, "help": help_, "also": also})
+def setting(
+    default: Any,
+    type_: click.ParamType[Any],
+    metavar: str,
+    help_: str,
+    *,
+    also: str | None = None,
+    repeatable: bool = False,
+) -> Any:
+    """Declare a setting. ``also``: an environment variable that is read besides ``GATEWAY_<FLAG>``. ``repeatable``: the
+    flag may be given several times; the variable then holds a list, and the setting is a tuple.
+    """
+    metadata = {"type": type_, "metavar": metavar, "help": help_, "also": also, "repeatable": repeatable}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """What the person who runs the gateway can choose."""
 
-    host: str | None = setting(
-        None, click.STRING, "ADDRESS", "Where to listen.  [default: 127.0.0.1; 0.0.0.0 where PORT is set]"
+    host: tuple[str, ...] = setting(
+        (),
+        Address(),
+        "ADDRESS",
+        "Where to listen; may be given several times (the variable: separated by commas). 0.0.0.0 is every address of "
+        "the machine, :: every IPv6 address.  [default: 127.0.0.1, only this machine; 0.0.0.0 where PORT is set]",
+        repeatable=True,
     )
-    port: int = setting(8080, click.IntRange(0, 65535), "N", "Port to listen on; 0 takes a free one.", also="PORT")
+    port: int = setting(8080, Whole(0, 65535), "N", "Port to listen on; 0 takes a free one.", also="PORT")
+    unix_socket: str | None = setting(
+        None,
+        SocketPath(),
+        "PATH",
+        "Listen on this Unix socket, for a proxy on the same machine; on a port too only where --host or --port is "
+        "given.",
+    )
     allowed_origins: tuple[str, ...] = setting(
         ("*",),
         Origins(),
         "ORIGINS",
-        "Web origins whose pages may connect besides the gateway's own, separated by commas; * is any.",
+        "Websites whose pages may connect, besides the gateway's own: origins such as https://chat.example, "
+        "separated by commas; * is any.",
     )
-    ping_interval: float = setting(25.0, Number(min=1), "SECONDS", "Time between two heartbeats.")
-    ping_timeout: float = setting(20.0, Number(min=1), "SECONDS", "Time to answer a heartbeat.")
+    ping_interval: float = setting(25.0, Number(min=1), "SECONDS", "How often each client is pinged.")
+    ping_timeout: float = setting(20.0, Number(min=1), "SECONDS", "How long a client has to answer a ping.")
 
     store: str = setting(
         "sqlite:///gateway.db",
@@ -88,34 +156,81 @@ class Settings:
         "Where to keep sessions, rooms and messages: sqlite:///PATH, or sqlite:// for memory.",
         also="REDIS_URL",
     )
-    history_size: int = setting(1_000, POSITIVE, "N", "Messages kept for each room.")
+    history_size: int = setting(1_000, POSITIVE, "N", "How many messages are kept for each room.")
     recovery_window: float = setting(
-        120.0, Number(min=0), "SECONDS", "How long a lost session waits for its client to come back."
+        120.0,
+        Number(min=0),
+        "SECONDS",
+        "How long a session outlives its lost connection, so that its client can come back.",
     )
 
-    max_connections: int = setting(20_000, POSITIVE, "N", "Clients that are logged in at once.")
-    max_frame_size: int = setting(131_072, POSITIVE, "BYTES", "One frame or long-polling body from a client.")
-    max_buffer: int = setting(1_048_576, POSITIVE, "BYTES", "Unsent data at which a client is too slow and is cut.")
-    max_content_length: int = setting(10_000, POSITIVE, "CHARS", "A message.")
-    max_room_name_length: int = setting(64, POSITIVE, "CHARS", "The name of a room.")
-    max_users: int = setting(100, POSITIVE, "N", "Users that one request adds.")
-    max_rooms: int = setting(100, POSITIVE, "N", "Rooms that one user is in.")
-    max_members: int = setting(10_000, POSITIVE, "N", "Members that one room has.")
-    rate_limit: float = setting(0.0, Number(min=0), "N", "Actions a second on one connection; 0 is no limit.")
+    max_connections: int = setting(20_000, POSITIVE, "N", "How many clients may be logged in at once.")
+    max_frame_size: int = setting(
+        131_072, POSITIVE, "BYTES", "The largest frame or long-polling body that a client may send."
+    )
+    max_buffer: int = setting(
+        1_048_576,
+        POSITIVE,
+        "BYTES",
+        "How much may wait to be read by a client; beyond it, it is disconnected as too slow.",
+    )
+    max_content_length: int = setting(10_000, POSITIVE, "CHARS", "The longest message.")
+    max_room_name_length: int = setting(64, POSITIVE, "CHARS", "The longest name of a room.")
+    max_users: int = setting(100, POSITIVE, "N", "How many users one request may add to a room.")
+    max_rooms: int = setting(100, POSITIVE, "N", "How many rooms a user may be in.")
+    max_members: int = setting(10_000, POSITIVE, "N", "How many members a room may have.")
+    rate_limit: float = setting(
+        0.0, Number(min=0), "N", "How many actions a second a client may ask for; 0 is no limit."
+    )
     presence_limit: int = setting(
-        100, click.IntRange(min=0), "N", "Members above which a room does not hear who comes, goes and is online."
+        100, Whole(min=0), "N", "The largest room, in members, that is told who comes, goes and is online."
     )
 
     log_level: str = setting(
         "info",
         click.Choice(["debug", "info", "warning", "error"]),
         "LEVEL",
-        "The least severe event to log: debug, info, warning or error.",
+        "What to log: debug (all), info, warning or error (least).",
     )
     log_format: str = setting(
-        "text", click.Choice(["text", "json"]), "FORMAT", "How to write log events to stderr: text or json."
+        "text", click.Choice(["text", "json"]), "FORMAT", "How to write the log, which goes to stderr: text or json."
     )
 
 
 SECTIONS = {"host": "Network", "store": "Storage", "max_connections": "Limits", "log_level": "Other"}
 """The headings of the help, each by the first setting below it."""
+
+ESCAPED: Final = 12
+"""Bytes of JSON that one character can take: an emoji is ``\\ud83d\\ude00`` in clients that write ASCII."""
+
+ID_LENGTH: Final = 64
+"""The longest ``id`` that a client may give a message, in characters."""
+
+ENVELOPE: Final = 256
+"""What a request takes besides its values, in bytes: the names of its fields, its ack id or ``ref``, some spaces."""
+
+USERNAME_SIZE: Final = 36
+"""What a username takes in a list, in bytes: 32 letters or digits, two quotes, a comma and a space."""
+
+
+def contradiction(settings: Settings) -> str | None:
+    """Why a client cannot use what ``settings`` allow it, and what to change; None where they agree."""
+    limit, room = settings.max_frame_size, settings.max_room_name_length
+    others = ENVELOPE + ESCAPED * room
+    message = others + ESCAPED * (ID_LENGTH + settings.max_content_length)
+    if message > limit:
+        fits = (limit - others) // ESCAPED - ID_LENGTH
+        lower = f" or lower --max-content-length to {fits}" if fits > 0 else ""
+        return (
+            f"--max-frame-size {limit} cannot carry what --max-content-length {settings.max_content_length} allows: "
+            f"such a message can take {message} bytes ({ESCAPED} for a character that JSON escapes). "
+            f"Raise --max-frame-size to {message}{lower}."
+        )
+    users = others + USERNAME_SIZE * settings.max_users
+    if users > limit:
+        return (
+            f"--max-frame-size {limit} cannot carry what --max-users {settings.max_users} allows: "
+            f"such a request can take {users} bytes. "
+            f"Raise --max-frame-size to {users} or lower --max-users to {(limit - others) // USERNAME_SIZE}."
+        )
+    return None

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
+import os
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
-from gateway.config import SECTIONS, Settings
+from gateway.config import SECTIONS, Settings, contradiction
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+PREFIX = "GATEWAY_"
+"""What the names of our environment variables begin with."""
 
 
 class SettingOption(click.Option):
@@ -18,22 +24,41 @@ class SettingOption(click.Option):
 
     def __init__(self, field: dataclasses.Field[Any]) -> None:
         also = field.metadata["also"]
+        repeatable = field.metadata["repeatable"]
         default = field.default
         super().__init__(
             [f"--{field.name.replace('_', '-')}"],
             type=field.metadata["type"],
             metavar=field.metadata["metavar"],
-            default=",".join(default) if isinstance(default, tuple) else default,
-            envvar=[f"GATEWAY_{field.name.upper()}", *([also] if also else [])],
+            default=",".join(default) if isinstance(default, tuple) and not repeatable else default,
+            envvar=[f"{PREFIX}{field.name.upper()}", *([also] if also else [])],
             help=field.metadata["help"],
+            multiple=repeatable,
         )
         self.also = also
+
+    def resolve_envvar_value(self, ctx: click.Context) -> str | None:
+        """What the environment says. A variable that is empty is not set."""
+        variable = self.variable()
+        return None if variable is None else os.environ[variable]
+
+    def variable(self) -> str | None:
+        """The environment variable that counts now."""
+        names = self.envvar if isinstance(self.envvar, list) else []
+        return next((name for name in names if os.environ.get(name, "").strip()), None)
+
+    def get_error_hint(self, ctx: click.Context | None) -> str:
+        """What the value came from: the flag, or a variable."""
+        flag = self.opts[0]
+        if ctx is not None and ctx.get_parameter_source(self.name or "") is ParameterSource.ENVIRONMENT:
+            return f"{self.variable()} ({flag})"
+        return flag
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str]:
         """The flag, and what it does with its default."""
         notes = (
             []
-            if self.default is None
+            if self.default is None or self.default == ()
             else [f"default: {self.default:g}" if isinstance(self.default, float) else f"default: {self.default}"]
         )
         if self.also:
@@ -73,8 +98,28 @@ class SettingsCommand(click.Command):
                 formatter.write_dl(records, col_max=32)
 
 
-def settings_from(values: dict[str, Any], *, port_from_platform: bool) -> Settings:
-    """Settings from the parsed options. A platform that sets ``PORT`` routes to the machine, not to its loopback."""
-    if values["host"] is None:
-        values = {**values, "host": "0.0.0.0" if port_from_platform else "127.0.0.1"}  # noqa: S104 - what PORT asks for
-    return Settings(**values)
+def settings_from(ctx: click.Context) -> Settings:
+    """The settings that a command line and the environment make.
+
+    A platform that sets ``PORT`` routes to the machine, not to its loopback. Raises click.UsageError where settings
+    contradict each other.
+    """
+    values: dict[str, Any] = dict(ctx.params)
+    if not values["host"]:
+        port_given = ctx.get_parameter_source("port") is not ParameterSource.DEFAULT
+        if os.environ.get("PORT", "").strip():
+            values["host"] = ("0.0.0.0",)  # noqa: S104 - what PORT asks for
+        elif port_given or values["unix_socket"] is None:
+            values["host"] = ("127.0.0.1",)
+    settings = Settings(**values)
+    problem = contradiction(settings)
+    if problem is not None:
+        raise click.UsageError(problem, ctx)
+    return settings
+
+
+def unknown_variables() -> list[tuple[str, str | None]]:
+    """Environment variables that look like settings and are none, each with the setting that may be meant."""
+    known = [f"{PREFIX}{field.name.upper()}" for field in dataclasses.fields(Settings)]
+    names = sorted(name for name in os.environ if name.startswith(PREFIX) and name not in known)
+    return [(name, next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.8)), None)) for name in names]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import marshmallow
 from marshmallow import fields, missing
 
+from gateway.config import ID_LENGTH
 from gateway.errors import InvalidPayload, InvalidUsername
 
 if TYPE_CHECKING:
@@ -238,7 +239,7 @@ class ActionPayloads:
             SendMessage,
             room=room(),
             content=Text(settings.max_content_length, required=True),
-            id=Text(64, allow_none=True),
+            id=Text(ID_LENGTH, allow_none=True),
         )
         self.list_members = Payload(ListMembers, room=room(), after=Text(32, minimum=0), limit=PageLimit())
         self.read_history = Payload(ReadHistory, room=room(), before=Text(64, allow_none=True), limit=PageLimit())

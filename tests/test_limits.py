@@ -176,6 +176,10 @@ async def test_rate_limit_counts_nonsense_too(start_gateway: StartGateway, join:
     assert events[-1]["retry_after"] > 0
 
 
+SMALL = {"max_content_length": 10, "max_room_name_length": 4, "max_users": 10}
+"""What fits into a frame of 2,000 bytes, however it is written."""
+
+
 def padded(size: int, **payload: Any) -> str:
     """An action of exactly so many bytes."""
     frame = dump({**payload, "pad": ""})
@@ -186,7 +190,7 @@ def padded(size: int, **payload: Any) -> str:
 @pytest.mark.parametrize("kind", ["text", "binary", "fragments"])
 async def test_plain_frame_size(start_gateway: StartGateway, join: Join, form: str, kind: str) -> None:
     """A frame of --max-frame-size bytes is answered; one byte more closes with 1009, and bystanders do not notice."""
-    own = await start_gateway(max_frame_size=2000)
+    own = await start_gateway(max_frame_size=2000, **SMALL)
     bob, carol = await join(to=own), await join("socketio-websocket", to=own)
     client: BareClient | JsonClient = BareClient(own.url, "alice") if form == "bare" else JsonClient(own.url, "alice")
 
@@ -217,7 +221,7 @@ async def test_plain_frame_size(start_gateway: StartGateway, join: Join, form: s
 
 async def test_websocket_packet_size(start_gateway: StartGateway, join: Join) -> None:
     """On Socket.IO over WebSocket too: the bound is answered, one byte more is closed with 1009."""
-    own = await start_gateway(max_frame_size=2000)
+    own = await start_gateway(max_frame_size=2000, **SMALL)
     bob = await join(to=own)
     async with RawSocketIO(own.url) as raw:
         assert raw.handshake["maxPayload"] == 2000
@@ -240,7 +244,7 @@ async def open_polling(gateway: GatewayProcess) -> str:
 
 async def test_polling_body_size(start_gateway: StartGateway) -> None:
     """A long-polling body of --max-frame-size bytes is taken; one byte more is 413 with the code `too_large`."""
-    own = await start_gateway(max_frame_size=2000)
+    own = await start_gateway(max_frame_size=2000, **SMALL)
     url = await open_polling(own)
     assert (await request("POST", url, data='40{"username":"alice"}')).status == 200
     head, tail = '421["list-rooms",', "]"
@@ -256,7 +260,7 @@ async def test_polling_body_size(start_gateway: StartGateway) -> None:
 
 async def test_polling_body_size_counts_bytes(start_gateway: StartGateway) -> None:
     """A body whose length is not told beforehand is cut off at the limit as well."""
-    own = await start_gateway(max_frame_size=2000)
+    own = await start_gateway(max_frame_size=2000, **SMALL)
     url = await open_polling(own)
     await request("POST", url, data='40{"username":"alice"}')
 

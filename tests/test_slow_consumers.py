@@ -81,7 +81,7 @@ async def test_a_client_that_stops_reading(start_gateway: StartGateway, join: Jo
     """100 MB are sent to a room in which one member does not read: the gateway grows by less than 8 MB, and another
     member hears each message at once.
     """
-    own = await start_gateway(max_content_length=LENGTH, history_size=10)
+    own = await start_gateway(max_content_length=LENGTH, max_frame_size=12 * LENGTH + 5000, history_size=10)
     alice, bob = await join(to=own), await join("json", to=own)
     assert callable(stop_reading)
     async with stop_reading(own):

@@ -30,7 +30,7 @@ LAYERS = [
     ["engines.sqlite.rooms"],
     ["engines.sqlite.log"],
     ["engines.base", "tasks", "schemas"],
-    ["config", "errors", "events", "logs", "tokens"],
+    ["config", "errors", "events", "listening", "logs", "tokens"],
     ["", "commands", "engines", "engines.sqlite"],
 ]
 """Modules of the package, top to bottom. A module imports from the lines below its own."""

@@ -121,7 +121,7 @@ def dumps(*event: object) -> str:
 
 async def test_the_handshake_tells_the_settings(start_gateway: StartGateway) -> None:
     """Engine.IO's handshake carries the ping settings in milliseconds and the largest payload, and no cookie."""
-    own = await start_gateway(ping_interval=7, ping_timeout=3, max_frame_size=5000)
+    own = await start_gateway(ping_interval=7, ping_timeout=3, max_frame_size=5000, max_content_length=100)
     answer = await request("GET", f"{own.url}{ENGINE}&transport=polling")
     handshake = json.loads(answer.text[1:])
     assert answer.text.startswith("0")

@@ -15,11 +15,14 @@ import click
 from gateway import logs
 from gateway.app import Gateway
 from gateway.errors import StoreError
+from gateway.listening import ListenError
+from gateway.options import unknown_variables
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gateway.config import Settings
+    from gateway.listening import Listening
 
 SWITCH_INTERVAL = 0.000_5
 """Seconds for which the store's thread waits for the interpreter, each of the many times that it needs it, while
@@ -31,6 +34,10 @@ GC_THRESHOLDS = (5_000, 10, 1_000)
 search, and at 10,000 connections a search through all lasts longer than any client should wait. It is due after 50
 million.
 """
+
+LOST_WITH_THE_PROCESS = (
+    "Sessions, rooms and messages are in memory, and end with this process. They last with --store sqlite:///PATH."
+)
 
 LOST_WITH_THE_DYNO = (
     "A dyno's disk is wiped at each restart, at least once a day, and sessions, rooms and messages go with it. "
@@ -49,6 +56,10 @@ def serve(settings: Settings) -> None:
     """
     logs.configure(settings.log_level, settings.log_format)
     _raise_file_limit()
+    for name, meant in unknown_variables():
+        logger.warning("an unknown environment variable", name=name, **({"did you mean": meant} if meant else {}))
+    if settings.store == "sqlite://":
+        logger.warning("nothing lasts", store=settings.store, advice=LOST_WITH_THE_PROCESS)
     if "DYNO" in os.environ and settings.store != "sqlite://":
         logger.warning("the disk does not last", store=settings.store, advice=LOST_WITH_THE_DYNO)
     sys.setswitchinterval(SWITCH_INTERVAL)
@@ -62,20 +73,24 @@ async def _serve(settings: Settings) -> None:
     gateway = Gateway(settings)
     stopping = _stop_signal()
     try:
-        url = await gateway.start()
-    except StoreError as error:
+        listening = await gateway.start()
+    except (StoreError, ListenError) as error:
         raise click.ClickException(str(error)) from None
-    except OSError as error:
-        raise click.ClickException(
-            f"Cannot listen on {settings.host}:{settings.port}: {error.strerror or error}; "
-            "choose another address with --host and --port."
-        ) from None
     try:
         with contextlib.suppress(BrokenPipeError):
-            print(f"Gateway ready: open {url}", flush=True)  # noqa: T201 - for the person who started it
+            print(_ready(listening), flush=True)  # noqa: T201 - for the person who started it
         await stopping.wait()
     finally:
         await gateway.stop()
+
+
+def _ready(listening: Listening) -> str:
+    """What to open, and what is listened on where that is something else."""
+    addresses = " and ".join(listening.addresses)
+    if listening.url is None:
+        return f"Gateway ready: listening on {addresses}"
+    more = "" if listening.url == f"http://{addresses}/" else f" (listening on {addresses})"
+    return f"Gateway ready: open {listening.url}{more}"
 
 
 def _stop_signal() -> asyncio.Event:

@@ -26,6 +26,7 @@ from aiohttp import WSMsgType, web
 from gateway import cli
 from gateway.app import Gateway
 from gateway.commands import serve as command
+from gateway.listening import Listening
 from gateway.transports.socketserver import SocketServer
 
 MARK = "hostile"
@@ -52,7 +53,7 @@ def answer_on_stdin() -> None:
 
 
 class CountedGateway(Gateway):
-    async def start(self) -> str:
+    async def start(self) -> Listening:
         answer_on_stdin()
         return await super().start()
 

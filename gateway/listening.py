@@ -1,0 +1,244 @@
+"""The sockets that the gateway listens on: addresses of IPv4 and IPv6, all with one port, and a Unix socket."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import socket
+import stat
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+
+BACKLOG: Final = 1024
+"""How many connections the system holds until they are accepted."""
+
+PORT_ATTEMPTS: Final = 20
+"""How many free ports are tried until one is free on every address."""
+
+SOCKET_MODE: Final = 0o660
+"""Permissions of a Unix socket: who runs the gateway, and its group."""
+
+
+class ListenError(Exception):
+    """An address cannot be listened on. The message is one line for the person who starts the gateway."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """An address of a host that was asked for."""
+
+    host: str
+    family: socket.AddressFamily
+    address: str
+    scope: tuple[int, ...]
+    """Flow and zone of an IPv6 address, for a link-local one; else empty or zeros."""
+
+    @property
+    def is_wildcard(self) -> bool:
+        return self.address in {"0.0.0.0", "::"}  # noqa: S104 - it is only recognised
+
+
+def open_sockets(hosts: Sequence[str], port: int) -> list[socket.socket]:
+    """Sockets that listen on ``port`` on every address of ``hosts``, each address once; 0 is one free port for all.
+
+    ``::`` is IPv6 alone, wherever it runs: with ``0.0.0.0`` beside it, both are listened on.
+
+    Raises:
+        ListenError: one of the hosts cannot be listened on.
+    """
+    endpoints = [endpoint for host in hosts for endpoint in _resolve(host)]
+    whole = {endpoint.family for endpoint in endpoints if endpoint.is_wildcard}
+    # What listens on all addresses of a family has the others among them.
+    endpoints = [endpoint for endpoint in endpoints if endpoint.is_wildcard or endpoint.family not in whole]
+    distinct = list({(endpoint.family, endpoint.address): endpoint for endpoint in endpoints}.values())
+    for _ in range(PORT_ATTEMPTS):
+        sockets = _bind_all(distinct, port)
+        if sockets is not None:
+            return sockets
+    raise ListenError(f"No port is free on all of {', '.join(hosts)}; choose one with --port.")
+
+
+def _resolve(host: str) -> list[Endpoint]:
+    try:
+        found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError) as error:
+        raise _problem(host, error) from None
+    return [
+        Endpoint(host, socket.AddressFamily(family), str(address[0]), tuple(map(int, address[2:])))
+        for family, _, _, _, address in found
+        if family in {socket.AF_INET, socket.AF_INET6}
+    ]
+
+
+def _bind_all(endpoints: list[Endpoint], port: int) -> list[socket.socket] | None:
+    """A socket for each of ``endpoints``; None where the free port of the first, with ``port`` 0, is taken on another.
+
+    A name is listened on where that is possible: it may have an IPv6 address on a machine that has no IPv6.
+    """
+    sockets: list[socket.socket] = []
+    unavailable: dict[str, OSError] = {}
+    bound = set()
+    for endpoint in endpoints:
+        chosen = sockets[0].getsockname()[1] if sockets else port
+        try:
+            sockets.append(_bind(endpoint, chosen))
+            bound.add(endpoint.host)
+        except OSError as error:
+            if error.errno in {errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT}:
+                unavailable[endpoint.host] = error
+                continue
+            _close(sockets)
+            if port == 0 and sockets and error.errno == errno.EADDRINUSE:
+                return None
+            raise _problem(shown(endpoint.host, chosen), error) from None
+    for host, problem in unavailable.items():
+        if host not in bound:
+            _close(sockets)
+            raise _problem(shown(host, port), problem)
+    return sockets
+
+
+def _problem(where: str, error: OSError | UnicodeError) -> ListenError:
+    reason = getattr(error, "strerror", None) or str(error)
+    return ListenError(f"Cannot listen on {where}: {reason}; choose another address with --host and --port.")
+
+
+def _bind(endpoint: Endpoint, port: int) -> socket.socket:
+    listening = socket.socket(endpoint.family, socket.SOCK_STREAM)
+    try:
+        if os.name == "posix":
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if endpoint.family == socket.AF_INET6:
+            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listening.bind((endpoint.address, port, *endpoint.scope))
+        listening.listen(BACKLOG)  # now: whether the address is in use, Linux may say only here
+    except BaseException:
+        listening.close()
+        raise
+    return listening
+
+
+def _close(sockets: list[socket.socket]) -> None:
+    for listening in sockets:
+        listening.close()
+
+
+class UnixSocket:
+    """A Unix socket in the file system, from when it is bound until `remove`."""
+
+    def __init__(self, path: str) -> None:
+        """Bind ``path``, in the place of a socket that a process which has ended left there.
+
+        Raises:
+            ListenError: somebody listens there, or it is no socket, or it cannot be made.
+        """
+        if not hasattr(socket, "AF_UNIX"):
+            raise ListenError("This system has no Unix sockets; choose an address with --host and --port.")
+        self.path = path
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            self._make_room()
+            self.socket.bind(path)
+            os.chmod(path, SOCKET_MODE)
+            self.socket.listen(BACKLOG)
+            self._identity = _identity(path)
+        except OSError as error:
+            self.socket.close()
+            reason = error.strerror or str(error)
+            raise ListenError(
+                f"Cannot listen on the Unix socket {path}: {reason}; choose another path with --unix-socket."
+            ) from None
+
+    def _make_room(self) -> None:
+        try:
+            mode = os.lstat(self.path).st_mode
+        except FileNotFoundError:
+            return
+        if not stat.S_ISSOCK(mode):
+            raise OSError("there is a file that is not a socket")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.settimeout(1)
+            try:
+                probe.connect(self.path)
+            except (ConnectionRefusedError, FileNotFoundError):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(self.path)
+                return
+            except TimeoutError:
+                pass  # it listens, and is busy
+        raise OSError("another process listens on it")
+
+    def remove(self) -> None:
+        """Take the file away, unless it is somebody else's by now."""
+        with contextlib.suppress(OSError):
+            if _identity(self.path) == self._identity:
+                os.unlink(self.path)
+
+
+class Listening:
+    """Takes connections on addresses and on a Unix socket, until it is closed."""
+
+    def __init__(self, hosts: Sequence[str], port: int, unix_socket: str | None) -> None:
+        """Bind all of them.
+
+        Raises:
+            ListenError: one of them cannot be listened on.
+        """
+        self._servers: list[asyncio.Server] = []
+        self._sockets = open_sockets(hosts, port)
+        try:
+            self._unix = None if unix_socket is None else UnixSocket(unix_socket)
+        except ListenError:
+            _close(self._sockets)
+            raise
+        names = [listening.getsockname() for listening in self._sockets]
+        self.addresses = [shown(name[0], name[1]) for name in names]
+        """What is listened on, as people write it."""
+        self.url = url_of(hosts[0], names[0][1]) if names else None
+        """What to open in a browser of this machine; None where there is only the Unix socket."""
+        if unix_socket is not None:
+            self.addresses.append(f"unix:{unix_socket}")
+
+    async def start(self, protocol_factory: Callable[[], asyncio.BaseProtocol], *, unsent_timeout: float) -> None:
+        """Accept connections. A client on TCP that takes no bytes for ``unsent_timeout`` seconds is gone, whatever its
+        wire.
+        """
+        for listening in self._sockets:
+            if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; what is accepted has it too
+                listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(1000 * unsent_timeout))
+        loop = asyncio.get_running_loop()
+        for listening in [*self._sockets, *([self._unix.socket] if self._unix else [])]:
+            # asyncio also takes `backlog` for the number of calls of accept() at once, and where files have run out it
+            # plans as many new attempts each time. So it is told 1, and the system the true one after it.
+            self._servers.append(await loop.create_server(protocol_factory, sock=listening, backlog=1))
+            listening.listen(BACKLOG)
+
+    def close(self) -> None:
+        """Accept nothing more."""
+        for server in self._servers:
+            server.close()
+        _close(self._sockets)
+        if self._unix is not None:
+            self._unix.socket.close()
+            self._unix.remove()
+
+
+def _identity(path: str) -> tuple[int, int]:
+    found = os.lstat(path)
+    return found.st_dev, found.st_ino
+
+
+def shown(host: str, port: int) -> str:
+    """An address as people write it: ``127.0.0.1:8080``, ``[::1]:8080``."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def url_of(host: str, port: int) -> str:
+    """What to open in a browser of this machine, where ``host`` is listened on."""
+    return f"http://{shown({'0.0.0.0': '127.0.0.1', '::': '::1'}.get(host, host), port)}/"  # noqa: S104
