@@ -60,7 +60,7 @@ class Chat:
         return {"messages": [orjson.Fragment(message) for message in page.messages], "more": page.more}
 
     async def find_users(self, actor: str, request: FindUsers) -> Fields:
-        page = await self._engine.find_users(request.prefix, request.limit)
+        page = await self._engine.find_users(actor, request.prefix, request.limit)
         return {"users": page.users, "more": page.more}
 
     async def show_typing(self, actor: str, request: InRoom) -> Fields:

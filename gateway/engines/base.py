@@ -222,7 +222,7 @@ class Engine(Protocol):
     async def list_members(self, actor: str, room: str, after: str, limit: int) -> MemberPage:
         """Members in order of name, from behind ``after``."""
 
-    async def find_users(self, prefix: str, limit: int) -> UserPage:
+    async def find_users(self, actor: str, prefix: str, limit: int) -> UserPage:
         """Usernames with a live session, in order."""
 
     # the log

@@ -98,12 +98,12 @@ class Setup:
         self.heard += [effect.event for effect in effects]
 
     async def _run(self, operation: Callable[[Ledger], Any]) -> Any:
-        return await self.commits.run(operation)
+        return await self.commits.run(operation, "alice")
 
     async def gather(self, *operations: Callable[[Ledger], Any]) -> list[Any]:
         """Run operations in one group: a first one keeps the thread busy until all of them wait."""
         self.ledger.gate.clear()
-        first = asyncio.ensure_future(self.commits.run(write("first")))
+        first = asyncio.ensure_future(self.commits.run(write("first"), "alice"))
         await asyncio.sleep(0)
         running = [asyncio.ensure_future(self._run(operation)) for operation in operations]
         await asyncio.sleep(0)
@@ -125,7 +125,7 @@ async def test_what_comes_turn_by_turn_is_committed_together() -> None:
     setup = Setup()
     running = []
     for number in range(20):
-        running.append(setup.commits.run(write(str(number))))
+        running.append(setup.commits.run(write(str(number)), "alice"))
         await asyncio.sleep(0)
     await asyncio.gather(*running)
     assert len(setup.ledger.committed) <= 2
@@ -139,7 +139,7 @@ async def test_no_group_waits_for_ever() -> None:
     running = []
     end = time.perf_counter() + 10 * GATHERING
     while time.perf_counter() < end:
-        running.append(commits.run(write("more")))
+        running.append(commits.run(write("more"), "alice"))
         await asyncio.sleep(0)
     assert len(ledger.committed) >= 3
     await asyncio.gather(*running)
@@ -173,10 +173,10 @@ async def test_a_disk_that_fails_is_unavailable_until_it_works_again(log: LogCap
     results = await setup.gather(write("a"), write("b"))
     assert all(isinstance(result, Unavailable) for result in results)
     assert setup.heard == []
-    await setup.commits.run(lambda ledger: None)
+    await setup.commits.run(lambda ledger: None, "alice")
     assert "the store works again" not in said(log)
     setup.ledger.fails = False
-    assert await setup.commits.run(write("c")) == "c"
+    assert await setup.commits.run(write("c"), "alice") == "c"
     assert setup.heard == ["c"]
     assert said(log).count("the store fails") == 1
     assert said(log).count("the store works again") == 1
@@ -196,7 +196,7 @@ async def test_long_operations_leave_others_their_turn() -> None:
     loop.call_soon(count)
     for operation in (lambda ledger: time.sleep(SLICE), lambda ledger: time.sleep(SLICE) or ledger.write("x")):
         before = turns
-        await asyncio.gather(*(commits.run(operation) for _ in range(10)))
+        await asyncio.gather(*(commits.run(operation, "alice") for _ in range(10)))
         assert turns - before >= 10
     await commits.close()
 
@@ -211,12 +211,12 @@ async def test_so_many_operations_wait_and_no_more() -> None:
 
 async def test_closing_finishes_what_waits_and_takes_nothing_more() -> None:
     setup = Setup()
-    running = [asyncio.ensure_future(setup.commits.run(write(str(number)))) for number in range(10)]
+    running = [asyncio.ensure_future(setup.commits.run(write(str(number)), "alice")) for number in range(10)]
     await asyncio.sleep(0)
     await setup.commits.close()
     assert await asyncio.gather(*running) == [str(number) for number in range(10)]
     with pytest.raises(Unavailable):
-        await setup.commits.run(write("late"))
+        await setup.commits.run(write("late"), "alice")
     await setup.commits.close()
 
 
@@ -225,6 +225,6 @@ async def test_a_subscriber_that_breaks_keeps_nobody_waiting(log: LogCapture) ->
         raise ZeroDivisionError
 
     commits = GroupCommit(Ledger(), stumble_over)
-    assert await commits.run(write("a")) == "a"
+    assert await commits.run(write("a"), "alice") == "a"
     assert "the effects of a commit could not be delivered" in said(log)
     await commits.close()

@@ -87,7 +87,7 @@ async def test_the_end_of_a_connection_that_was_replaced_changes_nothing(store: 
     assert attachment.replaces == "c-alice"
     await store.engine.end_session(alice, "c-alice")
     await store.engine.suspend_session(alice, "c-alice")
-    assert (await store.engine.find_users("alice", 10)).users == ("alice",)
+    assert (await store.engine.find_users("bob", "alice", 10)).users == ("alice",)
 
 
 async def test_a_suspended_session_is_offline_and_keeps_its_rooms(store: Store) -> None:
@@ -98,7 +98,7 @@ async def test_a_suspended_session_is_offline_and_keeps_its_rooms(store: Store) 
     assert store.heard.publications[-1].offset is None
     (room,) = await store.engine.list_rooms("bob")
     assert room.members == (Member("alice", online=False), Member("bob", online=True))
-    assert (await store.engine.find_users("", 10)).users == ("bob",)
+    assert (await store.engine.find_users("bob", "", 10)).users == ("bob",)
 
 
 async def test_a_suspended_name_can_be_claimed_and_then_its_session_ends(store: Store) -> None:
@@ -392,10 +392,10 @@ async def test_members_are_paged_in_order_of_name(store: Store) -> None:
 
 async def test_users_are_found_by_prefix(store: Store) -> None:
     await store.login("al", "alice", "albert", "bob")
-    page = await store.engine.find_users("al", 2)
+    page = await store.engine.find_users("bob", "al", 2)
     assert (page.users, page.more) == (("al", "albert"), True)
-    assert (await store.engine.find_users("ali", 2)).users == ("alice",)
-    assert (await store.engine.find_users("%", 2)).users == ()
+    assert (await store.engine.find_users("bob", "ali", 2)).users == ("alice",)
+    assert (await store.engine.find_users("bob", "%", 2)).users == ()
 
 
 # --- the log

@@ -107,8 +107,10 @@ class GroupCommit:
         self._thread = threading.Thread(target=self._commit_groups, name="gateway-store", daemon=True)
         self._thread.start()
 
-    def run(self, operation: Callable[[D], T]) -> asyncio.Future[T]:
+    def run(self, operation: Callable[[D], T], client: str) -> asyncio.Future[T]:
         """Run ``operation`` in a transaction; its result, when it is committed and its effects are delivered.
+
+        ``client`` says whose it is: one client's operations are run in the order in which they came.
 
         Raises:
             Unavailable: it was not committed. Trying again may help.

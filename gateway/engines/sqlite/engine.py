@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+STORE = ""
+"""The client that the store's own operations belong to: no username is empty."""
+
 MAINTENANCE_INTERVAL = 1.0
 """How long the store waits before it looks for deferred work again, in seconds."""
 
@@ -47,7 +50,7 @@ class SQLiteEngine:
     async def open(self, subscriber: Subscriber) -> None:
         tables = Tables(open_database(self._path), self._policy, self._clock)
         self._commits = GroupCommit(tables, subscriber.committed)
-        await self._run(lambda tables: tables.sessions.suspend_all_sessions())
+        await self._run(STORE, lambda tables: tables.sessions.suspend_all_sessions())
         self._maintenance = asyncio.create_task(self._maintain())
 
     async def close(self) -> None:
@@ -63,50 +66,51 @@ class SQLiteEngine:
         """Do what operations have deferred, one slice at a time."""
         while True:
             try:
-                more = await self._run(Tables.maintain)
+                more = await self._run(STORE, Tables.maintain)
             except Unavailable:
                 more = False
             await asyncio.sleep(0 if more else MAINTENANCE_INTERVAL)
 
-    def _run(self, operation: Callable[[Tables], T]) -> asyncio.Future[T]:
+    def _run(self, client: str, operation: Callable[[Tables], T]) -> asyncio.Future[T]:
+        """Run ``operation`` for ``client``, a username or `STORE`: what one client asks for is done in its order."""
         assert self._commits is not None, "open() comes first"  # noqa: S101 - a mistake of the program
-        return self._commits.run(operation)
+        return self._commits.run(operation, client)
 
     async def attach_session(self, username: str, connection: str, resume: ResumePoint | None) -> Session:
-        return await self._run(lambda tables: tables.sessions.attach_session(username, connection, resume))
+        return await self._run(username, lambda tables: tables.sessions.attach_session(username, connection, resume))
 
     async def suspend_session(self, session: Session, connection: str) -> None:
-        await self._run(lambda tables: tables.sessions.suspend_session(session, connection))
+        await self._run(session.username, lambda tables: tables.sessions.suspend_session(session, connection))
 
     async def end_session(self, session: Session, connection: str) -> None:
-        await self._run(lambda tables: tables.sessions.end_session(session, connection))
+        await self._run(session.username, lambda tables: tables.sessions.end_session(session, connection))
 
     async def end_expired_sessions(self) -> int:
-        return await self._run(lambda tables: tables.sessions.end_expired_sessions())
+        return await self._run(STORE, lambda tables: tables.sessions.end_expired_sessions())
 
     async def create_room(self, actor: str, room: str, users: tuple[str, ...]) -> Room:
-        return await self._run(lambda tables: tables.rooms.create_room(actor, room, users))
+        return await self._run(actor, lambda tables: tables.rooms.create_room(actor, room, users))
 
     async def add_members(self, actor: str, room: str, users: tuple[str, ...]) -> Added:
-        return await self._run(lambda tables: tables.rooms.add_members(actor, room, users))
+        return await self._run(actor, lambda tables: tables.rooms.add_members(actor, room, users))
 
     async def remove_member(self, actor: str, room: str) -> None:
-        await self._run(lambda tables: tables.rooms.remove_member(actor, room))
+        await self._run(actor, lambda tables: tables.rooms.remove_member(actor, room))
 
     async def list_rooms(self, username: str) -> tuple[Room, ...]:
-        return await self._run(lambda tables: tables.rooms.list_rooms(username))
+        return await self._run(username, lambda tables: tables.rooms.list_rooms(username))
 
     async def list_members(self, actor: str, room: str, after: str, limit: int) -> MemberPage:
-        return await self._run(lambda tables: tables.rooms.list_members(actor, room, after, limit))
+        return await self._run(actor, lambda tables: tables.rooms.list_members(actor, room, after, limit))
 
-    async def find_users(self, prefix: str, limit: int) -> UserPage:
-        return await self._run(lambda tables: tables.sessions.find_users(prefix, limit))
+    async def find_users(self, actor: str, prefix: str, limit: int) -> UserPage:
+        return await self._run(actor, lambda tables: tables.sessions.find_users(prefix, limit))
 
     async def append_message(self, actor: str, room: str, content: str, message_id: str | None) -> Receipt:
-        return await self._run(lambda tables: tables.rooms.append_message(actor, room, content, message_id))
+        return await self._run(actor, lambda tables: tables.rooms.append_message(actor, room, content, message_id))
 
     async def publish_typing(self, actor: str, room: str) -> None:
-        await self._run(lambda tables: tables.rooms.publish_typing(actor, room))
+        await self._run(actor, lambda tables: tables.rooms.publish_typing(actor, room))
 
     async def read_history(self, actor: str, room: str, before: str | None, limit: int) -> HistoryPage:
-        return await self._run(lambda tables: tables.rooms.read_history(actor, room, before, limit))
+        return await self._run(actor, lambda tables: tables.rooms.read_history(actor, room, before, limit))
