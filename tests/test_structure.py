@@ -24,6 +24,7 @@ LAYERS = [
     ["chat", "departure", "sessions"],
     ["delivery", "engines.sqlite.engine"],
     ["engines.sqlite.commits", "engines.sqlite.database", "engines.sqlite.tables"],
+    ["engines.sqlite.turns"],
     ["engines.sqlite.sessions"],
     ["engines.sqlite.rooms"],
     ["engines.sqlite.log"],

@@ -10,8 +10,11 @@ What an `Engine` guarantees:
 3. **All or nothing.** A call that raises has changed nothing.
 4. **Checked where it is decided.** Membership, limits and names are checked in the transaction that acts on
    them: two clients that race cannot both win.
-5. **In the order of the calls.** Calls take effect in the order in which they were begun, also where one is not done
-   when the next is begun. (One that failed and is made again comes when it is made again.)
+5. **Each client in its order.** The calls of one username, those about its session among them, take effect in the
+   order in which they were begun, also where one is not done when the next is begun. The calls of two usernames take
+   effect in the order in which the store takes them up: in turn, and later for those who have used it more. (A call
+   that failed and is made again comes when it is made again. One that is cancelled before it is taken up changes
+   nothing; one that is cancelled later takes effect.)
 6. **Temporary failures are `Unavailable`.** The store works again by itself when its disk or server does.
 
 Where a call names an ``actor``, that user must be a member of the room: else `RoomNotFound` or `NotAMember`.
@@ -175,8 +178,12 @@ class Engine(Protocol):
             StoreError: it cannot be opened; the message says why and what to do.
         """
 
-    async def close(self) -> None:
-        """Finish the calls under way and release the store. Does nothing where the store is not open."""
+    async def close(self, timeout: float) -> bool:  # noqa: ASYNC109 - the store is given up, not the task that waits
+        """Finish the calls under way and release the store. Does nothing where the store is not open.
+
+        Takes ``timeout`` seconds at most. Returns whether all that waited is kept: what the store did not answer for
+        in time may be kept or not, and its callers get `Unavailable`.
+        """
 
     def problem(self) -> str | None:
         """Why the store cannot be written to now, in a few words for the operator; None while it can."""

@@ -36,6 +36,15 @@ MAINTENANCE_INTERVAL = 1.0
 """How long the store waits before it looks for deferred work again, in seconds."""
 
 
+MEMORY = ":memory:"
+"""The path of a store that is no file."""
+
+PROBE_INTERVAL = 2.0
+"""After how many seconds in which nothing was written the store tries whether it could be. It costs one small fsync,
+and only an idle store pays it: a full disk is to be known before the next message comes.
+"""
+
+
 class SQLiteEngine:
     """An `Engine` (see ``engines/base.py``) on SQLite."""
 
@@ -53,20 +62,22 @@ class SQLiteEngine:
         await self._run(STORE, lambda tables: tables.sessions.suspend_all_sessions())
         self._maintenance = asyncio.create_task(self._maintain())
 
-    async def close(self) -> None:
+    async def close(self, timeout: float) -> bool:  # noqa: ASYNC109 - see GroupCommit.close
         if self._maintenance is not None:
             self._maintenance.cancel()
-        if self._commits is not None:
-            await self._commits.close()
+        return self._commits is None or await self._commits.close(timeout)
 
     def problem(self) -> str | None:
         return None if self._commits is None else self._commits.problem()
 
     async def _maintain(self) -> None:
-        """Do what operations have deferred, one slice at a time."""
+        """Do what operations have deferred, one slice at a time, and see whether the disk works."""
+        assert self._commits is not None, "open() comes first"  # noqa: S101 - a mistake of the program
         while True:
             try:
                 more = await self._run(STORE, Tables.maintain)
+                if self._commits.idle_time > PROBE_INTERVAL and self._path != MEMORY:
+                    await self._run(STORE, Tables.probe)
             except Unavailable:
                 more = False
             await asyncio.sleep(0 if more else MAINTENANCE_INTERVAL)
