@@ -12,8 +12,10 @@ import gateway
 PACKAGE = Path(gateway.__file__).parent
 
 LAYERS = [
+    ["__main__"],
     ["cli"],
-    ["app"],
+    ["commands.serve"],
+    ["app", "options"],
     ["transports", "transports.socketio", "transports.websocket", "web"],
     ["transports.connection", "transports.socketserver"],
     ["transports.engineio", "transports.jsonio"],
@@ -29,7 +31,7 @@ LAYERS = [
     ["engines.sqlite.log"],
     ["engines.base", "tasks", "schemas"],
     ["config", "errors", "events", "logs", "tokens"],
-    ["", "engines", "engines.sqlite"],
+    ["", "commands", "engines", "engines.sqlite"],
 ]
 """Modules of the package, top to bottom. A module imports from the lines below its own."""
 
