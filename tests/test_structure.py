@@ -12,8 +12,10 @@ import gateway
 PACKAGE = Path(gateway.__file__).parent
 
 LAYERS = [
+    ["__main__"],
     ["cli"],
-    ["app"],
+    ["commands.serve"],
+    ["app", "options"],
     ["transports", "transports.socketio", "transports.websocket", "web"],
     ["transports.connection", "transports.socketserver"],
     ["transports.engineio", "transports.jsonio"],
@@ -24,13 +26,12 @@ LAYERS = [
     ["chat", "departure", "sessions"],
     ["delivery", "engines.sqlite.engine"],
     ["engines.sqlite.commits", "engines.sqlite.database", "engines.sqlite.tables"],
-    ["engines.sqlite.turns"],
-    ["engines.sqlite.sessions"],
+    ["engines.sqlite.direct", "engines.sqlite.sessions", "engines.sqlite.turns"],
     ["engines.sqlite.rooms"],
-    ["engines.sqlite.log"],
+    ["engines.sqlite.log", "engines.sqlite.members"],
     ["engines.base", "tasks", "schemas"],
     ["config", "errors", "events", "logs", "tokens"],
-    ["", "engines", "engines.sqlite"],
+    ["", "commands", "engines", "engines.sqlite"],
 ]
 """Modules of the package, top to bottom. A module imports from the lines below its own."""
 
