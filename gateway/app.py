@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 CLOSE_TIMEOUT = 5.0
 """Seconds that clients have to go when the gateway stops."""
 
+STORE_TIMEOUT = 3.0
+"""How long the store may take to keep what it was given when the gateway stops, in seconds."""
+
 HEADER_TIMEOUT = 10.0
 """Seconds that a connection has until it says something, and as many again for the whole head of a request; after each
 answer, for both.
@@ -136,6 +139,7 @@ class Gateway:
         await self._runner.cleanup()
         self._heartbeats.close()
         await self._sessions.close()
-        await self._engine.close()
+        if not await self._engine.close(STORE_TIMEOUT):
+            logger.error("the store did not keep all that it was given")
         if self._listening is not None:
             logger.info("stopped", connections=len(connections))

@@ -10,11 +10,15 @@ What an `Engine` guarantees:
 3. **All or nothing.** A call that raises has changed nothing.
 4. **Checked where it is decided.** Membership, limits and names are checked in the transaction that acts on
    them: two clients that race cannot both win.
-5. **In the order of the calls.** Calls take effect in the order in which they were begun, also where one is not done
-   when the next is begun. (One that failed and is made again comes when it is made again.)
+5. **Each client in its order.** The calls of one username, those about its session among them, take effect in the
+   order in which they were begun, also where one is not done when the next is begun. The calls of two usernames take
+   effect in the order in which the store takes them up: in turn, and later for those who have used it more. (A call
+   that failed and is made again comes when it is made again. One that is cancelled before it is taken up changes
+   nothing; one that is cancelled later takes effect.)
 6. **Temporary failures are `Unavailable`.** The store works again by itself when its disk or server does.
 
-Where a call names an ``actor``, that user must be a member of the room: else `RoomNotFound` or `NotAMember`.
+Where a call names an ``actor``, that user must be a member of the room: else `RoomNotFound`, as where there is no
+such room.
 
 An **offset** is an opaque string that names a position in the order of the log. It also names the log, so that
 a store that was wiped or exchanged is noticed. Positions are never used twice.
@@ -28,6 +32,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+from gateway import events
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -117,6 +123,14 @@ class Added:
 
 
 @dataclass(frozen=True, slots=True)
+class Opened:
+    """A direct room. ``declined``: the other, who left it not long ago and was not added again."""
+
+    room: Room
+    declined: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Receipt:
     """A message in the log. ``ts`` is Unix time in milliseconds; ``duplicate``: the log had it before, by its
     ``id``.
@@ -175,8 +189,12 @@ class Engine(Protocol):
             StoreError: it cannot be opened; the message says why and what to do.
         """
 
-    async def close(self) -> None:
-        """Finish the calls under way and release the store. Does nothing where the store is not open."""
+    async def close(self, timeout: float) -> bool:  # noqa: ASYNC109 - the store is given up, not the task that waits
+        """Finish the calls under way and release the store. Does nothing where the store is not open.
+
+        Takes ``timeout`` seconds at most. Returns whether all that waited is kept: what the store did not answer for
+        in time may be kept or not, and its callers get `Unavailable`.
+        """
 
     def problem(self) -> str | None:
         """Why the store cannot be written to now, in a few words for the operator; None while it can."""
@@ -207,11 +225,23 @@ class Engine(Protocol):
 
     # rooms
 
-    async def create_room(self, actor: str, room: str, users: tuple[str, ...]) -> Room:
-        """Raises RoomExists, UnknownUser, LimitReached."""
+    async def create_room(self, actor: str, room: str, users: tuple[str, ...], history: str = events.ALL) -> Room:
+        """``history`` is how far it reaches back: `ALL` or `JOINED` of `gateway.events`.
+
+        Raises RoomExists, UnknownUser, LimitReached.
+        """
+
+    async def open_direct(self, actor: str, user: str) -> Opened:
+        """The room of exactly these two, which is made where it is not there yet; whoever of them is not in it joins.
+
+        It is the same room as long as both their sessions last, whoever asks and however often. A later holder of
+        either name opens another. Nobody can be added to it.
+
+        Raises UnknownUser, LimitReached.
+        """
 
     async def add_members(self, actor: str, room: str, users: tuple[str, ...]) -> Added:
-        """Raises UnknownUser, LimitReached."""
+        """Raises UnknownUser, LimitReached; Forbidden where the room is a direct one."""
 
     async def remove_member(self, actor: str, room: str) -> None:
         """``actor`` leaves; with the last member go the room and its log."""
@@ -222,7 +252,7 @@ class Engine(Protocol):
     async def list_members(self, actor: str, room: str, after: str, limit: int) -> MemberPage:
         """Members in order of name, from behind ``after``."""
 
-    async def find_users(self, prefix: str, limit: int) -> UserPage:
+    async def find_users(self, actor: str, prefix: str, limit: int) -> UserPage:
         """Usernames with a live session, in order."""
 
     # the log

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 from playwright.async_api import expect
 
-from harness.browser import OpenPage
+from harness.browser import Line, OpenPage
 from harness.client import Join, make_room, succeed
 from harness.names import fresh_name
 from harness.process import GatewayProcess
@@ -41,6 +42,80 @@ async def test_rooms_come_up_by_themselves(gateway: GatewayProcess, join: Join, 
     await expect(client.log.get_by_text("New messages")).to_have_count(0)
     await client.page.go_back()
     await expect(client.room(mine)).to_have_attribute("aria-current", "page")
+
+
+# What a person would see and write into, in the moment in which a dialog has closed.
+WATCH_DIALOGS = """() => {
+  window.closings = [];
+  const look = () => window.closings.push([
+    document.querySelector("section h2")?.textContent, document.activeElement.getAttribute("aria-label"),
+  ]);
+  const close = HTMLDialogElement.prototype.close;
+  HTMLDialogElement.prototype.close = function () {
+    this.addEventListener("close", look, { capture: true, once: true });
+    close.call(this);
+  };
+}"""
+
+
+@pytest.mark.parametrize("way", ["named", "for two", "from the members", "open already"])
+async def test_a_dialog_leads_straight_into_its_room(
+    gateway: GatewayProcess, join: Join, open_page: OpenPage, way: str
+) -> None:
+    """However long the reply takes: when the dialog has closed the new room is there and has the keyboard. Nothing
+    that is typed meanwhile ends up in the room that was open before.
+    """
+    client, bob, line = await open_page(), await join(), Line()
+    await line.lead_to(client.page)
+    await client.join(gateway.url, alice := fresh_name())
+    for_two = " & ".join(sorted((alice, bob.username)))
+    old, new = fresh_name("old"), fresh_name("new") if way == "named" else for_two
+    if way == "open already":
+        await client.create_room("", bob.username)
+    else:
+        await client.create_room(old, bob.username)
+    await client.page.evaluate(WATCH_DIALOGS)
+    if way == "from the members":
+        await client.page.get_by_role("button", name=f"{bob.username}, you").click()
+        await client.button(f"Chat with {bob.username}").focus()
+    else:
+        await client.button("New room").click()
+        people = "combobox" if way != "named" else "textbox"
+        await client.dialog.get_by_role(people).first.fill(new if way == "named" else bob.username)
+        if way != "named":
+            await client.dialog.get_by_role("option", name=bob.username).click()
+            await client.button("Create").focus()
+    line.hold()
+    await client.page.keyboard.press("Enter")
+    await client.page.keyboard.type("too soon")
+    await expect(client.dialog).to_be_visible()
+    await expect(client.page.get_by_label("Message", exact=True)).to_have_value("")
+    line.release()
+    await expect(client.dialog).to_have_count(0)
+    assert await client.page.evaluate("window.closings") == [[new, "Message"]]
+    await client.page.keyboard.type("in time")
+    await expect(client.box).to_have_value("in time")
+    await expect(client.rooms).not_to_contain_text("Draft:")
+
+
+async def test_a_dialog_that_was_given_up_opens_nothing(gateway: GatewayProcess, open_page: OpenPage) -> None:
+    """Escape, while the reply is on its way: the room comes into the list, and the one that is open stays."""
+    client, line, old, new = await open_page(), Line(), fresh_name("old"), fresh_name("new")
+    await line.lead_to(client.page)
+    await client.join(gateway.url, fresh_name())
+    await client.create_room(old)
+    await client.button("New room").click()
+    await client.dialog.get_by_role("textbox").first.fill(new)
+    line.hold()
+    await client.page.keyboard.press("Enter")
+    await client.page.keyboard.press("Escape")
+    await expect(client.dialog).to_have_count(0)
+    await client.box.fill("half a")
+    line.release()
+    await client.room(new).wait_for()
+    await expect(client.heading).to_have_text(old)
+    await expect(client.box).to_be_focused()
+    await expect(client.box).to_have_value("half a")
 
 
 async def test_picking_one_person_is_enough_to_talk(gateway: GatewayProcess, open_page: OpenPage) -> None:

@@ -97,11 +97,11 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
         return {"sqlite": lambda: SQLiteEngine(str(tmp_path / "gateway.db"), POLICY, clock=clock)}[request.param]()
 
     async def reopen() -> None:
-        await store.engine.close()
+        await store.engine.close(5)
         store.engine = create()
         await store.engine.open(store.heard)
 
     store = Store(create(), Recorder(), clock, reopen)
     await store.engine.open(store.heard)
     yield store
-    await store.engine.close()
+    await store.engine.close(5)

@@ -12,8 +12,8 @@ import pytest
 import structlog
 
 from gateway.engines.base import Publication
-from gateway.engines.sqlite.commits import GATHERING, SLICE, GroupCommit
-from gateway.errors import NotAMember, Unavailable
+from gateway.engines.sqlite.commits import HANGING, MAX_GATHER_TIME, MAX_RUN_TIME, GroupCommit
+from gateway.errors import RoomNotFound, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, MutableMapping
@@ -39,6 +39,11 @@ class Ledger:
         self.effects: list[Any] = []
         self.committed: list[list[str]] = []
         self.fails = False
+        self.tries = 0
+        """How often something was to be committed."""
+        self.takes = 0.0
+        """Seconds that a commit takes."""
+        self.syncing = threading.Event()
         self.gate = threading.Event()
         self.gate.set()
         self._pending: list[str] = []
@@ -51,7 +56,11 @@ class Ledger:
         return bool(self._pending)
 
     def commit(self) -> None:
+        self.syncing.set()
         self.gate.wait()
+        if self._pending:
+            self.tries += 1
+            time.sleep(self.takes)
         if self.fails and self._pending:
             raise sqlite3.OperationalError("database or disk is full")
         self.committed.append(self._pending)
@@ -80,7 +89,7 @@ def write(word: str) -> Callable[[Ledger], str]:
 
 
 def refuse(ledger: Ledger) -> None:
-    raise NotAMember("tea")
+    raise RoomNotFound("tea")
 
 
 def stumble(ledger: Ledger) -> None:
@@ -94,16 +103,20 @@ class Setup:
         self.heard: list[str] = []
         self.commits = GroupCommit(self.ledger, self._hear, max_pending=100)
 
+    async def syncing(self) -> None:
+        """Wait until the thread is in `Ledger.commit`."""
+        await asyncio.to_thread(self.ledger.syncing.wait)
+
     def _hear(self, effects: list[Any]) -> None:
         self.heard += [effect.event for effect in effects]
 
     async def _run(self, operation: Callable[[Ledger], Any]) -> Any:
-        return await self.commits.run(operation)
+        return await self.commits.run(operation, "alice")
 
     async def gather(self, *operations: Callable[[Ledger], Any]) -> list[Any]:
         """Run operations in one group: a first one keeps the thread busy until all of them wait."""
         self.ledger.gate.clear()
-        first = asyncio.ensure_future(self.commits.run(write("first")))
+        first = asyncio.ensure_future(self.commits.run(write("first"), "alice"))
         await asyncio.sleep(0)
         running = [asyncio.ensure_future(self._run(operation)) for operation in operations]
         await asyncio.sleep(0)
@@ -117,7 +130,7 @@ async def test_operations_that_wait_are_committed_together_and_heard_in_order() 
     assert await setup.gather(*(write(str(number)) for number in range(50))) == [str(n) for n in range(50)]
     assert len(setup.ledger.committed) <= 3
     assert setup.heard == ["first", *(str(number) for number in range(50))]
-    await setup.commits.close()
+    await setup.commits.close(5)
 
 
 async def test_what_comes_turn_by_turn_is_committed_together() -> None:
@@ -125,11 +138,11 @@ async def test_what_comes_turn_by_turn_is_committed_together() -> None:
     setup = Setup()
     running = []
     for number in range(20):
-        running.append(setup.commits.run(write(str(number))))
+        running.append(setup.commits.run(write(str(number)), "alice"))
         await asyncio.sleep(0)
     await asyncio.gather(*running)
     assert len(setup.ledger.committed) <= 2
-    await setup.commits.close()
+    await setup.commits.close(5)
 
 
 async def test_no_group_waits_for_ever() -> None:
@@ -137,21 +150,21 @@ async def test_no_group_waits_for_ever() -> None:
     ledger = Ledger()
     commits = GroupCommit(ledger, lambda effects: None)
     running = []
-    end = time.perf_counter() + 10 * GATHERING
+    end = time.perf_counter() + 10 * MAX_GATHER_TIME
     while time.perf_counter() < end:
-        running.append(commits.run(write("more")))
+        running.append(commits.run(write("more"), "alice"))
         await asyncio.sleep(0)
     assert len(ledger.committed) >= 3
     await asyncio.gather(*running)
-    await commits.close()
+    await commits.close(5)
 
 
 async def test_a_refusal_leaves_the_rest_of_its_group_alone() -> None:
     setup = Setup()
     results = await setup.gather(write("a"), refuse, write("b"))
     assert (results[0], results[2]) == ("a", "b")
-    assert isinstance(results[1], NotAMember)
-    await setup.commits.close()
+    assert isinstance(results[1], RoomNotFound)
+    await setup.commits.close(5)
 
 
 async def test_an_operation_that_breaks_leaves_nothing_behind_and_the_others_alone(
@@ -164,7 +177,7 @@ async def test_an_operation_that_breaks_leaves_nothing_behind_and_the_others_alo
     assert sorted(word for group in setup.ledger.committed for word in group) == ["a", "b", "first"]
     assert "half" not in setup.heard
     assert "an operation of the store failed" in said(log)
-    await setup.commits.close()
+    await setup.commits.close(5)
 
 
 async def test_a_disk_that_fails_is_unavailable_until_it_works_again(log: LogCapture) -> None:
@@ -173,14 +186,97 @@ async def test_a_disk_that_fails_is_unavailable_until_it_works_again(log: LogCap
     results = await setup.gather(write("a"), write("b"))
     assert all(isinstance(result, Unavailable) for result in results)
     assert setup.heard == []
-    await setup.commits.run(lambda ledger: None)
+    await setup.commits.run(lambda ledger: None, "alice")
     assert "the store works again" not in said(log)
     setup.ledger.fails = False
-    assert await setup.commits.run(write("c")) == "c"
+    assert await setup.commits.run(write("c"), "alice") == "c"
     assert setup.heard == ["c"]
     assert said(log).count("the store fails") == 1
     assert said(log).count("the store works again") == 1
-    await setup.commits.close()
+    await setup.commits.close(5)
+
+
+async def test_a_disk_that_fails_slowly_fails_a_batch_at_once(log: LogCapture) -> None:
+    """What waits is not tried again one by one: everybody hears soon that it was not kept."""
+    ledger, heard = Ledger(), list[Any]()
+    ledger.fails, ledger.takes = True, 0.1
+    commits = GroupCommit(ledger, heard.extend)
+    began = time.perf_counter()
+    calls = [commits.run(write(str(number)), f"user{number % 50}") for number in range(300)]
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    assert time.perf_counter() - began < 0.5
+    assert {type(result) for result in results} == {Unavailable}
+    assert (ledger.tries <= 3, ledger.committed, heard) == (True, [], [])
+    ledger.fails = False
+    assert await commits.run(write("again"), "user1") == "again"
+    await commits.close(5)
+
+
+async def test_a_disk_that_fails_an_operation_fails_its_batch(log: LogCapture) -> None:
+    """SQLite can find the disk full in any statement, and may undo the transaction then."""
+    setup = Setup()
+    full = sqlite3.connect(":memory:")
+    full.execute("PRAGMA max_page_count = 2")
+    full.execute("CREATE TABLE pages (content)")
+    results = await setup.gather(
+        write("a"), lambda ledger: full.execute("INSERT INTO pages VALUES (zeroblob(10000))"), write("b")
+    )
+    assert [type(result) for result in results[:2]] == [Unavailable] * 2
+    assert "an operation of the store failed" not in said(log)
+    assert "the store fails" in said(log)
+    full.close()
+    await setup.commits.close(5)
+
+
+async def test_only_the_operation_that_breaks_is_run_alone(log: LogCapture) -> None:
+    """The others stay together: they cost no commit each."""
+    setup = Setup()
+    results = await setup.gather(*(stumble if number == 20 else write(str(number)) for number in range(50)))
+    assert isinstance(results.pop(20), Unavailable)
+    assert results == [str(number) for number in range(50) if number != 20]
+    assert setup.heard == ["first", *results]
+    assert len(setup.ledger.committed) <= 4
+    await setup.commits.close(5)
+
+
+async def test_a_call_that_is_cancelled_is_not_run() -> None:
+    setup = Setup()
+    setup.ledger.gate.clear()
+    first = setup.commits.run(write("first"), "alice")
+    await setup.syncing()
+    dropped, second = setup.commits.run(write("dropped"), "alice"), setup.commits.run(write("second"), "alice")
+    dropped.cancel()
+    setup.ledger.gate.set()
+    assert await asyncio.gather(first, second) == ["first", "second"]
+    assert setup.heard == ["first", "second"]
+    await setup.commits.close(5)
+
+
+async def test_a_disk_that_hangs_is_a_problem_and_keeps_nobody_from_closing(log: LogCapture) -> None:
+    """After two seconds it is known; closing gives it up in time and says that not all is kept."""
+    setup = Setup()
+    setup.ledger.gate.clear()
+    calls = [setup.commits.run(write("under way"), "alice")]
+    await setup.syncing()
+    calls.append(setup.commits.run(write("waiting"), "alice"))
+    assert setup.commits.problem() is None
+    await asyncio.sleep(HANGING + 0.1)
+    assert setup.commits.problem() == "a commit has been under way for 2 s"
+    began = time.perf_counter()
+    assert await setup.commits.close(0.2) is False
+    assert time.perf_counter() - began < 0.5
+    assert {type(result) for result in await asyncio.gather(*calls, return_exceptions=True)} == {Unavailable}
+    assert setup.heard == []
+    setup.ledger.gate.set()
+
+
+async def test_closing_says_whether_all_was_kept(log: LogCapture) -> None:
+    for fails in (False, True):
+        setup = Setup()
+        setup.ledger.fails = fails
+        waiting = asyncio.gather(setup.commits.run(write("last"), "alice"), return_exceptions=True)
+        assert await setup.commits.close(5) is not fails
+        await waiting
 
 
 async def test_long_operations_leave_others_their_turn() -> None:
@@ -194,11 +290,14 @@ async def test_long_operations_leave_others_their_turn() -> None:
 
     loop = asyncio.get_running_loop()
     loop.call_soon(count)
-    for operation in (lambda ledger: time.sleep(SLICE), lambda ledger: time.sleep(SLICE) or ledger.write("x")):
+    for operation in (
+        lambda ledger: time.sleep(MAX_RUN_TIME),
+        lambda ledger: time.sleep(MAX_RUN_TIME) or ledger.write("x"),
+    ):
         before = turns
-        await asyncio.gather(*(commits.run(operation) for _ in range(10)))
+        await asyncio.gather(*(commits.run(operation, "alice") for _ in range(10)))
         assert turns - before >= 10
-    await commits.close()
+    await commits.close(5)
 
 
 async def test_so_many_operations_wait_and_no_more() -> None:
@@ -206,18 +305,18 @@ async def test_so_many_operations_wait_and_no_more() -> None:
     results = await setup.gather(*(write(str(number)) for number in range(150)))
     refused = [result for result in results if isinstance(result, Unavailable)]
     assert 40 <= len(refused) <= 60
-    await setup.commits.close()
+    await setup.commits.close(5)
 
 
 async def test_closing_finishes_what_waits_and_takes_nothing_more() -> None:
     setup = Setup()
-    running = [asyncio.ensure_future(setup.commits.run(write(str(number)))) for number in range(10)]
+    running = [asyncio.ensure_future(setup.commits.run(write(str(number)), "alice")) for number in range(10)]
     await asyncio.sleep(0)
-    await setup.commits.close()
+    await setup.commits.close(5)
     assert await asyncio.gather(*running) == [str(number) for number in range(10)]
     with pytest.raises(Unavailable):
-        await setup.commits.run(write("late"))
-    await setup.commits.close()
+        await setup.commits.run(write("late"), "alice")
+    await setup.commits.close(5)
 
 
 async def test_a_subscriber_that_breaks_keeps_nobody_waiting(log: LogCapture) -> None:
@@ -225,6 +324,6 @@ async def test_a_subscriber_that_breaks_keeps_nobody_waiting(log: LogCapture) ->
         raise ZeroDivisionError
 
     commits = GroupCommit(Ledger(), stumble_over)
-    assert await commits.run(write("a")) == "a"
+    assert await commits.run(write("a"), "alice") == "a"
     assert "the effects of a commit could not be delivered" in said(log)
-    await commits.close()
+    await commits.close(5)

@@ -33,7 +33,7 @@ async def test_memory_keeps_nothing() -> None:
         await engine.open(Recorder())
         await engine.attach_session("alice", "c", None)
         await engine.create_room("alice", "tea", ())
-        await engine.close()
+        await engine.close(5)
 
 
 def test_a_commit_is_synced_and_the_log_written_ahead(tmp_path: Path) -> None:

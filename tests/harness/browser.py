@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from harness.node import find_node, install_packages
 
 if TYPE_CHECKING:
-    from playwright.async_api import Browser, Locator, Page, Playwright
+    from playwright.async_api import Browser, Locator, Page, Playwright, WebSocketRoute
 
 NAMES = ("google-chrome", "google-chrome-stable", "chromium", "chromium-browser", "chrome")
 SWITCHES = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
@@ -51,6 +51,34 @@ class OpenPage(Protocol):
     async def __call__(self, *, width: int = 1280, height: int = 720, **options: Any) -> WebClient: ...
 
 
+class Line:
+    """A page's connection, on which what the gateway sends can be held back for a while."""
+
+    def __init__(self) -> None:
+        self._held: list[tuple[WebSocketRoute, str | bytes]] | None = None
+
+    async def lead_to(self, page: Page) -> None:
+        """All connections that the page opens from now on go over this line."""
+        await page.route_web_socket(lambda _url: True, self._connect)
+
+    def hold(self) -> None:
+        self._held = []
+
+    def release(self) -> None:
+        held, self._held = self._held or [], None
+        for route, message in held:
+            route.send(message)
+
+    def _connect(self, route: WebSocketRoute) -> None:
+        def receive(message: str | bytes) -> None:
+            if self._held is None:
+                route.send(message)
+            else:
+                self._held.append((route, message))
+
+        route.connect_to_server().on_message(receive)
+
+
 class WebClient:
     """One user at the web page, who finds things by the names that everybody can see."""
 
@@ -76,6 +104,11 @@ class WebClient:
     @property
     def connection(self) -> Locator:
         return self.page.get_by_role("status", name="Connection")
+
+    @property
+    def heading(self) -> Locator:
+        """The name of the open room."""
+        return self.page.get_by_role("heading", level=2)
 
     @property
     def rooms(self) -> Locator:
@@ -120,10 +153,17 @@ class WebClient:
         await dialog.get_by_role("textbox", name="Room name").fill(room)
         await self._pick(people)
         await dialog.get_by_role("button", name="Create").click()
-        await self.box.wait_for()
+        await dialog.wait_for(state="detached")
+        await self._is_in(room or people[0])
 
     async def open_room(self, room: str) -> None:
         await self.room(room).click()
+        await self._is_in(room)
+
+    async def _is_in(self, room: str) -> None:
+        """Wait until this room is the open one: the one before it has a box and a log, too."""
+        await self.heading.filter(has_text=room).wait_for()
+        await self.box.wait_for()
 
     async def add_people(self, *people: str) -> None:
         await self.button("Add people").click()

@@ -8,3 +8,8 @@ export function focusList(room?: string): void {
   const item = room === undefined ? null : document.querySelector<HTMLElement>(`[data-room="${CSS.escape(room)}"]`);
   (item ?? document.querySelector<HTMLElement>("[data-new-room]"))?.focus();
 }
+
+/** To the box of the open room. */
+export function focusBox(): void {
+  if (hasKeyboard()) document.querySelector<HTMLElement>("[data-message-box]")?.focus();
+}

@@ -1,0 +1,179 @@
+"""Turns: whose call is next, by what each client's calls have cost."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from gateway.engines.sqlite.commits import MAX_RUN_TIME, GroupCommit
+from gateway.engines.sqlite.turns import MIN_REMEMBERED, Turns
+
+from .test_commits import Ledger
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+class Queue:
+    """Turns whose calls are words, and cost what the test says."""
+
+    def __init__(self) -> None:
+        self.turns = Turns()
+        self._loop = asyncio.new_event_loop()
+
+    def put(self, client: str, *words: str) -> None:
+        for word in words:
+            self.turns.put(client, lambda _, word=word: word, self._loop.create_future())
+
+    def serve(self, cost: float = 0.0) -> str:
+        call = self.turns.next()
+        assert call is not None
+        self.turns.take(call)
+        self.turns.charge(call, cost)
+        return str(call.operation(None))
+
+    def serve_all(self) -> Iterator[str]:
+        while self.turns:
+            yield self.serve(1.0)
+
+
+def test_one_client_has_its_order() -> None:
+    queue = Queue()
+    queue.put("alice", *"abcd")
+    assert "".join(queue.serve_all()) == "abcd"
+
+
+def test_equal_clients_take_turns() -> None:
+    queue = Queue()
+    queue.put("alice", *"aaa")
+    queue.put("bob", *"bbb")
+    assert "".join(queue.serve_all()) == "ababab"
+
+
+def test_who_cost_more_comes_later() -> None:
+    """And no later than the others have caught up."""
+    queue = Queue()
+    queue.put("alice", *"aaa")
+    queue.put("bob", *"bbbbbbbb")
+    served = ""
+    while queue.turns:
+        call = queue.turns.next()
+        assert call is not None
+        served += queue.serve(4.0 if call.operation(None) == "a" else 1.0)
+    assert served == "abbbbabbbba"
+
+
+def test_nobody_saves_up_by_waiting_nor_gets_rid_of_debts_by_it() -> None:
+    queue = Queue()
+    queue.put("alice", *"aaaaaaaa")
+    for _ in range(4):
+        queue.serve(1.0)
+    queue.put("bob", *"bbbb")  # is owed one turn, not four
+    assert "".join(queue.serve_all()) == "babababa"
+    queue.put("mallory", "m")
+    queue.put("alice", "a")
+    queue.serve(100.0)
+    queue.serve(1.0)
+    for _ in range(3):
+        queue.put("mallory", "m")
+        queue.put("alice", "a")
+        assert queue.serve(1.0) == "a"
+
+
+def test_shares_are_by_client() -> None:
+    """Ten clients of one attacker get ten shares, however much each of them has in line and whatever it costs."""
+    queue = Queue()
+    queue.put("bob", *"b" * 1000)
+    for number in range(10):
+        queue.put(f"mallory{number}", *"m" * 1000)
+    spent: Counter[str] = Counter()
+    for _ in range(1400):
+        call = queue.turns.next()
+        assert call is not None
+        word = call.operation(None)
+        cost = 0.02 if word == "m" else 0.001
+        spent[word] += queue.serve(cost) and cost
+    assert 9 < spent["m"] / spent["b"] < 11
+
+
+def test_newcomers_do_not_shut_others_out() -> None:
+    """However many come, each for the first time: who has been here has its turn among them."""
+    queue = Queue()
+    queue.put("alice", *"aaaaaaaa")
+    served = ""
+    for number in range(40):
+        queue.put(f"visitor{number}", "v")
+        served += queue.serve(1.0)
+    assert served.count("a") >= 5
+
+
+def test_what_is_put_back_comes_in_its_old_order() -> None:
+    queue = Queue()
+    queue.put("alice", *"abc")
+    queue.put("bob", *"xyz")
+    taken = []
+    for _ in range(4):
+        call = queue.turns.next()
+        assert call is not None
+        queue.turns.take(call)
+        queue.turns.charge(call, 1.0)
+        taken.append(call)
+    queue.put("alice", "d")
+    queue.turns.put_back(taken)
+    assert len(queue.turns) == 7
+    served = list(queue.serve_all())
+    assert [word for word in served if word in "abcd"] == list("abcd")
+    assert [word for word in served if word in "xyz"] == list("xyz")
+
+
+def test_clients_are_forgotten() -> None:
+    """Not while they are in debt; but the memory of a million visitors is not kept."""
+    queue = Queue()
+    for number in range(10 * MIN_REMEMBERED):
+        queue.put(f"visitor{number}", "x")
+        queue.serve(0.001)
+    assert len(queue.turns._lines) <= 2 * MIN_REMEMBERED
+
+
+async def test_a_dear_client_holds_nobody_up_for_longer_than_one_call() -> None:
+    """32 operations of 20 ms wait; who asks for little is served between two of them, and not committed with one."""
+    commits = GroupCommit(Ledger(), lambda effects: None)
+
+    def dear(ledger: Ledger) -> None:
+        time.sleep(5 * MAX_RUN_TIME)
+        ledger.write("dear")
+
+    attack = [commits.run(dear, "mallory") for _ in range(32)]
+    waited: list[float] = []
+    for _ in range(15):
+        began = time.perf_counter()
+        await commits.run(lambda ledger: ledger.write("cheap"), "alice")
+        waited.append(time.perf_counter() - began)
+    assert not attack[-1].done()
+    assert sorted(waited)[10] < 2 * 5 * MAX_RUN_TIME
+    await asyncio.gather(*attack)
+    await commits.close(5)
+
+
+async def test_one_clients_calls_keep_their_order_beside_others() -> None:
+    """Also where its first one is dear, and others come in between."""
+    ledger = Ledger()
+    commits = GroupCommit(ledger, lambda effects: None)
+
+    def dear(ledger: Ledger) -> Any:
+        time.sleep(2 * MAX_RUN_TIME)
+        return ledger.write("mallory 0")
+
+    calls = [commits.run(dear, "mallory")]
+    for number in range(1, 20):
+        for client in ("mallory", "alice", "bob"):
+            calls.append(commits.run(lambda ledger, word=f"{client} {number}": ledger.write(word), client))
+    await asyncio.gather(*calls)
+    done = [word for batch in ledger.committed for word in batch]
+    for client in ("mallory", "alice", "bob"):
+        assert [int(word.split()[1]) for word in done if word.startswith(client)] == list(
+            range(client != "mallory", 20)
+        )
+    await commits.close(5)
