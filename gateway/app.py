@@ -48,6 +48,7 @@ def create_engine(settings: Settings) -> Engine:
         history_size=settings.history_size,
         presence_limit=settings.presence_limit,
         recovery_window=settings.recovery_window,
+        reserve_names=settings.recovery_window if settings.reserve_names is None else settings.reserve_names,
         replay_size=settings.max_buffer // 2,
         commit_size=settings.max_buffer // 4,
     )

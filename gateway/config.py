@@ -99,6 +99,13 @@ class Settings:
     recovery_window: float = setting(
         120.0, Number(min=0), "SECONDS", "How long a lost session waits for its client to come back."
     )
+    reserve_names: float | None = setting(
+        None,
+        Number(min=0),
+        "SECONDS",
+        "How long the name of a lost session is kept for its client; 0 lets anybody claim it at once, which ends the "
+        "session.  [default: --recovery-window, and at most that]",
+    )
     ping_interval: float = setting(25.0, Number(min=1), "SECONDS", "Time between two heartbeats.")
     ping_timeout: float = setting(20.0, Number(min=1), "SECONDS", "Time to answer a heartbeat.")
 
@@ -171,7 +178,17 @@ class SettingsCommand(click.Command):
 
 
 def settings_from(values: dict[str, Any], *, port_from_platform: bool) -> Settings:
-    """Settings from the parsed options. A platform that sets ``PORT`` routes to the machine, not to its loopback."""
+    """Settings from the parsed options. A platform that sets ``PORT`` routes to the machine, not to its loopback.
+
+    Raises:
+        click.UsageError: two settings contradict each other.
+    """
+    reserved, window = values["reserve_names"], values["recovery_window"]
+    if reserved is not None and reserved > window:
+        raise click.UsageError(
+            f"--reserve-names {reserved:g} is longer than --recovery-window {window:g}, after which a session ends; "
+            f"choose 0 to {window:g}"
+        )
     if values["host"] is None:
         values = {**values, "host": "0.0.0.0" if port_from_platform else "127.0.0.1"}  # noqa: S104 - what PORT asks for
     return Settings(**values)

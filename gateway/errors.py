@@ -6,6 +6,7 @@ that every wire says the same thing in the same words.
 
 from __future__ import annotations
 
+import math
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -66,8 +67,17 @@ class UsernameTaken(GatewayError):
     code = "username_taken"
     http_status = 409
 
-    def __init__(self, username: str) -> None:
-        super().__init__(f"The username {username!r} is taken.")
+    def __init__(self, username: str, *, retry_after: float | None = None) -> None:
+        """``retry_after``: seconds until the name is free, unless its holder comes back."""
+        if retry_after is None:
+            super().__init__(f"The username {username!r} is taken.")
+        else:
+            seconds = math.ceil(retry_after)
+            super().__init__(
+                f"The username {username!r} is taken: its holder has lost the connection, and may come back for "
+                f"{seconds} {'second' if seconds == 1 else 'seconds'}.",
+                retry_after=round(retry_after, 3),
+            )
 
 
 class Unauthorized(GatewayError):

@@ -9,3 +9,6 @@ CREATE UNIQUE INDEX direct_rooms ON rooms (pair) WHERE pair IS NOT NULL;
 ALTER TABLE members ADD COLUMN invited INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE members ADD COLUMN peer TEXT;
 CREATE INDEX invitations ON members (username) WHERE invited;
+
+-- resumable: whether the client was told the pid. Where it was not, nobody can come back to the session.
+ALTER TABLE sessions ADD COLUMN resumable INTEGER NOT NULL DEFAULT 1;
