@@ -64,7 +64,9 @@ class Gateway:
         self._engine = create_engine(settings)
         self._delivery = Delivery()
         self._sessions = Sessions(self._engine, self._delivery, max_connections=settings.max_connections)
-        actions = Actions(Chat(self._engine), ActionPayloads(settings), rate_limit=settings.rate_limit)
+        actions = Actions(
+            Chat(self._engine, add_limit=settings.add_limit), ActionPayloads(settings), rate_limit=settings.rate_limit
+        )
         origins = OriginPolicy(settings.allowed_origins)
         self._socketio = socket_server(
             self._delivery,

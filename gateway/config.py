@@ -78,15 +78,15 @@ class Settings:
         "ORIGINS",
         "Web origins whose pages may connect besides the gateway's own, separated by commas; * is any.",
     )
-    log_level: str = setting(
-        "info",
-        click.Choice(["debug", "info", "warning", "error"]),
-        "LEVEL",
-        "The least severe event to log: debug, info, warning or error.",
+    reserve_names: float | None = setting(
+        None,
+        Number(min=0),
+        "SECONDS",
+        "How long the name of a lost session is kept for its client; 0 lets anybody claim it at once, which ends the "
+        "session.  [default: --recovery-window, and at most that]",
     )
-    log_format: str = setting(
-        "text", click.Choice(["text", "json"]), "FORMAT", "How to write log events to stderr: text or json."
-    )
+    ping_interval: float = setting(25.0, Number(min=1), "SECONDS", "Time between two heartbeats.")
+    ping_timeout: float = setting(20.0, Number(min=1), "SECONDS", "Time to answer a heartbeat.")
 
     store: str = setting(
         "sqlite:///gateway.db",
@@ -99,15 +99,6 @@ class Settings:
     recovery_window: float = setting(
         120.0, Number(min=0), "SECONDS", "How long a lost session waits for its client to come back."
     )
-    reserve_names: float | None = setting(
-        None,
-        Number(min=0),
-        "SECONDS",
-        "How long the name of a lost session is kept for its client; 0 lets anybody claim it at once, which ends the "
-        "session.  [default: --recovery-window, and at most that]",
-    )
-    ping_interval: float = setting(25.0, Number(min=1), "SECONDS", "Time between two heartbeats.")
-    ping_timeout: float = setting(20.0, Number(min=1), "SECONDS", "Time to answer a heartbeat.")
 
     max_connections: int = setting(20_000, POSITIVE, "N", "Clients that are logged in at once.")
     max_frame_size: int = setting(131_072, POSITIVE, "BYTES", "One frame or long-polling body from a client.")
@@ -115,80 +106,28 @@ class Settings:
     max_content_length: int = setting(10_000, POSITIVE, "CHARS", "A message.")
     max_room_name_length: int = setting(64, POSITIVE, "CHARS", "The name of a room.")
     max_users: int = setting(100, POSITIVE, "N", "Users that one request adds.")
-    max_rooms: int = setting(100, POSITIVE, "N", "Rooms that one user is in.")
+    max_rooms: int = setting(
+        100, POSITIVE, "N", "Rooms that one user makes or opens, and as many more that others add the user to."
+    )
     max_members: int = setting(10_000, POSITIVE, "N", "Members that one room has.")
     rate_limit: float = setting(0.0, Number(min=0), "N", "Actions a second on one connection; 0 is no limit.")
+    add_limit: float = setting(
+        1_000.0, Number(min=0), "N", "Users that one user adds to rooms in a minute; 0 is no limit."
+    )
     presence_limit: int = setting(
         100, click.IntRange(min=0), "N", "Members above which a room does not hear who comes, goes and is online."
     )
 
+    log_level: str = setting(
+        "info",
+        click.Choice(["debug", "info", "warning", "error"]),
+        "LEVEL",
+        "The least severe event to log: debug, info, warning or error.",
+    )
+    log_format: str = setting(
+        "text", click.Choice(["text", "json"]), "FORMAT", "How to write log events to stderr: text or json."
+    )
 
-SECTIONS = {"host": "Serve", "store": "Keep", "max_connections": "At most"}
+
+SECTIONS = {"host": "Network", "store": "Storage", "max_connections": "Limits", "log_level": "Other"}
 """The headings of the help, each by the first setting below it."""
-
-
-class SettingOption(click.Option):
-    """The flag, the variable and the help of one setting."""
-
-    def __init__(self, field: dataclasses.Field[Any]) -> None:
-        also = field.metadata["also"]
-        default = field.default
-        super().__init__(
-            [f"--{field.name.replace('_', '-')}"],
-            type=field.metadata["type"],
-            metavar=field.metadata["metavar"],
-            default=",".join(default) if isinstance(default, tuple) else default,
-            envvar=[f"GATEWAY_{field.name.upper()}", *([also] if also else [])],
-            help=field.metadata["help"],
-        )
-        self.also = also
-
-    def get_help_record(self, ctx: click.Context) -> tuple[str, str]:
-        """The flag, and what it does with its default."""
-        notes = (
-            []
-            if self.default is None
-            else [f"default: {self.default:g}" if isinstance(self.default, float) else f"default: {self.default}"]
-        )
-        if self.also:
-            notes.append(f"also read from {self.also}")
-        text = self.help or ""
-        return f"{self.opts[0]} {self.make_metavar(ctx)}", text + (f"  [{'; '.join(notes)}]" if notes else "")
-
-
-class SettingsCommand(click.Command):
-    """A command whose options are the settings, shown in sections."""
-
-    def __init__(self, name: str, **kwargs: Any) -> None:
-        options: list[click.Parameter] = [SettingOption(field) for field in dataclasses.fields(Settings)]
-        super().__init__(name, params=options, **kwargs)
-
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        sections: list[tuple[str, list[tuple[str, str]]]] = []
-        for parameter in self.get_params(ctx):
-            name = SECTIONS.get(parameter.name or "") if isinstance(parameter, SettingOption) else "Other"
-            if name is not None and (not sections or sections[-1][0] != name):
-                sections.append((name, []))
-            record = parameter.get_help_record(ctx)
-            if record is not None:
-                sections[-1][1].append(record)
-        for name, records in sections:
-            with formatter.section(name):
-                formatter.write_dl(records, col_max=32)
-
-
-def settings_from(values: dict[str, Any], *, port_from_platform: bool) -> Settings:
-    """Settings from the parsed options. A platform that sets ``PORT`` routes to the machine, not to its loopback.
-
-    Raises:
-        click.UsageError: two settings contradict each other.
-    """
-    reserved, window = values["reserve_names"], values["recovery_window"]
-    if reserved is not None and reserved > window:
-        raise click.UsageError(
-            f"--reserve-names {reserved:g} is longer than --recovery-window {window:g}, after which a session ends; "
-            f"choose 0 to {window:g}"
-        )
-    if values["host"] is None:
-        values = {**values, "host": "0.0.0.0" if port_from_platform else "127.0.0.1"}  # noqa: S104 - what PORT asks for
-    return Settings(**values)

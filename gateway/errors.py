@@ -122,9 +122,16 @@ class LimitReached(GatewayError):
     http_status = 503
 
     @classmethod
-    def rooms_per_user(cls, usernames: list[str], limit: int) -> LimitReached:
+    def own_rooms(cls, usernames: list[str], limit: int) -> LimitReached:
         return cls(
-            f"A user can be in at most {limit} rooms, and {', '.join(usernames)} cannot join another.",
+            f"A user can have made or opened at most {limit} rooms; leave one to enter another.",
+            fields={"users": usernames},
+        )
+
+    @classmethod
+    def invitations(cls, usernames: list[str], limit: int) -> LimitReached:
+        return cls(
+            f"A user can have been added to at most {limit} rooms, and {', '.join(usernames)} cannot be to another.",
             fields={"users": usernames},
         )
 
@@ -140,8 +147,13 @@ class LimitReached(GatewayError):
 class RateLimited(GatewayError):
     code = "rate_limited"
 
-    def __init__(self, limit: float, retry_after: float) -> None:
-        super().__init__(f"At most {limit:g} actions a second; try again.", retry_after=round(retry_after, 3))
+    @classmethod
+    def actions(cls, limit: float, retry_after: float) -> RateLimited:
+        return cls(f"At most {limit:g} actions a second; try again.", retry_after=round(retry_after, 3))
+
+    @classmethod
+    def adds(cls, limit: float, retry_after: float) -> RateLimited:
+        return cls(f"You can add at most {limit:g} users a minute; try again.", retry_after=round(retry_after, 3))
 
 
 class TooLarge(GatewayError):

@@ -12,7 +12,8 @@ from pathlib import Path
 import click
 import pytest
 
-from gateway.config import Settings, SettingsCommand, settings_from
+from gateway.config import Settings
+from gateway.options import SettingsCommand, settings_from
 
 SHOWN = {
     "allowed_origins": "*",
@@ -20,6 +21,7 @@ SHOWN = {
     "ping_interval": "25",
     "ping_timeout": "20",
     "rate_limit": "0",
+    "add_limit": "1000",
 }
 
 COMMAND = Path(sys.executable).with_name("gateway")
@@ -160,8 +162,10 @@ def test_a_disk_that_does_not_last_is_warned_of(tmp_path: Path) -> None:
     assert "redis://" not in start("sqlite://", DYNO="web.1")
 
 
-def test_version_is_shown() -> None:
-    result = run("--version")
+@pytest.mark.parametrize("command", [[COMMAND], [sys.executable, "-m", "gateway"]], ids=["gateway", "python -m"])
+def test_version_is_shown(command: list[str | Path]) -> None:
+    """By the command, and by the module for those who have not activated the environment."""
+    result = subprocess.run([*command, "--version"], capture_output=True, text=True, timeout=30, check=False)
     assert result.returncode == 0
     assert result.stdout.startswith("gateway ")
 

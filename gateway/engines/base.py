@@ -113,10 +113,13 @@ class Subscriber(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Added:
-    """Who became a member, and who was one already, in the order asked for."""
+    """Who became a member, who was one already, and who left not long ago and was not added again; each in the order
+    asked for.
+    """
 
     added: tuple[str, ...]
     already: tuple[str, ...]
+    declined: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +165,8 @@ class UserPage:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """The bounds that an engine keeps. ``recovery_window`` and ``reserve_names`` are in seconds.
+
+    ``max_rooms`` counts the rooms that a user made or opened, and once more those that others put the user into.
 
     ``replay_size``: bytes of events in a replay, at most. ``commit_size``: bytes of events at which a commit takes up
     nothing more: a member may be given all of them at once.
@@ -240,7 +245,10 @@ class Engine(Protocol):
         """
 
     async def add_members(self, actor: str, room: str, users: tuple[str, ...]) -> Added:
-        """Raises UnknownUser, LimitReached; Forbidden where the room is a direct one."""
+        """Add users, but for those who have left the room within the last hour.
+
+        Raises UnknownUser, LimitReached; Forbidden where the room is a direct one.
+        """
 
     async def remove_member(self, actor: str, room: str) -> None:
         """``actor`` leaves; with the last member go the room and its log."""

@@ -34,6 +34,10 @@ class Clock:
     def __call__(self) -> float:
         return self.now
 
+    def advance(self, seconds: float) -> None:
+        """Time goes by."""
+        self.now += seconds
+
 
 @dataclass
 class Recorder:

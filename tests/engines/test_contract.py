@@ -358,9 +358,32 @@ async def test_rooms_per_user_are_limited(store: Store) -> None:
     with pytest.raises(LimitReached) as caught:
         await store.engine.create_room("alice", "one-more", ())
     assert caught.value.fields == {"users": ["alice"]}
-    await store.engine.create_room("bob", "bobs", ())
     with pytest.raises(LimitReached):
-        await store.engine.add_members("bob", "bobs", ("alice",))
+        await store.engine.open_direct("alice", "bob")
+    await store.engine.remove_member("alice", "room0")
+    await store.engine.open_direct("alice", "bob")
+
+
+async def test_rooms_that_others_add_a_user_to_are_counted_apart(store: Store) -> None:
+    """A stranger who adds a user to as many rooms as there may be takes nothing of what the user may do."""
+    await store.login("alice", "eve", "mallory")
+    for number in range(POLICY.max_rooms - 1):
+        await store.engine.create_room("eve", f"eve{number}", ("alice",))
+    await store.engine.open_direct("eve", "alice")
+    await store.engine.create_room("mallory", "more", ("eve",))
+    for refused in (
+        store.engine.add_members("mallory", "more", ("alice",)),
+        store.engine.create_room("mallory", "again", ("alice",)),
+        store.engine.open_direct("mallory", "alice"),
+    ):
+        with pytest.raises(LimitReached) as caught:
+            await refused
+        assert caught.value.fields == {"users": ["alice"]}
+        assert "alice" in caught.value.message
+    for number in range(POLICY.max_rooms):
+        await store.engine.create_room("alice", f"alice{number}", ())
+    await store.engine.remove_member("alice", "eve0")
+    await store.engine.add_members("mallory", "more", ("alice",))
 
 
 async def test_members_per_room_are_limited(store: Store) -> None:

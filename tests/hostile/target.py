@@ -25,6 +25,7 @@ from aiohttp import WSMsgType, web
 
 from gateway import cli
 from gateway.app import Gateway
+from gateway.commands import serve as command
 from gateway.transports.socketserver import SocketServer
 
 MARK = "hostile"
@@ -190,7 +191,7 @@ async def serve(kind: str, host: str, port: int) -> None:
 
 def main(kind: str, arguments: list[str]) -> None:
     if kind == "gateway":
-        cli.Gateway = CountedGateway  # type: ignore[misc]
+        command.Gateway = CountedGateway  # type: ignore[misc]
         cli.main(arguments)
         return
     parser = argparse.ArgumentParser()

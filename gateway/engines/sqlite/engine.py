@@ -52,7 +52,7 @@ class SQLiteEngine:
     async def open(self, subscriber: Subscriber) -> None:
         tables = Tables(open_database(self._path), self._policy, self._clock)
         self._commits = GroupCommit(tables, subscriber.committed)
-        await self._run(STORE, lambda tables: tables.sessions.suspend_all_sessions())
+        await self._run(STORE, Tables.open)
         self._maintenance = asyncio.create_task(self._maintain())
 
     async def close(self) -> None:
