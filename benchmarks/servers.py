@@ -38,7 +38,7 @@ class Kind:
 
 def _gateway(store: Callable[[Path], str], *, module: str = "gateway.cli") -> Callable[[Path], list[str]]:
     start = [sys.executable, "-c", f"from {module} import main; main()"]
-    settings = ["--host", "127.0.0.1", "--port", "0", "--log-level", "warning"]
+    settings = ["--host", "127.0.0.1", "--port", "0", "--log-level", "warning", "--add-limit", "0"]
     return lambda folder: [*start, *settings, "--store", store(folder)]
 
 

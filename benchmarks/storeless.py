@@ -34,7 +34,9 @@ class NoStore:
 
     async def close(self) -> None: ...
 
-    async def attach_session(self, username: str, connection: str, resume: ResumePoint | None) -> Session:
+    async def attach_session(
+        self, username: str, connection: str, resume: ResumePoint | None, *, resumable: bool = True
+    ) -> Session:
         if username in self._users:
             raise UsernameTaken(username)
         self._users.add(username)

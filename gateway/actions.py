@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from gateway.buckets import TokenBucket
 from gateway.errors import GatewayError, InvalidPayload, RateLimited, Unauthorized, Unavailable, UnknownAction
 from gateway.logs import get_logger
 
@@ -20,27 +21,6 @@ if TYPE_CHECKING:
 
 Request = TypeVar("Request")
 logger = get_logger(__name__)
-
-
-class TokenBucket:
-    """Lets ``rate`` actions a second through, and as many at once (at least one) after a pause."""
-
-    __slots__ = ("_burst", "_filled", "_rate", "_tokens")
-
-    def __init__(self, rate: float, now: float) -> None:
-        self._rate = rate
-        self._burst = max(rate, 1.0)
-        self._tokens = self._burst
-        self._filled = now
-
-    def take(self, now: float) -> float:
-        """Take one; 0, or the seconds until there is one."""
-        self._tokens = min(self._burst, self._tokens + (now - self._filled) * self._rate)
-        self._filled = now
-        if self._tokens >= 1:
-            self._tokens -= 1
-            return 0.0
-        return (1 - self._tokens) / self._rate
 
 
 class Caller:
@@ -106,10 +86,10 @@ class Actions:
     def _check_rate(self, caller: Caller) -> None:
         now = self._clock()
         if caller.bucket is None:
-            caller.bucket = TokenBucket(self._rate_limit, now)
+            caller.bucket = TokenBucket(self._rate_limit, max(self._rate_limit, 1.0), now)
         retry_after = caller.bucket.take(now)
         if retry_after:
-            raise RateLimited(self._rate_limit, retry_after)
+            raise RateLimited.actions(self._rate_limit, retry_after)
 
 
 def refusal(error: GatewayError) -> Reply:

@@ -50,6 +50,7 @@ def create_engine(settings: Settings) -> Engine:
         history_size=settings.history_size,
         presence_limit=settings.presence_limit,
         recovery_window=settings.recovery_window,
+        reserve_names=settings.recovery_window if settings.reserve_names is None else settings.reserve_names,
         replay_size=settings.max_buffer // 2,
         commit_size=settings.max_buffer // 4,
     )
@@ -65,7 +66,9 @@ class Gateway:
         self._engine = create_engine(settings)
         self._delivery = Delivery()
         self._sessions = Sessions(self._engine, self._delivery, max_connections=settings.max_connections)
-        actions = Actions(Chat(self._engine), ActionPayloads(settings), rate_limit=settings.rate_limit)
+        actions = Actions(
+            Chat(self._engine, add_limit=settings.add_limit), ActionPayloads(settings), rate_limit=settings.rate_limit
+        )
         origins = OriginPolicy(settings.allowed_origins)
         self._socketio = socket_server(
             self._delivery,

@@ -5,13 +5,17 @@ Each takes the username that acts and a validated request, and returns the field
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from gateway.errors import InvalidPayload
+from gateway.buckets import Buckets
+from gateway.errors import InvalidPayload, RateLimited
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from gateway.engines.base import Engine
     from gateway.schemas import (
         AddUsers,
@@ -29,22 +33,28 @@ if TYPE_CHECKING:
 
 
 class Chat:
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, *, add_limit: float = 0.0, clock: Callable[[], float] = time.monotonic) -> None:
+        """``add_limit``: users that one user may add to rooms in a minute; 0 is no limit."""
         self._engine = engine
+        self._add_limit = add_limit
+        self._adds = Buckets(add_limit / 60, add_limit, clock=clock)
 
     async def create_room(self, actor: str, request: CreateRoom) -> Fields:
+        self._check_adds(actor, request.users)
         room = await self._engine.create_room(actor, request.room, request.users, request.history)
         return room.as_dict()
 
     async def open_direct(self, actor: str, request: OpenDirect) -> Fields:
         if request.user == actor:
             raise InvalidPayload.in_fields({"user": ["Must be another user than yourself."]})
+        self._check_adds(actor, (request.user,))
         opened = await self._engine.open_direct(actor, request.user)
         return {**opened.room.as_dict(), **_declined(opened.declined)}
 
     async def add_users(self, actor: str, request: AddUsers) -> Fields:
+        self._check_adds(actor, request.users)
         result = await self._engine.add_members(actor, request.room, request.users)
-        return {"added": result.added, "already": result.already}
+        return {"added": result.added, "already": result.already, **_declined(result.declined)}
 
     async def send_message(self, actor: str, request: SendMessage) -> Fields:
         receipt = await self._engine.append_message(actor, request.room, request.content, request.id)
@@ -75,6 +85,13 @@ class Chat:
     async def show_typing(self, actor: str, request: InRoom) -> Fields:
         await self._engine.publish_typing(actor, request.room)
         return {}
+
+    def _check_adds(self, actor: str, users: tuple[str, ...]) -> None:
+        """See that ``actor`` does not add too many; whether they can be added is not known yet, and not asked."""
+        if users and self._add_limit:
+            retry_after = self._adds.take(actor, len(users))
+            if retry_after:
+                raise RateLimited.adds(self._add_limit, retry_after)
 
 
 def _declined(usernames: tuple[str, ...]) -> Fields:

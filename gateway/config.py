@@ -163,6 +163,13 @@ class Settings:
         "SECONDS",
         "How long a session outlives its lost connection, so that its client can come back.",
     )
+    reserve_names: float | None = setting(
+        None,
+        Number(min=0),
+        "SECONDS",
+        "How long the name of a lost session is kept for its client; 0 lets anybody claim it at once, which ends the "
+        "session.  [default: --recovery-window, and at most that]",
+    )
 
     max_connections: int = setting(20_000, POSITIVE, "N", "How many clients may be logged in at once.")
     max_frame_size: int = setting(
@@ -177,10 +184,15 @@ class Settings:
     max_content_length: int = setting(10_000, POSITIVE, "CHARS", "The longest message.")
     max_room_name_length: int = setting(64, POSITIVE, "CHARS", "The longest name of a room.")
     max_users: int = setting(100, POSITIVE, "N", "How many users one request may add to a room.")
-    max_rooms: int = setting(100, POSITIVE, "N", "How many rooms a user may be in.")
+    max_rooms: int = setting(
+        100, POSITIVE, "N", "How many rooms a user may make or open, and as many more that others add the user to."
+    )
     max_members: int = setting(10_000, POSITIVE, "N", "How many members a room may have.")
     rate_limit: float = setting(
         0.0, Number(min=0), "N", "How many actions a second a client may ask for; 0 is no limit."
+    )
+    add_limit: float = setting(
+        1_000.0, Number(min=0), "N", "How many users one user may add to rooms in a minute; 0 is no limit."
     )
     presence_limit: int = setting(
         100, Whole(min=0), "N", "The largest room, in members, that is told who comes, goes and is online."
@@ -214,7 +226,18 @@ USERNAME_SIZE: Final = 36
 
 
 def contradiction(settings: Settings) -> str | None:
-    """Why a client cannot use what ``settings`` allow it, and what to change; None where they agree."""
+    """Why two settings cannot both be kept, and what to change; None where all agree."""
+    reserved, window = settings.reserve_names, settings.recovery_window
+    if reserved is not None and reserved > window:
+        return (
+            f"--reserve-names {reserved:g} is longer than --recovery-window {window:g}, after which a session ends; "
+            f"choose 0 to {window:g}"
+        )
+    return _too_large_for_a_frame(settings)
+
+
+def _too_large_for_a_frame(settings: Settings) -> str | None:
+    """Why a client cannot use what ``settings`` allow it; None where it can."""
     limit, room = settings.max_frame_size, settings.max_room_name_length
     others = ENVELOPE + ESCAPED * room
     message = others + ESCAPED * (ID_LENGTH + settings.max_content_length)

@@ -29,6 +29,8 @@ class Wire(Protocol):
     """A way to write events down. All connections of a wire read the same frames, one behind the other."""
 
     name: str
+    resumable: bool
+    """Whether its clients learn the ``pid`` of their session, and so can come back to it."""
 
     def encode_event(self, event: str, body: bytes, offset: str | None) -> bytes:
         """The frame of an event with the JSON object ``body``; empty where this wire does not carry it."""

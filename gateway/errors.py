@@ -6,6 +6,7 @@ that every wire says the same thing in the same words.
 
 from __future__ import annotations
 
+import math
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -66,8 +67,17 @@ class UsernameTaken(GatewayError):
     code = "username_taken"
     http_status = 409
 
-    def __init__(self, username: str) -> None:
-        super().__init__(f"The username {username!r} is taken.")
+    def __init__(self, username: str, *, retry_after: float | None = None) -> None:
+        """``retry_after``: seconds until the name is free, unless its holder comes back."""
+        if retry_after is None:
+            super().__init__(f"The username {username!r} is taken.")
+        else:
+            seconds = math.ceil(retry_after)
+            super().__init__(
+                f"The username {username!r} is taken: its holder has lost the connection, and may come back for "
+                f"{seconds} {'second' if seconds == 1 else 'seconds'}.",
+                retry_after=round(retry_after, 3),
+            )
 
 
 class Unauthorized(GatewayError):
@@ -112,9 +122,16 @@ class LimitReached(GatewayError):
     http_status = 503
 
     @classmethod
-    def rooms_per_user(cls, usernames: list[str], limit: int) -> LimitReached:
+    def own_rooms(cls, usernames: list[str], limit: int) -> LimitReached:
         return cls(
-            f"A user can be in at most {limit} rooms, and {', '.join(usernames)} cannot join another.",
+            f"A user can have made or opened at most {limit} rooms; leave one to enter another.",
+            fields={"users": usernames},
+        )
+
+    @classmethod
+    def invitations(cls, usernames: list[str], limit: int) -> LimitReached:
+        return cls(
+            f"A user can have been added to at most {limit} rooms, and {', '.join(usernames)} cannot be to another.",
             fields={"users": usernames},
         )
 
@@ -130,8 +147,13 @@ class LimitReached(GatewayError):
 class RateLimited(GatewayError):
     code = "rate_limited"
 
-    def __init__(self, limit: float, retry_after: float) -> None:
-        super().__init__(f"At most {limit:g} actions a second; try again.", retry_after=round(retry_after, 3))
+    @classmethod
+    def actions(cls, limit: float, retry_after: float) -> RateLimited:
+        return cls(f"At most {limit:g} actions a second; try again.", retry_after=round(retry_after, 3))
+
+    @classmethod
+    def adds(cls, limit: float, retry_after: float) -> RateLimited:
+        return cls(f"You can add at most {limit:g} users a minute; try again.", retry_after=round(retry_after, 3))
 
 
 class TooLarge(GatewayError):

@@ -90,7 +90,9 @@ class Sessions:
     async def _attach(self, connection: Connection, credentials: Credentials) -> GatewayError | None:
         resume = None if credentials.pid is None else ResumePoint(credentials.pid, credentials.offset)
         try:
-            session = await self._engine.attach_session(credentials.username, connection.cid, resume)
+            session = await self._engine.attach_session(
+                credentials.username, connection.cid, resume, resumable=connection.wire.resumable
+            )
         except GatewayError as error:
             self._delivery.forget(connection)
             return error

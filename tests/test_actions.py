@@ -252,12 +252,14 @@ async def test_a_room_ends_with_its_last_member(client: ChatClient) -> None:
     assert "duplicate" not in await succeed(client, "send-msg", room=room, content="new", id="i1")
 
 
-async def test_a_leaver_can_be_added_again(client: ChatClient, join: Join) -> None:
-    """Leaving is no ban: a member may add the leaver again, who then hears the room as before."""
+async def test_a_leaver_can_be_added_to_the_next_room(client: ChatClient, join: Join) -> None:
+    """Leaving is for a room and not for its name: who left is declined there, and hears a new room of the same name."""
     bob = await join()
     room = await make_room(client, bob)
     await succeed(bob, "leave-room", room=room)
-    assert (await succeed(client, "add-user", room=room, users=[bob.username]))["added"] == [bob.username]
+    assert (await succeed(client, "add-user", room=room, users=[bob.username]))["declined"] == [bob.username]
+    await succeed(client, "leave-room", room=room)
+    await succeed(client, "create-room", room=room, users=[bob.username])
     await bob.next_event("room-joined")
     await succeed(client, "send-msg", room=room, content="welcome back")
     assert (await bob.next_event("message")).fields["content"] == "welcome back"

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 from gateway.config import Settings
@@ -27,6 +28,7 @@ SHOWN = {
     "ping_interval": "25",
     "ping_timeout": "20",
     "rate_limit": "0",
+    "add_limit": "1000",
 }
 
 COMMAND = Path(sys.executable).with_name("gateway")
@@ -236,6 +238,17 @@ def test_help_names_every_flag_and_default_and_says_how_variables_are_named() ->
     assert "also read from PORT" in words
     assert "also read from REDIS_URL" in words
     assert max(len(line) for line in result.stdout.splitlines()) <= 100
+
+
+def test_names_are_reserved_no_longer_than_sessions_last() -> None:
+    """A reservation beyond the window would be one of nobody's; up to it, and without it, it is fine."""
+    assert parse(["--recovery-window", "5"]).reserve_names is None
+    for seconds in ("0", "5"):
+        assert parse(["--recovery-window", "5", "--reserve-names", seconds]).reserve_names == float(seconds)
+    with pytest.raises(click.UsageError) as caught:
+        parse(["--recovery-window", "5", "--reserve-names", "5.5"])
+    assert "--reserve-names 5.5" in caught.value.message
+    assert (caught.value.exit_code, "\n" in caught.value.message) == (2, False)
 
 
 def test_a_disk_that_does_not_last_is_warned_of(tmp_path: Path) -> None:

@@ -91,12 +91,14 @@ async def test_lengths_are_settings(start_gateway: StartGateway, join: Join, wir
 
 
 async def test_rooms_per_user(start_gateway: StartGateway, join: Join, wire: str) -> None:
-    """--max-rooms holds for creating and for being added; leaving one makes place, and nothing is half done."""
+    """--max-rooms holds for creating, and apart from that for being added; leaving one makes place, and nothing is half
+    done.
+    """
     own = await start_gateway(max_rooms=2)
-    client, full, bob = await join(wire, to=own), await join(to=own), await join(to=own)
+    client, full, bob, other = await join(wire, to=own), await join(to=own), await join(to=own), await join(to=own)
     for room in ("a", "b"):
         await succeed(client, "create-room", room=room)
-        await succeed(full, "create-room", room=f"{room} of full")
+        await succeed(other, "create-room", room=f"{room} for full", users=[full.username])
     await fail(client, "create-room", "limit_reached", room="c")
     await succeed(client, "leave-room", room="b")
     await fail(client, "create-room", "limit_reached", room="c", users=[bob.username, full.username])

@@ -169,11 +169,18 @@ async def test_fifty_clients_race_for_a_name(race: Race) -> None:
             assert await winners[0].drain() == []
 
 
-async def test_a_race_for_a_suspended_name(race: Race, join: Join) -> None:
+@pytest.fixture
+async def claimable(start_gateway: StartGateway, driver: Driver) -> Race:
+    """Where suspended names are not reserved."""
+    return Race(await start_gateway(reserve_names=0), driver)
+
+
+async def test_a_race_for_a_suspended_name(claimable: Race, join: Join) -> None:
     """When a suspended session's name is claimed by many, one gets it, and the old session ends once."""
-    witness = await join()
+    race, own = claimable, claimable.gateway
+    witness = await join(to=own)
     for _ in range(6):
-        client = await join("json")
+        client = await join("json", to=own)
         room = await make_room(witness, client)
         await client.drop()
         await witness.next_event("presence")
@@ -211,10 +218,15 @@ async def hear_or_close(wire: Wire) -> str | int | None:
     return str(json.loads(frame)["content"])
 
 
-async def test_a_race_to_resume_and_to_claim(race: Race, join: Join) -> None:
-    """The owner returns while others claim the name: one session is left, and the owner is told the truth."""
+@pytest.mark.parametrize("reserved", [True, False])
+async def test_a_race_to_resume_and_to_claim(race: Race, claimable: Race, join: Join, reserved: bool) -> None:
+    """The owner returns while others claim the name: one session is left, the owner's where the name is reserved, and
+    the owner is told the truth.
+    """
+    race = race if reserved else claimable
+    own = race.gateway
     for _ in range(10):
-        bob, client = await join(), await join("json")
+        bob, client = await join(to=own), await join("json", to=own)
         room = await make_room(bob, client)
         await client.drop()
         await bob.next_event("presence")
@@ -222,7 +234,7 @@ async def test_a_race_to_resume_and_to_claim(race: Race, join: Join) -> None:
         async def come_back(lost: JsonClient = client) -> JsonClient | None:
             query = {"pid": lost.pid, "offset": lost.offset}
             try:
-                return await join("json", lost.username, query=query)
+                return await join("json", lost.username, to=own, query=query)
             except RefusedError as refusal:
                 if refusal.code != "username_taken":
                     raise
@@ -232,6 +244,7 @@ async def test_a_race_to_resume_and_to_claim(race: Race, join: Join) -> None:
             owner, winners = await asyncio.gather(come_back(), race.run(client.username, ["json"] * 3, stack))
             holders = [holder for holder in [owner, *winners] if holder is not None]
             assert len(holders) == 1
+            assert owner is not None or not reserved
             resumed = owner is not None and owner.welcome.fields["recovered"]
             reply = await succeed(bob, "list-members", room=room)
             assert reply["member_count"] == (2 if resumed else 1)

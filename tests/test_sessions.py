@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.client import GROUP, RefusedError, make_room, members, succeed
-from harness.http import WEBSOCKET_HEADERS
+from harness.client import GROUP, RefusedError, check_error, make_room, members, succeed
+from harness.http import WEBSOCKET_HEADERS, request
 from harness.inbox import PATIENCE, Event
 from harness.names import fresh_name
 from harness.plain import JsonClient
@@ -219,20 +219,94 @@ async def test_a_pid_is_good_for_its_own_name_only(join: Join) -> None:
 
 
 @pytest.mark.parametrize("claimant", ["socketio-websocket", "socketio-polling", "json", "bare"])
-async def test_a_suspended_name_may_be_claimed(join: Join, wire: str, claimant: str) -> None:
-    """Then the suspended session ends: its rooms hear user-left, the claimant is in none, the old pid is worthless."""
+async def test_a_suspended_name_is_its_holders(join: Join, wire: str, claimant: str) -> None:
+    """Nobody else gets it while its holder may come back, and whoever asks learns how long that is."""
     bob, client = await join(), await join(wire)
     room = await make_room(bob, client)
     await client.drop()
     await bob.next_event("presence")
-    await join(claimant, client.username)
+    with pytest.raises(RefusedError) as refusal:
+        await join(claimant, client.username)
+    check_error(refusal.value.error, "username_taken")
+    assert 100 < refusal.value.error["retry_after"] <= 120
+    client = await come_back(client, join)
+    assert [entry["room"] for entry in client.welcome.fields["rooms"]] == [room]
+    assert "user-left" not in [event.name for event in await bob.drain()]
+
+
+@pytest.mark.parametrize("form", ["", "?format=json"])
+async def test_the_plain_wire_says_when_to_ask_again(gateway: GatewayProcess, join: Join, form: str) -> None:
+    """409 has a Retry-After in whole seconds where the name is only reserved, and none where its holder is there."""
+    bob, client = await join(), await join("json")
+    await make_room(bob, client)
+    url = f"{gateway.url}/username/{client.username}{form}"
+    answer = await request("GET", url, headers=WEBSOCKET_HEADERS)
+    assert (answer.status, "retry-after" in answer.headers, "retry_after" in answer.error) == (409, False, False)
+    await client.drop()
+    await bob.next_event("presence")
+    answer = await request("GET", url, headers=WEBSOCKET_HEADERS)
+    assert answer.status == 409
+    assert int(answer.headers["retry-after"]) - answer.error["retry_after"] == pytest.approx(0.5, abs=0.5)
+
+
+async def test_who_gets_a_client_cut_does_not_get_its_name(start_gateway: StartGateway, join: Join) -> None:
+    """A flood that cuts a slow reader is followed by claims at once, over all wires: the reader comes back."""
+    own = await start_gateway(max_buffer=50_000)
+    eve = await join(to=own)
+    async with JsonClient(own.url, "victim") as victim:
+        await succeed(eve, "create-room", room="r", users=["victim"])
+        await victim.drain()
+        victim.socket.transport.pause_reading()
+        while not any(event.name == "presence" for event in eve.events.log):
+            await succeed(eve, "send-msg", room="r", content="🙂" * 10_000)
+        for claimant in ("json", "bare", "socketio-websocket"):
+            with pytest.raises(RefusedError) as refusal:
+                await join(claimant, "victim", to=own)
+            assert refusal.value.code == "username_taken"
+        victim.socket.transport.resume_reading()
+        await victim.wait_closed()
+    back = await join(username="victim", to=own, query={"pid": victim.pid, "offset": victim.offset})
+    assert [room["room"] for room in back.welcome.fields["rooms"]] == ["r"]
+
+
+async def test_a_reservation_may_be_shorter_than_the_window(start_gateway: StartGateway, join: Join) -> None:
+    """With --reserve-names the name is free after that long, while its holder can still come back."""
+    own = await start_gateway(reserve_names=1)
+    bob, first, second = await join(to=own), await join(to=own), await join(to=own)
+    await make_room(bob, first, second)
+    for client in (first, second):
+        await client.drop()
+        await bob.next_event("presence")
+    with pytest.raises(RefusedError) as refusal:
+        await join(username=first.username, to=own)
+    assert 0 < refusal.value.error["retry_after"] <= 1
+    await asyncio.sleep(refusal.value.error["retry_after"])
+    claimed = await join(username=first.username, to=own)
+    assert claimed.welcome.fields["rooms"] == []
+    back = await join(username=second.username, to=own, query={"pid": second.pid, "offset": second.offset})
+    assert back.welcome.fields["recovered"] is True
+
+
+@pytest.mark.parametrize("claimant", ["socketio-websocket", "socketio-polling", "json", "bare"])
+async def test_a_suspended_name_may_be_claimed_where_it_is_not_reserved(
+    start_gateway: StartGateway, join: Join, wire: str, claimant: str
+) -> None:
+    """With --reserve-names 0: then the suspended session ends, its rooms hear user-left, the claimant is in none, the
+    old pid is worthless.
+    """
+    own = await start_gateway(reserve_names=0)
+    bob, client = await join(to=own), await join(wire, to=own)
+    room = await make_room(bob, client)
+    await client.drop()
+    await bob.next_event("presence")
+    await join(claimant, client.username, to=own)
     event = await bob.next_event("user-left")
     assert event.fields == {"room": room, "username": client.username}
     assert (await succeed(bob, "list-rooms"))["rooms"][0]["member_count"] == 1
     await succeed(bob, "send-msg", room=room, content="x")
     if isinstance(client, JsonClient):
         with pytest.raises(RefusedError) as refusal:
-            await join("json", client.username, query={"pid": client.pid, "offset": client.offset})
+            await join("json", client.username, to=own, query={"pid": client.pid, "offset": client.offset})
         assert refusal.value.code == "username_taken"
 
 

@@ -116,10 +116,13 @@ class Subscriber(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Added:
-    """Who became a member, and who was one already, in the order asked for."""
+    """Who became a member, who was one already, and who left not long ago and was not added again; each in the order
+    asked for.
+    """
 
     added: tuple[str, ...]
     already: tuple[str, ...]
+    declined: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +167,9 @@ class UserPage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """The bounds that an engine keeps. ``recovery_window`` is in seconds.
+    """The bounds that an engine keeps. ``recovery_window`` and ``reserve_names`` are in seconds.
+
+    ``max_rooms`` counts the rooms that a user made or opened, and once more those that others put the user into.
 
     ``replay_size``: bytes of events in a replay, at most. ``commit_size``: bytes of events at which a commit takes up
     nothing more: a member may be given all of them at once.
@@ -175,6 +180,7 @@ class Policy:
     history_size: int
     presence_limit: int
     recovery_window: float
+    reserve_names: float
     replay_size: int
     commit_size: int
 
@@ -201,15 +207,20 @@ class Engine(Protocol):
 
     # sessions
 
-    async def attach_session(self, username: str, connection: str, resume: ResumePoint | None) -> Session:
+    async def attach_session(
+        self, username: str, connection: str, resume: ResumePoint | None, *, resumable: bool = True
+    ) -> Session:
         """Resume the session of ``username`` that ``resume`` names, or claim the name with a new session.
 
         A valid ``resume`` wins over the connection that holds the session. Where not every missed event can be
-        replayed, the session goes on with its rooms but gets a new ``pid``. A suspended session whose
-        ``resume`` is not given ends when its name is claimed.
+        replayed, the session goes on with its rooms but gets a new ``pid``. A suspended session keeps its name for
+        `Policy.reserve_names` seconds; when the name is claimed after that, the session ends.
+
+        ``resumable``: the client learns the ``pid`` of a new session. Where it does not, the session ends soon after
+        the store is opened again, and its name is free from then on.
 
         Raises:
-            UsernameTaken: the session is live, and ``resume`` does not name it.
+            UsernameTaken: the session is live, or its name is reserved, and ``resume`` does not name it.
         """
 
     async def suspend_session(self, session: Session, connection: str) -> None:
@@ -241,7 +252,10 @@ class Engine(Protocol):
         """
 
     async def add_members(self, actor: str, room: str, users: tuple[str, ...]) -> Added:
-        """Raises UnknownUser, LimitReached; Forbidden where the room is a direct one."""
+        """Add users, but for those who have left the room within the last hour.
+
+        Raises UnknownUser, LimitReached; Forbidden where the room is a direct one.
+        """
 
     async def remove_member(self, actor: str, room: str) -> None:
         """``actor`` leaves; with the last member go the room and its log."""

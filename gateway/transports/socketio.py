@@ -40,6 +40,7 @@ class SocketIOWire:
     """Events as Socket.IO packets, in the WebSocket frames that carry them; long-polling takes them out again."""
 
     name = "socketio"
+    resumable = True
 
     def encode_event(self, event: str, body: bytes, offset: str | None) -> bytes:
         """The offset is the last argument, where the stock client looks for it."""

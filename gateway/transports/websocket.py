@@ -4,6 +4,7 @@ plain wire".
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -44,6 +45,7 @@ class BareWire:
     """Events of the older server: the content of messages, nothing else. Every close is for good."""
 
     name = "bare"
+    resumable = False
 
     def encode_event(self, event: str, body: bytes, offset: str | None) -> bytes:
         return text_frame(orjson.loads(body)["content"].encode()) if event == events.MESSAGE else b""
@@ -64,6 +66,7 @@ class JSONWire:
     """Every event an object with its name and its offset."""
 
     name = "json"
+    resumable = True
 
     def encode_event(self, event: str, body: bytes, offset: str | None) -> bytes:
         head = {"event": event} if offset is None else {"event": event, "offset": offset}
@@ -106,8 +109,8 @@ class PlainConnection(BaseConnection):
 
     @property
     def can_come_back(self) -> bool:
-        """Whether the client knows the ``pid`` of its session. On the bare wire none does."""
-        return self.wire is JSON and (self._resuming or self.stream.answered)
+        """Whether the client knows the ``pid`` of its session."""
+        return self.wire.resumable and (self._resuming or self.stream.answered)
 
     # --- a Connection
 
@@ -261,8 +264,12 @@ async def _unknown_path(request: web.Request) -> web.Response:
 
 
 def refuse(error: GatewayError) -> web.Response:
-    """The HTTP answer that says why not: ``{"error": {code, message, fields?}}``."""
-    headers = {"Retry-After": "1"} if isinstance(error, Unavailable) else {}
+    """The HTTP answer that says why not: ``{"error": {code, message, fields?, retry_after?}}``."""
+    headers = {}
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(math.ceil(error.retry_after))
+    elif isinstance(error, Unavailable):
+        headers["Retry-After"] = "1"
     if isinstance(error, UpgradeRequired):
         headers["Upgrade"] = "websocket"
     return web.json_response(

@@ -19,6 +19,7 @@ POLICY = Policy(
     history_size=16,
     presence_limit=4,
     recovery_window=120,
+    reserve_names=60,
     replay_size=100_000,
     commit_size=50_000,
 )
@@ -32,6 +33,10 @@ class Clock:
 
     def __call__(self) -> float:
         return self.now
+
+    def advance(self, seconds: float) -> None:
+        """Time goes by."""
+        self.now += seconds
 
 
 @dataclass

@@ -115,11 +115,26 @@ async def test_a_suspended_session_is_offline_and_keeps_its_rooms(store: Store) 
     assert (await store.engine.find_users("bob", "", 10)).users == ("bob",)
 
 
-async def test_a_suspended_name_can_be_claimed_and_then_its_session_ends(store: Store) -> None:
+async def test_a_suspended_name_is_reserved(store: Store) -> None:
+    """Whoever gets a client disconnected does not get its name: the client may come back to it first."""
+    alice = await store.login("bob", "alice")
+    await store.engine.create_room("alice", "tea", ("bob",))
+    await store.lose(alice)
+    lost = store.clock.now
+    for left in (POLICY.reserve_names, 20, 0.5):
+        store.clock.now = lost + POLICY.reserve_names - left
+        with pytest.raises(UsernameTaken) as caught:
+            await store.engine.attach_session("alice", "another", None)
+        assert caught.value.retry_after == pytest.approx(left, abs=0.01)
+    assert (await store.resume(alice, None)).rooms[0].room == "tea"
+
+
+async def test_a_suspended_name_can_be_claimed_in_the_end_and_then_its_session_ends(store: Store) -> None:
     alice = await store.login("bob", "alice")
     await store.engine.create_room("alice", "tea", ("bob",))
     offset = store.heard.last_attachment.offset
     await store.lose(alice)
+    store.clock.now += POLICY.reserve_names + 0.1
     claimed = await store.login("alice")
     assert claimed.sid != alice.sid
     assert ("user-left", {"room": "tea", "username": "alice"}) in store.heard.events
@@ -150,6 +165,23 @@ async def test_sessions_that_were_live_at_a_restart_are_suspended_from_then_on(s
     attachment = await store.resume(alice, offset)
     assert attachment.recovered
     assert [room.room for room in attachment.rooms] == ["tea"]
+
+
+async def test_a_session_that_nobody_can_resume_does_not_outlast_a_restart(store: Store) -> None:
+    """Its client was never told its pid: the name is free at once, and the rooms hear of the end soon."""
+    bob = await store.login("bob")
+    for name in ("bare", "gone"):
+        await store.engine.attach_session(name, f"c-{name}", None, resumable=False)
+    await store.engine.create_room("bob", "tea", ("bare", "gone"))
+    with pytest.raises(UsernameTaken) as caught:
+        await store.login("bare")
+    assert caught.value.retry_after is None
+    await store.reopen()
+    await store.login("bare")
+    assert await store.engine.end_expired_sessions() == 1
+    left = [fields["username"] for event, fields in store.heard.events if event == "user-left"]
+    assert sorted(left) == ["bare", "gone"]
+    assert [room.member_count for room in (await store.resume(bob, None)).rooms] == [1]
 
 
 async def test_every_recovery_window_begins_at_a_restart(store: Store) -> None:
@@ -341,9 +373,32 @@ async def test_rooms_per_user_are_limited(store: Store) -> None:
     with pytest.raises(LimitReached) as caught:
         await store.engine.create_room("alice", "one-more", ())
     assert caught.value.fields == {"users": ["alice"]}
-    await store.engine.create_room("bob", "bobs", ())
     with pytest.raises(LimitReached):
-        await store.engine.add_members("bob", "bobs", ("alice",))
+        await store.engine.open_direct("alice", "bob")
+    await store.engine.remove_member("alice", "room0")
+    await store.engine.open_direct("alice", "bob")
+
+
+async def test_rooms_that_others_add_a_user_to_are_counted_apart(store: Store) -> None:
+    """A stranger who adds a user to as many rooms as there may be takes nothing of what the user may do."""
+    await store.login("alice", "eve", "mallory")
+    for number in range(POLICY.max_rooms - 1):
+        await store.engine.create_room("eve", f"eve{number}", ("alice",))
+    await store.engine.open_direct("eve", "alice")
+    await store.engine.create_room("mallory", "more", ("eve",))
+    for refused in (
+        store.engine.add_members("mallory", "more", ("alice",)),
+        store.engine.create_room("mallory", "again", ("alice",)),
+        store.engine.open_direct("mallory", "alice"),
+    ):
+        with pytest.raises(LimitReached) as caught:
+            await refused
+        assert caught.value.fields == {"users": ["alice"]}
+        assert "alice" in caught.value.message
+    for number in range(POLICY.max_rooms):
+        await store.engine.create_room("alice", f"alice{number}", ())
+    await store.engine.remove_member("alice", "eve0")
+    await store.engine.add_members("mallory", "more", ("alice",))
 
 
 async def test_members_per_room_are_limited(store: Store) -> None:
@@ -374,6 +429,7 @@ async def test_positions_are_never_used_twice(store: Store) -> None:
     await store.engine.remove_member("alice", "tea")
     await store.engine.remove_member("bob", "tea")
     await store.reopen()
+    store.clock.now += POLICY.reserve_names + 1
     await store.login("alice", "bob")
     await store.engine.create_room("alice", "tea", ("bob",))
     after = store.heard.publications[-1].offset

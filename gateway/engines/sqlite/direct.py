@@ -12,7 +12,7 @@ from gateway.tokens import tokens
 if TYPE_CHECKING:
     import sqlite3
 
-    from gateway.engines.sqlite.log import Log
+    from gateway.engines.sqlite.departures import Departures
     from gateway.engines.sqlite.members import Members
     from gateway.engines.sqlite.rooms import Rooms
 
@@ -20,25 +20,30 @@ if TYPE_CHECKING:
 class DirectRooms:
     """The rooms with a ``pair``: the sids of the two, so that a later holder of a name opens another room."""
 
-    def __init__(self, connection: sqlite3.Connection, log: Log, rooms: Rooms, members: Members) -> None:
+    def __init__(self, connection: sqlite3.Connection, rooms: Rooms, members: Members, departures: Departures) -> None:
         self._db = connection
-        self._log = log
         self._rooms = rooms
         self._members = members
+        self._departures = departures
         self._names = tokens(12)
 
     def open(self, actor: str, user: str) -> Opened:
-        """The room of ``actor`` and ``user``, with both in it."""
+        """The room of ``actor`` and ``user``, with both in it, but for a user who has left it not long ago."""
         pair = self._pair(actor, user)
         row = self._db.execute("SELECT id, name FROM rooms WHERE pair = ?", (pair,)).fetchone()
         present = set() if row is None else self._members.among(row[0], (actor, user))
-        self._members.check_may_join(tuple(name for name in (actor, user) if name not in present))
+        declined = self._departures.among(pair, (user,)) - present
+        if actor not in present:
+            self._members.check_allowance((actor,), invited=False)
+        if user not in present | declined:
+            self._members.check_allowance((user,), invited=True)
         room_id, room = self._create(pair) if row is None else row
         if actor not in present:
+            self._departures.forget(pair, actor)
             self._rooms.enter(room_id, room, actor, peer=user)
-        if user not in present:
+        if user not in present | declined:
             self._rooms.join(room_id, room, (user,), by=actor, peer=actor)
-        return Opened(self._rooms.shape(room_id, room, peer=user))
+        return Opened(self._rooms.shape(room_id, room, peer=user), tuple(declined))
 
     def _pair(self, actor: str, user: str) -> str:
         """What names the two sessions, whoever of them asks."""

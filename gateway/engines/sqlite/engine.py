@@ -61,7 +61,7 @@ class SQLiteEngine:
     async def open(self, subscriber: Subscriber) -> None:
         tables = Tables(open_database(self._path), self._policy, self._clock)
         self._commits = GroupCommit(tables, subscriber.committed)
-        await self._run(STORE, lambda tables: tables.sessions.suspend_all_sessions())
+        await self._run(STORE, Tables.open)
         self._maintenance = asyncio.create_task(self._maintain())
 
     async def close(self, timeout: float) -> bool:  # noqa: ASYNC109 - see GroupCommit.close
@@ -89,8 +89,13 @@ class SQLiteEngine:
         assert self._commits is not None, "open() comes first"  # noqa: S101 - a mistake of the program
         return self._commits.run(operation, client)
 
-    async def attach_session(self, username: str, connection: str, resume: ResumePoint | None) -> Session:
-        return await self._run(username, lambda tables: tables.sessions.attach_session(username, connection, resume))
+    async def attach_session(
+        self, username: str, connection: str, resume: ResumePoint | None, *, resumable: bool = True
+    ) -> Session:
+        return await self._run(
+            username,
+            lambda tables: tables.sessions.attach_session(username, connection, resume, resumable=resumable),
+        )
 
     async def suspend_session(self, session: Session, connection: str) -> None:
         await self._run(session.username, lambda tables: tables.sessions.suspend_session(session, connection))

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from gateway.engines.base import Policy
 
 
+INVITATIONS = "(SELECT count(*) FROM members WHERE username = value AND invited)"
+OWN_ROOMS = f"(SELECT count(*) FROM members WHERE username = value) - {INVITATIONS}"
+
+
 class Members:
     """The table ``members``."""
 
@@ -59,23 +63,33 @@ class Members:
             room_id,
         )
 
-    def check_may_join(self, users: tuple[str, ...]) -> None:
-        """See that each of ``users`` has a session, and may be in one room more.
+    def check_known(self, users: tuple[str, ...]) -> None:
+        """See that each of ``users`` has a session.
 
         Raises:
-            UnknownUser, LimitReached: with the names of those who do not.
+            UnknownUser: with the names of those who have none.
         """
         known = self._names("SELECT username FROM sessions WHERE username IN (SELECT value FROM json_each(?))", users)
         unknown = [user for user in users if user not in known]
         if unknown:
             raise UnknownUser(unknown)
+
+    def check_allowance(self, users: tuple[str, ...], *, invited: bool) -> None:
+        """See that each of ``users`` may be in one room more. Rooms that others put them into, and those that they
+        entered by themselves, are counted apart: nobody uses up what another may do.
+
+        Raises:
+            LimitReached: with the names of those who may not.
+        """
         full = self._names(
-            "SELECT value FROM json_each(?) WHERE (SELECT count(*) FROM members WHERE username = value) >= ?",
+            f"SELECT value FROM json_each(?) WHERE {INVITATIONS if invited else OWN_ROOMS} >= ?",
             users,
             self._policy.max_rooms,
         )
         if full:
-            raise LimitReached.rooms_per_user([user for user in users if user in full], self._policy.max_rooms)
+            names = [user for user in users if user in full]
+            limited = LimitReached.invitations if invited else LimitReached.own_rooms
+            raise limited(names, self._policy.max_rooms)
 
     def _names(self, query: str, users: tuple[str, ...], *parameters: object) -> set[str]:
         """The usernames that ``query`` finds; its first parameter is ``users`` as a JSON array."""

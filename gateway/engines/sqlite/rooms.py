@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gateway.engines.base import Policy
+    from gateway.engines.sqlite.departures import Departures
     from gateway.engines.sqlite.log import Log
     from gateway.engines.sqlite.members import Members
 
@@ -32,12 +33,19 @@ class Rooms:
     """The table ``rooms``."""
 
     def __init__(
-        self, connection: sqlite3.Connection, log: Log, members: Members, policy: Policy, clock: Callable[[], float]
+        self,
+        connection: sqlite3.Connection,
+        log: Log,
+        members: Members,
+        departures: Departures,
+        policy: Policy,
+        clock: Callable[[], float],
     ) -> None:
         """``clock`` gives Unix time in seconds."""
         self._db = connection
         self._log = log
         self._members = members
+        self._departures = departures
         self._policy = policy
         self._clock = clock
         self._message_ids = tokens(12)
@@ -52,7 +60,9 @@ class Rooms:
         if self._db.execute("SELECT 1 FROM rooms WHERE name = ?", (room,)).fetchone() is not None:
             raise RoomExists(room)
         users = tuple(user for user in users if user != actor)
-        self._members.check_may_join((actor, *users))
+        self._members.check_known(users)
+        self._members.check_allowance((actor,), invited=False)
+        self._members.check_allowance(users, invited=True)
         if 1 + len(users) > self._policy.max_members:
             raise LimitReached.members_per_room(room, self._policy.max_members)
         cursor = self._db.execute("INSERT INTO rooms (name, history, member_count) VALUES (?, ?, 0)", (room, history))
@@ -64,18 +74,22 @@ class Rooms:
 
     def add_members(self, actor: str, room: str, users: tuple[str, ...]) -> Added:
         room_id, member_count = self._room_of_member(actor, room)
-        if self._is_direct(room_id):
+        if self._pair(room_id) is not None:
             raise Forbidden.adding_to_direct()
         members = self._members.among(room_id, users)
-        added = tuple(user for user in users if user not in members)
-        self._members.check_may_join(added)
+        others = tuple(user for user in users if user not in members)
+        self._members.check_known(others)
+        declined = self._departures.among(str(room_id), others)
+        added = tuple(user for user in others if user not in declined)
+        self._members.check_allowance(added, invited=True)
         if member_count + len(added) > self._policy.max_members:
             raise LimitReached.members_per_room(room, self._policy.max_members)
         if self._is_announced(member_count + len(added)):
             for user in added:
                 self._log.append(room_id, room, events.USER_JOINED, events.user_joined(room, user, actor), origin=actor)
         self.join(room_id, room, added, by=actor)
-        return Added(added, tuple(user for user in users if user in members))
+        already, refused = (tuple(user for user in users if user in names) for names in (members, declined))
+        return Added(added, already, refused)
 
     def remove_member(self, actor: str, room: str) -> None:
         room_id, member_count = self._room_of_member(actor, room)
@@ -83,10 +97,14 @@ class Rooms:
             "UPDATE sessions SET missed_by_leaving = max(missed_by_leaving, ?) WHERE username = ?",
             (self._log.newest_for(room_id, actor), actor),
         )
+        pair = self._pair(room_id)
+        if pair is not None or member_count > 1:
+            self._departures.note(pair or str(room_id), actor)
         self._remove_member(room_id, room, member_count, actor)
 
     def leave_all(self, username: str) -> None:
         """Take a user whose session ends out of all rooms."""
+        self._departures.forget_user(username)
         for room_id, room, member_count in self._rooms_of(username):
             self._remove_member(room_id, room, member_count, username)
 
@@ -112,6 +130,8 @@ class Rooms:
 
     def join(self, room_id: int, room: str, users: tuple[str, ...], *, by: str, peer: str | None = None) -> None:
         """Make ``users`` members and tell each of them. ``peer``: the other of a direct room."""
+        if not users:
+            return
         newest = self._log.newest()
         # Each hears the room from behind its own room-joined, whose position it gets below.
         positions = [newest + 1 + index for index in range(len(users))]
@@ -127,6 +147,7 @@ class Rooms:
         self._log.move(room, left=(username,))
         if member_count == 1:
             self._log.forget(room_id)
+            self._departures.forget_place(str(room_id))
             self._db.execute("DELETE FROM rooms WHERE id = ?", (room_id,))
             return
         self._db.execute("UPDATE rooms SET member_count = member_count - 1 WHERE id = ?", (room_id,))
@@ -170,9 +191,10 @@ class Rooms:
         ).fetchone()
         return Room(room, kind, history, self._members.page(room_id, "", SHOWN_MEMBERS), member_count, peer)
 
-    def _is_direct(self, room_id: int) -> bool:
-        (kind,) = self._db.execute("SELECT kind FROM rooms WHERE id = ?", (room_id,)).fetchone()
-        return bool(kind == events.DIRECT)
+    def _pair(self, room_id: int) -> str | None:
+        """What names the two of a direct room; None for a room of another kind."""
+        (pair,) = self._db.execute("SELECT pair FROM rooms WHERE id = ?", (room_id,)).fetchone()
+        return None if pair is None else str(pair)
 
     # --- messages and presence
 

@@ -36,7 +36,9 @@ class Sessions:
         self._sids = tokens(15)
         self._pids = tokens(24)
 
-    def attach_session(self, username: str, connection: str, resume: ResumePoint | None) -> Session:
+    def attach_session(
+        self, username: str, connection: str, resume: ResumePoint | None, *, resumable: bool = True
+    ) -> Session:
         row = self._db.execute(
             "SELECT sid, pid, previous_pid, connection FROM sessions WHERE username = ?", (username,)
         ).fetchone()
@@ -46,16 +48,26 @@ class Sessions:
                 return self._resume(Session(sid, resume.pid, username), connection, holder, resume.offset)
             if holder is not None:
                 raise UsernameTaken(username)
+            self._check_not_reserved(username)
             self._end(username)
         session = Session(next(self._sids), next(self._pids), username)
         self._db.execute(
-            "INSERT INTO sessions (username, sid, pid, connection) VALUES (?, ?, ?, ?)",
-            (username, session.sid, session.pid, connection),
+            "INSERT INTO sessions (username, sid, pid, connection, resumable) VALUES (?, ?, ?, ?, ?)",
+            (username, session.sid, session.pid, connection, resumable),
         )
         self._log.effects.append(
             Attachment(session, connection, (), self._log.offset(self._log.newest()), recovered=False)
         )
         return session
+
+    def _check_not_reserved(self, username: str) -> None:
+        """See that a suspended name may be claimed: its holder may come back no more, or has had the time to."""
+        suspended_at, resumable = self._db.execute(
+            "SELECT suspended_at, resumable FROM sessions WHERE username = ?", (username,)
+        ).fetchone()
+        left = suspended_at / 1000 + self._policy.reserve_names - now_ms(self._clock) / 1000
+        if resumable and left > 0:
+            raise UsernameTaken(username, retry_after=left)
 
     def _resume(self, session: Session, connection: str, holder: str | None, offset: str | None) -> Session:
         missed = self._log.missed(session.username, offset)
@@ -66,7 +78,8 @@ class Sessions:
             previous_pid = session.pid
             session = Session(session.sid, next(self._pids), session.username)
         self._db.execute(
-            "UPDATE sessions SET pid = ?, previous_pid = ?, connection = ?, suspended_at = NULL WHERE username = ?",
+            "UPDATE sessions SET pid = ?, previous_pid = ?, connection = ?, suspended_at = NULL, resumable = 1 "
+            "WHERE username = ?",
             (session.pid, previous_pid, connection, session.username),
         )
         self._log.effects.append(
@@ -93,8 +106,14 @@ class Sessions:
             self._rooms.publish_presence(session.username, online=False)
 
     def suspend_all_sessions(self) -> None:
-        """Nobody could come back while the store was closed: the recovery windows of all begin now."""
-        self._db.execute("UPDATE sessions SET connection = NULL, suspended_at = ?", (now_ms(self._clock),))
+        """Nobody could come back while the store was closed: the recovery windows of all begin now. Where nobody can
+        come back at all, the window is over.
+        """
+        window = int(self._policy.recovery_window * 1000)
+        self._db.execute(
+            "UPDATE sessions SET connection = NULL, suspended_at = ? - iif(resumable, 0, ?)",
+            (now_ms(self._clock), window),
+        )
 
     def end_session(self, session: Session, connection: str) -> None:
         row = self._db.execute(

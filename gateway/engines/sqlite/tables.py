@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+from functools import partial
 from typing import TYPE_CHECKING
 
+from gateway.engines.sqlite.departures import Departures
 from gateway.engines.sqlite.direct import DirectRooms
-from gateway.engines.sqlite.log import Log
+from gateway.engines.sqlite.log import Log, now_ms
 from gateway.engines.sqlite.members import Members
 from gateway.engines.sqlite.rooms import Rooms
 from gateway.engines.sqlite.sessions import Sessions
@@ -31,9 +33,15 @@ class Tables:
         self._changes = 0
         self.log = Log(connection, policy, clock)
         members = Members(connection, policy)
-        self.rooms = Rooms(connection, self.log, members, policy, clock)
-        self.direct = DirectRooms(connection, self.log, self.rooms, members)
+        self._departures = Departures(connection, partial(now_ms, clock))
+        self.rooms = Rooms(connection, self.log, members, self._departures, policy, clock)
+        self.direct = DirectRooms(connection, self.rooms, members, self._departures)
         self.sessions = Sessions(connection, self.log, self.rooms, policy, clock)
+
+    def open(self) -> None:
+        """The first operation of all."""
+        self._departures.open()
+        self.sessions.suspend_all_sessions()
 
     def begin(self) -> None:
         if self._db.in_transaction:
@@ -70,7 +78,7 @@ class Tables:
 
         A slice takes a few milliseconds at most. Returns whether there is more.
         """
-        return False
+        return self._departures.prune()
 
     def probe(self) -> None:
         """Have something to commit that changes nothing, to learn whether the disk still takes it."""

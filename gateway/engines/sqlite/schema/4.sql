@@ -9,3 +9,16 @@ CREATE UNIQUE INDEX direct_rooms ON rooms (pair) WHERE pair IS NOT NULL;
 ALTER TABLE members ADD COLUMN invited INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE members ADD COLUMN peer TEXT;
 CREATE INDEX invitations ON members (username) WHERE invited;
+
+-- resumable: whether the client was told the pid. Where it was not, nobody can come back to the session.
+ALTER TABLE sessions ADD COLUMN resumable INTEGER NOT NULL DEFAULT 1;
+
+-- Who left a room on purpose, and when (ms, see departures.py): others do not add them again for an hour.
+CREATE TABLE departures (
+    place    TEXT NOT NULL,
+    username TEXT NOT NULL,
+    left_at  INTEGER NOT NULL,
+    PRIMARY KEY (place, username)
+) WITHOUT ROWID;
+CREATE INDEX departures_of_user ON departures (username, left_at);
+CREATE INDEX departures_by_age ON departures (left_at);

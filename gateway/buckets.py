@@ -1,0 +1,63 @@
+"""Token buckets: how often something may be done."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+FEW: Final = 1_024
+"""How many buckets are simply kept. Above that, the full ones are dropped whenever their number has doubled."""
+
+
+class TokenBucket:
+    """Holds ``burst`` tokens and gets ``rate`` new ones a second."""
+
+    __slots__ = ("_burst", "_filled", "_rate", "_tokens")
+
+    def __init__(self, rate: float, burst: float, now: float) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._tokens = burst
+        self._filled = now
+
+    def take(self, now: float, amount: float = 1.0) -> float:
+        """Take ``amount``, but never more than the bucket can hold; 0, or the seconds until there are so many."""
+        self._fill(now)
+        missing = min(amount, self._burst) - self._tokens
+        if missing <= 0:
+            self._tokens -= min(amount, self._burst)
+            return 0.0
+        return missing / self._rate
+
+    def is_full(self, now: float) -> bool:
+        self._fill(now)
+        return self._tokens >= self._burst
+
+    def _fill(self, now: float) -> None:
+        self._tokens = min(self._burst, self._tokens + (now - self._filled) * self._rate)
+        self._filled = now
+
+
+class Buckets:
+    """A `TokenBucket` for each name, whatever connections it comes on."""
+
+    def __init__(self, rate: float, burst: float, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._clock = clock
+        self._by_name: dict[str, TokenBucket] = {}
+        self._many = FEW
+
+    def take(self, name: str, amount: float) -> float:
+        """Take ``amount`` of what ``name`` has; 0, or the seconds until there is so much."""
+        now = self._clock()
+        bucket = self._by_name.get(name)
+        if bucket is None:
+            if len(self._by_name) >= self._many:
+                self._by_name = {known: each for known, each in self._by_name.items() if not each.is_full(now)}
+                self._many = max(FEW, 2 * len(self._by_name))
+            bucket = self._by_name[name] = TokenBucket(self._rate, self._burst, now)
+        return bucket.take(now, amount)

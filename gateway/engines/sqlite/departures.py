@@ -1,0 +1,86 @@
+"""Who has left a room not long ago, in the embedded store, and is not to be added to it again by others."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import orjson
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Callable
+
+DECLINED_TIME: Final = 3600
+"""How long nobody can add a user again to a room that the user left, in seconds."""
+
+MAX_DEPARTURES: Final = 1_000
+"""How many departures of one user are remembered, the newest: so many are forgotten at once when the session ends."""
+
+FORGOTTEN_AT_ONCE: Final = 100
+"""How many departures go with a room, or in one slice of maintenance. What is left goes by its age."""
+
+
+class Departures:
+    """The table ``departures``.
+
+    A *place* is what was left: a room that a client created, by its id, which no later room of its name has; or the two
+    of a direct room, by their pair, which the next room of the two has again.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, now_ms: Callable[[], int]) -> None:
+        """``now_ms`` gives the time in milliseconds, by a clock that nobody sets while the store is open."""
+        self._db = connection
+        self._now_ms = now_ms
+
+    def open(self) -> None:
+        """Go on where the store was closed: by a clock that has been set back meanwhile, the time begins anew."""
+        self._db.execute("UPDATE departures SET left_at = ?1 WHERE left_at > ?1", (self._now_ms(),))
+
+    def note(self, place: str, username: str) -> None:
+        """``username`` has left on purpose."""
+        self._db.execute(
+            "INSERT OR REPLACE INTO departures (place, username, left_at) VALUES (?, ?, ?)",
+            (place, username, self._now_ms()),
+        )
+        self._db.execute(
+            "DELETE FROM departures WHERE username = ?1 AND left_at < "
+            "(SELECT left_at FROM departures WHERE username = ?1 ORDER BY left_at DESC LIMIT 1 OFFSET ?2)",
+            (username, MAX_DEPARTURES - 1),
+        )
+
+    def among(self, place: str, users: tuple[str, ...]) -> set[str]:
+        """Those of ``users`` who have left not long ago."""
+        rows = self._db.execute(
+            "SELECT username FROM departures WHERE place = ? AND username IN (SELECT value FROM json_each(?)) "
+            "AND left_at > ?",
+            (place, orjson.dumps(users).decode(), self._oldest()),
+        )
+        return {username for (username,) in rows}
+
+    def forget(self, place: str, username: str) -> None:
+        """``username`` has come back of their own accord."""
+        self._db.execute("DELETE FROM departures WHERE place = ? AND username = ?", (place, username))
+
+    def forget_user(self, username: str) -> None:
+        """The session ends: who takes the name later has left nothing."""
+        self._db.execute("DELETE FROM departures WHERE username = ?", (username,))
+
+    def forget_place(self, place: str) -> None:
+        """The room is gone for good."""
+        self._db.execute(
+            "DELETE FROM departures WHERE place = ?1 AND username IN "
+            "(SELECT username FROM departures WHERE place = ?1 LIMIT ?2)",
+            (place, FORGOTTEN_AT_ONCE),
+        )
+
+    def prune(self) -> bool:
+        """Delete some of those that count no more; whether there may be others."""
+        cursor = self._db.execute(
+            "DELETE FROM departures WHERE (place, username) IN "
+            "(SELECT place, username FROM departures WHERE left_at <= ? LIMIT ?)",
+            (self._oldest(), FORGOTTEN_AT_ONCE),
+        )
+        return cursor.rowcount == FORGOTTEN_AT_ONCE
+
+    def _oldest(self) -> int:
+        return self._now_ms() - DECLINED_TIME * 1000
