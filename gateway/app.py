@@ -50,6 +50,7 @@ def create_engine(settings: Settings) -> Engine:
         recovery_window=settings.recovery_window,
         replay_size=settings.max_buffer // 2,
         commit_size=settings.max_buffer // 4,
+        max_store=settings.max_store,
     )
     path = settings.store.removeprefix("sqlite://").removeprefix("/")
     return SQLiteEngine(path or ":memory:", policy)

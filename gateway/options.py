@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from gateway.config import SECTIONS, Settings
+from gateway.config import SECTIONS, Settings, Size
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -19,6 +19,8 @@ class SettingOption(click.Option):
     def __init__(self, field: dataclasses.Field[Any]) -> None:
         also = field.metadata["also"]
         default = field.default
+        if isinstance(field.metadata["type"], Size):
+            default = Size.shown(field.default)  # type: ignore[arg-type]
         super().__init__(
             [f"--{field.name.replace('_', '-')}"],
             type=field.metadata["type"],

@@ -20,6 +20,7 @@ SHOWN = {
     "ping_interval": "25",
     "ping_timeout": "20",
     "rate_limit": "0",
+    "max_store": "10GiB",
 }
 
 COMMAND = Path(sys.executable).with_name("gateway")
@@ -38,7 +39,7 @@ def parse(arguments: list[str] | None = None, **environment: str) -> Settings:
 
 def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the command, which is expected to end at once."""
-    kept = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG"}}
+    kept = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG", "PYTHONPATH"}}
     return subprocess.run(
         [COMMAND, *arguments], env={**kept, **environment}, capture_output=True, text=True, timeout=30, check=False
     )

@@ -163,6 +163,7 @@ class Policy:
     recovery_window: float
     replay_size: int
     commit_size: int
+    max_store: int = 2**63
 
 
 class Engine(Protocol):

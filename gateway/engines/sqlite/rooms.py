@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from gateway.engines.base import Policy
     from gateway.engines.sqlite.log import Log
+    from gateway.engines.sqlite.space import Space
 
 SHOWN_MEMBERS = 100
 """Members that a reply or an event shows of a room; ``list-members`` pages through all."""
@@ -32,10 +33,18 @@ MAX_KNOWN = 65_536
 class Rooms:
     """The tables ``rooms`` and ``members``."""
 
-    def __init__(self, connection: sqlite3.Connection, log: Log, policy: Policy, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        connection: sqlite3.Connection,
+        log: Log,
+        space: Space,
+        policy: Policy,
+        clock: Callable[[], float],
+    ) -> None:
         """``clock`` gives Unix time in seconds."""
         self._db = connection
         self._log = log
+        self._space = space
         self._policy = policy
         self._clock = clock
         self._message_ids = tokens(12)
@@ -49,6 +58,7 @@ class Rooms:
     def create_room(self, actor: str, room: str, users: tuple[str, ...]) -> Room:
         if self._db.execute("SELECT 1 FROM rooms WHERE name = ?", (room,)).fetchone() is not None:
             raise RoomExists(room)
+        self._space.check()
         users = tuple(user for user in users if user != actor)
         self._check_may_join((actor, *users))
         if 1 + len(users) > self._policy.max_members:
@@ -68,6 +78,8 @@ class Rooms:
             room_id,
         )
         added = tuple(user for user in users if user not in members)
+        if added:
+            self._space.check()
         self._check_may_join(added)
         if member_count + len(added) > self._policy.max_members:
             raise LimitReached.members_per_room(room, self._policy.max_members)
@@ -197,6 +209,7 @@ class Rooms:
         room_id = self._room_id_of_member(actor, room)
         if message_id is not None and (sent := self._log.message_ts(room_id, actor, message_id)) is not None:
             return Receipt(message_id, sent, duplicate=True)
+        self._space.check()
         ts = now_ms(self._clock)
         name = next(self._message_ids) if message_id is None else message_id
         body = events.message(name, room, actor, content, ts)
