@@ -53,6 +53,7 @@ def create_engine(settings: Settings) -> Engine:
         reserve_names=settings.recovery_window if settings.reserve_names is None else settings.reserve_names,
         replay_size=settings.max_buffer // 2,
         commit_size=settings.max_buffer // 4,
+        max_store=settings.max_store,
     )
     path = settings.store.removeprefix("sqlite://").removeprefix("/")
     return SQLiteEngine(path or ":memory:", policy)

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from gateway.commands import backup
 from gateway.commands.serve import serve
 from gateway.options import SettingsCommand, settings_from
 
@@ -21,7 +22,7 @@ EPILOG = (
     "and a variable that is empty is not set."
 )
 
-COMMANDS: tuple[click.Command, ...] = ()
+COMMANDS: tuple[click.Command, ...] = (backup.command,)
 """What ``gateway NAME …`` can do: the ``command`` of each module in ``gateway/commands/`` but ``serve``."""
 
 CONTEXT: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -40,6 +41,8 @@ def main(arguments: list[str] | None = None) -> None:
     except click.ClickException as error:
         print(f"{program}: {error.format_message()}", file=sys.stderr)  # noqa: T201 - what a command does
         sys.exit(error.exit_code)
+    except click.Abort:
+        sys.exit(130)  # as a program that Ctrl-C has ended
 
 
 def _serve_command() -> click.Command:

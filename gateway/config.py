@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from typing import Any, ClassVar, Final
 
 import click
@@ -28,6 +29,35 @@ class Number(click.FloatRange):
         if not math.isfinite(number):
             self.fail(f"{value!r} is not a number of seconds or actions", param, ctx)
         return number
+
+
+class Size(click.ParamType[int]):
+    """A number of bytes, also as ``500MB`` (10^6) or ``10GiB`` (2^30; ``10G`` is the same)."""
+
+    name = "size"
+
+    UNITS: ClassVar = {
+        "": 1,
+        "b": 1,
+        **{f"{letter}{rest}": 1024**power for power, letter in enumerate("kmgt", 1) for rest in ("", "ib")},
+        **{f"{letter}b": 1000**power for power, letter in enumerate("kmgt", 1)},
+    }
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        number = re.fullmatch(r"(\d{1,15}(?:\.\d{1,6})?) ?([a-z]{0,3})", str(value).strip().lower(), re.ASCII)
+        unit = None if number is None else self.UNITS.get(number[2])
+        size = 0 if number is None or unit is None else int(float(number[1]) * unit)
+        if size < 1:
+            self.fail(f"{value!r} is not a size such as 500MB or 10GiB", param, ctx)
+        return size
+
+    @staticmethod
+    def shown(size: int) -> str:
+        """As people write it."""
+        for letter, power in (("T", 4), ("G", 3), ("M", 2), ("K", 1)):
+            if size >= 1024**power and size % 1024**power == 0:
+                return f"{size // 1024**power}{letter}iB"
+        return str(size)
 
 
 class StoreURL(click.ParamType[str]):
@@ -155,6 +185,12 @@ class Settings:
         "URL",
         "Where to keep sessions, rooms and messages: sqlite:///PATH, or sqlite:// for memory.",
         also="REDIS_URL",
+    )
+    max_store: int = setting(
+        10 * 1024**3,
+        Size(),
+        "SIZE",
+        "How much of the disk the store may take, such as 500MB or 10GiB; beyond it, nothing is added.",
     )
     history_size: int = setting(1_000, POSITIVE, "N", "How many messages are kept for each room.")
     recovery_window: float = setting(

@@ -140,6 +140,10 @@ class LimitReached(GatewayError):
         return cls(f"A room can have at most {limit} members, and {room!r} would have more.")
 
     @classmethod
+    def store(cls, limit: int) -> LimitReached:
+        return cls(f"The store is full: it takes at most {limit} bytes. Nothing can be added until rooms have ended.")
+
+    @classmethod
     def connections(cls, limit: int) -> LimitReached:
         return cls(f"The gateway is full: it takes at most {limit} connections.")
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
-from gateway.config import SECTIONS, Settings, contradiction
+from gateway.config import SECTIONS, Settings, Size, contradiction
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -26,6 +26,8 @@ class SettingOption(click.Option):
         also = field.metadata["also"]
         repeatable = field.metadata["repeatable"]
         default = field.default
+        if isinstance(field.metadata["type"], Size):
+            default = Size.shown(field.default)  # type: ignore[arg-type]
         super().__init__(
             [f"--{field.name.replace('_', '-')}"],
             type=field.metadata["type"],

@@ -29,6 +29,7 @@ SHOWN = {
     "ping_timeout": "20",
     "rate_limit": "0",
     "add_limit": "1000",
+    "max_store": "10GiB",
 }
 
 COMMAND = Path(sys.executable).with_name("gateway")

@@ -183,6 +183,7 @@ class Policy:
     reserve_names: float
     replay_size: int
     commit_size: int
+    max_store: int = 2**63
 
 
 class Engine(Protocol):

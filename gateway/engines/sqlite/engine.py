@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         Subscriber,
         UserPage,
     )
+    from gateway.engines.sqlite.database import StoreConnection
     from gateway.events import Room
 
 T = TypeVar("T")
@@ -55,11 +56,14 @@ class SQLiteEngine:
         self._path = path
         self._policy = policy
         self._clock = clock
+        self._database: StoreConnection | None = None
         self._commits: GroupCommit | None = None
         self._maintenance: asyncio.Task[None] | None = None
 
     async def open(self, subscriber: Subscriber) -> None:
-        tables = Tables(open_database(self._path), self._policy, self._clock)
+        self._database = open_database(self._path)
+        self._database.guard()
+        tables = Tables(self._database, self._policy, self._clock)
         self._commits = GroupCommit(tables, subscriber.committed)
         await self._run(STORE, Tables.open)
         self._maintenance = asyncio.create_task(self._maintain())
@@ -70,6 +74,8 @@ class SQLiteEngine:
         return self._commits is None or await self._commits.close(timeout)
 
     def problem(self) -> str | None:
+        if self._database is not None and self._database.watch is not None and self._database.watch.problem is not None:
+            return self._database.watch.problem
         return None if self._commits is None else self._commits.problem()
 
     async def _maintain(self) -> None:

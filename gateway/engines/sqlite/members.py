@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gateway.engines.base import Policy
+    from gateway.engines.sqlite.space import Space
 
 
 INVITATIONS = "(SELECT count(*) FROM members WHERE username = value AND invited)"
@@ -23,8 +24,9 @@ OWN_ROOMS = f"(SELECT count(*) FROM members WHERE username = value) - {INVITATIO
 class Members:
     """The table ``members``."""
 
-    def __init__(self, connection: sqlite3.Connection, policy: Policy) -> None:
+    def __init__(self, connection: sqlite3.Connection, policy: Policy, space: Space) -> None:
         self._db = connection
+        self.space = space
         self._policy = policy
 
     def insert(
@@ -90,6 +92,8 @@ class Members:
             names = [user for user in users if user in full]
             limited = LimitReached.invitations if invited else LimitReached.own_rooms
             raise limited(names, self._policy.max_rooms)
+        if users:
+            self.space.check()
 
     def _names(self, query: str, users: tuple[str, ...], *parameters: object) -> set[str]:
         """The usernames that ``query`` finds; its first parameter is ``users`` as a JSON array."""

@@ -202,6 +202,7 @@ class Rooms:
         room_id = self._room_id_of_member(actor, room)
         if message_id is not None and (sent := self._log.message_ts(room_id, actor, message_id)) is not None:
             return Receipt(message_id, sent, duplicate=True)
+        self._members.space.check()
         ts = now_ms(self._clock)
         name = next(self._message_ids) if message_id is None else message_id
         body = events.message(name, room, actor, content, ts)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from gateway.engines.base import Attachment, ResumePoint, Session, UserPage
 from gateway.engines.sqlite.log import now_ms
 from gateway.errors import UsernameTaken
-from gateway.tokens import tokens
+from gateway.tokens import hash_token, tokens
 
 if TYPE_CHECKING:
     import sqlite3
@@ -53,7 +53,7 @@ class Sessions:
         session = Session(next(self._sids), next(self._pids), username)
         self._db.execute(
             "INSERT INTO sessions (username, sid, pid, connection, resumable) VALUES (?, ?, ?, ?, ?)",
-            (username, session.sid, session.pid, connection, resumable),
+            (username, session.sid, hash_token(session.pid), connection, resumable),
         )
         self._log.effects.append(
             Attachment(session, connection, (), self._log.offset(self._log.newest()), recovered=False)
@@ -75,12 +75,12 @@ class Sessions:
         previous_pid = None
         if not recovered:
             # The stock client takes an unchanged pid for a recovery.
-            previous_pid = session.pid
+            previous_pid = hash_token(session.pid)
             session = Session(session.sid, next(self._pids), session.username)
         self._db.execute(
             "UPDATE sessions SET pid = ?, previous_pid = ?, connection = ?, suspended_at = NULL, resumable = 1 "
             "WHERE username = ?",
-            (session.pid, previous_pid, connection, session.username),
+            (hash_token(session.pid), previous_pid, connection, session.username),
         )
         self._log.effects.append(
             Attachment(
@@ -146,6 +146,6 @@ class Sessions:
         return UserPage(users[:limit], more=len(users) > limit)
 
 
-def _is_same(given: str, secret: str | None) -> bool:
-    """Compare without telling by the time it takes how much was right."""
-    return secret is not None and hmac.compare_digest(given.encode(), secret.encode())
+def _is_same(given: str, kept: str | None) -> bool:
+    """Compare a pid with the hash of one, without telling by the time it takes how much was right."""
+    return kept is not None and hmac.compare_digest(hash_token(given), kept)

@@ -17,22 +17,26 @@ from gateway.engines.sqlite.log import Log, now_ms
 from gateway.engines.sqlite.members import Members
 from gateway.engines.sqlite.rooms import Rooms
 from gateway.engines.sqlite.sessions import Sessions
+from gateway.engines.sqlite.space import Space
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gateway.engines.base import Effect, Policy
+    from gateway.engines.sqlite.database import StoreConnection
 
 
 class Tables:
     """The tables of ``schema/``. Used by one thread at a time."""
 
-    def __init__(self, connection: sqlite3.Connection, policy: Policy, clock: Callable[[], float]) -> None:
+    def __init__(self, connection: StoreConnection, policy: Policy, clock: Callable[[], float]) -> None:
         self._db = connection
         self._policy = policy
         self._changes = 0
+        self._wrote = False
+        self._space = Space(connection, policy.max_store)
         self.log = Log(connection, policy, clock)
-        members = Members(connection, policy)
+        members = Members(connection, policy, self._space)
         self._departures = Departures(connection, partial(now_ms, clock))
         self.rooms = Rooms(connection, self.log, members, self._departures, policy, clock)
         self.direct = DirectRooms(connection, self.rooms, members, self._departures)
@@ -49,14 +53,19 @@ class Tables:
         self.take_effects()
         self.log.begin()
         self._db.execute("BEGIN")
+        self._space.begin()
         self._changes = self._db.total_changes
 
     def flush(self) -> bool:
         self.log.flush()
-        return self._db.total_changes > self._changes
+        self._wrote = self._db.total_changes > self._changes or self._space.given
+        return self._wrote
 
     def commit(self) -> None:
-        self._db.execute("COMMIT")
+        if self._wrote:
+            self._db.commit_written()
+        else:
+            self._db.execute("COMMIT")
 
     def rollback(self) -> None:
         """Undo what was not committed, and know nothing any more of what may not be so."""
@@ -78,7 +87,7 @@ class Tables:
 
         A slice takes a few milliseconds at most. Returns whether there is more.
         """
-        return self._departures.prune()
+        return any([self._departures.prune(), self._space.give_back()])
 
     def probe(self) -> None:
         """Have something to commit that changes nothing, to learn whether the disk still takes it."""
@@ -86,4 +95,4 @@ class Tables:
         self._db.execute("DELETE FROM sqlite_sequence WHERE name = 'probe'")
 
     def close(self) -> None:
-        self._db.close()
+        self._db.close_in_order()

@@ -1,0 +1,47 @@
+"""``gateway backup PATH``: a copy of the store, also while the gateway runs."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gateway.engines.sqlite.backup import back_up
+from gateway.errors import StoreError
+from gateway.options import option_for
+
+HELP = """Write a copy of the store to PATH, also while the gateway runs, which does not notice.
+
+All that was acked before the command began is in the copy. It is synced and checked before it gets its name, and it is
+one file, which only its owner can read. To start with it: gateway --store sqlite:///PATH
+"""
+
+
+@click.command(
+    "backup",
+    help=HELP,
+    short_help="Write a copy of the store, also while the gateway runs.",
+    params=[
+        click.Argument(["path"], type=click.Path(path_type=Path)),
+        option_for("store"),
+        click.Option(["--replace"], is_flag=True, help="Take the place of a file that is at PATH."),
+    ],
+)
+def command(**values: Any) -> None:
+    signal.signal(signal.SIGTERM, _end)
+    store = str(values["store"]).removeprefix("sqlite://").removeprefix("/")
+    if not store:
+        raise click.UsageError("sqlite:// is a store in memory, which cannot be backed up; name one with --store.")
+    try:
+        backup = back_up(store, values["path"], replace=values["replace"])
+    except StoreError as error:
+        raise click.ClickException(str(error)) from None
+    print(f"{backup.path}: {backup.size:,} bytes")  # noqa: T201 - what a command does
+
+
+def _end(number: int, frame: object) -> None:
+    """Clean up, as at Ctrl-C."""
+    sys.exit(128 + number)

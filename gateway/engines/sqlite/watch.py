@@ -1,0 +1,138 @@
+"""Noticing that the files of a store are gone, or others, while the gateway has them open.
+
+What is deleted or replaced lives on for the process that has it open, and with it all that this process writes from
+then on: everything works, and nothing of it is there after the end. So the store looks before each commit whether its
+path still leads to its files, and a thread looks when nothing is committed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+from typing import TYPE_CHECKING, Final
+
+from gateway.engines.sqlite.files import SIDE_FILES
+from gateway.logs import get_logger
+
+if TYPE_CHECKING:
+    from gateway.engines.sqlite.files import StoreFiles
+    from gateway.engines.sqlite.walindex import LogState, WalIndex
+
+INTERVAL: Final = 0.5
+"""How long the thread waits between two looks, in seconds."""
+
+ADVICE: Final = (
+    "Put it back where it was and the gateway goes on. Otherwise restart the gateway: "
+    "what was sent since the last commit is refused, not lost without a word."
+)
+
+logger = get_logger(__name__)
+
+
+class StoreGone(sqlite3.OperationalError):
+    """The path of the store does not lead to its files."""
+
+
+class FileWatch:
+    """Compares the files that are open with those that are there."""
+
+    def __init__(self, files: StoreFiles, index: WalIndex) -> None:
+        """The files of ``index`` and the log must be there: they are what is watched."""
+        self._path = files.path
+        self._real = files.real
+        self._files = files
+        self._index = index
+        self._expected = [(path, _identity(path)) for path in (files.real, *(files.real + s for s in SIDE_FILES))]
+        self._seen = self._see()
+        self._overwritten = False
+        self._looking = threading.Lock()
+        self._closing = threading.Event()
+        self.problem: str | None = None
+        """What is wrong with the files, in a few words for the operator; None while nothing is."""
+        self._thread = threading.Thread(target=self._watch, name="gateway-store-watch", daemon=True)
+        self._thread.start()
+
+    def check(self) -> None:
+        """Look before a commit.
+
+        Raises:
+            StoreGone: what would be committed now would be lost.
+        """
+        if self.problem is None and not self._find_missing():
+            return
+        self.look()  # at everything, and log what is found
+        if self.problem is not None:
+            raise StoreGone(self.problem)
+
+    def look(self) -> None:
+        """Set `problem`, and log it when it begins and when it ends."""
+        with self._looking:
+            if self._closing.is_set():
+                return
+            found = self._find_problem()
+            if found == self.problem:
+                return
+            before, self.problem = self.problem, found
+        if found is not None and before is None:
+            logger.error("the store is gone", store=self._path, reason=found, advice=ADVICE)
+        elif found is None:
+            logger.warning("the store is back", store=self._path)
+
+    def holds_database(self) -> bool:
+        """Whether the database file at least is ours and whole, whatever is wrong with those beside it."""
+        path, identity = self._expected[0]
+        return os.path.realpath(self._path) == self._real and _identity(path) == identity and not self._overwritten
+
+    def close(self) -> None:
+        """Look no more. A problem that there is stays, and is logged again: it is the last that is seen."""
+        with self._looking:
+            self._closing.set()
+        self._thread.join(timeout=INTERVAL)
+        if self.problem is not None:
+            logger.error("the store was gone at the end", store=self._path, reason=self.problem)
+
+    def _watch(self) -> None:
+        while not self._closing.wait(INTERVAL):
+            self.look()
+
+    def _find_problem(self) -> str | None:
+        if os.path.realpath(self._path) != self._real:
+            return f"{self._path} leads to another file"
+        missing = self._find_missing()
+        if missing is not None:
+            return missing
+        self._overwritten = self._overwritten or self._find_overwritten()
+        return f"{self._real} was overwritten by another program" if self._overwritten else None
+
+    def _find_missing(self) -> str | None:
+        for path, identity in self._expected:
+            there = _identity(path)
+            if there != identity:
+                return f"{path} is gone" if there is None else f"{path} is another file"
+        return None
+
+    def _find_overwritten(self) -> bool:
+        """Whether another program has written to the database file: not a checkpoint, of which the index tells."""
+        before, self._seen = self._seen, self._see()
+        (log, content), (log_before, content_before) = self._seen, before
+        if content == content_before or (log.salts, log.copied, log.attempted) != (
+            log_before.salts,
+            log_before.copied,
+            log_before.attempted,
+        ):
+            return False
+        return log.attempted <= log.copied  # else a checkpoint is under way, or was cut off
+
+    def _see(self) -> tuple[LogState, tuple[int, bytes]]:
+        """The state of the log first: what a checkpoint writes after that is not noticed before its end is."""
+        return self._index.read(), self._files.signature()
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    """Device and inode of a file (not of what a link leads to), or None where there is none."""
+    with contextlib.suppress(OSError):
+        status = os.lstat(path)
+        return status.st_dev, status.st_ino
+    return None

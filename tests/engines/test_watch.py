@@ -1,0 +1,234 @@
+"""The files of the store are gone, or others, while it is open: noticed, said, and nothing acked any more."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+import structlog
+
+from engines.conftest import POLICY, Recorder
+from gateway.engines.sqlite.backup import back_up
+from gateway.engines.sqlite.engine import SQLiteEngine
+from gateway.errors import Unavailable
+from harness.waiting import until
+
+NOTICED = 2.0
+"""Seconds until the loss of a file is noticed, at most."""
+
+
+@pytest.fixture(name="path")
+def _path(tmp_path: Path) -> Path:
+    folder = tmp_path / "store"
+    folder.mkdir()
+    return folder / "gateway.db"
+
+
+@pytest.fixture(name="engine")
+async def _engine(path: Path) -> AsyncIterator[SQLiteEngine]:
+    engine = SQLiteEngine(str(path), POLICY)
+    await engine.open(Recorder())
+    await engine.attach_session("alice", "c", None)
+    await engine.create_room("alice", "tea", ())
+    yield engine
+    await engine.close(5)
+
+
+async def until_noticed(engine: SQLiteEngine) -> str:
+    """What the problem is said to be; nothing is written meanwhile."""
+    await until(lambda: engine.problem() is not None, NOTICED)
+    return str(engine.problem())
+
+
+def content_of(path: Path) -> bytes:
+    return path.read_bytes()
+
+
+def use_elsewhere(path: Path, sql: str) -> None:
+    """What other programs, and an administrator, may do to a store in use."""
+    code = "import sqlite3, sys; print(sqlite3.connect(sys.argv[1]).execute(sys.argv[2]).fetchall())"
+    subprocess.run([sys.executable, "-c", code, path, sql], check=True, capture_output=True)
+    path.touch()
+    path.chmod(0o640)
+
+
+def delete(path: Path) -> None:
+    path.unlink()
+
+
+def replace_by_copy(path: Path) -> None:
+    shutil.copy(path, path.with_name("copy"))
+    path.with_name("copy").replace(path)
+
+
+def rename_folder(path: Path) -> None:
+    path.parent.rename(path.parent.with_name("elsewhere"))
+
+
+def replace_folder(path: Path) -> None:
+    """By a copy of all files that are in it."""
+    rename_folder(path)
+    shutil.copytree(path.parent.with_name("elsewhere"), path.parent)
+
+
+def delete_log(path: Path) -> None:
+    Path(f"{path}-wal").unlink()
+
+
+def delete_index(path: Path) -> None:
+    Path(f"{path}-shm").unlink()
+
+
+def replace_by_link(path: Path) -> None:
+    """By a symbolic link to the same file: after a restart, its log would be looked for where it leads to."""
+    path.rename(path.parent.with_name("moved.db"))
+    path.symlink_to(path.parent.with_name("moved.db"))
+
+
+def replace_folder_by_link(path: Path) -> None:
+    """By a link to another folder that has copies of the files."""
+    replace_folder(path)
+    path.parent.rename(path.parent.with_name("copies"))
+    path.parent.symlink_to(path.parent.with_name("copies"))
+
+
+def overwrite(path: Path) -> None:
+    """`cp BACKUP gateway.db`: the same inode, and another content."""
+    backup = path.with_name("backup.db")
+    back_up(str(path), backup, replace=False)
+    shutil.copyfile(backup, path)
+
+
+LOSSES = [
+    delete,
+    replace_by_copy,
+    rename_folder,
+    replace_folder,
+    delete_log,
+    delete_index,
+    replace_by_link,
+    replace_folder_by_link,
+    overwrite,
+]
+
+
+@pytest.mark.parametrize("lose", LOSSES)
+async def test_a_loss_is_noticed_and_nothing_is_acked_after_it(
+    engine: SQLiteEngine, path: Path, lose: Callable[[Path], None]
+) -> None:
+    """Writes are `unavailable`, reads go on; it is logged once, and again at the end."""
+    await engine.append_message("alice", "tea", "kept", None)
+    with structlog.testing.capture_logs() as log:
+        lose(path)
+        assert str(path) in await until_noticed(engine)
+        for _ in range(3):
+            for call in (
+                engine.append_message("alice", "tea", "lost", None),
+                engine.create_room("alice", "cake", ()),
+                engine.attach_session("bob", "c2", None),
+            ):
+                with pytest.raises(Unavailable):
+                    await call
+        assert [room.room for room in await engine.list_rooms("alice")] == ["tea"]
+        assert [entry["event"] for entry in log].count("the store is gone") == 1
+        assert engine.problem() is not None
+        await engine.close(5)
+    assert [entry["event"] for entry in log].count("the store was gone at the end") == 1
+    assert engine.problem() is not None  # for the exit status
+
+
+@pytest.mark.parametrize("lose", [delete, replace_by_copy, rename_folder, delete_log, replace_by_link])
+async def test_a_commit_looks_by_itself(engine: SQLiteEngine, path: Path, lose: Callable[[Path], None]) -> None:
+    """What is sent right after the loss is refused already, before the next look of the thread."""
+    for _ in range(5):
+        await engine.append_message("alice", "tea", "kept", None)
+    lose(path)
+    with pytest.raises(Unavailable):
+        await engine.append_message("alice", "tea", "lost", None)
+    assert engine.problem() is not None
+
+
+@pytest.mark.parametrize("what", ["file", "folder", "all files"])
+async def test_it_goes_on_when_the_files_are_back(engine: SQLiteEngine, path: Path, what: str) -> None:
+    moves = {
+        "file": [(path, path.with_name("away"))],
+        "folder": [(path.parent, path.parent.with_name("away"))],
+        "all files": [(Path(f"{path}{s}"), Path(f"{path}{s}.away")) for s in ("", "-wal", "-shm")],
+    }[what]
+    move(moves)
+    await until_noticed(engine)
+    with pytest.raises(Unavailable):
+        await engine.append_message("alice", "tea", "lost", None)
+    with structlog.testing.capture_logs() as log:
+        move([(there, here) for here, there in moves])
+        await until(lambda: "the store is back" in [entry["event"] for entry in log], NOTICED)
+    await engine.append_message("alice", "tea", "kept", None)
+    assert engine.problem() is None
+    await engine.close(5)
+    assert contents(path) == ["kept"]
+
+
+def move(moves: list[tuple[Path, Path]]) -> None:
+    for here, there in moves:
+        here.rename(there)
+
+
+def contents(path: Path) -> list[str]:
+    connection = sqlite3.connect(path)
+    rows = connection.execute("SELECT json_extract(body, '$.content') FROM log WHERE event = 'message'").fetchall()
+    connection.close()
+    return [content for (content,) in rows]
+
+
+async def test_what_another_program_put_there_is_left_alone(engine: SQLiteEngine, path: Path) -> None:
+    """A second gateway's store at the same path keeps its log when the first one ends."""
+    move([(path, path.with_name("old.db"))])
+    delete_log(path)
+    delete_index(path)
+    await until_noticed(engine)
+    second = SQLiteEngine(str(path), POLICY)
+    await second.open(Recorder())
+    await second.attach_session("alice", "c", None)
+    await second.create_room("alice", "tea", ())
+    await engine.close(5)
+    await second.append_message("alice", "tea", "second", None)
+    assert second.problem() is None
+    copy = path.with_name("copy.db")
+    back_up(str(path), copy, replace=False)
+    await second.close(5)
+    assert contents(copy) == contents(path) == ["second"]
+
+
+async def test_an_overwritten_file_is_not_written_to_at_the_end(engine: SQLiteEngine, path: Path) -> None:
+    """What was put over it, most likely a backup, stays as it is."""
+    overwrite(path)
+    await until_noticed(engine)
+    before = content_of(path)
+    await engine.close(5)
+    assert content_of(path) == before
+
+
+async def test_what_was_acked_is_saved_where_only_the_log_has_gone(engine: SQLiteEngine, path: Path) -> None:
+    await engine.append_message("alice", "tea", "kept", None)
+    delete_log(path)
+    await until_noticed(engine)
+    await engine.close(5)
+    assert contents(path) == ["kept"]
+
+
+async def test_nothing_is_noticed_where_nothing_is_lost(engine: SQLiteEngine, path: Path) -> None:
+    """Checkpoints of ours and of others, readers, backups, `touch` and another mode are no loss."""
+    for number in range(3):
+        for _ in range(20):
+            await engine.append_message("alice", "tea", "x" * 5000, None)
+        for sql in ("SELECT count(*) FROM log", f"PRAGMA wal_checkpoint({['PASSIVE', 'FULL', 'TRUNCATE'][number]})"):
+            use_elsewhere(path, sql)
+        await asyncio.sleep(0.7)  # longer than from one look to the next
+        assert engine.problem() is None
+    await engine.append_message("alice", "tea", "kept", None)
