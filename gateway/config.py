@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from typing import Any
 
 import click
@@ -21,6 +22,22 @@ class Number(click.FloatRange):
         if not math.isfinite(number):
             self.fail(f"{value!r} is not a number of seconds or actions", param, ctx)
         return number
+
+
+class Size(click.ParamType[int]):
+    """A number of bytes, also as ``500K``, ``64M`` or ``2G`` (units of 1,024)."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        match = _SIZE.fullmatch(str(value).strip())
+        if match is None or not int(match[1]):
+            self.fail(f"{value!r} is not a number of bytes such as 67108864, 64M or 2G", param, ctx)
+        return int(match[1]) << _SHIFTS[match[2].upper()]
+
+
+_SIZE = re.compile(r"(\d{1,15})([kKmMgG]?)(?:i?[bB])?")
+_SHIFTS = {"": 0, "K": 10, "M": 20, "G": 30}
 
 
 class StoreURL(click.ParamType[str]):
@@ -102,9 +119,16 @@ class Settings:
     ping_interval: float = setting(25.0, Number(min=1), "SECONDS", "Time between two heartbeats.")
     ping_timeout: float = setting(20.0, Number(min=1), "SECONDS", "Time to answer a heartbeat.")
 
-    max_connections: int = setting(20_000, POSITIVE, "N", "Clients that are logged in at once.")
+    max_connections: int = setting(20_000, POSITIVE, "N", "Connections at once, on all wires, logged in or not.")
+    max_memory: int | None = setting(
+        None,
+        Size(),
+        "SIZE",
+        "Memory for what clients have half sent or not read, together, such as 512M; beyond it those who hold the most "
+        "are paused, then cut.  [default: half of what there is]",
+    )
     max_frame_size: int = setting(131_072, POSITIVE, "BYTES", "One frame or long-polling body from a client.")
-    max_buffer: int = setting(1_048_576, POSITIVE, "BYTES", "Unsent data at which a client is too slow and is cut.")
+    max_buffer: int = setting(1_048_576, POSITIVE, "BYTES", "Unsent data at which a client that does not read is cut.")
     max_content_length: int = setting(10_000, POSITIVE, "CHARS", "A message.")
     max_room_name_length: int = setting(64, POSITIVE, "CHARS", "The name of a room.")
     max_users: int = setting(100, POSITIVE, "N", "Users that one request adds.")

@@ -13,6 +13,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 
+MAX_NAME = 100
+"""Characters of a name in an error, at most: whoever sends a long one is not sent it back."""
+
+
+def shown(name: str) -> str:
+    """What an error shows of a name that a client has made up."""
+    return repr(name[:MAX_NAME])
+
+
 class GatewayError(Exception):
     """What a client is told when its request cannot be met."""
 
@@ -51,7 +60,7 @@ class UnknownAction(GatewayError):
     code = "unknown_action"
 
     def __init__(self, action: str, known: Iterable[str]) -> None:
-        super().__init__(f"There is no action {action[:64]!r}; there are {', '.join(known)}.")
+        super().__init__(f"There is no action {shown(action)}; there are {', '.join(known)}.")
 
 
 class InvalidUsername(GatewayError):
@@ -67,7 +76,7 @@ class UsernameTaken(GatewayError):
     http_status = 409
 
     def __init__(self, username: str) -> None:
-        super().__init__(f"The username {username!r} is taken.")
+        super().__init__(f"The username {shown(username)} is taken.")
 
 
 class Unauthorized(GatewayError):
@@ -79,21 +88,21 @@ class RoomExists(GatewayError):
     code = "room_exists"
 
     def __init__(self, room: str) -> None:
-        super().__init__(f"A room named {room!r} exists already.")
+        super().__init__(f"A room named {shown(room)} exists already.")
 
 
 class RoomNotFound(GatewayError):
     code = "room_not_found"
 
     def __init__(self, room: str) -> None:
-        super().__init__(f"There is no room named {room!r}.")
+        super().__init__(f"There is no room named {shown(room)}.")
 
 
 class NotAMember(GatewayError):
     code = "not_a_member"
 
     def __init__(self, room: str) -> None:
-        super().__init__(f"You are not a member of {room!r}.")
+        super().__init__(f"You are not a member of {shown(room)}.")
 
 
 class UnknownUser(GatewayError):
@@ -116,10 +125,10 @@ class LimitReached(GatewayError):
 
     @classmethod
     def members_per_room(cls, room: str, limit: int) -> LimitReached:
-        return cls(f"A room can have at most {limit} members, and {room!r} would have more.")
+        return cls(f"A room can have at most {limit} members, and {shown(room)} would have more.")
 
     @classmethod
-    def connections(cls, limit: int) -> LimitReached:
+    def connections(cls, limit: int | None) -> LimitReached:
         return cls(f"The gateway is full: it takes at most {limit} connections.")
 
 
