@@ -2,25 +2,19 @@
 
 ``max_buffer`` is for what a client does *not* read:
 
-- One frame in hand is always allowed, however large it is: what counts is what waits beside it.
-- Up to half as much again may wait for `PATIENCE` seconds; whoever takes nothing in that time is cut.
-- More may wait while the client reads: at least an eighth (`READING`) of what is written. Progress resets the rule.
-- Nobody is cut for what was written in one go, before the client could read any of it (`CHANCE`).
+- One frame in hand is always allowed, however large it is: what counts is what waits beside it. What is written in one
+  iteration of the event loop, before the client could read any of it, is no reason to cut it at once either.
+- Up to half of ``max_buffer`` more may wait for `PATIENCE` seconds; a client that takes nothing in that time is cut.
+- Still more may wait while the client reads: `READING` times what it has taken lately. Progress resets the rule.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Final, Protocol
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-CHANCE: Final = 0.005
-"""Seconds from a write that was too much to the verdict: the loop comes round, and the system takes what it can."""
+from typing import Final, Protocol
 
 PATIENCE: Final = 1.0
-"""Seconds that a client with more than ``max_buffer`` unsent may take nothing."""
+"""Seconds that a client with too much unsent may take nothing."""
 
 READING: Final = 8
 """A client that reads may be given this many times what it has taken in the last one to two `PATIENCE`."""
@@ -41,15 +35,33 @@ class Backlog:
     each write that leaves it with more; a client that keeps up needs none.
     """
 
-    __slots__ = ("_allowed", "_due", "_last", "_max_buffer", "_reader", "_taken", "_taken_before")
+    __slots__ = (
+        "_allowed",
+        "_base",
+        "_chance",
+        "_due",
+        "_in_one_go",
+        "_last",
+        "_max_buffer",
+        "_reader",
+        "_taken",
+        "_taken_before",
+    )
 
-    def __init__(self, reader: Reader, max_buffer: int) -> None:
+    def __init__(self, reader: Reader, max_buffer: int, *, chance: float) -> None:
+        """``chance``: seconds from a write that was too much to the verdict. It is what the client's transport needs to
+        take something, if the client reads.
+        """
         self._reader = reader
         self._max_buffer = max_buffer
+        self._chance = chance
         self._allowed = max_buffer
         """Unsent bytes for which nobody is cut: ``max_buffer`` beside the frame in hand, or what was unsent when the
         client was last seen to read.
         """
+        self._base = max_buffer
+        """As `_allowed`, and what was written in one go."""
+        self._in_one_go = False
         self._last = 0
         self._taken = 0
         self._taken_before = 0
@@ -57,16 +69,22 @@ class Backlog:
 
     def wrote(self, size: int, unsent: int) -> None:
         """``size`` bytes were written, with which ``unsent``, more than ``max_buffer``, are there."""
-        if unsent - size <= self._max_buffer:
-            self._allowed = self._max_buffer + size
+        loop = asyncio.get_running_loop()
+        if self._due is None:
             self._taken = self._taken_before = 0
         else:
             self._taken += self._last + size - unsent
         self._last = unsent
+        if unsent - size <= self._max_buffer:
+            self._allowed = self._base = self._max_buffer + size
+            self._in_one_go = True
+            loop.call_soon(self._end_of_iteration)
+        if self._in_one_go:
+            self._base = max(self._base, unsent)
         if unsent > self._limit:
-            self._judge_in(CHANCE)
+            self._judge_in(self._chance, loop)
         elif self._due is None:
-            self._judge_in(PATIENCE)
+            self._judge_in(PATIENCE, loop)
 
     def close(self) -> None:
         """The client is gone."""
@@ -74,40 +92,32 @@ class Backlog:
             self._due.cancel()
             self._due = None
 
+    def _end_of_iteration(self) -> None:
+        self._in_one_go = False
+
     @property
     def _limit(self) -> int:
-        return self._allowed + self._max_buffer // 2 + READING * (self._taken + self._taken_before)
+        return self._base + self._max_buffer // 2 + READING * (self._taken + self._taken_before)
 
-    def _judge_in(self, seconds: float) -> None:
-        loop = asyncio.get_running_loop()
+    def _judge_in(self, seconds: float, loop: asyncio.AbstractEventLoop) -> None:
         if self._due is None or self._due.when() > loop.time() + seconds:
             self.close()
-            verdict: Callable[[], None] = self._judge if seconds == PATIENCE else self._judge_excess
-            self._due = loop.call_later(seconds, verdict)
+            self._due = loop.call_later(seconds, self._judge, loop, seconds == PATIENCE)
 
-    def _look(self) -> int:
-        """What is unsent now."""
+    def _judge(self, loop: asyncio.AbstractEventLoop, lasting: bool) -> None:
+        """The verdict; ``lasting``: after `PATIENCE`."""
+        self._due = None
         unsent = self._reader.unsent()
         self._taken += self._last - unsent
         self._last = unsent
-        self._due = None
-        return unsent
-
-    def _judge_excess(self) -> None:
-        unsent = self._look()
-        if unsent > self._limit:
-            self._reader.too_slow(unsent)
-        elif unsent > self._max_buffer:
-            self._judge_in(PATIENCE)
-
-    def _judge(self) -> None:
-        unsent = self._look()
         if unsent <= self._max_buffer:
             return
-        if unsent > self._allowed and not self._taken:
+        if unsent > self._limit or (lasting and not self._taken and unsent > self._allowed):
             self._reader.too_slow(unsent)
             return
-        if self._taken:
-            self._allowed = max(self._allowed, unsent)
-        self._taken, self._taken_before = 0, self._taken
-        self._judge_in(PATIENCE)
+        if lasting:
+            if self._taken:
+                self._allowed = max(self._allowed, unsent)
+                self._base = max(self._base, unsent)
+            self._taken, self._taken_before = 0, self._taken
+        self._judge_in(PATIENCE, loop)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from aiohttp import web
 from aiohttp.streams import EmptyStreamReader
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from gateway.transports.budget import Budget
+
+CHANCE: Final = 0.05
+"""Seconds in which the next poll comes, if the client reads: it has to hear of the last one's end first."""
 
 
 class Owner(Protocol):
@@ -92,7 +95,7 @@ class Polling:
             self._budget.count(self)
         if unsent > self._max_buffer:
             if self._backlog is None:
-                self._backlog = Backlog(self, self._max_buffer)
+                self._backlog = Backlog(self, self._max_buffer, chance=CHANCE)
             self._backlog.wrote(len(frame), unsent)
 
     def unsent(self) -> int:

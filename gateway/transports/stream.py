@@ -38,6 +38,9 @@ PAUSED, RESTING, HELD_BACK = 1, 2, 4
 UNBOUNDED = 2**63
 """The ``max_buffer`` of whoever sets none."""
 
+CHANCE = 0.005
+"""Seconds in which the system takes something of what is written, if the client reads."""
+
 CLOSE_TIMEOUT = 5.0
 """Seconds that a client has to answer a close frame, and to read what was sent before it was cut."""
 
@@ -140,7 +143,7 @@ class WebSocketStream(asyncio.Protocol):
         self._budget.count(self)
         if unsent > self._max_buffer:
             if self._backlog is None:
-                self._backlog = Backlog(self, self._max_buffer)
+                self._backlog = Backlog(self, self._max_buffer, chance=CHANCE)
             self._backlog.wrote(size, unsent)
 
     def unsent(self) -> int:
