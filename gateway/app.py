@@ -17,9 +17,11 @@ from gateway.listening import Listening
 from gateway.logs import get_logger
 from gateway.schemas import ActionPayloads
 from gateway.sessions import Sessions
+from gateway.transports.budget import Budget, machine_memory
 from gateway.transports.heartbeats import Heartbeats
 from gateway.transports.httpserver import Runner
 from gateway.transports.origins import OriginPolicy
+from gateway.transports.seats import Seats
 from gateway.transports.socketio import ChatNamespace, socket_server
 from gateway.transports.upgrades import Upgrades
 from gateway.transports.websocket import PlainRoute
@@ -65,8 +67,10 @@ class Gateway:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._engine = create_engine(settings)
-        self._delivery = Delivery()
-        self._sessions = Sessions(self._engine, self._delivery, max_connections=settings.max_connections)
+        self._delivery = Delivery(recovery_window=settings.recovery_window)
+        self._sessions = Sessions(self._engine, self._delivery)
+        seats = Seats(settings.max_connections)
+        budget = Budget(settings.max_memory or machine_memory() // 2)
         actions = Actions(
             Chat(self._engine, add_limit=settings.add_limit), ActionPayloads(settings), rate_limit=settings.rate_limit
         )
@@ -77,11 +81,13 @@ class Gateway:
             ping_interval=settings.ping_interval,
             ping_timeout=settings.ping_timeout,
             max_http_buffer_size=settings.max_frame_size,
-            max_buffer=2 * settings.max_buffer,  # events have that of their connections; this one is for acks
+            max_buffer=settings.max_buffer,
+            seats=seats,
+            budget=budget,
         )
-        self._socketio.register_namespace(
-            ChatNamespace(self._delivery, self._sessions, actions, max_buffer=settings.max_buffer)
-        )
+        namespace = ChatNamespace(self._delivery, self._sessions, actions)
+        self._socketio.register_namespace(namespace)
+        self._socketio.eio.too_slow = namespace.note_slow
         self._listening: Listening | None = None
         self._upgrades: Upgrades | None = None
         self._heartbeats = Heartbeats(settings.ping_interval, settings.ping_timeout)
@@ -94,6 +100,8 @@ class Gateway:
             self._heartbeats,
             max_frame_size=settings.max_frame_size,
             max_buffer=settings.max_buffer,
+            seats=seats,
+            budget=budget,
         )
         plain.add_to(app)
         pages.add_routes(app, pages.static_folder(), is_ready=lambda: self._sessions.accepting)

@@ -207,7 +207,14 @@ class Settings:
         "session.  [default: --recovery-window, and at most that]",
     )
 
-    max_connections: int = setting(20_000, POSITIVE, "N", "How many clients may be logged in at once.")
+    max_connections: int = setting(20_000, POSITIVE, "N", "How many connections may be open at once, logged in or not.")
+    max_memory: int | None = setting(
+        None,
+        Size(),
+        "SIZE",
+        "How much memory may hold what clients have half sent or not read, together, such as 512MiB; beyond it, those "
+        "who hold the most are paused, then disconnected.  [default: half of what there is]",
+    )
     max_frame_size: int = setting(
         131_072, POSITIVE, "BYTES", "The largest frame or long-polling body that a client may send."
     )
@@ -215,7 +222,7 @@ class Settings:
         1_048_576,
         POSITIVE,
         "BYTES",
-        "How much may wait to be read by a client; beyond it, it is disconnected as too slow.",
+        "How much may wait for a client that does not read; beyond it, it is disconnected as too slow.",
     )
     max_content_length: int = setting(10_000, POSITIVE, "CHARS", "The longest message.")
     max_room_name_length: int = setting(64, POSITIVE, "CHARS", "The longest name of a room.")

@@ -35,7 +35,7 @@ class Wire(Protocol):
     def encode_event(self, event: str, body: bytes, offset: str | None) -> bytes:
         """The frame of an event with the JSON object ``body``; empty where this wire does not carry it."""
 
-    def encode_welcome(self, body: bytes, session: Session, offset: str) -> bytes:
+    def encode_welcome(self, body: bytes, offset: str) -> bytes:
         """The frame of the event ``welcome``; empty where this wire has none."""
 
 
@@ -59,8 +59,8 @@ class Connection(Protocol):
         missed.
         """
 
-    def greet(self, frames: bytes) -> None:
-        """Send what a session begins with. The engine has bounded it; it does not make a client slow."""
+    def hint(self, frames: bytes) -> None:
+        """Send what is worth something only now: it is dropped where the client has more to read than that."""
 
     def release(self) -> None:
         """The client knows that it is connected: send what was written before, and everything from now on."""
@@ -75,8 +75,10 @@ class Connection(Protocol):
 class Delivery(socketio.AsyncManager):  # type: ignore[misc]
     """The register of this node's connections and rooms, and the way of an event to its readers."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, recovery_window: float) -> None:
+        """``recovery_window``: seconds, for clients to know."""
         super().__init__()
+        self._recovery_window = recovery_window
         self._connections: dict[str, Connection] = {}
         self._by_username: dict[str, Connection] = {}
         self._empty = asyncio.Event()
@@ -142,6 +144,8 @@ class Delivery(socketio.AsyncManager):  # type: ignore[misc]
                 continue
             for effect in together:
                 match effect:
+                    case Publication(event=events.TYPING):
+                        self._hint(effect)
                     case Publication():
                         self._tell(effect)
                     case Movement():
@@ -162,9 +166,16 @@ class Delivery(socketio.AsyncManager):  # type: ignore[misc]
         for room in attachment.rooms:
             self._enter(connection, room.room)
         wire = connection.wire
-        body = events.welcome(session.username, attachment.rooms, recovered=attachment.recovered)
+        body = events.welcome(
+            session.username,
+            attachment.rooms,
+            recovered=attachment.recovered,
+            sid=session.sid,
+            pid=session.pid,
+            recovery_window=self._recovery_window,
+        )
         missed = (_encode(wire, publication) for publication in attachment.missed)
-        connection.greet(b"".join((wire.encode_welcome(body, session, attachment.offset), *missed)))
+        connection.write(b"".join((wire.encode_welcome(body, attachment.offset), *missed)))
 
     def _move(self, movement: Movement) -> None:
         for username in movement.left:
@@ -180,6 +191,18 @@ class Delivery(socketio.AsyncManager):  # type: ignore[misc]
             connection = self._by_username.get(username)
             if connection is not None and (frame := _encode(connection.wire, publication)):
                 connection.write(frame)
+
+    def _hint(self, publication: Publication) -> None:
+        """Write an event that is soon worth nothing to those members of its room who have read everything."""
+        origin = self._by_username.get(publication.origin or "")
+        frames: dict[Wire, bytes] = {}
+        for cid in tuple(self.rooms.get(NAMESPACE, {}).get(native_room(publication.room), ())):
+            connection = self._connections[cid]
+            wire = connection.wire
+            if wire not in frames:
+                frames[wire] = _encode(wire, publication)
+            if frames[wire] and connection is not origin:
+                connection.hint(frames[wire])
 
     def _publish(self, room: str, publications: list[Publication]) -> None:
         """Write events to the members of a room: each is encoded once for each wire, and all go to a member in one
@@ -242,7 +265,9 @@ class Delivery(socketio.AsyncManager):  # type: ignore[misc]
 
 def _whole_room(effect: Effect) -> str | None:
     """The room all of whose members hear of an effect; None where it is not such an event."""
-    return effect.room if isinstance(effect, Publication) and effect.recipients is None else None
+    if isinstance(effect, Publication) and effect.recipients is None and effect.event != events.TYPING:
+        return effect.room
+    return None
 
 
 def _encode(wire: Wire, publication: Publication) -> bytes:

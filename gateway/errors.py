@@ -14,6 +14,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 
+MAX_NAME = 100
+"""Characters of a name in an error, at most: whoever sends a long one is not sent it back."""
+
+
+def shown(name: str) -> str:
+    """What an error shows of a name that a client has made up."""
+    return repr(name[:MAX_NAME])
+
+
 class GatewayError(Exception):
     """What a client is told when its request cannot be met."""
 
@@ -52,7 +61,7 @@ class UnknownAction(GatewayError):
     code = "unknown_action"
 
     def __init__(self, action: str, known: Iterable[str]) -> None:
-        super().__init__(f"There is no action {action[:64]!r}; there are {', '.join(known)}.")
+        super().__init__(f"There is no action {shown(action)}; there are {', '.join(known)}.")
 
 
 class InvalidUsername(GatewayError):
@@ -70,11 +79,11 @@ class UsernameTaken(GatewayError):
     def __init__(self, username: str, *, retry_after: float | None = None) -> None:
         """``retry_after``: seconds until the name is free, unless its holder comes back."""
         if retry_after is None:
-            super().__init__(f"The username {username!r} is taken.")
+            super().__init__(f"The username {shown(username)} is taken.")
         else:
             seconds = math.ceil(retry_after)
             super().__init__(
-                f"The username {username!r} is taken: its holder has lost the connection, and may come back for "
+                f"The username {shown(username)} is taken: its holder has lost the connection, and may come back for "
                 f"{seconds} {'second' if seconds == 1 else 'seconds'}.",
                 retry_after=round(retry_after, 3),
             )
@@ -89,7 +98,7 @@ class RoomExists(GatewayError):
     code = "room_exists"
 
     def __init__(self, room: str) -> None:
-        super().__init__(f"A room named {room!r} exists already.")
+        super().__init__(f"A room named {shown(room)} exists already.")
 
 
 class RoomNotFound(GatewayError):
@@ -98,7 +107,7 @@ class RoomNotFound(GatewayError):
     """No such room, or none that the user is in: strangers do not learn which rooms there are."""
 
     def __init__(self, room: str) -> None:
-        super().__init__(f"You are in no room named {room!r}.")
+        super().__init__(f"You are in no room named {shown(room)}.")
 
 
 class Forbidden(GatewayError):
@@ -137,14 +146,14 @@ class LimitReached(GatewayError):
 
     @classmethod
     def members_per_room(cls, room: str, limit: int) -> LimitReached:
-        return cls(f"A room can have at most {limit} members, and {room!r} would have more.")
+        return cls(f"A room can have at most {limit} members, and {shown(room)} would have more.")
 
     @classmethod
     def store(cls, limit: int) -> LimitReached:
         return cls(f"The store is full: it takes at most {limit} bytes. Nothing can be added until rooms have ended.")
 
     @classmethod
-    def connections(cls, limit: int) -> LimitReached:
+    def connections(cls, limit: int | None) -> LimitReached:
         return cls(f"The gateway is full: it takes at most {limit} connections.")
 
 

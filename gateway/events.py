@@ -96,8 +96,18 @@ def typing(room: str, username: str) -> bytes:
     return encode(room=room, username=username)
 
 
-def welcome(username: str, rooms: Sequence[Room], *, recovered: bool) -> bytes:
-    return encode(username=username, rooms=[room.as_dict() for room in rooms], recovered=recovered)
+def welcome(
+    username: str, rooms: Sequence[Room], *, recovered: bool, sid: str, pid: str, recovery_window: float
+) -> bytes:
+    """``recovery_window`` is in seconds. ``pid`` is a secret of the client's."""
+    return encode(
+        username=username,
+        rooms=[room.as_dict() for room in rooms],
+        recovered=recovered,
+        sid=sid,
+        pid=pid,
+        recovery_window=recovery_window,
+    )
 
 
 def with_field(body: bytes, name: str, value: str) -> bytes:

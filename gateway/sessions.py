@@ -14,7 +14,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from gateway.engines.base import ResumePoint
-from gateway.errors import GatewayError, LimitReached, Stopping, Unavailable
+from gateway.errors import GatewayError, Stopping, Unavailable
 from gateway.logs import get_logger
 from gateway.tasks import TaskOwner
 
@@ -44,10 +44,9 @@ class Sessions:
     retried until it is kept.
     """
 
-    def __init__(self, engine: Engine, delivery: Delivery, *, max_connections: int) -> None:
+    def __init__(self, engine: Engine, delivery: Delivery) -> None:
         self._engine = engine
         self._delivery = delivery
-        self._max_connections = max_connections
         self._tasks = TaskOwner()
         self._sweeper: asyncio.Task[None] | None = None
         self.accepting = True
@@ -71,15 +70,12 @@ class Sessions:
         """Log a client in. When this returns, ``connection`` has its session, and ``welcome`` is written to it.
 
         Raises:
-            LimitReached: the gateway is full.
             UsernameTaken: somebody else holds the name.
             Unavailable: the store cannot write.
             Stopping: `stop` was called.
         """
         if not self.accepting:
             raise Stopping
-        if self._delivery.connection_count >= self._max_connections:
-            raise LimitReached.connections(self._max_connections)
         self._delivery.register(connection)
         attaching = self._tasks.start(self._attach(connection, credentials))
         # Whoever waits may be cancelled with its transport; the store must still hear the end of it.

@@ -43,6 +43,7 @@ HOOKS = [
     (AsyncManager, "is_sid_room", ["namespace", "room"]),
     (AsyncManager, "get_participants", ["namespace", "room"]),
     (driver, "translate_request", ["request"]),
+    (web.BaseRequest, "_cancel", ["exc"]),
     (RequestHandler, "handle_error", ["request", "status", "exc", "message"]),
     (RequestHandler, "finish_response", ["request", "resp", "start_time"]),
     (RequestHandler, "_pause_transport_reading", []),

@@ -20,17 +20,22 @@ from engineio.async_drivers import aiohttp as driver
 
 from gateway.errors import TooLarge
 from gateway.tokens import tokens
+from gateway.transports.budget import UNLIMITED
 from gateway.transports.enginepackets import CLOSE, Packet, decode_payload, message_frame, open_frame
 from gateway.transports.enginesocket import EngineSocket, Probe
 from gateway.transports.heartbeats import Heartbeats
 from gateway.transports.inorder import REST
+from gateway.transports.polling import ConnectionWatch, PollingResponse, is_lost
 from gateway.transports.rfc6455 import CloseCode, binary_frame, text_frame
+from gateway.transports.seats import Seats
 from gateway.transports.stream import MAX_AT_ONCE, TakenOver, WebSocketStream, check_handshake, let_go, take_over
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from gateway.transports.budget import Budget
     from gateway.transports.inorder import InOrder
+    from gateway.transports.polling import Polling
 
 SHUTDOWN_TIMEOUT: Final = 2.0
 """Seconds that handlers have to finish when the server is shut down."""
@@ -46,19 +51,32 @@ ERRORS: Final = {
     "forbidden": (4, "Forbidden"),
     "version": (5, "Unsupported protocol version"),
     "stopping": (6, "Server is stopping"),
+    "full": (7, "Server is full"),
 }
-"""The answers to requests that are refused, as the JavaScript server words them; it has no word for the last."""
+"""The answers to requests that are refused, as the JavaScript server words them; it has no word for the last two."""
 
 
 class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
     """An ``engineio.AsyncServer`` on aiohttp."""
 
-    def __init__(self, *, max_buffer: int = 1_048_576, **options: Any) -> None:
-        """``max_buffer``: unsent bytes at which a client is too slow and is cut. ``options``: those of the base
-        class.
+    def __init__(
+        self,
+        *,
+        max_buffer: int = 1_048_576,
+        seats: Seats | None = None,
+        budget: Budget = UNLIMITED,
+        **options: Any,
+    ) -> None:
+        """``max_buffer``: unsent bytes at which a client that does not read is cut (`backlog`). ``seats``, ``budget``:
+        how many clients there may be, and the memory that they may take together; without them there is no limit.
+        ``options``: those of the base class.
         """
         super().__init__(**{**options, "async_mode": "aiohttp"})
         self.max_buffer = max_buffer
+        self.seats = seats or Seats()
+        self.budget = budget
+        self.too_slow: Callable[[str, int], None] = self._note_slow
+        """Called with a client that is cut because it does not read, and how many bytes it has unsent."""
         self.receive: Callable[[str, Packet, InOrder], None] = self._receive
         """Called with what a client sends, as it arrives; puts into the order of the client's messages what is to be
         done with it. The client is closed where it raises ValueError.
@@ -97,8 +115,19 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
         socket: EngineSocket | None = self.sockets.get(sid)
         if socket is not None:
             socket.write(frame)
-            if socket.unsent > self.max_buffer:
-                socket.cut()
+
+    def has_seat(self, sid: str) -> bool:
+        """Whether a client has one of the `Seats`, or gets one that is free by now."""
+        socket: EngineSocket | None = self.sockets.get(sid)
+        if socket is None:
+            return False
+        if not socket.seated and self.seats.take():
+            self.seats.stand_no_more()
+            socket.seated = True
+        return socket.seated
+
+    def _note_slow(self, sid: str, unsent: int) -> None:
+        self.logger.warning("%s does not read and is cut: %d bytes are unsent", sid, unsent)
 
     def write_through(self, sid: str, frame: bytes) -> None:
         """Send a packet, given as its WebSocket frame, past those that are held."""
@@ -118,6 +147,11 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
         """Close a client that broke the protocol."""
         if (socket := self.sockets.get(sid)) is not None:
             socket.fail()
+
+    def refuse(self, sid: str) -> None:
+        """Close a client that asked for what it may not have, behind all that was written."""
+        if (socket := self.sockets.get(sid)) is not None:
+            socket.close(self.reason.TRANSPORT_ERROR, code=CloseCode.PROTOCOL_ERROR)
 
     async def disconnect(self, sid: str | None = None) -> None:
         for socket in tuple(self.sockets.values()) if sid is None else filter(None, [self.sockets.get(sid)]):
@@ -152,7 +186,8 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
 
     def forget(self, socket: EngineSocket) -> None:
         """The session is over: no request finds it any more."""
-        self.sockets.pop(socket.sid, None)
+        if self.sockets.pop(socket.sid, None) is not None:
+            (self.seats.give_back if socket.seated else self.seats.stand_no_more)()
         if self._empty is not None and not self.sockets:
             self._empty.set()
 
@@ -191,7 +226,9 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
         something else, or to be refused, is left to `handle_request`.
         """
         query = request.query
-        if request.method != "GET" or request.path != self._path or "sid" in query or not self.accepting:
+        if request.method != "GET" or request.path != self._path or "sid" in query:
+            return False
+        if not self.accepting or not self.seats.can_enter:
             return False
         if query.get("transport") != "websocket" or "websocket" not in self.transports or query.get("EIO") != "4":
             return False
@@ -222,6 +259,8 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
     async def _route(self, request: web.Request, transport: str, sid: str | None) -> web.StreamResponse:
         if sid is None and not self.accepting:
             return self._refuse(request, "stopping", 503)
+        if sid is None and not self.seats.can_enter:
+            return self._refuse(request, "full", 503)
         if sid is None:
             return await self._handshake(request, transport)
         socket: EngineSocket | None = self.sockets.get(sid)
@@ -246,13 +285,14 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
                 self._begin(request, connection[0], key, connection[1])
             return TakenOver()
         socket = EngineSocket(self, self.generate_id())
+        polling = socket.open_polling()
         self._greet(socket, transport)
         answer = self.connected(socket.sid, driver.translate_request(request))
         if not (answer is None or await answer):
             socket.cut()
             return self._refuse(request, "forbidden", 401)
         self.heartbeats.add(socket)
-        response = self._respond(request, socket.take_payload())
+        response = self._respond(request, polling.take_payload(), polling=polling)
         if self.cookie:
             cookie = self.cookie if isinstance(self.cookie, dict) else _default_cookie(self.cookie)
             response.headers["Set-Cookie"] = self._generate_sid_cookie(socket.sid, cookie)
@@ -261,7 +301,7 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
     def _begin(self, request: web.BaseRequest, transport: asyncio.Transport, key: str, unread: bytes) -> None:
         """Begin a session on a WebSocket. Nothing is read from it until the application has heard of the client."""
         socket = EngineSocket(self, self.generate_id())
-        stream = WebSocketStream(socket, max_size=self.max_http_buffer_size)
+        stream = WebSocketStream(socket, **self._stream_options())
         stream.open(transport, key)
         socket.open(stream)
         self._greet(socket, "websocket")
@@ -273,6 +313,9 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
             socket.do(partial(self._decide, socket, stream, answer))
         if unread:
             stream.data_received(unread)
+
+    def _stream_options(self) -> dict[str, Any]:
+        return {"max_size": self.max_http_buffer_size, "max_buffer": self.max_buffer, "budget": self.budget}
 
     async def _decide(self, socket: EngineSocket, stream: WebSocketStream, answer: Awaitable[bool]) -> None:
         if not await answer:
@@ -287,6 +330,9 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
 
     def _greet(self, socket: EngineSocket, transport: str) -> None:
         self.sockets[socket.sid] = socket
+        socket.seated = self.seats.take()
+        if not socket.seated:
+            self.seats.stand()
         socket.write(self._open_packet(socket, transport))
 
     def _open_packet(self, socket: EngineSocket, transport: str) -> bytes:
@@ -305,7 +351,7 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
             key = check_handshake(request)
         except ValueError:
             return self._refuse(request, "request")
-        probe = Probe(socket, self.max_http_buffer_size)
+        probe = Probe(socket, **self._stream_options())
         if not socket.can_upgrade:
             response = take_over(request, probe.stream, key)
             probe.stream.fail(CloseCode.PROTOCOL_ERROR, "the session is not to be upgraded")
@@ -316,40 +362,48 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
     async def _poll(self, request: web.Request, socket: EngineSocket) -> web.Response:
         if socket.closed:
             return self._respond(request, socket.take_rest())
+        polling = socket.polling
         try:
-            payload = await socket.poll()
+            payload = await socket.poll(request)
         except ValueError:
             return self._refuse(request, "request")
-        if request.transport is None or request.transport.is_closing():
-            # The client gave up this poll, and what it answers is lost on the way: so is the transport.
-            socket.close(self.reason.TRANSPORT_CLOSE)
-        return self._respond(request, payload)
+        return self._respond(request, payload, polling=polling)
 
     async def _post(self, request: web.Request, socket: EngineSocket) -> web.Response:
-        if request.method != "POST" or socket.upgraded or socket.posting or socket.closed:
+        polling = socket.polling
+        if request.method != "POST" or polling is None or polling.posting or socket.closed:
             if not socket.upgraded:
                 socket.close(self.reason.TRANSPORT_ERROR)
             return self._refuse(request, "request")
-        socket.posting = True
+        polling.posting = True
         try:
-            body = await self._read_body(request)
-            for number, data in enumerate(decode_payload(body), 1):
-                socket.packet_received(data)
-                await socket.ready()
-                if number % MAX_AT_ONCE == 0:
-                    await asyncio.sleep(REST)  # others are not to wait for a body of very many packets
-            await socket.finished()
+            body = await self._read_body(request, polling)
+            with ConnectionWatch(request, partial(socket.request_lost, poll=False)):
+                await self._take_body(socket, polling, body)
+        except ConnectionError:
+            socket.request_lost(poll=False)
+            return self._refuse(request, "request")
         except (ValueError, web.RequestPayloadError):
             socket.close(self.reason.TRANSPORT_ERROR)
             return self._refuse(request, "request")
-        except web.HTTPException:
-            socket.close(self.reason.TRANSPORT_ERROR)
+        except (web.HTTPException, asyncio.CancelledError):
+            socket.close(self.reason.TRANSPORT_CLOSE if is_lost(request) else self.reason.TRANSPORT_ERROR)
             raise
         finally:
-            socket.posting = False
-        return self._respond(request, b"ok")
+            polling.posting = False
+            polling.body_grows(0)
+        return self._respond(request, b"ok", polling=polling, poll=False)
 
-    async def _read_body(self, request: web.Request) -> bytes:
+    async def _take_body(self, socket: EngineSocket, polling: Polling, body: bytes) -> None:
+        """Handle the packets of a body. Raises ValueError where it holds something else."""
+        for number, data in enumerate(decode_payload(body), 1):
+            socket.packet_received(data)
+            await polling.ready()
+            if number % MAX_AT_ONCE == 0:
+                await asyncio.sleep(REST)  # others are not to wait for a body of very many packets
+        await socket.finished()
+
+    async def _read_body(self, request: web.Request, polling: Polling) -> bytes:
         """The whole body, however many segments it comes in."""
         limit = self.max_http_buffer_size
         body = bytearray()
@@ -362,6 +416,8 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
                         raise web.HTTPRequestEntityTooLarge(
                             limit, len(body), text=answer, content_type="application/json"
                         )
+                    polling.body_grows(len(body))
+                    await polling.ready()
         except TimeoutError:
             raise web.HTTPRequestTimeout from None
         return bytes(body)
@@ -380,8 +436,19 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
             return cast("Awaitable[bool]", answer) if inspect.isawaitable(answer) else bool(answer)
         return "*" in allowed or origin in ([allowed] if isinstance(allowed, str) else allowed)
 
-    def _respond(self, request: web.Request, body: bytes, status: int = 200, kind: str = "text/plain") -> web.Response:
-        response = web.Response(body=body, status=status, content_type=kind, charset="utf-8")
+    def _respond(
+        self,
+        request: web.Request,
+        body: bytes,
+        status: int = 200,
+        kind: str = "text/plain",
+        *,
+        polling: Polling | None = None,
+        poll: bool = True,
+    ) -> web.Response:
+        """``polling``: that of the client, which is to know whether it gets the response."""
+        options: dict[str, Any] = {"body": body, "status": status, "content_type": kind, "charset": "utf-8"}
+        response = web.Response(**options) if polling is None else PollingResponse(polling, poll=poll, **options)
         origin = request.headers.get("Origin")
         if origin is not None and self.cors_allowed_origins != [] and status != 403:
             response.headers["Access-Control-Allow-Origin"] = origin

@@ -6,14 +6,18 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from gateway.transports.enginepackets import CLOSE, NOOP, PING, PONG_PROBE, Packet, encode_payload
+from gateway.transports.enginepackets import CLOSE, PING, PONG_PROBE, Packet, encode_payload
 from gateway.transports.inorder import InOrder
+from gateway.transports.polling import Polling
 from gateway.transports.rfc6455 import CloseCode, Message, Opcode
 from gateway.transports.stream import WebSocketStream
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from aiohttp import web
+
+    from gateway.transports.budget import Budget
     from gateway.transports.heartbeats import Heartbeats
     from gateway.transports.inorder import Work
 
@@ -28,11 +32,15 @@ class Host(Protocol):
     """What a session needs of its server."""
 
     heartbeats: Heartbeats
+    max_buffer: int
+    budget: Budget
     reason: Any
     """python-engineio's reasons for the end of a session."""
 
     receive: Callable[[str, Packet, InOrder], None]
     """Takes a message, and puts into the order of the client's messages what is to be done with it."""
+    too_slow: Callable[[str, int], None]
+    """A client is cut with so many bytes unsent."""
 
     def forget(self, socket: EngineSocket) -> None: ...
     def ending(self, socket: EngineSocket) -> None: ...
@@ -43,19 +51,17 @@ class EngineSocket:
     """A client's session, on whichever transport it is now. `Listener` of its stream, and a `Heartbeat`."""
 
     __slots__ = (
-        "_buffer",
-        "_buffered",
         "_corked",
+        "_corked_size",
         "_in_order",
-        "_moving",
-        "_paused",
-        "_poll",
+        "_polling",
         "_probe",
         "_probe_timer",
         "_server",
+        "_stranded",
         "_stream",
         "closed",
-        "posting",
+        "seated",
         "session",
         "sid",
     )
@@ -65,24 +71,37 @@ class EngineSocket:
         self.session: dict[str, Any] = {}
         """What the application keeps for the client (``eio.session(sid)``)."""
         self.closed = False
-        self.posting = False
-        """Whether a long-polling body is being handled."""
+        self.seated = False
+        """Whether it has one of the server's `Seats`."""
         self._server = server
         self._stream: WebSocketStream | None = None
-        self._buffer: list[bytes] | None = None
-        self._buffered = 0
+        self._polling: Polling | None = None
         self._corked: list[bytes] | None = None
-        self._poll: asyncio.Future[None] | None = None
+        self._corked_size = 0
         self._probe: WebSocketStream | None = None
         self._probe_timer: asyncio.TimerHandle | None = None
-        self._moving = False
-        self._paused: asyncio.Future[None] | None = None
+        self._stranded = False
+        """Whether the last poll was lost while the client was about to upgrade."""
         self._in_order = InOrder(self)
+
+    def open(self, stream: WebSocketStream) -> None:
+        """The session is on a WebSocket from the start."""
+        self._stream = stream
+
+    def open_polling(self) -> Polling:
+        """The session is on long-polling, to begin with."""
+        self._polling = Polling(self, self._server.max_buffer, self._server.budget)
+        return self._polling
 
     @property
     def upgraded(self) -> bool:
         """Whether the client is on a WebSocket."""
         return self._stream is not None
+
+    @property
+    def polling(self) -> Polling | None:
+        """Where its requests go, while the client is on long-polling, and a little longer."""
+        return self._polling
 
     @property
     def outlet(self) -> WebSocketStream | None:
@@ -94,22 +113,26 @@ class EngineSocket:
     @property
     def unsent(self) -> int:
         """Bytes that were written and have not left this process."""
-        corked = 0 if self._corked is None else sum(map(len, self._corked))
-        return corked + (self._buffered if self._stream is None else self._stream.unsent())
+        transport = self._polling if self._stream is None else self._stream
+        return self._corked_size + (0 if transport is None else transport.unsent())
 
     def write(self, frame: bytes) -> None:
         """Send a packet, given as its WebSocket frame. One for a client that is gone is dropped."""
         if self._corked is None:
             self.write_through(frame)
-        else:
-            self._corked.append(frame)
+            return
+        if self._corked_size > self._server.max_buffer:
+            self.too_slow(self.unsent)
+            return
+        self._corked.append(frame)
+        self._corked_size += len(frame)
 
     def cork(self) -> None:
         """Hold what is written until `uncork`."""
         self._corked = []
 
     def uncork(self) -> None:
-        held, self._corked = self._corked or [], None
+        held, self._corked, self._corked_size = self._corked or [], None, 0
         for frame in held:
             self.write_through(frame)
 
@@ -119,52 +142,51 @@ class EngineSocket:
             return
         if self._stream is not None:
             self._stream.write(frame)
-            return
-        if self._buffer is None:
-            self._buffer = []
-        self._buffer.append(frame)
-        self._buffered += len(frame)
-        self._answer_poll()
+        elif self._polling is not None:
+            self._polling.write(frame)
 
-    def _answer_poll(self) -> None:
-        if self._poll is not None and not self._poll.done():
-            self._poll.set_result(None)
-
-    def take_payload(self) -> bytes:
-        """All that waits for the next poll; NOOP where nothing does."""
-        frames, self._buffer, self._buffered = self._buffer or [NOOP], None, 0
-        return encode_payload(b"".join(frames))
+    def too_slow(self, unsent: int) -> None:
+        """The client does not read what is written to it."""
+        if not self.closed:
+            self._server.too_slow(self.sid, unsent)
+            self.cut()
 
     def take_rest(self) -> bytes:
         """What a session that is over still has for a poll: what was written, and then CLOSE.
 
         Not in one payload: the stock client drops acks that CLOSE comes with.
         """
-        if self._buffer is not None:
-            return self.take_payload()
+        if self._polling is not None and self._polling.has_unread:
+            return self._polling.take_payload()
         self._server.forget(self)
         return encode_payload(CLOSE)
 
-    async def poll(self) -> bytes:
+    async def poll(self, request: web.Request) -> bytes:
         """The payload that answers a poll.
 
         Raises:
             ValueError: the client is on a WebSocket, or there is a poll already; the session is closed for it.
         """
-        if self.upgraded:
+        polling = self._polling
+        if self._stream is not None or polling is None:
             raise ValueError("not on long-polling any more")
-        if self._poll is not None:
+        if polling.is_polled:
             # The poll before is answered with CLOSE.
-            self._buffer = [CLOSE]
+            polling.take_all()
+            polling.write(CLOSE)
             self.close(self._server.reason.TRANSPORT_ERROR)
             raise ValueError("duplicate poll")
-        if self._buffer is None and not self._moving:
-            self._poll = asyncio.get_running_loop().create_future()
-            try:
-                await self._poll
-            finally:
-                self._poll = None
-        return self.take_payload()
+        self._stranded = False
+        return await polling.poll(request)
+
+    def request_lost(self, *, poll: bool) -> None:
+        """The connection of a request was lost: so is the client, unless it is on its way to a WebSocket."""
+        if self.closed or self._stream is not None:
+            return
+        if poll and self._probe is not None:
+            self._stranded = True
+        else:
+            self.close(self._server.reason.TRANSPORT_CLOSE)
 
     def close(self, reason: str, *, code: int = CloseCode.NORMAL, text: str = "") -> None:
         """End the session. What was written goes out before; the application hears of it behind the last message."""
@@ -177,19 +199,23 @@ class EngineSocket:
     def _end(self, reason: str) -> None:
         """Nothing more is taken from the client or written to it."""
         self.closed = True
+        polling = self._polling
         by_server = reason == self._server.reason.SERVER_DISCONNECT
-        if self._stream is None and (by_server or (self._poll is None and self._buffer is not None)):
+        if polling is not None and (by_server or (polling.has_unread and not polling.is_polled)):
             asyncio.get_running_loop().call_later(LINGER, self._server.forget, self)
         else:
             self._server.forget(self)
         self._server.ending(self)
         self._server.heartbeats.remove(self)
-        self._answer_poll()
+        if polling is not None:
+            polling.end_poll()
+            polling.close()
         self._in_order.put(partial(self._server.end, self, reason))
 
     def fail(self) -> None:
         """End the session of a client that broke the protocol."""
-        self._buffer, self._buffered = None, 0
+        if self._polling is not None:
+            self._polling.take_all()
         if not self.closed:
             self._end(self._server.reason.TRANSPORT_ERROR)
         for stream in filter(None, (self._stream, self._probe)):
@@ -199,14 +225,11 @@ class EngineSocket:
         """End the session and drop what is unsent."""
         if self._stream is not None:
             self._stream.abort()
-        self._buffer, self._buffered = None, 0
+        if self._polling is not None:
+            self._polling.drop()
         self.close(self._server.reason.TRANSPORT_ERROR)
 
     # --- in
-
-    def open(self, stream: WebSocketStream) -> None:
-        """The session is on a WebSocket from the start."""
-        self._stream = stream
 
     def packet_received(self, data: Packet) -> None:
         """A packet from the client, on either transport. What comes behind the end of the session counts for nothing.
@@ -248,11 +271,6 @@ class EngineSocket:
         """Do ``work`` behind the client's messages so far, and before those to come."""
         self._in_order.put(work)
 
-    async def ready(self) -> None:
-        """Wait while too much of the client waits already."""
-        if self._paused is not None:
-            await self._paused
-
     async def finished(self) -> None:
         """Wait until all that was received is handled."""
         await self._in_order.idle()
@@ -260,7 +278,8 @@ class EngineSocket:
     async def finish(self) -> None:
         """Receive nothing more, and wait until all that was received is handled."""
         await self._in_order.finish()
-        self._let_post()
+        if self._polling is not None:
+            self._polling.resume()
 
     async def shut_down(self) -> None:
         """Send the client away, and wait for what the application still does for it; cancelled, that is too."""
@@ -275,18 +294,14 @@ class EngineSocket:
         """Read no more from the client for now: too much of it waits."""
         if self._stream is not None:
             self._stream.pause()
-        elif self._paused is None:
-            self._paused = asyncio.get_running_loop().create_future()
+        elif self._polling is not None:
+            self._polling.pause()
 
     def resume(self) -> None:
-        self._let_post()
         if self._stream is not None:
             self._stream.resume()
-
-    def _let_post(self) -> None:
-        paused, self._paused = self._paused, None
-        if paused is not None and not paused.done():
-            paused.set_result(None)
+        elif self._polling is not None:
+            self._polling.resume()
 
     # --- upgrade
 
@@ -300,17 +315,18 @@ class EngineSocket:
 
     def probed(self) -> None:
         """The client's WebSocket works: end its poll, so that it can let go of long-polling."""
-        self._moving = True
-        self._answer_poll()
+        if self._polling is not None:
+            self._polling.start_moving()
 
     def finish_upgrade(self, stream: WebSocketStream) -> None:
         """The client is on ``stream`` from here on; what still waited for a poll goes there."""
-        self.end_upgrade()
-        self._stream = stream
-        self._answer_poll()
-        frames, self._buffer, self._buffered = self._buffer or [], None, 0
-        for frame in frames:
-            stream.write(frame)
+        polling, self._polling, self._stream = self._polling, None, stream
+        self._stop_probe()
+        if polling is not None:
+            polling.end_poll()
+            for frame in polling.take_all():
+                stream.write(frame)
+            polling.close()
 
     def _give_up(self, stream: WebSocketStream) -> None:
         if self._probe is stream:
@@ -318,8 +334,15 @@ class EngineSocket:
             stream.close(CloseCode.PROTOCOL_ERROR)
 
     def end_upgrade(self) -> None:
-        """It is over; unless it came to its end, the client goes on with long-polling."""
-        self._probe, self._moving = None, False
+        """It has failed: the client goes on with long-polling, if it is still there."""
+        self._stop_probe()
+        if self._polling is not None:
+            self._polling.stop_moving()
+        if self._stranded:
+            self.request_lost(poll=True)
+
+    def _stop_probe(self) -> None:
+        self._probe = None
         if self._probe_timer is not None:
             self._probe_timer.cancel()
             self._probe_timer = None
@@ -330,7 +353,8 @@ class EngineSocket:
         self.write_through(PING)
 
     def timed_out(self) -> None:
-        self._buffer, self._buffered = None, 0
+        if self._polling is not None:
+            self._polling.take_all()
         self.close(self._server.reason.PING_TIMEOUT)
 
 
@@ -339,8 +363,9 @@ class Probe:
 
     __slots__ = ("_probed", "_socket", "stream")
 
-    def __init__(self, socket: EngineSocket, max_size: int) -> None:
-        self.stream = WebSocketStream(self, max_size=max_size)
+    def __init__(self, socket: EngineSocket, **options: Any) -> None:
+        """``options``: those of the `WebSocketStream`."""
+        self.stream = WebSocketStream(self, **options)
         self._socket = socket
         self._probed = False
 
@@ -358,6 +383,9 @@ class Probe:
 
     def pong_received(self) -> None:
         pass
+
+    def too_slow(self, unsent: int) -> None:
+        self.stream.abort()
 
     def stream_ended(self, code: int) -> None:
         self._socket.end_upgrade()

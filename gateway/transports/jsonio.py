@@ -12,6 +12,8 @@ from typing import Any
 
 import orjson
 
+from gateway.errors import MAX_NAME
+
 
 def decode(data: str | bytes) -> Any:
     """The JSON value in ``data``.
@@ -43,9 +45,14 @@ def echo(value: Any) -> orjson.Fragment:
             raise ValueError("nested too deeply") from error
 
 
+def shorten(text: str) -> str:
+    """What an error shows of a name that a client has made up."""
+    return text[:MAX_NAME]
+
+
 def printable(text: str) -> str:
-    """``text`` with a question mark for every half of a character."""
-    return text.encode(errors="replace").decode()
+    """What an error shows of a name, with a question mark for every half of a character."""
+    return shorten(text).encode(errors="replace").decode()
 
 
 def _refuse(constant: str) -> None:

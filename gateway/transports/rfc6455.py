@@ -48,6 +48,7 @@ class CloseCode(IntEnum):
     NO_STATUS = 1005
     ABNORMAL = 1006
     INVALID_DATA = 1007
+    POLICY_VIOLATION = 1008
     MESSAGE_TOO_BIG = 1009
 
 
@@ -160,6 +161,11 @@ class Parser:
         self._message: bytearray | None = None
         self._opcode = 0
         self._fragments = 0
+
+    @property
+    def pending(self) -> int:
+        """Bytes that were fed and are no whole message yet."""
+        return len(self._unparsed) + (0 if self._message is None else len(self._message))
 
     def feed(self, data: bytes) -> None:
         """Take bytes from the network. Call `next_message` until there is none."""

@@ -18,7 +18,7 @@ from gateway import events
 from gateway.delivery import NAMESPACE
 from gateway.errors import CloseReason, GatewayError, LimitReached, Stopping, Unavailable
 from gateway.schemas import load_credentials
-from gateway.transports.connection import BaseConnection
+from gateway.transports.connection import BaseConnection, note_slow
 from gateway.transports.enginepackets import message_frame
 from gateway.transports.jsonio import printable
 from gateway.transports.rfc6455 import text_frame
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
     from gateway.actions import Actions
     from gateway.delivery import Delivery
-    from gateway.engines.base import Session
     from gateway.sessions import Sessions
     from gateway.transports.enginesocket import EngineSocket
     from gateway.transports.inorder import Answer
@@ -48,7 +47,7 @@ class SocketIOWire:
             return text_frame(b'42["%b",%b]' % (event.encode(), body))
         return text_frame(b'42["%b",%b,"%b"]' % (event.encode(), body, offset.encode()))
 
-    def encode_welcome(self, body: bytes, session: Session, offset: str) -> bytes:
+    def encode_welcome(self, body: bytes, offset: str) -> bytes:
         return self.encode_event(events.WELCOME, body, offset)
 
 
@@ -61,8 +60,8 @@ class SocketIOConnection(BaseConnection):
 
     __slots__ = ("_socket",)
 
-    def __init__(self, socket: EngineSocket, sid: str, *, max_buffer: int) -> None:
-        super().__init__(SOCKETIO, sid, socket.sid, max_buffer=max_buffer)
+    def __init__(self, socket: EngineSocket, sid: str) -> None:
+        super().__init__(SOCKETIO, sid, socket.sid)
         self._socket = socket
 
     async def finish(self) -> None:
@@ -82,27 +81,25 @@ class SocketIOConnection(BaseConnection):
     def _unsent(self) -> int:
         return self._socket.unsent
 
-    def _cut(self) -> None:
-        self._socket.cut()
-
 
 class ChatNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
     """The gateway's side of the namespace ``/``."""
 
-    def __init__(self, delivery: Delivery, sessions: Sessions, actions: Actions, *, max_buffer: int) -> None:
+    def __init__(self, delivery: Delivery, sessions: Sessions, actions: Actions) -> None:
         super().__init__(NAMESPACE)
         self._delivery = delivery
         self._sessions = sessions
         self._actions = actions
-        self._max_buffer = max_buffer
 
     async def on_connect(self, sid: str, environ: dict[str, Any], auth: object) -> dict[str, str]:
         """Log in with ``auth``, or with ``?username=``; returns what CONNECT tells the client of its session."""
         socket = self.server.eio.sockets.get(self._delivery.eio_sid_from_sid(sid, NAMESPACE))
         if socket is None:
             raise Refused("The transport is gone.")
-        connection = SocketIOConnection(socket, sid, max_buffer=self._max_buffer)
+        connection = SocketIOConnection(socket, sid)
         try:
+            if not self.server.eio.has_seat(socket.sid):
+                raise LimitReached.connections(self.server.eio.seats.count)
             await self._sessions.connect(connection, load_credentials(_credentials(environ, auth)))
             environ.clear()  # nothing of the handshake is needed any more
             if connection.session is None:
@@ -125,6 +122,12 @@ class ChatNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
         else:
             self._sessions.suspend(connection)
 
+    def note_slow(self, engine_id: str, unsent: int) -> None:
+        """A client is cut because it does not read."""
+        sid = self._delivery.sid_from_eio_sid(engine_id, NAMESPACE)
+        connection = None if sid is None else self._delivery.connection(sid)
+        note_slow(connection, SOCKETIO.name, unsent)
+
     def event_handler(self, sid: str) -> Callable[[list[Any], int | None], Awaitable[Answer | None]]:
         """Every event is an action."""
         return partial(self._perform, sid)
@@ -136,7 +139,7 @@ class ChatNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
         action, payload = _action_and_payload(event)
         reply = await self._actions.perform(connection, action, payload)
         if ack_id is not None:
-            return partial(connection.answer, ack_frame(ack_id, orjson.dumps(reply)))
+            return partial(connection.write, ack_frame(ack_id, orjson.dumps(reply)))
         if reply["ok"]:
             return None
         # The client asked for no ack; it still hears of a failure.

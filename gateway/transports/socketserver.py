@@ -19,14 +19,16 @@ from socketio import packet
 from socketio.exceptions import ConnectionRefusedError as Refused
 from socketio.exceptions import TimeoutError as CallTimeout
 
+from gateway.transports.budget import COUNTED_FROM
 from gateway.transports.engineio import EngineServer
 from gateway.transports.enginepackets import message_frame
-from gateway.transports.jsonio import decode
+from gateway.transports.jsonio import decode, shorten
 from gateway.transports.rfc6455 import text_frame
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from gateway.transports.budget import Budget
     from gateway.transports.inorder import Answer, InOrder
 
     EventHandler = Callable[[list[Any], int | None], Awaitable[Answer | None]]
@@ -80,24 +82,44 @@ class Packet(packet.Packet):  # type: ignore[misc]
 
 
 class Incoming:
-    """A packet whose attachments are on their way."""
+    """A packet whose attachments are on their way. A `budget.Holder`: they are cut if there is no memory for them."""
 
-    __slots__ = ("_packet", "_size", "_timer")
+    __slots__ = ("_budget", "_drop", "_packet", "_size", "_timer")
 
-    def __init__(self, pkt: packet.Packet, timer: asyncio.TimerHandle) -> None:
+    def __init__(self, pkt: packet.Packet, drop: Callable[[], None], budget: Budget) -> None:
+        """``drop`` closes the client, which it does in `ATTACHMENT_TIMEOUT` seconds at the latest."""
         self._packet = pkt
         self._size = 0
-        self._timer = timer
+        self._drop = drop
+        self._budget = budget
+        self._timer = asyncio.get_running_loop().call_later(ATTACHMENT_TIMEOUT, drop)
 
     def add(self, attachment: bytes) -> packet.Packet | None:
         """The packet, if this was its last attachment. Raises ValueError."""
         self._size += len(attachment)
         if self._size > MAX_ATTACHED:
             raise ValueError("the attachments are too large")
-        return self._packet if self._packet.add_attachment(attachment) else None
+        if self._packet.add_attachment(attachment):
+            return self._packet
+        if self._size > COUNTED_FROM:
+            self._budget.count(self)
+        return None
 
     def cancel(self) -> None:
+        self._budget.forget(self)
         self._timer.cancel()
+
+    def held(self) -> int:
+        return self._size
+
+    def hold_back(self) -> None:
+        """Its timer runs already."""
+
+    def let_go_on(self) -> None:
+        pass
+
+    def cut(self) -> None:
+        self._drop()
 
 
 class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
@@ -177,7 +199,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
         handle = self._event_handlers.get(eio_sid)
         try:
             if handle is not None and eio_sid not in self._incoming and (event := _read_event(data)) is not None:
-                in_order.overlap(partial(handle, *event))
+                in_order.overlap(partial(self._perform, eio_sid, *event))
                 return
             pkt = self._read_packet(eio_sid, data)
         except (ValueError, TypeError, IndexError, KeyError, AttributeError, RecursionError) as error:
@@ -200,6 +222,14 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
         except Exception:
             self.logger.exception("ack callback error")
 
+    async def _perform(self, eio_sid: str, event: list[Any], id_: int | None) -> Answer | None:
+        """Give an event to the namespace, in which the client may be by another ``sid`` than when it sent it."""
+        handle = self._event_handlers.get(eio_sid)
+        if handle is None:
+            await self._handle_event(eio_sid, None, id_, event)
+            return None
+        return await handle(event, id_)
+
     def _read_packet(self, eio_sid: str, data: str | bytes) -> packet.Packet | None:
         """The packet that ``data`` completes, or None. Raises where it is none."""
         if isinstance(data, bytes):
@@ -215,8 +245,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
                 if pkt.attachment_count > MAX_ATTACHMENTS:
                     raise ValueError("too many attachments")
                 _check_shape(pkt)
-                timer = asyncio.get_running_loop().call_later(ATTACHMENT_TIMEOUT, self.eio.fail, eio_sid)
-                self._incoming[eio_sid] = Incoming(pkt, timer)
+                self._incoming[eio_sid] = Incoming(pkt, partial(self.eio.fail, eio_sid), self.eio.budget)
                 return None
         _check_shape(pkt)
         return pkt
@@ -240,7 +269,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
         namespace = namespace or NAMESPACE
         served = (*self.handlers, *self.namespace_handlers, *self.namespaces)
         if namespace not in served and self.namespaces != "*":
-            self._answer(eio_sid, packet.CONNECT_ERROR, {"message": "Invalid namespace"}, namespace)
+            self._answer(eio_sid, packet.CONNECT_ERROR, {"message": "Invalid namespace"}, shorten(namespace))
             return
         sid = await self.manager.pre_connect(eio_sid, namespace)
         if sid is None:
@@ -295,6 +324,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
             self._answer(eio_sid, packet.DISCONNECT, None, namespace)
         else:
             self._answer(eio_sid, packet.CONNECT_ERROR, error, namespace)
+        self._left(eio_sid, namespace)
 
     def _answer(self, eio_sid: str, kind: int, data: dict[str, Any] | None, namespace: str) -> None:
         pkt = self.packet_class(kind, data, namespace=namespace)
@@ -306,8 +336,24 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
             self.manager_initialized = True
             self.manager.initialize()
         self.environ[eio_sid] = environ
+        self._await_join(eio_sid)
+
+    def _await_join(self, eio_sid: str) -> None:
+        """Close a client that is in no namespace, unless it joins one in time."""
+        if eio_sid not in self.environ or eio_sid in self._joining or self._is_somewhere(eio_sid):
+            return
         loop = asyncio.get_running_loop()
         self._joining[eio_sid] = loop.call_later(self._connect_timeout, self._give_up, eio_sid)
+
+    def _is_somewhere(self, eio_sid: str) -> bool:
+        """Whether a client is in a namespace."""
+        return any(self.manager.sid_from_eio_sid(eio_sid, namespace) for namespace in self.manager.get_namespaces())
+
+    def _left(self, eio_sid: str, namespace: str) -> None:
+        """A client is in a namespace no more."""
+        if namespace == NAMESPACE:
+            self._event_handlers.pop(eio_sid, None)
+        self._await_join(eio_sid)
 
     def _joined(self, eio_sid: str) -> None:
         if (timer := self._joining.pop(eio_sid, None)) is not None:
@@ -320,20 +366,34 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
     async def _handle_event(self, eio_sid: str, namespace: str | None, id: int | None, data: list[Any]) -> None:  # noqa: A002
         """An event that came before its client was in, had attachments, or is for another namespace."""
         handle = self._event_handlers.get(eio_sid)
-        if handle is not None and (namespace or NAMESPACE) == NAMESPACE:
+        if not self._is_somewhere(eio_sid):
+            self.eio.refuse(eio_sid)  # nobody is there who could answer, and the client is to know that
+        elif handle is not None and (namespace or NAMESPACE) == NAMESPACE:
             if (answer := await handle(data, id)) is not None:
                 answer()
         else:
             await super()._handle_event(eio_sid, namespace, id, data)
 
+    async def _handle_disconnect(self, eio_sid: str, namespace: str | None, reason: str | None = None) -> None:
+        await super()._handle_disconnect(eio_sid, namespace, reason)
+        self._left(eio_sid, namespace or NAMESPACE)
+
+    async def disconnect(self, sid: str, namespace: str | None = None, ignore_queue: bool = False) -> None:
+        eio_sid = self.manager.eio_sid_from_sid(sid, namespace or NAMESPACE)
+        await super().disconnect(sid, namespace, ignore_queue)
+        if eio_sid is not None:
+            self._left(eio_sid, namespace or NAMESPACE)
+
     async def _handle_eio_disconnect(self, eio_sid: str, reason: str) -> None:
         """A transport that closes, in whatever way, is lost: only a DISCONNECT packet says goodbye."""
         self._drop_incoming(eio_sid)
-        self._joined(eio_sid)
         self._event_handlers.pop(eio_sid, None)
         if reason == self.reason.CLIENT_DISCONNECT:
             reason = self.reason.TRANSPORT_CLOSE
-        await super()._handle_eio_disconnect(eio_sid, reason)
+        try:
+            await super()._handle_eio_disconnect(eio_sid, reason)
+        finally:
+            self._joined(eio_sid)
 
 
 def ack_frame(id_: int, body: bytes) -> bytes:

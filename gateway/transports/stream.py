@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from aiohttp import web
 
+from gateway.transports.backlog import Backlog
+from gateway.transports.budget import COUNTED_FROM, UNLIMITED
 from gateway.transports.inorder import REST
 from gateway.transports.rfc6455 import (
     CloseCode,
@@ -25,10 +27,19 @@ from gateway.transports.rfc6455 import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from gateway.transports.budget import Budget
 
 MAX_AT_ONCE = 64
 """Messages of one client that are read in one turn of the loop."""
+
+PAUSED, RESTING, HELD_BACK = 1, 2, 4
+"""Why a stream reads nothing: its listener has enough, others are to have their turn, the `Budget` is spent."""
+
+UNBOUNDED = 2**63
+"""The ``max_buffer`` of whoever sets none."""
+
+CHANCE = 0.005
+"""Seconds in which the system takes something of what is written, if the client reads."""
 
 CLOSE_TIMEOUT = 5.0
 """Seconds that a client has to answer a close frame, and to read what was sent before it was cut."""
@@ -43,6 +54,9 @@ class Listener(Protocol):
     def pong_received(self) -> None:
         """The client answered a ping, or just wants to be known alive."""
 
+    def too_slow(self, unsent: int) -> None:
+        """The client does not read: it is to be cut."""
+
     def stream_ended(self, code: int) -> None:
         """No message comes any more. ``code``: that of the client's close frame, 1005 where it had none, 1006
         without one.
@@ -50,31 +64,39 @@ class Listener(Protocol):
 
 
 class WebSocketStream(asyncio.Protocol):
-    """One WebSocket, from the answer to its handshake until its transport is gone."""
+    """One WebSocket, from the answer to its handshake until its transport is gone. A `backlog.Reader`, and a
+    `budget.Holder`.
+    """
 
     __slots__ = (
+        "_backlog",
+        "_budget",
         "_close_code",
         "_close_sent",
         "_eof",
         "_full",
+        "_halted",
         "_listener",
+        "_max_buffer",
         "_parser",
-        "_paused",
         "_pong",
-        "_resting",
         "_transport",
         "answered",
-        "unsent",
-        "write",
     )
 
-    def __init__(self, listener: Listener, *, max_size: int) -> None:
-        """``max_size``: bytes in a message from the client; more closes the socket with 1009."""
+    def __init__(
+        self, listener: Listener, *, max_size: int, max_buffer: int = UNBOUNDED, budget: Budget = UNLIMITED
+    ) -> None:
+        """``max_size``: bytes in a message from the client; more closes the socket with 1009. ``max_buffer``: unsent
+        bytes at which the client is too slow (`backlog`).
+        """
         self._listener: Listener | None = listener
         self._parser = Parser(max_size)
         self._transport: asyncio.Transport | None = None
-        self._paused = False
-        self._resting = False
+        self._max_buffer = max_buffer
+        self._budget = budget
+        self._backlog: Backlog | None = None
+        self._halted = 0
         self._close_sent = False
         self._close_code = CloseCode.ABNORMAL.value
         self._eof = False
@@ -82,10 +104,6 @@ class WebSocketStream(asyncio.Protocol):
         self._pong: bytes | None = None
         self.answered = False
         """Whether the handshake was answered; it is not where the client was gone before."""
-        self.write: Callable[[bytes], None] = _drop
-        """Write frames. What is written to a socket that is closing or gone is dropped."""
-        self.unsent: Callable[[], int] = int
-        """Bytes that were written and have not left this process."""
 
     def open(self, transport: asyncio.Transport, key: str) -> None:
         """Answer the handshake that ``key`` accepts. What the client sent behind it is for `data_received`."""
@@ -95,17 +113,48 @@ class WebSocketStream(asyncio.Protocol):
             + b"\r\n\r\n"
         )
         self._transport = transport
-        self.write, self.unsent = transport.write, transport.get_write_buffer_size
         self.answered = True
         transport.set_protocol(self)
-        if self._paused:
+        if self._halted:
             transport.pause_reading()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether what is written may still arrive."""
+        return self._transport is not None and not self._transport.is_closing()
 
     def listen(self, listener: Listener) -> None:
         """Give the stream to another listener."""
         self._listener = listener
 
     # --- out
+
+    def write(self, frames: bytes) -> None:
+        """Write frames. What is written to a socket that is closing or gone is dropped."""
+        transport = self._transport
+        if transport is None or self._close_sent:
+            return
+        transport.write(frames)
+        unsent = transport.get_write_buffer_size()
+        if unsent > COUNTED_FROM:
+            self._wait_for_reader(len(frames), unsent)
+
+    def _wait_for_reader(self, size: int, unsent: int) -> None:
+        self._budget.count(self)
+        if unsent > self._max_buffer:
+            if self._backlog is None:
+                self._backlog = Backlog(self, self._max_buffer, chance=CHANCE)
+            self._backlog.wrote(size, unsent)
+
+    def unsent(self) -> int:
+        """Bytes that were written and have not left this process."""
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+
+    def too_slow(self, unsent: int) -> None:
+        if self._listener is not None:
+            self._listener.too_slow(unsent)
+        else:
+            self.abort()
 
     def close(self, code: int, reason: str = "") -> None:
         """Say goodbye, behind all that was written, and wait `CLOSE_TIMEOUT` for the client to answer."""
@@ -127,7 +176,6 @@ class WebSocketStream(asyncio.Protocol):
     def _say_goodbye(self, frame: bytes) -> None:
         self.write(frame)
         self._close_sent = True
-        self.write = _drop
 
     def abort(self) -> None:
         """Drop the transport and what is unsent."""
@@ -139,12 +187,14 @@ class WebSocketStream(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._parser.feed(data)
         self._read()
+        if self._parser.pending > COUNTED_FROM:
+            self._budget.count(self)
 
     def _read(self) -> None:
         """Handle what is here already; a great many messages not in one turn of the loop."""
         try:
             for _ in range(MAX_AT_ONCE):
-                if self._paused or self._resting or self._listener is None:
+                if self._halted or self._listener is None:
                     return
                 message = self._parser.next_message()
                 if message is None:
@@ -158,20 +208,30 @@ class WebSocketStream(asyncio.Protocol):
 
     def _rest(self) -> None:
         """Let others have their turn."""
-        self._resting = True
-        if self._transport is not None and not self._paused:
+        self._halt(RESTING)
+        asyncio.get_running_loop().call_later(REST, self._go_on, RESTING)
+
+    def _halt(self, why: int) -> None:
+        """Read nothing more, until all who want that `_go_on`."""
+        if not self._halted and self._transport is not None:
             self._transport.pause_reading()
-        asyncio.get_running_loop().call_later(REST, self._go_on)
+        self._halted |= why
 
-    def _go_on(self) -> None:
-        self._resting = False
-        if not self._paused:
-            self._resume_reading()
-            self._read()
+    def _go_on(self, why: int) -> None:
+        """Go on reading, with what is here already."""
+        if self._halted & why:
+            self._halted &= ~why
+            if not self._halted:
+                if self._transport is not None and not self._transport.is_closing():
+                    self._transport.resume_reading()
+                self._read()
 
-    def _resume_reading(self) -> None:
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.resume_reading()
+    def pause(self) -> None:
+        """Read nothing more for now: too much of the client waits."""
+        self._halt(PAUSED)
+
+    def resume(self) -> None:
+        self._go_on(PAUSED)
 
     def _handle(self, message: Message) -> None:
         opcode = message.opcode
@@ -218,30 +278,28 @@ class WebSocketStream(asyncio.Protocol):
         if listener is not None:
             listener.stream_ended(self._close_code)
 
-    def pause(self) -> None:
-        """Read nothing more for now."""
-        if not self._paused:
-            self._paused = True
-            if self._transport is not None and not self._resting:
-                self._transport.pause_reading()
-
-    def resume(self) -> None:
-        """Go on reading, with what is here already."""
-        if self._paused:
-            self._paused = False
-            if not self._resting:
-                self._resume_reading()
-                self._read()
-
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
-        self.write, self.unsent = _drop, int
+        self._budget.forget(self)
+        if self._backlog is not None:
+            self._backlog.close()
         self._eof = True
+        self._halted &= ~HELD_BACK
         self._read()
 
+    # --- a Holder
 
-def _drop(frames: bytes) -> None:
-    """Write nothing."""
+    def held(self) -> int:
+        return self._parser.pending + self.unsent()
+
+    def hold_back(self) -> None:
+        self._halt(HELD_BACK)
+
+    def let_go_on(self) -> None:
+        self._go_on(HELD_BACK)
+
+    def cut(self) -> None:
+        self.abort()
 
 
 class TakenOver(web.StreamResponse):

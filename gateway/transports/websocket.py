@@ -4,19 +4,28 @@ plain wire".
 
 from __future__ import annotations
 
+import asyncio
 import math
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import orjson
 from aiohttp import web
 
 from gateway import events
 from gateway.actions import refusal
-from gateway.errors import CloseReason, GatewayError, InvalidPayload, InvalidUsername, Unavailable, UnknownAction
+from gateway.errors import (
+    CloseReason,
+    GatewayError,
+    InvalidPayload,
+    InvalidUsername,
+    LimitReached,
+    Unavailable,
+    UnknownAction,
+)
 from gateway.schemas import is_username, load_credentials
 from gateway.tokens import tokens
-from gateway.transports.connection import BaseConnection
+from gateway.transports.connection import BaseConnection, note_slow
 from gateway.transports.inorder import InOrder
 from gateway.transports.jsonio import decode, echo
 from gateway.transports.rfc6455 import CloseCode, Message, Opcode, frame, text_frame
@@ -24,17 +33,25 @@ from gateway.transports.stream import WebSocketStream, check_handshake, take_ove
 
 if TYPE_CHECKING:
     from gateway.actions import Actions, Reply
-    from gateway.engines.base import Session
+    from gateway.schemas import Credentials
     from gateway.sessions import Sessions
+    from gateway.transports.budget import Budget
     from gateway.transports.heartbeats import Heartbeats
     from gateway.transports.inorder import Answer
     from gateway.transports.origins import OriginPolicy
+    from gateway.transports.seats import Seats
 
 ECHOED: Final = frozenset({"create-room", "add-user", "add-users", "send-msg"})
 """The actions of the older server: on the bare wire their own frame is the answer."""
 
 LEAVING_CODES: Final = frozenset({CloseCode.NORMAL, CloseCode.NO_STATUS})
 """Close codes of a client that leaves on purpose: 1000, or none at all."""
+
+RESUME: Final = "resume"
+"""The action of the first frame with which a client logs in, so that no secret stands in its URL."""
+
+LOG_IN_TIMEOUT: Final = 5.0
+"""Seconds that such a client has until that frame."""
 
 _CIDS: Final = tokens(15)
 
@@ -50,7 +67,7 @@ class BareWire:
     def encode_event(self, event: str, body: bytes, offset: str | None) -> bytes:
         return text_frame(orjson.loads(body)["content"].encode()) if event == events.MESSAGE else b""
 
-    def encode_welcome(self, body: bytes, session: Session, offset: str) -> bytes:
+    def encode_welcome(self, body: bytes, offset: str) -> bytes:
         return b""
 
     def answer(self, data: bytes, action: object, ref: Reply, reply: Reply) -> bytes:
@@ -73,9 +90,8 @@ class JSONWire:
         fields = b"," + body[1:] if len(body) > 2 else b"}"
         return text_frame(orjson.dumps(head)[:-1] + fields)
 
-    def encode_welcome(self, body: bytes, session: Session, offset: str) -> bytes:
-        secret = events.with_field(events.with_field(body, "sid", session.sid), "pid", session.pid)
-        return self.encode_event(events.WELCOME, secret, offset)
+    def encode_welcome(self, body: bytes, offset: str) -> bytes:
+        return self.encode_event(events.WELCOME, body, offset)
 
     def answer(self, data: bytes, action: object, ref: Reply, reply: Reply) -> bytes:
         """The reply frame."""
@@ -91,30 +107,41 @@ JSON = JSONWire()
 WIRES: Final[dict[str, BareWire | JSONWire]] = {"bare": BARE, "json": JSON}
 
 
+class AwaitedLogIn(NamedTuple):
+    """A connection whose first frame is to say which session it goes on with."""
+
+    username: str
+    timer: asyncio.TimerHandle
+
+
 class PlainConnection(BaseConnection):
     """A client of the plain wire; the `Listener` of its stream."""
 
-    __slots__ = ("_in_order", "_reason", "_resuming", "_route", "stream", "wire")
+    __slots__ = ("_awaited", "_in_order", "_knows_pid", "_reason", "_route", "stream", "wire")
 
     wire: BareWire | JSONWire
 
-    def __init__(self, route: PlainRoute, wire: BareWire | JSONWire, *, resuming: bool) -> None:
+    def __init__(self, route: PlainRoute, wire: BareWire | JSONWire) -> None:
         cid = next(_CIDS)
-        super().__init__(wire, cid, cid, max_buffer=route.max_buffer)
+        super().__init__(wire, cid, cid)
         self._route = route
-        self._resuming = resuming
+        self._knows_pid = False
         self._reason: CloseReason | None = None
-        self.stream = WebSocketStream(self, max_size=route.max_frame_size)
+        self._awaited: AwaitedLogIn | None = None
+        self.stream = WebSocketStream(
+            self, max_size=route.max_frame_size, max_buffer=route.max_buffer, budget=route.budget
+        )
         self._in_order = InOrder(self.stream)
 
     @property
     def can_come_back(self) -> bool:
         """Whether the client knows the ``pid`` of its session."""
-        return self.wire.resumable and (self._resuming or self.stream.answered)
+        return self.wire.resumable and self._knows_pid
 
     # --- a Connection
 
     def release(self) -> None:
+        self._knows_pid = self._knows_pid or self.stream.is_open
         super().release()
         if self._reason is not None:
             self.stream.close(self._reason.code, self._reason.text)
@@ -134,30 +161,67 @@ class PlainConnection(BaseConnection):
     def _unsent(self) -> int:
         return self.stream.unsent()
 
-    def _cut(self) -> None:
-        """Whoever reads on in time finds behind what was sent the reason why there is no more."""
-        self.close(CloseReason.TOO_SLOW)
-        self._route.end(self, CloseCode.ABNORMAL)
-
     # --- a Listener
 
     def message_received(self, message: Message) -> None:
-        if not self.closed:
+        if self.closed:
+            return
+        if (awaited := self._stop_waiting()) is not None:
+            self._in_order.put(partial(self._route.resume, self, awaited.username, message.data))
+        else:
             self._in_order.overlap(partial(self._answer, message))
 
     def pong_received(self) -> None:
         self._route.heartbeats.answered(self)
 
+    def too_slow(self, unsent: int) -> None:
+        """Whoever reads on in time finds behind what was sent the reason why there is no more."""
+        note_slow(self, self.wire.name, unsent)
+        self.close(CloseReason.TOO_SLOW)
+        self._route.end(self, CloseCode.ABNORMAL)
+
     def stream_ended(self, code: int) -> None:
+        self._stop_waiting()
+        self._route.seats.give_back()
+        if self.session is None:
+            self.closed = True
         self._in_order.put(partial(self._end, code))
 
     async def _answer(self, message: Message) -> Answer:
         answer = await self._route.answer(self, message.data)
-        return partial(self.answer, frame(message.opcode, answer))
+        return partial(self.write, frame(message.opcode, answer))
 
     async def _end(self, code: int) -> None:
         """The client has closed, behind its last message."""
         self._route.end(self, code)
+
+    # --- logging in with the first frame
+
+    def await_log_in(self, username: str) -> None:
+        """The first frame is to say which session to go on with. Whoever sends none in time is closed."""
+        timer = asyncio.get_running_loop().call_later(LOG_IN_TIMEOUT, self._give_up)
+        self._awaited = AwaitedLogIn(username, timer)
+
+    def _stop_waiting(self) -> AwaitedLogIn | None:
+        awaited, self._awaited = self._awaited, None
+        if awaited is not None:
+            awaited.timer.cancel()
+        return awaited
+
+    def _give_up(self) -> None:
+        self._awaited = None
+        self.refuse({}, InvalidPayload(f"No frame came within {LOG_IN_TIMEOUT:g} seconds."))
+
+    def knows_pid(self) -> None:
+        """The client has named the session that it comes back to."""
+        self._knows_pid = True
+
+    def refuse(self, ref: Reply, error: GatewayError) -> None:
+        """Say why the client cannot log in, and close."""
+        self.closed = True
+        self.stream.write(text_frame(_reply_frame(ref, refusal(error))))
+        passing = isinstance(error, Unavailable | LimitReached)
+        self.stream.close(CloseReason.RESTART.code if passing else CloseCode.POLICY_VIOLATION, error.code)
 
     # --- a Heartbeat
 
@@ -180,10 +244,14 @@ class PlainRoute:
         *,
         max_frame_size: int,
         max_buffer: int,
+        seats: Seats,
+        budget: Budget,
     ) -> None:
         self.heartbeats = heartbeats
         self.max_frame_size = max_frame_size
         self.max_buffer = max_buffer
+        self.seats = seats
+        self.budget = budget
         self._sessions = sessions
         self._actions = actions
         self._origins = origins
@@ -197,15 +265,50 @@ class PlainRoute:
             wire = self._check(request)
             key = _handshake(request)
             credentials = load_credentials(_credentials(request))
-            connection = PlainConnection(self, wire, resuming=credentials.pid is not None)
-            await self._sessions.connect(connection, credentials)
         except GatewayError as error:
             return refuse(error)
+        if not self.seats.take():
+            return refuse(LimitReached.connections(self.seats.count))
+        connection = PlainConnection(self, wire)
+        if "resume" in request.query:
+            connection.await_log_in(credentials.username)
+            return take_over(request, connection.stream, key)
+        try:
+            await self._log_in(connection, credentials)
+        except GatewayError as error:
+            self.seats.give_back()
+            return refuse(error)
+        except BaseException:
+            self.seats.give_back()
+            raise
         response = take_over(request, connection.stream, key)
         if connection.stream.answered:
             self.heartbeats.add(connection)
             connection.release()
         return response
+
+    async def _log_in(self, connection: PlainConnection, credentials: Credentials) -> None:
+        if credentials.pid is not None:
+            connection.knows_pid()
+        await self._sessions.connect(connection, credentials)
+
+    async def resume(self, connection: PlainConnection, username: str, data: bytes) -> None:
+        """Log a client in with its first frame, which says which session to go on with."""
+        ref: Reply = {}
+        try:
+            value = _resume_frame(data)
+            if "ref" in value:
+                ref = {"ref": echo(value["ref"])}
+            await self._log_in(connection, load_credentials({**value, "username": username}))
+        except GatewayError as error:
+            connection.refuse(ref, error)
+            return
+        except ValueError as error:
+            connection.refuse({}, InvalidPayload.in_fields({"ref": [f"Is {error}."]}))
+            return
+        self.heartbeats.add(connection)
+        connection.release()
+        connection.write(text_frame(_reply_frame(ref, {"ok": True})))
 
     def _check(self, request: web.Request) -> BareWire | JSONWire:
         if not is_username(request.match_info["name"]):
@@ -214,6 +317,8 @@ class PlainRoute:
         wire = WIRES.get(request.query.get("format", "bare"))
         if wire is None:
             raise InvalidPayload.in_fields({"format": [f"Must be one of {', '.join(WIRES)}."]})
+        if "resume" in request.query and wire is not JSON:
+            raise InvalidPayload.in_fields({"resume": ["Needs format=json."]})
         return wire
 
     async def answer(self, connection: PlainConnection, data: bytes) -> bytes:
@@ -251,6 +356,21 @@ def _handshake(request: web.Request) -> str:
         return check_handshake(request)
     except ValueError as error:
         raise UpgradeRequired(f"This is a WebSocket; connect with ws:// or wss:// (RFC 6455): {error}.") from None
+
+
+def _resume_frame(data: bytes) -> dict[str, Any]:
+    """The object in the first frame of a client that logs in with it.
+
+    Raises:
+        InvalidPayload: it is none, or has another action.
+    """
+    try:
+        value = decode(data)
+    except ValueError:
+        value = None
+    if not isinstance(value, dict) or value.get("action") != RESUME:
+        raise InvalidPayload(f'The first frame must be one JSON object with the action "{RESUME}".')
+    return value
 
 
 def _credentials(request: web.Request) -> dict[str, Any]:

@@ -19,11 +19,15 @@ OPTIONS: dict[str, Any] = {"ping_interval": 0.3, "ping_timeout": 0.2, "max_http_
 
 
 @asynccontextmanager
-async def serving(server: EngineServer | SocketServer, path: str, *, past_aiohttp: bool = False) -> AsyncIterator[str]:
-    """The URL of a server under ``path``. ``past_aiohttp``: it takes handshakes before aiohttp does."""
+async def serving(
+    server: EngineServer | SocketServer, path: str, *, past_aiohttp: bool = False, **options: Any
+) -> AsyncIterator[str]:
+    """The URL of a server under ``path``. ``past_aiohttp``: it takes handshakes before aiohttp does. ``options``: those
+    of aiohttp's runner.
+    """
     app = web.Application()
     server.attach(app, path)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, **options)
     await runner.setup()
     assert runner.server is not None
     engine: EngineServer = getattr(server, "eio", server)

@@ -1,0 +1,172 @@
+"""A reader that stops, while it provokes every kind of reply that a client can: each byte counts against it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from typing import Self
+
+import pytest
+
+from harness.http import request
+from harness.names import fresh_name
+from hostile.conftest import LayOn
+from hostile.siege import Attacker, PlainAttacker, Siege, SocketIOAttacker, masked, message, open_polling
+
+SETTINGS = {"max_buffer": 100_000, "memory": 8.0, "left": 12.0}
+"""A small buffer, so that every kind comes to its bound. All kinds together take some memory of their own."""
+
+SHORT, LASTING = 0.2, 0.5
+"""Seconds of an attack with one kind of reply, unless it is cut before."""
+
+ROOM = fresh_name("replies")
+ACTIONS = {
+    "create-room": {"room": ROOM},
+    "add-user": {"room": ROOM, "users": ["nobody"] * 50},
+    "send-msg": {"room": ROOM, "content": "x" * 1000},
+    "leave-room": {"room": "n" * 64},
+    "list-rooms": {},
+    "list-members": {"room": ROOM},
+    "history": {"room": ROOM},
+    "find-users": {"limit": 100},
+    "typing": {"room": "n" * 64},
+    "no-action" * 500: {},
+}
+
+PACKETS = {
+    **{f"ack of {action:.20}": f"421{json.dumps([action, payload])}" for action, payload in ACTIONS.items()},
+    **{f"error of {action:.20}": f"42{json.dumps([action, 1])}" for action in ACTIONS},
+    "CONNECT error": "40/nobody,",
+    "CONNECT error of a long name": f"40/{'n' * 4000},",
+    "CONNECT error, with auth": '40/nobody,{"username":"nobody"}',
+}
+"""Socket.IO packets that are answered."""
+
+FRAMES = {
+    **{
+        f"{action:.20}": masked(1, json.dumps({"action": action, **payload}).encode())
+        for action, payload in ACTIONS.items()
+    },
+    "ref": masked(1, json.dumps({"action": "list-rooms", "ref": "r" * 4000}).encode()),
+    "no JSON": masked(1, b"{" * 100),
+    "echo": masked(1, json.dumps({"action": "send-msg", "room": ROOM, "content": "x", "more": "x" * 9000}).encode()),
+    "pong": masked(9, b"p" * 125),
+}
+"""Frames of the plain wire that are answered."""
+
+
+CUT = "cut a slow client"
+
+
+class Narrow(Attacker):
+    """The system takes little that it does not read."""
+
+    async def __aenter__(self) -> Self:
+        narrow = socket.socket()
+        narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        narrow.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(narrow, (self._host, self._port))
+        self.reader, self.writer = await asyncio.open_connection(sock=narrow, limit=2**22)
+        return self
+
+
+class DeafSocketIO(Narrow, SocketIOAttacker): ...
+
+
+class DeafPlain(Narrow, PlainAttacker): ...
+
+
+class Attack:
+    """Provokes one reply after the other, of each kind until the gateway cuts or the time is up."""
+
+    def __init__(self, lasting: Siege) -> None:
+        self._lasting = lasting
+        self._gateway = lasting.gateway
+        self.cut: set[str] = set()
+
+    @asynccontextmanager
+    async def one(self, kind: str, seconds: float) -> AsyncIterator[Callable[[], bool]]:
+        """An attack with one kind: whether it is to go on. It is cut once at most, and that is logged."""
+        loop = asyncio.get_running_loop()
+        before, end = self._gateway.log.count(CUT), loop.time() + seconds
+        with contextlib.suppress(ConnectionError):
+            yield lambda: self._gateway.log.count(CUT) == before and loop.time() < end
+        cuts = self._gateway.log.count(CUT) - before
+        assert cuts <= 1, self._gateway.log[-2000:]
+        if cuts:
+            self.cut.add(kind)
+
+    async def all(self, attack: Callable[[str, float], Awaitable[None]], kinds: Iterable[str]) -> None:
+        """Once shortly, to know what the gateway needs for it, and once for longer."""
+        for seconds in (SHORT, LASTING):
+            self._lasting.settle()
+            for kind in kinds:
+                await self._lasting.watch(attack(kind, seconds))
+        self._lasting.note("cut", f"{len(self.cut)} of {len(list(kinds))} kinds")
+
+
+async def provoke(attacker: Attacker, frame: bytes, going_on: Callable[[], bool]) -> None:
+    """Send a frame again and again, and read nothing."""
+    attacker.writer.transport.pause_reading()
+    while going_on():
+        attacker.writer.write(frame * max(1, 20_000 // len(frame)))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.1):
+                await attacker.writer.drain()
+        await asyncio.sleep(0.001)
+
+
+async def test_replies_on_a_websocket_that_nobody_reads(siege: LayOn) -> None:
+    """None of them takes more than the buffer."""
+    lasting = await siege(**SETTINGS)
+    attack = Attack(lasting)
+
+    async def send(kind: str, seconds: float) -> None:
+        async with DeafSocketIO(lasting.gateway.url) as deaf, attack.one(kind, seconds) as going_on:
+            await deaf.log_in()
+            await deaf.send(message(f'420["create-room",{{"room":"{ROOM}"}}]'))
+            await provoke(deaf, message(PACKETS[kind]), going_on)
+
+    await attack.all(send, PACKETS)
+    assert len(attack.cut) > len(PACKETS) // 3, attack.cut
+
+
+async def test_replies_on_long_polling_that_nobody_polls(siege: LayOn) -> None:
+    """None of them takes more than the buffer, CONNECT errors included."""
+    lasting = await siege(**SETTINGS)
+    attack = Attack(lasting)
+
+    async def post(kind: str, seconds: float) -> None:
+        url = await open_polling(lasting.gateway.url)
+        await request("POST", url, data=f'40{{"username":"{fresh_name()}"}}')
+        await request("GET", url)
+        await request("POST", url, data=f'420["create-room",{{"room":"{ROOM}"}}]')
+        body = "\x1e".join([PACKETS[kind]] * (50_000 // len(PACKETS[kind])))
+        async with attack.one(kind, seconds) as going_on:
+            while going_on():
+                await request("POST", url, data=body)
+        await request("POST", url, data="1")
+
+    await attack.all(post, PACKETS)
+    assert {"CONNECT error"} <= attack.cut
+
+
+@pytest.mark.parametrize("form", ["bare", "json"])
+async def test_replies_on_the_plain_wire(siege: LayOn, form: str) -> None:
+    """Echoes, errors, replies and pongs: none of them takes more than the buffer."""
+    lasting = await siege(**SETTINGS)
+    attack = Attack(lasting)
+
+    async def send(kind: str, seconds: float) -> None:
+        async with DeafPlain(lasting.gateway.url) as deaf, attack.one(kind, seconds) as going_on:
+            await deaf.shake_hands(f"/username/{fresh_name()}?format={form}")
+            await deaf.send(masked(1, json.dumps({"action": "create-room", "room": ROOM}).encode()))
+            await provoke(deaf, FRAMES[kind], going_on)
+
+    await attack.all(send, FRAMES)
+    assert {"echo"} <= attack.cut
+    assert "pong" not in attack.cut, "only the last ping is answered"
