@@ -26,8 +26,8 @@ class SettingOption(click.Option):
         also = field.metadata["also"]
         repeatable = field.metadata["repeatable"]
         default = field.default
-        if isinstance(field.metadata["type"], Size):
-            default = Size.shown(field.default)  # type: ignore[arg-type]
+        if isinstance(field.metadata["type"], Size) and default is not None:
+            default = Size.shown(default)  # type: ignore[arg-type]
         super().__init__(
             [f"--{field.name.replace('_', '-')}"],
             type=field.metadata["type"],
