@@ -52,6 +52,10 @@ class Connection(Protocol):
     closed: bool
     """Whether the transport is gone."""
 
+    @property
+    def leaves_late(self) -> bool:
+        """Whether the client may have left and not been able to say so yet."""
+
     def write(self, frames: bytes) -> None:
         """Send one frame or several. Never waits: a client that reads too slowly is cut, and comes back for what it
         missed.
@@ -103,6 +107,10 @@ class Delivery(socketio.AsyncManager):  # type: ignore[misc]
     def connection(self, cid: str) -> Connection | None:
         return self._connections.get(cid)
 
+    def holder(self, username: str) -> Connection | None:
+        """The connection on this node that a session is live on."""
+        return self._by_username.get(username)
+
     def register(self, connection: Connection) -> None:
         """Take a connection up, before a session is attached to it."""
         self._connections[connection.cid] = connection
@@ -130,6 +138,9 @@ class Delivery(socketio.AsyncManager):  # type: ignore[misc]
             if room is not None and room != connection.cid:
                 self.basic_leave_room(connection.cid, NAMESPACE, room)
         return session
+
+    def is_in_a_room(self, connection: Connection) -> bool:
+        return any(room not in {None, connection.cid} for room in self._rooms_of.get(connection.cid, ()))
 
     # --- what the engine says (its Subscriber)
 

@@ -67,6 +67,8 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
         """Called with a new client and its WSGI environment. Returns None where the client may stay, or what will say
         whether it may.
         """
+        self.closing: Callable[[str], None] = _ignore
+        """Called the moment a client's session is over; the application hears of it after the client's last message."""
         self._path: str | None = None
         self._ids = tokens(15)
         self._ending: dict[str, EngineSocket] = {}
@@ -159,6 +161,7 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
     def ending(self, socket: EngineSocket) -> None:
         """The session is over, and the application is to hear of it: until then it finds what it kept there."""
         self._ending[socket.sid] = socket
+        self.closing(socket.sid)
 
     def _receive(self, sid: str, data: Packet, in_order: InOrder) -> None:
         in_order.put(partial(self.handle, sid, data))
@@ -338,7 +341,7 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
                 await socket.ready()
                 if number % MAX_AT_ONCE == 0:
                     await asyncio.sleep(REST)  # others are not to wait for a body of very many packets
-            await socket.finished()
+            await socket.handled()
         except (ValueError, web.RequestPayloadError):
             socket.close(self.reason.TRANSPORT_ERROR)
             return self._refuse(request, "request")
@@ -404,3 +407,7 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
 
 def _default_cookie(name: str) -> dict[str, Any]:
     return {"name": name, "path": "/", "SameSite": "Lax"}
+
+
+def _ignore(sid: str) -> None:
+    """Nobody wants to know."""

@@ -55,6 +55,9 @@ class EngineSocket:
         "_server",
         "_stream",
         "closed",
+        "heard",
+        "left_unheard",
+        "moved",
         "posting",
         "session",
         "sid",
@@ -65,6 +68,12 @@ class EngineSocket:
         self.session: dict[str, Any] = {}
         """What the application keeps for the client (``eio.session(sid)``)."""
         self.closed = False
+        self.heard = False
+        """Whether the client has said anything. To learn whether it goes on after a certain thing, set it back then."""
+        self.left_unheard = False
+        """Whether the client closed, on purpose, without having been heard."""
+        self.moved = False
+        """Whether the client has moved from long-polling to a WebSocket."""
         self.posting = False
         """Whether a long-polling body is being handled."""
         self._server = server
@@ -83,6 +92,13 @@ class EngineSocket:
     def upgraded(self) -> bool:
         """Whether the client is on a WebSocket."""
         return self._stream is not None
+
+    @property
+    def leaves_late(self) -> bool:
+        """Whether the client may have left already: the stock one says so only when its requests are answered, and an
+        upgrade that has begun is done.
+        """
+        return self._stream is None or (self.moved and not self.heard)
 
     @property
     def outlet(self) -> WebSocketStream | None:
@@ -217,16 +233,23 @@ class EngineSocket:
         if self.closed:
             return
         kind = data[:1]
+        if kind == "1":
+            self._left()
+            return
+        self.heard = True
         if kind == "4":
             self._receive(data[1:])
         elif isinstance(data, bytes):
             self._receive(data)
         elif kind == "3":
             self._server.heartbeats.answered(self)
-        elif kind == "1":
-            self.close(self._server.reason.CLIENT_DISCONNECT)
         elif kind not in {"0", "2", "5", "6"}:
             raise ValueError("not an Engine.IO packet")
+
+    def _left(self) -> None:
+        """The client closes its transport, which says nothing of whether it comes back."""
+        self.left_unheard = not self.heard
+        self.close(self._server.reason.CLIENT_DISCONNECT)
 
     def _receive(self, data: Packet) -> None:
         if not self._in_order.finishing:
@@ -242,6 +265,8 @@ class EngineSocket:
         """A WebSocket pong; Engine.IO has its own."""
 
     def stream_ended(self, code: int) -> None:
+        if code != CloseCode.ABNORMAL and not self.closed:
+            self.left_unheard = not self.heard
         self.close(self._server.reason.TRANSPORT_CLOSE)
 
     def do(self, work: Work) -> None:
@@ -256,6 +281,12 @@ class EngineSocket:
     async def finished(self) -> None:
         """Wait until all that was received is handled."""
         await self._in_order.idle()
+
+    async def handled(self) -> None:
+        """Wait until all that was received is handled; but for a log-in, which the client may want to give up."""
+        await asyncio.sleep(0)  # by then it has begun
+        if self._corked is None:
+            await self._in_order.idle()
 
     async def finish(self) -> None:
         """Receive nothing more, and wait until all that was received is handled."""
@@ -306,6 +337,7 @@ class EngineSocket:
     def finish_upgrade(self, stream: WebSocketStream) -> None:
         """The client is on ``stream`` from here on; what still waited for a poll goes there."""
         self.end_upgrade()
+        self.moved = True
         self._stream = stream
         self._answer_poll()
         frames, self._buffer, self._buffered = self._buffer or [], None, 0

@@ -20,6 +20,7 @@ from gateway.transports.inorder import InOrder
 from gateway.transports.jsonio import decode, echo
 from gateway.transports.rfc6455 import CloseCode, Message, Opcode, frame, text_frame
 from gateway.transports.stream import WebSocketStream, check_handshake, take_over
+from gateway.transports.watch import ConnectionWatch
 
 if TYPE_CHECKING:
     from gateway.actions import Actions, Reply
@@ -146,14 +147,14 @@ class PlainConnection(BaseConnection):
         self._route.heartbeats.answered(self)
 
     def stream_ended(self, code: int) -> None:
-        self._in_order.put(partial(self._end, code))
+        self._in_order.overlap(partial(self._end, code))
 
     async def _answer(self, message: Message) -> Answer:
         answer = await self._route.answer(self, message.data)
         return partial(self.answer, frame(message.opcode, answer))
 
     async def _end(self, code: int) -> None:
-        """The client has closed, behind its last message."""
+        """The client has closed. All that it asked for before has begun; nobody reads the answers."""
         self._route.end(self, code)
 
     # --- a Heartbeat
@@ -195,7 +196,8 @@ class PlainRoute:
             key = _handshake(request)
             credentials = load_credentials(_credentials(request))
             connection = PlainConnection(self, wire, resuming=credentials.pid is not None)
-            await self._sessions.connect(connection, credentials)
+            with ConnectionWatch(request, partial(self._sessions.abandon, connection)):
+                await self._sessions.connect(connection, credentials)
         except GatewayError as error:
             return refuse(error)
         response = take_over(request, connection.stream, key)
