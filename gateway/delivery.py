@@ -16,13 +16,16 @@ import socketio
 from gateway import events
 from gateway.engines.base import Attachment, Movement, Publication
 from gateway.errors import CloseReason
+from gateway.logs import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from gateway.engines.base import Effect, Session
 
 NAMESPACE = "/"
+
+logger = get_logger(__name__)
 
 
 class Wire(Protocol):
@@ -53,6 +56,10 @@ class Connection(Protocol):
     """The session that is live on the connection, from `Delivery.attached` until it is detached."""
     closed: bool
     """Whether the transport is gone."""
+
+    @property
+    def leaves_late(self) -> bool:
+        """Whether the client may have left and not been able to say so yet."""
 
     def write(self, frames: bytes) -> None:
         """Send one frame or several. Never waits: a client that reads too slowly is cut, and comes back for what it
@@ -107,6 +114,10 @@ class Delivery(socketio.AsyncManager):  # type: ignore[misc]
     def connection(self, cid: str) -> Connection | None:
         return self._connections.get(cid)
 
+    def holder(self, username: str) -> Connection | None:
+        """The connection on this node that a session is live on."""
+        return self._by_username.get(username)
+
     def register(self, connection: Connection) -> None:
         """Take a connection up, before a session is attached to it."""
         self._connections[connection.cid] = connection
@@ -135,28 +146,65 @@ class Delivery(socketio.AsyncManager):  # type: ignore[misc]
                 self.basic_leave_room(connection.cid, NAMESPACE, room)
         return session
 
+    def is_in_a_room(self, connection: Connection) -> bool:
+        return any(room not in {None, connection.cid} for room in self._rooms_of.get(connection.cid, ()))
+
     # --- what the engine says (its Subscriber)
 
     def committed(self, effects: Sequence[Effect]) -> None:
+        """What one commit did. An effect that fails costs only itself: the others are delivered, and a connection that
+        may have missed it is closed, so that its client comes back for it.
+        """
         for room, together in itertools.groupby(effects, _whole_room):
             if room is not None:
                 self._publish(room, cast("list[Publication]", list(together)))
                 continue
             for effect in together:
-                match effect:
-                    case Publication(event=events.TYPING):
-                        self._hint(effect)
-                    case Publication():
-                        self._tell(effect)
-                    case Movement():
-                        self._move(effect)
-                    case Attachment():
-                        self._attach(effect)
+                try:
+                    match effect:
+                        case Publication(event=events.TYPING):
+                            self._hint(effect)
+                        case Publication():
+                            self._tell(effect)
+                        case Movement():
+                            self._move(effect)
+                        case Attachment():
+                            self._attach(effect)
+                except Exception:
+                    logger.exception("an effect could not be delivered", effect=type(effect).__name__)
+                    self._recover(self._concerned(effect))
+
+    def _concerned(self, effect: Effect) -> Iterator[Connection]:
+        """The connections that may have missed an effect."""
+        match effect:
+            case Publication(recipients=None, room=room):
+                yield from self._members(room)
+            case Publication(recipients=recipients):
+                yield from filter(None, map(self._by_username.get, recipients or ()))
+            case Movement():
+                yield from filter(None, map(self._by_username.get, (*effect.joined, *effect.left)))
+            case Attachment():
+                yield from filter(None, map(self._connections.get, (effect.connection, effect.replaces or "")))
+
+    def _recover(self, connections: Iterable[Connection]) -> None:
+        """Close connections so that their clients come back for what they missed. Nothing later may reach them before:
+        they would take it for all there was.
+        """
+        for connection in tuple(connections):
+            if not connection.closed:
+                self._close(connection, CloseReason.MISSED)
+
+    def _close(self, connection: Connection, reason: CloseReason) -> None:
+        try:
+            connection.close(reason)
+        except Exception:
+            connection.closed = True  # nothing more is written to it
+            logger.exception("a connection could not be closed", wire=connection.wire.name)
 
     def _attach(self, attachment: Attachment) -> None:
         if attachment.replaces is not None and (replaced := self._connections.get(attachment.replaces)) is not None:
             self.detach(replaced)
-            replaced.close(CloseReason.TAKEN_OVER)
+            self._close(replaced, CloseReason.TAKEN_OVER)
         connection = self._connections.get(attachment.connection)
         if connection is None or connection.closed:
             return
@@ -187,10 +235,18 @@ class Delivery(socketio.AsyncManager):  # type: ignore[misc]
 
     def _tell(self, publication: Publication) -> None:
         """Write an event to its recipients."""
+        missed: list[Connection] = []
         for username in publication.recipients or ():
             connection = self._by_username.get(username)
-            if connection is not None and (frame := _encode(connection.wire, publication)):
-                connection.write(frame)
+            if connection is None:
+                continue
+            try:
+                if frame := _encode(connection.wire, publication):
+                    connection.write(frame)
+            except Exception as error:
+                _log_missed(publication.event, connection, error)
+                missed.append(connection)
+        self._recover(missed)
 
     def _hint(self, publication: Publication) -> None:
         """Write an event that is soon worth nothing to those members of its room who have read everything."""
@@ -208,22 +264,33 @@ class Delivery(socketio.AsyncManager):  # type: ignore[misc]
         """Write events to the members of a room: each is encoded once for each wire, and all go to a member in one
         piece, without those that are its own deed.
         """
-        connections = self._connections
-        members = [connections[cid] for cid in self.rooms.get(NAMESPACE, {}).get(native_room(room), ())]
+        members = self._members(room)
         origins = [self._by_username.get(publication.origin or "") for publication in publications]
         speakers = set(origins)
         pieces: dict[Wire, list[bytes]] = {}
         joined: dict[Wire, bytes] = {}
+        missed: list[Connection] = []
         for connection in members:
             wire = connection.wire
-            if wire not in joined:
-                pieces[wire] = [_encode(wire, publication) for publication in publications]
-                joined[wire] = b"".join(pieces[wire])
-            frames = joined[wire]
-            if connection in speakers:
-                frames = b"".join(itertools.compress(pieces[wire], [origin is not connection for origin in origins]))
-            if frames:
-                connection.write(frames)
+            try:
+                if wire not in joined:
+                    pieces[wire] = [_encode(wire, publication) for publication in publications]
+                    joined[wire] = b"".join(pieces[wire])
+                frames = joined[wire]
+                if connection in speakers:
+                    own = [origin is not connection for origin in origins]
+                    frames = b"".join(itertools.compress(pieces[wire], own))
+                if frames:
+                    connection.write(frames)
+            except Exception as error:
+                if not missed:
+                    _log_missed(publications[0].event, connection, error)
+                missed.append(connection)
+        self._recover(missed)
+
+    def _members(self, room: str) -> list[Connection]:
+        cids = self.rooms.get(NAMESPACE, {}).get(native_room(room), ())
+        return [self._connections[cid] for cid in cids if cid in self._connections]
 
     def _enter(self, connection: Connection, room: str) -> None:
         self.basic_enter_room(connection.cid, NAMESPACE, native_room(room))
@@ -279,3 +346,7 @@ def native_room(room: str) -> str:
     named like.
     """
     return f"room:{room}"
+
+
+def _log_missed(event: str, connection: Connection, error: Exception) -> None:
+    logger.error("an event could not be delivered", event_name=event, wire=connection.wire.name, exc_info=error)

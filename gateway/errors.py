@@ -196,6 +196,7 @@ class CloseReason(Enum):
 
     RESTART = 1012, "The gateway restarts; come back."
     TOO_SLOW = 4008, "Too much was unsent; come back for what you missed."
+    MISSED = 4008, "Something could not be delivered; come back for what you missed."
     TAKEN_OVER = 4001, "The session was resumed on another connection."
 
     @property

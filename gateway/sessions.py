@@ -6,15 +6,20 @@
                                │        connect with a valid pid    │ or the name is claimed
                                │ end                                ▼
                                └─────────────────────────────────▶ ended
+
+A connection that is closed holds nothing and claims nothing. The moment its transport is closed, the store is told, in
+its order of calls: also while the log-in is still on its way. A log-in that the store has not come to is not made at
+all; one that the client cannot have heard of is undone: a new session ends, and a resumed one is suspended again.
 """
 
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING
 
 from gateway.engines.base import ResumePoint
-from gateway.errors import GatewayError, Stopping, Unavailable
+from gateway.errors import GatewayError, Stopping, Unavailable, UsernameTaken
 from gateway.logs import get_logger
 from gateway.tasks import TaskOwner
 
@@ -26,6 +31,14 @@ if TYPE_CHECKING:
     from gateway.schemas import Credentials
 
     Transition = Callable[[Session, str], Awaitable[None]]
+
+LEAVE_TIMEOUT = 1.0
+"""How long a log-in waits for the holder of its name, if that one may have left already (`Connection.leaves_late`), in
+seconds. It is a little more than the requests of a client take that is far away.
+"""
+
+LOGIN_TIMEOUT = 5.0
+"""How long the store may take to answer a log-in, in seconds."""
 
 SWEEP_INTERVAL = 1.0
 """Seconds between two looks for expired sessions."""
@@ -39,6 +52,19 @@ CLOSE_GRACE = 2.0
 logger = get_logger(__name__)
 
 
+class _Login:
+    """A log-in that the store has not answered, or whose answer is not written to the client yet."""
+
+    __slots__ = ("abandoned", "attaching", "undo")
+
+    def __init__(self, attaching: asyncio.Task[None], undo: Callable[[], Awaitable[None]]) -> None:
+        self.attaching = attaching
+        self.undo = undo
+        """Has the store let go of what it attached, if it did."""
+        self.abandoned = False
+        """Whether the client is gone, or was told that it is not in."""
+
+
 class Sessions:
     """Moves sessions from state to state. What a client did not cause, a lost transport or a deadline, is
     retried until it is kept.
@@ -48,6 +74,10 @@ class Sessions:
         self._engine = engine
         self._delivery = delivery
         self._tasks = TaskOwner()
+        self._logins: dict[str, _Login] = {}
+        """By the ``cid`` of their connections."""
+        self._leaving: dict[str, asyncio.Event] = {}
+        """By the ``cid`` of connections whose names are waited for: set when they let go of them."""
         self._sweeper: asyncio.Task[None] | None = None
         self.accepting = True
         """Whether clients may log in."""
@@ -67,63 +97,138 @@ class Sessions:
         await self._tasks.close(grace=CLOSE_GRACE)
 
     async def connect(self, connection: Connection, credentials: Credentials) -> None:
-        """Log a client in. When this returns, ``connection`` has its session, and ``welcome`` is written to it.
+        """Log a client in. When this returns, ``connection`` has its session, and ``welcome`` is written to it. What is
+        written must reach the transport without waiting for anything: until then, the client cannot know its session.
 
         Raises:
             UsernameTaken: somebody else holds the name.
-            Unavailable: the store cannot write.
+            Unavailable: the store cannot write, or does not answer, or the transport was closed meanwhile.
             Stopping: `stop` was called.
         """
         if not self.accepting:
             raise Stopping
         self._delivery.register(connection)
-        attaching = self._tasks.start(self._attach(connection, credentials))
-        # Whoever waits may be cancelled with its transport; the store must still hear the end of it.
-        error = await asyncio.shield(attaching)
-        if error is not None:
-            raise error
-
-    async def _attach(self, connection: Connection, credentials: Credentials) -> GatewayError | None:
         resume = None if credentials.pid is None else ResumePoint(credentials.pid, credentials.offset)
+        login = self._logins[connection.cid] = _Login(
+            asyncio.create_task(self._attach(connection, credentials.username, resume)),
+            partial(self._engine.abandon_session, credentials.username, connection.cid, resume),
+        )
         try:
-            session = await self._engine.attach_session(
-                credentials.username, connection.cid, resume, resumable=connection.wire.resumable
-            )
-        except GatewayError as error:
+            await self._answer(connection, login)
+        finally:
+            del self._logins[connection.cid]
+        logger.info("connected", username=credentials.username, wire=connection.wire.name)
+
+    async def _attach(self, connection: Connection, username: str, resume: ResumePoint | None) -> None:
+        """Have the session attached: at the second try, where the holder of the name was about to leave."""
+        attach = partial(
+            self._engine.attach_session, username, connection.cid, resume, resumable=connection.wire.resumable
+        )
+        try:
+            await attach()
+        except UsernameTaken as taken:
+            if taken.retry_after is not None or not await self._is_let_go(username):
+                raise
+            await attach()
+
+    async def _is_let_go(self, username: str) -> bool:
+        """Whether a name that was taken is not any more, or not for long."""
+        holder = self._delivery.holder(username)
+        if holder is None:
+            return True
+        if not holder.leaves_late:
+            return False
+        leaving = self._leaving.setdefault(holder.cid, asyncio.Event())
+        try:
+            async with asyncio.timeout(LEAVE_TIMEOUT):
+                await leaving.wait()
+        except TimeoutError:
+            return False
+        finally:
+            self._leaving.pop(holder.cid, None)
+        return True
+
+    async def _answer(self, connection: Connection, login: _Login) -> None:
+        """Wait for the store to answer a log-in. Where it has not let the client in, nothing is left of it."""
+        try:
+            async with asyncio.timeout(LOGIN_TIMEOUT):
+                await login.attaching
+        except TimeoutError:
+            self._abandon(connection, login)
+            raise Unavailable("The store does not answer; try again later.") from None
+        except asyncio.CancelledError:
+            if login.abandoned and not _is_cancelled():
+                raise Unavailable("The connection is closed.") from None
+            self._abandon(connection, login)
+            raise
+        except GatewayError:
             self._delivery.forget(connection)
-            return error
+            raise
         except Exception:
             logger.exception("a session could not be attached")
             self._delivery.forget(connection)
-            return Unavailable("The gateway made a mistake; try again later.")
-        if connection.closed:
-            # Gone in the meantime. A new session has not reached its client, who cannot resume it.
-            self._delivery.forget(connection)
-            transition = self._engine.suspend_session if resume is not None else self._engine.end_session
-            self._tasks.start(self._keep(transition, session, connection.cid))
-        else:
-            logger.info("connected", username=credentials.username, wire=connection.wire.name)
-        return None
+            raise Unavailable("The gateway made a mistake; try again later.") from None
+        if login.abandoned:
+            raise Unavailable("The connection is closed.")
 
     def suspend(self, connection: Connection) -> None:
-        """The transport of ``connection`` was lost; its client may come back."""
+        """The transport of ``connection`` was lost; its client may come back, if it can know its session."""
         self._release(connection, self._engine.suspend_session, "suspended")
+
+    def abandon(self, connection: Connection) -> None:
+        """The transport of ``connection`` is closed: if it is still logging in, it is not to. `suspend` or `end`
+        follows when all that it asked for is done.
+        """
+        if (login := self._logins.get(connection.cid)) is not None:
+            connection.closed = True
+            self._abandon(connection, login)
 
     def end(self, connection: Connection) -> None:
         """The client of ``connection`` left on purpose."""
         self._release(connection, self._engine.end_session, "left")
 
+    def leave(self, connection: Connection) -> None:
+        """The client leaves on purpose: its name is free for who asks next. What it asked for before is still answered;
+        then comes `end`.
+        """
+        if (login := self._logins.get(connection.cid)) is not None:
+            self._start(connection, login.undo)
+        elif (session := self._delivery.detach(connection)) is not None:
+            self._left(connection, session, self._engine.end_session, "left")
+
     def _release(self, connection: Connection, transition: Transition, word: str) -> None:
         connection.closed = True
-        session = self._delivery.forget(connection)
-        if session is not None:
-            logger.info(word, username=session.username, wire=connection.wire.name)
-            self._tasks.start(self._keep(transition, session, connection.cid))
+        if (login := self._logins.get(connection.cid)) is not None:
+            self._abandon(connection, login)
+        elif (session := self._delivery.forget(connection)) is not None:
+            self._left(connection, session, transition, word)
 
-    async def _keep(self, transition: Transition, session: Session, cid: str) -> None:
+    def _left(self, connection: Connection, session: Session, transition: Transition, word: str) -> None:
+        logger.info(word, username=session.username, wire=connection.wire.name)
+        self._start(connection, partial(transition, session, connection.cid))
+
+    def _abandon(self, connection: Connection, login: _Login) -> None:
+        """Have the store undo a log-in that nobody waits for any more. If it has not come to it yet, it never will.
+
+        Both are in the store's order of calls from now on: a log-in on another connection comes after them.
+        """
+        if not login.abandoned:
+            login.abandoned = True
+            login.attaching.cancel()
+            self._delivery.forget(connection)
+            self._start(connection, login.undo)
+
+    def _start(self, connection: Connection, transition: Callable[[], Awaitable[None]]) -> None:
+        """Tell the store that a connection lets go of its session."""
+        self._tasks.start(self._keep(transition))
+        if (leaving := self._leaving.get(connection.cid)) is not None:
+            leaving.set()
+
+    async def _keep(self, transition: Callable[[], Awaitable[None]]) -> None:
+        """Tell the store, until it has kept it."""
         while True:
             try:
-                await transition(session, cid)
+                await transition()
             except Unavailable:
                 await asyncio.sleep(RETRY_INTERVAL)
             else:
@@ -137,3 +242,9 @@ class Sessions:
                     logger.info("expired", sessions=ended)
             except Unavailable:
                 continue
+
+
+def _is_cancelled() -> bool:
+    """Whether the running task is to end, rather than one that it waits for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

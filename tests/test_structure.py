@@ -22,7 +22,14 @@ LAYERS = [
     ["transports.enginesocket"],
     ["transports.polling"],
     ["transports.enginepackets", "transports.stream"],
-    ["transports.backlog", "transports.budget", "transports.heartbeats", "transports.inorder", "transports.upgrades"],
+    [
+        "transports.backlog",
+        "transports.budget",
+        "transports.heartbeats",
+        "transports.inorder",
+        "transports.upgrades",
+        "transports.watch",
+    ],
     ["actions", "transports.httpserver", "transports.origins", "transports.rfc6455", "transports.seats"],
     ["chat", "departure", "sessions"],
     ["delivery", "engines.sqlite.engine", "engines.sqlite.backup"],
@@ -89,5 +96,8 @@ def test_imports_go_downwards(module: str) -> None:
 @pytest.mark.parametrize("module", sorted(OUTSIDE))
 def test_the_core_is_free_of_wires_and_storage(module: str) -> None:
     """The use cases, the schemas and the engine contract know neither sockets nor SQL."""
-    known = {"__future__", "asyncio", "collections", "dataclasses", "re", "time", "typing", "gateway"} | OUTSIDE[module]
+    known = {
+        *("__future__", "asyncio", "collections", "dataclasses", "functools", "re", "time", "typing", "gateway"),
+        *OUTSIDE[module],
+    }
     assert {name.split(".")[0] for name in imports_of(FILES[module])} <= known

@@ -230,6 +230,12 @@ class Engine(Protocol):
     async def end_session(self, session: Session, connection: str) -> None:
         """The client left on purpose. Does nothing where the session is not live on ``connection``."""
 
+    async def abandon_session(self, username: str, connection: str, resume: ResumePoint | None) -> None:
+        """``connection`` was closed before its client could know how `attach_session`, called with the same arguments,
+        came out. A session that ``resume`` does not name ends: nobody could come back to it. The one that it names is
+        suspended. Does nothing where no session of ``username`` is live on ``connection``.
+        """
+
     async def end_expired_sessions(self) -> int:
         """End sessions that were suspended longer than the recovery window ago; how many, a bounded number in
         one call.

@@ -25,10 +25,11 @@ from gateway.transports.enginepackets import CLOSE, Packet, decode_payload, mess
 from gateway.transports.enginesocket import EngineSocket, Probe
 from gateway.transports.heartbeats import Heartbeats
 from gateway.transports.inorder import REST
-from gateway.transports.polling import ConnectionWatch, PollingResponse, is_lost
+from gateway.transports.polling import PollingResponse
 from gateway.transports.rfc6455 import CloseCode, binary_frame, text_frame
 from gateway.transports.seats import Seats
 from gateway.transports.stream import MAX_AT_ONCE, TakenOver, WebSocketStream, check_handshake, let_go, take_over
+from gateway.transports.watch import ConnectionWatch, is_lost
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -85,6 +86,8 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
         """Called with a new client and its WSGI environment. Returns None where the client may stay, or what will say
         whether it may.
         """
+        self.closing: Callable[[str], None] = _ignore
+        """Called the moment a client's session is over; the application hears of it after the client's last message."""
         self._path: str | None = None
         self._ids = tokens(15)
         self._ending: dict[str, EngineSocket] = {}
@@ -194,6 +197,7 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
     def ending(self, socket: EngineSocket) -> None:
         """The session is over, and the application is to hear of it: until then it finds what it kept there."""
         self._ending[socket.sid] = socket
+        self.closing(socket.sid)
 
     def _receive(self, sid: str, data: Packet, in_order: InOrder) -> None:
         in_order.put(partial(self.handle, sid, data))
@@ -401,7 +405,7 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
             await polling.ready()
             if number % MAX_AT_ONCE == 0:
                 await asyncio.sleep(REST)  # others are not to wait for a body of very many packets
-        await socket.finished()
+        await socket.handled()
 
     async def _read_body(self, request: web.Request, polling: Polling) -> bytes:
         """The whole body, however many segments it comes in."""
@@ -471,3 +475,7 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
 
 def _default_cookie(name: str) -> dict[str, Any]:
     return {"name": name, "path": "/", "SameSite": "Lax"}
+
+
+def _ignore(sid: str) -> None:
+    """Nobody wants to know."""

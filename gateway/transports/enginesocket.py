@@ -61,6 +61,9 @@ class EngineSocket:
         "_stranded",
         "_stream",
         "closed",
+        "heard",
+        "left_unheard",
+        "moved",
         "seated",
         "session",
         "sid",
@@ -73,6 +76,12 @@ class EngineSocket:
         self.closed = False
         self.seated = False
         """Whether it has one of the server's `Seats`."""
+        self.heard = False
+        """Whether the client has said anything. To learn whether it goes on after a certain thing, set it back then."""
+        self.left_unheard = False
+        """Whether the client closed, on purpose, without having been heard."""
+        self.moved = False
+        """Whether the client has moved from long-polling to a WebSocket."""
         self._server = server
         self._stream: WebSocketStream | None = None
         self._polling: Polling | None = None
@@ -102,6 +111,13 @@ class EngineSocket:
     def polling(self) -> Polling | None:
         """Where its requests go, while the client is on long-polling, and a little longer."""
         return self._polling
+
+    @property
+    def leaves_late(self) -> bool:
+        """Whether the client may have left already: the stock one says so only when its requests are answered, and an
+        upgrade that has begun is done.
+        """
+        return self._stream is None or (self.moved and not self.heard)
 
     @property
     def outlet(self) -> WebSocketStream | None:
@@ -240,16 +256,23 @@ class EngineSocket:
         if self.closed:
             return
         kind = data[:1]
+        if kind == "1":
+            self._left()
+            return
+        self.heard = True
         if kind == "4":
             self._receive(data[1:])
         elif isinstance(data, bytes):
             self._receive(data)
         elif kind == "3":
             self._server.heartbeats.answered(self)
-        elif kind == "1":
-            self.close(self._server.reason.CLIENT_DISCONNECT)
         elif kind not in {"0", "2", "5", "6"}:
             raise ValueError("not an Engine.IO packet")
+
+    def _left(self) -> None:
+        """The client closes its transport, which says nothing of whether it comes back."""
+        self.left_unheard = not self.heard
+        self.close(self._server.reason.CLIENT_DISCONNECT)
 
     def _receive(self, data: Packet) -> None:
         if not self._in_order.finishing:
@@ -265,6 +288,8 @@ class EngineSocket:
         """A WebSocket pong; Engine.IO has its own."""
 
     def stream_ended(self, code: int) -> None:
+        if code != CloseCode.ABNORMAL and not self.closed:
+            self.left_unheard = not self.heard
         self.close(self._server.reason.TRANSPORT_CLOSE)
 
     def do(self, work: Work) -> None:
@@ -274,6 +299,12 @@ class EngineSocket:
     async def finished(self) -> None:
         """Wait until all that was received is handled."""
         await self._in_order.idle()
+
+    async def handled(self) -> None:
+        """Wait until all that was received is handled; but for a log-in, which the client may want to give up."""
+        await asyncio.sleep(0)  # by then it has begun
+        if self._corked is None:
+            await self._in_order.idle()
 
     async def finish(self) -> None:
         """Receive nothing more, and wait until all that was received is handled."""
@@ -322,6 +353,7 @@ class EngineSocket:
         """The client is on ``stream`` from here on; what still waited for a poll goes there."""
         polling, self._polling, self._stream = self._polling, None, stream
         self._stop_probe()
+        self.moved = True
         if polling is not None:
             polling.end_poll()
             for frame in polling.take_all():

@@ -12,14 +12,14 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from aiohttp import web
-from aiohttp.streams import EmptyStreamReader
 
 from gateway.transports.backlog import Backlog
 from gateway.transports.budget import COUNTED_FROM
 from gateway.transports.enginepackets import NOOP, encode_payload
+from gateway.transports.watch import ConnectionWatch, is_lost
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from gateway.transports.budget import Budget
 
@@ -200,42 +200,6 @@ class Polling:
 
     def cut(self) -> None:
         self._owner.cut()
-
-
-class ConnectionWatch(EmptyStreamReader):
-    """Calls ``lost`` when the connection of a request is lost, as long as the context lasts. aiohttp tells that to the
-    body of the request under way (`BaseRequest._cancel`), in whose place this is.
-    """
-
-    __slots__ = ("_body", "_lost", "_request")
-
-    def __init__(self, request: web.Request, lost: Callable[[], None]) -> None:
-        super().__init__()
-        self._request = request
-        self._body = request._payload
-        self._lost = lost
-
-    def __enter__(self) -> None:
-        self._request._payload = self
-        if is_lost(self._request):
-            self._lost()
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        self._request._payload = self._body
-        if kind is asyncio.CancelledError and is_lost(self._request):
-            self._lost()  # an application that has its handlers cancelled (``handler_cancellation``)
-
-    def set_exception(self, exc: BaseException, exc_cause: BaseException | None = None) -> None:
-        self._body.set_exception(exc)
-        self._lost()
-
-    def is_eof(self) -> bool:
-        return self._body.is_eof()
-
-
-def is_lost(request: web.BaseRequest) -> bool:
-    """Whether the connection of a request is gone."""
-    return request.transport is None or request.transport.is_closing()
 
 
 class PollingResponse(web.Response):

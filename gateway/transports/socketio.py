@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from gateway.actions import Actions
-    from gateway.delivery import Delivery
+    from gateway.delivery import Connection, Delivery
     from gateway.sessions import Sessions
     from gateway.transports.enginesocket import EngineSocket
     from gateway.transports.inorder import Answer
@@ -58,11 +58,27 @@ SERVER_DISCONNECT: Final = socketio.AsyncServer.reason.SERVER_DISCONNECT
 class SocketIOConnection(BaseConnection):
     """A client in the namespace ``/``."""
 
-    __slots__ = ("_socket",)
+    __slots__ = ("_resuming", "_socket")
 
-    def __init__(self, socket: EngineSocket, sid: str) -> None:
+    def __init__(self, socket: EngineSocket, sid: str, *, resuming: bool) -> None:
         super().__init__(SOCKETIO, sid, socket.sid)
         self._socket = socket
+        self._resuming = resuming
+
+    @property
+    def can_come_back(self) -> bool:
+        """Whether the client may know the ``pid`` of its session. It closes its transport without a word where it was
+        told to disconnect before it had heard that it was connected.
+        """
+        return self._resuming or not self._socket.left_unheard
+
+    @property
+    def leaves_late(self) -> bool:
+        return self._socket.leaves_late
+
+    def release(self) -> None:
+        self._socket.heard = False
+        super().release()
 
     async def finish(self) -> None:
         await self._socket.finish()
@@ -94,9 +110,10 @@ class ChatNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
     async def on_connect(self, sid: str, environ: dict[str, Any], auth: object) -> dict[str, str]:
         """Log in with ``auth``, or with ``?username=``; returns what CONNECT tells the client of its session."""
         socket = self.server.eio.sockets.get(self._delivery.eio_sid_from_sid(sid, NAMESPACE))
-        if socket is None:
+        if socket is None or socket.closed:
             raise Refused("The transport is gone.")
-        connection = SocketIOConnection(socket, sid)
+        resuming = isinstance(auth, dict) and bool(auth.get("pid"))
+        connection = SocketIOConnection(socket, sid, resuming=resuming)
         try:
             if not self.server.eio.has_seat(socket.sid):
                 raise LimitReached.connections(self.server.eio.seats.count)
@@ -105,7 +122,6 @@ class ChatNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
             if connection.session is None:
                 raise Unavailable("The session moved to another connection.")
         except GatewayError as error:
-            resuming = isinstance(auth, dict) and auth.get("pid")
             if isinstance(error, Stopping) or (isinstance(error, Unavailable | LimitReached) and resuming):
                 # The stock client gives up after a CONNECT_ERROR; after a lost transport it tries again.
                 socket.close(SERVER_DISCONNECT, code=CloseReason.RESTART.code, text=error.message)
@@ -117,7 +133,7 @@ class ChatNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
         connection = self._delivery.connection(sid)
         if connection is None:
             return
-        if reason == self.server.reason.CLIENT_DISCONNECT:
+        if reason == self.server.reason.CLIENT_DISCONNECT or not self._can_come_back(connection):
             self._sessions.end(connection)
         else:
             self._sessions.suspend(connection)
@@ -127,6 +143,22 @@ class ChatNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
         sid = self._delivery.sid_from_eio_sid(engine_id, NAMESPACE)
         connection = None if sid is None else self._delivery.connection(sid)
         note_slow(connection, SOCKETIO.name, unsent)
+
+    def _can_come_back(self, connection: Connection) -> bool:
+        """Whether there may be anybody, or anything, to come back to a session."""
+        if isinstance(connection, SocketIOConnection) and not connection.can_come_back:
+            return self._delivery.is_in_a_room(connection)
+        return True
+
+    def leaving(self, sid: str) -> None:
+        """The client has sent DISCONNECT."""
+        if (connection := self._delivery.connection(sid)) is not None:
+            self._sessions.leave(connection)
+
+    def closing(self, sid: str) -> None:
+        """The client's transport is closed."""
+        if (connection := self._delivery.connection(sid)) is not None:
+            self._sessions.abandon(connection)
 
     def event_handler(self, sid: str) -> Callable[[list[Any], int | None], Awaitable[Answer | None]]:
         """Every event is an action."""

@@ -132,13 +132,16 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
     called with the list of name and arguments of each of the client's events, and returns a function that acks it
     (`ack_frame`), or None: the short way, past python-socketio's packets and dispatch. Events are begun in their
     order, and acked in their order, but one need not be done before the next is begun.
+
+    It may have ``leaving(sid)`` and ``closing(sid)`` as well, which are called as soon as a client leaves it or loses
+    its transport. The handler of ``disconnect`` is called when all that the client sent before is done.
     """
 
     packet_class: type[packet.Packet]
     manager_initialized: bool
 
     def __init__(self, client_manager: Any = None, *, connect_timeout: float = 5.0, **options: Any) -> None:
-        """``connect_timeout``: seconds until a client that has joined no namespace is closed. ``options``: those
+        """``connect_timeout``: seconds until a client that has asked for no namespace is closed. ``options``: those
         of the base class and of `EngineServer`; ``async_handlers`` is not heeded: one client's events are handled
         in order, those of different clients side by side.
         """
@@ -152,6 +155,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
             self.packet_class = Packet
         self.eio.connected = self._connected
         self.eio.receive = self._receive
+        self.eio.closing = self._closing
 
     def _engineio_server_class(self) -> type[EngineServer]:
         return EngineServer
@@ -207,6 +211,8 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
             raise ValueError("not a Socket.IO packet") from error
         if pkt is None:
             return
+        if pkt.packet_type == packet.DISCONNECT:
+            self._leaving(eio_sid, pkt.namespace or NAMESPACE)
         if pkt.packet_type not in {packet.ACK, packet.BINARY_ACK}:
             in_order.put(partial(self._handle_eio_message, eio_sid, pkt))
             return
@@ -229,6 +235,23 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
             await self._handle_event(eio_sid, None, id_, event)
             return None
         return await handle(event, id_)
+
+    def _leaving(self, eio_sid: str, namespace: str) -> None:
+        """The client leaves a namespace. ``/`` hears of it when all that the client asked for before has begun."""
+        sid = self.manager.sid_from_eio_sid(eio_sid, namespace)
+        if namespace == NAMESPACE:
+            asyncio.get_running_loop().call_soon(self._tell, "leaving", eio_sid, sid)
+
+    def _closing(self, eio_sid: str) -> None:
+        """The client's transport is closed. ``/`` hears of it at once; ``disconnect`` is handled in its turn."""
+        self._tell("closing", eio_sid, None)
+
+    def _tell(self, what: str, eio_sid: str, sid: str | None) -> None:
+        """Call a method of the namespace ``/``, if it has it, for ``sid`` or the one that the client has now."""
+        sid = sid or self.manager.sid_from_eio_sid(eio_sid, NAMESPACE)
+        method = getattr(self.namespace_handlers.get(NAMESPACE), what, None)
+        if sid is not None and method is not None:
+            method(sid)
 
     def _read_packet(self, eio_sid: str, data: str | bytes) -> packet.Packet | None:
         """The packet that ``data`` completes, or None. Raises where it is none."""
@@ -271,6 +294,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
         if namespace not in served and self.namespaces != "*":
             self._answer(eio_sid, packet.CONNECT_ERROR, {"message": "Invalid namespace"}, shorten(namespace))
             return
+        self._joined(eio_sid)  # or, where the application refuses it, it has its time again
         sid = await self.manager.pre_connect(eio_sid, namespace)
         if sid is None:
             self.eio.fail(eio_sid)

@@ -30,6 +30,7 @@ from gateway.transports.inorder import InOrder
 from gateway.transports.jsonio import decode, echo
 from gateway.transports.rfc6455 import CloseCode, Message, Opcode, frame, text_frame
 from gateway.transports.stream import WebSocketStream, check_handshake, take_over
+from gateway.transports.watch import ConnectionWatch
 
 if TYPE_CHECKING:
     from gateway.actions import Actions, Reply
@@ -185,14 +186,15 @@ class PlainConnection(BaseConnection):
         self._route.seats.give_back()
         if self.session is None:
             self.closed = True
-        self._in_order.put(partial(self._end, code))
+            self._route.abandon(self)
+        self._in_order.overlap(partial(self._end, code))
 
     async def _answer(self, message: Message) -> Answer:
         answer = await self._route.answer(self, message.data)
         return partial(self.write, frame(message.opcode, answer))
 
     async def _end(self, code: int) -> None:
-        """The client has closed, behind its last message."""
+        """The client has closed. All that it asked for before has begun; nobody reads the answers."""
         self._route.end(self, code)
 
     # --- logging in with the first frame
@@ -274,7 +276,8 @@ class PlainRoute:
             connection.await_log_in(credentials.username)
             return take_over(request, connection.stream, key)
         try:
-            await self._log_in(connection, credentials)
+            with ConnectionWatch(request, partial(self.abandon, connection)):
+                await self._log_in(connection, credentials)
         except GatewayError as error:
             self.seats.give_back()
             return refuse(error)
@@ -337,6 +340,10 @@ class PlainRoute:
             return connection.wire.answer(data, None, {}, refusal(InvalidPayload.in_fields({"ref": [f"Is {error}."]})))
         reply = await self._actions.perform(connection, action, value)
         return connection.wire.answer(data, action, ref, reply)
+
+    def abandon(self, connection: PlainConnection) -> None:
+        """The client is gone; if it is still logging in, it is not to."""
+        self._sessions.abandon(connection)
 
     def end(self, connection: PlainConnection, code: int) -> None:
         """The client is gone; it closed with ``code``."""

@@ -127,6 +127,28 @@ const commands = {
     return null;
   },
 
+  // Connect, and disconnect before the client has had much of it, as React's StrictMode does: "at once", when the
+  // transport is "open", so many turns of the event loop later, or when it is connected, where it may "talk" first.
+  // The answer comes when the client has disconnected.
+  flicker({ call, url, options, when }) {
+    const socket = io(url, { forceNew: true, reconnection: false, ...options });
+    const end = () => {
+      socket.disconnect();
+      say({ call, value: null });
+    };
+    const wait = (turns) => (turns > 0 ? setImmediate(wait, turns - 1) : end());
+    if (when === "at once") return void end();
+    socket.on("connect_error", (error) => say({ call, failure: error.data?.code ?? error.message }));
+    if (when === "open") socket.io.once("open", end);
+    else if (typeof when === "number") socket.io.once("open", () => wait(when));
+    else {
+      socket.once("connect", () => {
+        if (when === "talk") for (let i = 0; i < 8; i++) socket.emit("create-room", { room: `${Math.random()}` });
+        end();
+      });
+    }
+  },
+
   connect({ socket }) {
     sockets.get(socket).connect();
     return null;

@@ -109,6 +109,9 @@ class SQLiteEngine:
     async def end_session(self, session: Session, connection: str) -> None:
         await self._run(session.username, lambda tables: tables.sessions.end_session(session, connection))
 
+    async def abandon_session(self, username: str, connection: str, resume: ResumePoint | None) -> None:
+        await self._run(username, lambda tables: tables.sessions.abandon_session(username, connection, resume))
+
     async def end_expired_sessions(self) -> int:
         return await self._run(STORE, lambda tables: tables.sessions.end_expired_sessions())
 

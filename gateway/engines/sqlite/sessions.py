@@ -123,6 +123,18 @@ class Sessions:
         if row is not None:
             self._end(session.username)
 
+    def abandon_session(self, username: str, connection: str, resume: ResumePoint | None) -> None:
+        row = self._db.execute(
+            "SELECT sid, pid, previous_pid FROM sessions WHERE username = ? AND connection = ?", (username, connection)
+        ).fetchone()
+        if row is None:
+            return
+        sid, *pids = row
+        if resume is not None and any(_is_same(resume.pid, pid) for pid in pids):
+            self.suspend_session(Session(sid, resume.pid, username), connection)
+        else:
+            self._end(username)
+
     def end_expired_sessions(self) -> int:
         expired = self._db.execute(
             "SELECT username FROM sessions WHERE suspended_at <= ? ORDER BY suspended_at LIMIT ?",

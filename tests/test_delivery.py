@@ -1,0 +1,199 @@
+"""What one effect of a commit costs when it cannot be delivered: itself, and nobody a silent gap."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import orjson
+import pytest
+import structlog
+
+from engines.conftest import POLICY
+from gateway import events
+from gateway.delivery import Delivery
+from gateway.engines.base import Attachment, Movement, ResumePoint, Session
+from gateway.engines.sqlite.engine import SQLiteEngine
+from gateway.errors import CloseReason
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+    from pathlib import Path
+
+
+class Format:
+    """A wire whose frames are lines of JSON. Some events it cannot encode."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.chokes_on = ""
+
+    def encode_event(self, event: str, body: bytes, offset: str | None) -> bytes:
+        if self.chokes_on and self.chokes_on.encode() in body:
+            raise ZeroDivisionError
+        return orjson.dumps({"event": event, "offset": offset, **orjson.loads(body)}) + b"\n"
+
+    def encode_welcome(self, body: bytes, *rest: Any) -> bytes:
+        return self.encode_event("welcome", body, rest[-1])
+
+
+class Client:
+    """A connection that keeps what is written to it."""
+
+    def __init__(self, wire: Format, username: str, number: int = 0) -> None:
+        self.wire = wire
+        self.cid = self.engine_id = f"{username}-{number}"
+        self.session: Session | None = None
+        self.closed = False
+        self.leaves_late = False
+        self.reasons: list[CloseReason] = []
+        self.breaks = False
+        self._written = b""
+
+    def write(self, frames: bytes) -> None:
+        if self.breaks:
+            raise BrokenPipeError
+        if not self.closed:
+            self._written += frames
+
+    greet = hint = write
+
+    def release(self) -> None: ...
+
+    async def finish(self) -> None: ...
+
+    def close(self, reason: CloseReason) -> None:
+        self.closed = True
+        self.reasons.append(reason)
+
+    @property
+    def read(self) -> list[dict[str, Any]]:
+        return [orjson.loads(line) for line in self._written.splitlines()]
+
+    @property
+    def heard(self) -> list[str]:
+        """The messages that it has read."""
+        return [event["content"] for event in self.read if event["event"] == events.MESSAGE]
+
+    @property
+    def offset(self) -> str:
+        return str(self.read[-1]["offset"])
+
+
+class Node:
+    """A real store and a real `Delivery`, and clients on two wires."""
+
+    def __init__(self, path: str) -> None:
+        policy = dataclasses.replace(POLICY, max_rooms=10, max_members=10)
+        self.engine = SQLiteEngine(path, policy)
+        self.delivery = Delivery()
+        self.sound, self.frail = Format("sound"), Format("frail")
+
+    async def login(self, wire: Format, username: str, back: Client | None = None) -> Client:
+        client = Client(wire, username, 0 if back is None else 1)
+        self.delivery.register(client)
+        resume = None if back is None or back.session is None else ResumePoint(back.session.pid, back.offset)
+        await self.engine.attach_session(username, client.cid, resume)
+        return client
+
+    async def say(self, *contents: str, room: str = "tea") -> None:
+        for content in contents:
+            await self.engine.append_message("alice", room, content, None)
+
+
+@pytest.fixture(name="node")
+async def _node(tmp_path: Path) -> AsyncIterator[Node]:
+    node = Node(str(tmp_path / "gateway.db"))
+    await node.engine.open(node.delivery)
+    yield node
+    await node.engine.close(5)
+
+
+@pytest.fixture(name="log", autouse=True)
+def _log() -> Iterator[list[Any]]:
+    with structlog.testing.capture_logs() as entries:
+        yield entries
+
+
+def errors(log: list[Any]) -> int:
+    return sum(entry["log_level"] == "error" for entry in log)
+
+
+async def test_an_event_that_cannot_be_encoded(node: Node, log: list[Any]) -> None:
+    """Who reads another encoding hears everything. Who should have read this one is closed before anything later
+    reaches it, comes back, and hears all of it once.
+    """
+    await node.login(node.sound, "alice")
+    bob, carol = await node.login(node.sound, "bob"), await node.login(node.frail, "carol")
+    await node.engine.create_room("alice", "tea", ("bob", "carol"))
+    await node.say("before")
+    node.frail.chokes_on = "poison"
+    await node.say("poison", "after")
+    assert bob.heard == ["before", "poison", "after"]
+    assert (carol.heard, carol.reasons) == (["before"], [CloseReason.MISSED])
+    assert errors(log) == 1
+    node.frail.chokes_on = ""
+    back = await node.login(node.frail, "carol", carol)
+    assert (back.read[0]["recovered"], back.heard) == (True, ["poison", "after"])
+
+
+async def test_a_connection_that_cannot_be_written_to(node: Node, log: list[Any]) -> None:
+    """The others hear everything, whoever comes first in the room."""
+    await node.login(node.sound, "alice")
+    clients = [await node.login(node.sound, name) for name in ("bob", "carol", "dave")]
+    await node.engine.create_room("alice", "tea", ("bob", "carol", "dave"))
+    clients[1].breaks = True
+    await node.say("one", "two")
+    assert [client.heard for client in clients] == [["one", "two"], [], ["one", "two"]]
+    assert [client.reasons for client in clients] == [[], [CloseReason.MISSED], []]
+    clients[1].breaks = False
+    back = await node.login(node.sound, "carol", clients[1])
+    assert back.heard == ["one", "two"]
+    assert errors(log) >= 1
+
+
+async def test_an_event_for_some_alone_reaches_the_others(node: Node) -> None:
+    """The room-joined of each new member is an effect of its own."""
+    await node.login(node.sound, "alice")
+    clients = [await node.login(node.sound, name) for name in ("bob", "carol", "dave")]
+    clients[0].breaks = True
+    await node.engine.create_room("alice", "tea", ("bob", "carol", "dave"))
+    assert [client.read[-1]["event"] for client in clients] == ["welcome", "room-joined", "room-joined"]
+    assert [client.closed for client in clients] == [True, False, False]
+
+
+@pytest.mark.parametrize("what", [Movement, Attachment])
+async def test_a_movement_or_an_attachment_that_fails(
+    node: Node, monkeypatch: pytest.MonkeyPatch, what: type, log: list[Any]
+) -> None:
+    """What else the commit did is delivered, and whom it was about is closed."""
+    await node.login(node.sound, "alice")
+    bob, carol = await node.login(node.sound, "bob"), await node.login(node.sound, "carol")
+    await node.engine.create_room("alice", "tea", ("carol",))
+    monkeypatch.setattr(node.delivery, "_enter", lambda *_: 1 / 0)
+    if what is Movement:
+        await node.engine.add_members("alice", "tea", ("bob",))
+        assert bob.reasons == [CloseReason.MISSED]
+    else:
+        again = await node.login(node.sound, "carol", carol)
+        assert (carol.reasons, again.reasons) == ([CloseReason.TAKEN_OVER], [CloseReason.MISSED])
+        assert again.heard == []
+    monkeypatch.undo()
+    await node.say("after")
+    assert errors(log) == 1
+    assert carol.heard == (["after"] if what is Movement else [])
+    assert bob.heard == []
+
+
+async def test_nothing_of_a_commit_is_lost_behind_a_failure(node: Node) -> None:
+    """Effects of one commit, in one list: the middle one fails."""
+    await node.login(node.sound, "alice")
+    bob, carol = await node.login(node.frail, "bob"), await node.login(node.sound, "carol")
+    await node.engine.create_room("alice", "tea", ("bob",))
+    await node.engine.create_room("alice", "cake", ("carol",))
+    node.frail.chokes_on = "poison"
+    said = [node.say("poison"), node.say("cake", room="cake"), node.say("later")]
+    for saying in said:
+        await saying
+    assert carol.heard == ["cake"]
+    assert (bob.heard, bob.closed) == ([], True)
