@@ -15,8 +15,8 @@ LAYERS = [
     ["__main__"],
     ["cli"],
     ["commands.serve"],
-    ["app", "options"],
-    ["transports", "transports.socketio", "transports.websocket", "web"],
+    ["app", "options", "signals"],
+    ["transports", "transports.socketio", "transports.websocket", "health", "web"],
     ["transports.connection", "transports.socketserver"],
     ["transports.engineio", "transports.jsonio"],
     ["transports.enginesocket"],
@@ -29,8 +29,9 @@ LAYERS = [
     ["engines.sqlite.direct", "engines.sqlite.sessions", "engines.sqlite.turns"],
     ["engines.sqlite.rooms"],
     ["engines.sqlite.log", "engines.sqlite.members"],
-    ["engines.base", "tasks", "schemas"],
+    ["engines.base", "openfiles", "tasks", "schemas"],
     ["config", "errors", "events", "listening", "logs", "tokens"],
+    ["streams"],
     ["", "commands", "engines", "engines.sqlite"],
 ]
 """Modules of the package, top to bottom. A module imports from the lines below its own."""
