@@ -88,8 +88,6 @@ async def test_a_stop_while_the_disk_hangs(start_gateway: StartGateway, join: Jo
             await sending
         assert "not everything was kept" in own.log
         assert "stopped" in own.log
-        syncs.release()
-        syncs.close()
     own._syncs = None
     await own.restart()
     back = await join("json", alice.username, to=own, query={"pid": alice.pid, "offset": alice.offset})
