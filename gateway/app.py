@@ -6,17 +6,20 @@ from typing import TYPE_CHECKING, cast
 
 from aiohttp import web
 
+from gateway import health
 from gateway import web as pages
 from gateway.actions import Actions
 from gateway.chat import Chat
 from gateway.delivery import Delivery
-from gateway.departure import send_away
+from gateway.departure import Steps, send_away
 from gateway.engines.base import Policy
 from gateway.engines.sqlite.engine import SQLiteEngine
 from gateway.listening import Listening
 from gateway.logs import get_logger
+from gateway.openfiles import FileWatch
 from gateway.schemas import ActionPayloads
 from gateway.sessions import Sessions
+from gateway.tasks import TaskOwner
 from gateway.transports.budget import Budget, machine_memory
 from gateway.transports.heartbeats import Heartbeats
 from gateway.transports.httpserver import Runner
@@ -31,10 +34,17 @@ if TYPE_CHECKING:
     from gateway.engines.base import Engine
 
 CLOSE_TIMEOUT = 5.0
-"""Seconds that clients have to go when the gateway stops."""
+"""How long clients have to close their connections when the gateway stops, in seconds."""
 
-STORE_TIMEOUT = 3.0
-"""How long the store may take to keep what it was given when the gateway stops, in seconds."""
+CLIENTS_GONE, SOCKETIO_CLOSED, HTTP_CLOSED, SESSIONS_ENDED, STORE_CLOSED = 5.5, 6.5, 7.5, 8.0, 9.0
+"""When each step of the stop is done at the latest, in seconds from its beginning: README promises ten for all. A step
+that is done sooner leaves its time to those after it.
+"""
+
+NOT_KEPT = (
+    "The disk did not take what was under way. No client was told that it is kept, and those that come back send it "
+    "again. Sessions that ended or were lost just now may come back as suspended."
+)
 
 HEADER_TIMEOUT = 10.0
 """Seconds that a connection has until it says something, and as many again for the whole head of a request; after each
@@ -90,6 +100,7 @@ class Gateway:
         self._socketio.eio.too_slow = namespace.note_slow
         self._listening: Listening | None = None
         self._upgrades: Upgrades | None = None
+        self._tasks = TaskOwner()
         self._heartbeats = Heartbeats(settings.ping_interval, settings.ping_timeout)
         app = web.Application()
         self._socketio.attach(app)
@@ -104,7 +115,8 @@ class Gateway:
             budget=budget,
         )
         plain.add_to(app)
-        pages.add_routes(app, pages.static_folder(), is_ready=lambda: self._sessions.accepting)
+        health.add_routes(app, is_stopping=lambda: not self._sessions.accepting, problem=self._engine.problem)
+        pages.add_routes(app, pages.static_folder())
         self._runner = Runner(
             app,
             access_log=None,
@@ -124,6 +136,7 @@ class Gateway:
         await self._engine.open(self._delivery)
         try:
             self._sessions.start()
+            self._tasks.start(FileWatch().run())
             await self._runner.setup()
             listening = self._listening = Listening(settings.host, settings.port, settings.unix_socket)
             http = cast("web.Server", self._runner.server)  # there is one from setup to cleanup
@@ -135,23 +148,31 @@ class Gateway:
         logger.info("started", url=listening.url, addresses=listening.addresses, store=settings.store)
         return listening
 
-    async def stop(self) -> None:
-        """Send every client away so that it comes back, and leave the store in order."""
+    async def stop(self) -> bool:
+        """Send every client away so that it comes back, and leave the store in order, within `STORE_CLOSED` seconds.
+
+        Returns whether all that had to be done was done; what was not is in the log.
+        """
+        steps = Steps()
         self._sessions.stop()
         self._socketio.eio.accepting = False
         connections = self._delivery.connections()
-        await send_away(connections)
-        if not await self._delivery.drained(CLOSE_TIMEOUT):
+        await steps.take("send the clients away", send_away(connections), until=CLIENTS_GONE)
+        if not await self._delivery.drained(min(CLOSE_TIMEOUT, steps.left_until(CLIENTS_GONE))):
             logger.warning("clients did not go in time", connections=self._delivery.connection_count)
-        await self._socketio.shutdown()
+        await steps.take("close the Socket.IO server", self._socketio.shutdown(), until=SOCKETIO_CLOSED)
         if self._listening is not None:
             self._listening.close()
         if self._upgrades is not None:
             self._upgrades.close()
-        await self._runner.cleanup()
+        await steps.take("close the HTTP server", self._runner.cleanup(), until=HTTP_CLOSED)
         self._heartbeats.close()
-        await self._sessions.close()
-        if not await self._engine.close(STORE_TIMEOUT):
-            logger.error("the store did not keep all that it was given")
+        await self._tasks.close(grace=0)
+        await steps.take("end the sessions", self._sessions.close(), until=SESSIONS_ENDED)
+        problem = self._engine.problem()
+        if not await self._engine.close(steps.left_until(STORE_CLOSED)):
+            steps.complete = False
+            logger.error("not everything was kept", problem=problem, advice=NOT_KEPT)
         if self._listening is not None:
             logger.info("stopped", connections=len(connections))
+        return steps.complete

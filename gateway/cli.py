@@ -10,6 +10,7 @@ import click
 from gateway.commands import backup
 from gateway.commands.serve import serve
 from gateway.options import SettingsCommand, settings_from
+from gateway.streams import open_missing
 
 HELP = """A real-time chat gateway: Socket.IO and plain WebSocket clients in the same rooms, nothing lost.
 
@@ -29,7 +30,10 @@ CONTEXT: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_w
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Do what the command line says. Exit status: 2 for a wrong setting, 1 where it cannot be done."""
+    """Do what the command line says. Exit status: 0 where it was done, 1 where it cannot be, 2 for a wrong setting, 3
+    where the gateway's stop was not complete.
+    """
+    open_missing()
     words = sys.argv[1:] if arguments is None else arguments
     named = next((command for command in COMMANDS if [command.name] == words[:1]), None)
     if named is None:

@@ -1,15 +1,18 @@
-"""Sending clients away so that they come back: behind the answers to what they asked, and not all at once."""
+"""The stop: clients are sent away so that they come back, after the answers to what they asked and not all at once, and
+every step has its time.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import random
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from gateway.errors import CloseReason
+from gateway.logs import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Coroutine, Iterable
 
     from gateway.delivery import Connection
 
@@ -21,6 +24,37 @@ SPREAD: Final = 3.0
 
 ANSWER_TIMEOUT: Final = 2.0
 """Seconds that the answers to what a client has asked may take."""
+
+logger = get_logger(__name__)
+
+
+class Steps:
+    """Steps of a stop, one after the other, each until a time of its own. One that fails, or takes longer, is logged,
+    and the next one comes.
+    """
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._began = self._loop.time()
+        self.complete = True
+        """Whether all of them were done so far."""
+
+    def left_until(self, second: float) -> float:
+        """How many seconds are left until ``second`` seconds after the beginning."""
+        return max(0.0, self._began + second - self._loop.time())
+
+    async def take(self, name: str, step: Coroutine[Any, Any, Any], *, until: float) -> None:
+        """Take a step, which has to be done ``until`` seconds after the beginning."""
+        task = asyncio.ensure_future(step)
+        try:
+            done, _ = await asyncio.wait({task}, timeout=self.left_until(until))
+        finally:
+            task.cancel()
+        error = task.exception() if done and not task.cancelled() else None
+        if done and error is None:
+            return
+        self.complete = False
+        logger.error("a step of the stop was not done", step=name, exc_info=error)
 
 
 async def send_away(connections: Iterable[Connection]) -> None:

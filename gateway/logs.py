@@ -1,18 +1,64 @@
-"""Structured logs on stderr: an event, and key=value pairs or one JSON object.
+"""Structured logs on stderr: an event, and key=value pairs or one JSON object. Nobody waits for who reads them.
 
 Rules for whoever logs: nothing per message, never the content of a message, a ``pid`` or a token.
 """
 
 from __future__ import annotations
 
+import atexit
 import logging
+import os
 import sys
+from typing import TYPE_CHECKING, NoReturn
 
 import structlog
 
+from gateway.streams import QueuedStream
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+DRAIN_TIMEOUT = 1.0
+"""How long the end of the process waits for who reads the log, in seconds."""
+
 
 def configure(level: str, log_format: str) -> None:
-    """Send the gateway's own events and the libraries' warnings to stderr in one form."""
+    """Send the gateway's own events and the libraries' warnings to stderr in one form, and whatever else is written to
+    `sys.stderr` from now on, without waiting.
+    """
+    formatter = _formatter(log_format)
+    stream = QueuedStream(2, _dropped_line(formatter))
+    atexit.register(stream.drain, DRAIN_TIMEOUT)
+    sys.stderr = stream
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(formatter)
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.getLogger("gateway").setLevel(level.upper())
+    # The Socket.IO libraries write every packet, contents included, at INFO, and every client's mistake as a warning.
+    logging.getLogger("gateway.socketio").setLevel(logging.ERROR)
+
+
+def end_process(status: int) -> NoReturn:
+    """End at once, with what was logged, but without waiting for threads that hang or for what they hold."""
+    stream = sys.stderr
+    if isinstance(stream, QueuedStream):
+        stream.drain(DRAIN_TIMEOUT)
+    os._exit(status)
+
+
+def _dropped_line(formatter: logging.Formatter) -> Callable[[int], str]:
+    def word(lines: int) -> str:
+        extra = {"lines": lines, "advice": "Nobody read stderr, or the disk that it is on was full."}
+        logger = logging.getLogger(__name__)
+        record = logger.makeRecord(
+            __name__, logging.WARNING, __file__, 0, "log lines were dropped", (), None, extra=extra
+        )
+        return f"{formatter.format(record)}\n"
+
+    return word
+
+
+def _formatter(log_format: str) -> logging.Formatter:
     shared: list[structlog.typing.Processor] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
@@ -37,17 +83,10 @@ def configure(level: str, log_format: str) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
-        )
+    return structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=shared,
+        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
     )
-    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
-    logging.getLogger("gateway").setLevel(level.upper())
-    # The Socket.IO libraries write every packet, contents included, at INFO, and every client's mistake as a warning.
-    logging.getLogger("gateway.socketio").setLevel(logging.ERROR)
 
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:

@@ -1,4 +1,4 @@
-"""What the gateway serves over plain HTTP: the web client at ``/``, and whether it is well at ``/health``."""
+"""The web client, at ``/``."""
 
 from __future__ import annotations
 
@@ -30,17 +30,8 @@ def static_folder() -> Path:
     return Path(str(resources.files("gateway").joinpath("static")))
 
 
-def add_routes(app: web.Application, static: Path, is_ready: Callable[[], bool]) -> None:
-    """Serve the files of ``static``, the built web client as it is now, and the health check: 200 while the gateway
-    is ready for clients, else 503.
-    """
-
-    async def health(request: web.Request) -> web.Response:
-        if is_ready():
-            return web.json_response({"status": "ok"})
-        return web.json_response({"status": "stopping"}, status=503)
-
-    app.router.add_get("/health", health)
+def add_routes(app: web.Application, static: Path) -> None:
+    """Serve the files of ``static``, the built web client as it is now."""
     files = {f"/{path.relative_to(static).as_posix()}": path for path in static.rglob("*") if _is_public(path)}
     index = files.get("/index.html")
 

@@ -15,8 +15,8 @@ LAYERS = [
     ["__main__"],
     ["cli"],
     ["commands.backup", "commands.serve"],
-    ["app", "options"],
-    ["transports", "transports.socketio", "transports.websocket", "web"],
+    ["app", "options", "signals"],
+    ["transports", "transports.socketio", "transports.websocket", "health", "web"],
     ["transports.connection", "transports.socketserver"],
     ["transports.engineio", "transports.jsonio"],
     ["transports.enginesocket"],
@@ -41,8 +41,9 @@ LAYERS = [
     ["engines.sqlite.log", "engines.sqlite.space", "engines.sqlite.checkpoints"],
     ["engines.sqlite.watch"],
     ["engines.sqlite.files", "engines.sqlite.walindex"],
-    ["engines.base", "tasks", "schemas"],
+    ["engines.base", "openfiles", "tasks", "schemas"],
     ["buckets", "config", "errors", "events", "listening", "logs", "tokens"],
+    ["streams"],
     ["", "commands", "engines", "engines.sqlite"],
 ]
 """Modules of the package, top to bottom. A module imports from the lines below its own."""

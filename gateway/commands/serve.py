@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import os
-import signal
 import sys
 from typing import TYPE_CHECKING
 
 import click
 
-from gateway import logs
+from gateway import logs, openfiles
 from gateway.app import Gateway
 from gateway.errors import StoreError
 from gateway.listening import ListenError
 from gateway.options import unknown_variables
+from gateway.signals import Signals
+from gateway.streams import say
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,43 +45,55 @@ LOST_WITH_THE_DYNO = (
     "or on a platform with a volume (--store sqlite:///PATH)."
 )
 
+EXIT_INCOMPLETE = 3
+"""The exit status of a stop that did not do all that it should have; the log says what."""
+
 logger = logs.get_logger(__name__)
 
 
 def serve(settings: Settings) -> None:
-    """Run the gateway until SIGTERM or SIGINT.
+    """Run the gateway until a signal says stop.
 
     Raises:
         click.ClickException: it cannot start, and why.
     """
+    signals = Signals()
     logs.configure(settings.log_level, settings.log_format)
-    _raise_file_limit()
-    for name, meant in unknown_variables():
-        logger.warning("an unknown environment variable", name=name, **({"did you mean": meant} if meant else {}))
-    if settings.store == "sqlite://":
-        logger.warning("nothing lasts", store=settings.store, advice=LOST_WITH_THE_PROCESS)
-    if "DYNO" in os.environ and settings.store != "sqlite://":
-        logger.warning("the disk does not last", store=settings.store, advice=LOST_WITH_THE_DYNO)
+    openfiles.raise_limit()
+    _warn(settings)
     sys.setswitchinterval(SWITCH_INTERVAL)
     gc.freeze()  # what is here now stays: it need not be looked through again and again
     gc.set_threshold(*GC_THRESHOLDS)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        runner.run(_serve(settings))
+        if not runner.run(_serve(settings, signals)):
+            # A thread may hang, and hold what the interpreter would wait for at its end.
+            logs.end_process(EXIT_INCOMPLETE)
 
 
-async def _serve(settings: Settings) -> None:
+def _warn(settings: Settings) -> None:
+    """Say what the person who starts the gateway may not know."""
+    for name, meant in unknown_variables():
+        logger.warning("an unknown environment variable", name=name, **({"did_you_mean": meant} if meant else {}))
+    if settings.store == "sqlite://":
+        logger.warning("nothing lasts", store=settings.store, advice=LOST_WITH_THE_PROCESS)
+    elif "DYNO" in os.environ:
+        logger.warning("the disk does not last", store=settings.store, advice=LOST_WITH_THE_DYNO)
+
+
+async def _serve(settings: Settings, signals: Signals) -> bool:
+    """Serve, and stop; whether the stop was complete."""
     gateway = Gateway(settings)
-    stopping = _stop_signal()
+    stopping = signals.wait(EXIT_INCOMPLETE)
     try:
         listening = await gateway.start()
     except (StoreError, ListenError) as error:
         raise click.ClickException(str(error)) from None
     try:
-        with contextlib.suppress(BrokenPipeError):
-            print(_ready(listening), flush=True)  # noqa: T201 - for the person who started it
+        say(_ready(listening))
         await stopping.wait()
     finally:
-        await gateway.stop()
+        complete = await gateway.stop()
+    return complete
 
 
 def _ready(listening: Listening) -> str:
@@ -93,23 +105,6 @@ def _ready(listening: Listening) -> str:
     return f"Gateway ready: open {listening.url}{more}"
 
 
-def _stop_signal() -> asyncio.Event:
-    """Set by the first SIGTERM or SIGINT; the second one ends the process at once."""
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def stop() -> None:
-        stopping.set()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
-            signal.signal(number, signal.SIG_DFL)
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C raises KeyboardInterrupt instead
-            loop.add_signal_handler(number, stop)
-    return stopping
-
-
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     """uvloop's event loop where it exists (not on Windows), else asyncio's own."""
     try:
@@ -117,14 +112,3 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
     except ImportError:
         return None
     return uvloop.new_event_loop
-
-
-def _raise_file_limit() -> None:
-    """Every connection is a file: take as many as the system allows (the usual soft limit is 1,024)."""
-    try:
-        import resource  # noqa: PLC0415 - not on Windows
-    except ImportError:
-        return
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with contextlib.suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

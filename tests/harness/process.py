@@ -178,6 +178,11 @@ class GatewayProcess:
         """How many file descriptors the process has open."""
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
+    def cpu_seconds(self) -> float:
+        """How long the process has worked so far."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def limit_file_size(self, size: int) -> None:
         """Let no file of the process grow past `size` bytes: to its store, this is a full disk. -1 lifts the limit."""
         _, hard = resource.prlimit(self.pid, resource.RLIMIT_FSIZE)

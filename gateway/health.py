@@ -1,0 +1,35 @@
+"""Whether the gateway is well, for whoever watches it: a platform, a balancer, a person."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+def add_routes(app: web.Application, is_stopping: Callable[[], bool], problem: Callable[[], str | None]) -> None:
+    """Serve ``/health/live``, 200 as long as the event loop runs, and ``/health/ready``, 200 while clients can be
+    served, else 503 and why not; ``/health`` is the latter. ``problem``: what is wrong with the store, if anything.
+    """
+
+    async def live(request: web.Request) -> web.Response:
+        return _respond("ok")
+
+    async def ready(request: web.Request) -> web.Response:
+        if is_stopping():
+            return _respond("stopping", "the gateway is stopping")
+        reason = problem()
+        return _respond("ok") if reason is None else _respond("unavailable", reason)
+
+    app.router.add_get("/health/live", live)
+    app.router.add_get("/health/ready", ready)
+    app.router.add_get("/health", ready)
+
+
+def _respond(status: str, reason: str | None = None) -> web.Response:
+    body = {"status": status} if reason is None else {"status": status, "reason": reason}
+    headers = {"Cache-Control": "no-store"}
+    return web.json_response(body, status=200 if reason is None else 503, headers=headers)

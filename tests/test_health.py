@@ -1,0 +1,100 @@
+"""Whether the gateway is well, as those who watch it are told."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import signal
+from typing import Any
+
+import pytest
+
+from harness.client import Join, make_room, succeed
+from harness.http import request
+from harness.inbox import PATIENCE
+from harness.process import GatewayProcess, StartGateway
+from harness.syncs import HeldSyncs
+from harness.waiting import INTERVAL
+
+OK = (200, {"status": "ok"})
+
+
+async def ask(own: GatewayProcess, path: str = "/health") -> tuple[int, dict[str, Any]]:
+    answer = await request("GET", own.url + path)
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.headers["content-type"].startswith("application/json")
+    return answer.status, json.loads(answer.text)
+
+
+async def wait_for(own: GatewayProcess, status: int) -> dict[str, Any]:
+    """Ask until the answer has that status; what it says."""
+    async with asyncio.timeout(PATIENCE):
+        while (answer := await ask(own))[0] != status:  # noqa: ASYNC110 - there is no event
+            await asyncio.sleep(INTERVAL)
+    return answer[1]
+
+
+@pytest.mark.parametrize("path", ["/health", "/health/live", "/health/ready"])
+async def test_a_gateway_that_is_well(gateway: GatewayProcess, path: str) -> None:
+    """200, and {"status": "ok"}; HEAD, which some balancers send, is answered too."""
+    assert await ask(gateway, path) == OK
+    assert (await request("HEAD", gateway.url + path)).status == 200
+
+
+async def test_a_full_disk_is_not_ready(start_gateway: StartGateway, join: Join) -> None:
+    """503 with the reason, from the first commit that fails to the first that works again; it lives all the while."""
+    own = await start_gateway(on_disk=True)
+    alice = await join("json", to=own)
+    room = await make_room(alice)
+    own.limit_file_size(4096)
+    reply = await alice.call("send-msg", room=room, content="x")
+    assert reply["error"]["code"] == "unavailable"
+    said = await wait_for(own, 503)
+    assert said["status"] == "unavailable"
+    assert "commit failed" in said["reason"]
+    assert await ask(own, "/health/ready") == (503, said)
+    assert await ask(own, "/health/live") == OK
+    own.limit_file_size(-1)
+    await succeed(alice, "send-msg", room=room, content="y")
+    assert await ask(own) == OK
+
+
+async def test_a_disk_that_hangs_is_not_ready(start_gateway: StartGateway, join: Join) -> None:
+    """Although no commit has failed: the one under way takes too long. When it is done, all is well."""
+    with contextlib.closing(HeldSyncs()) as syncs:
+        own = await start_gateway(on_disk=True, syncs=syncs)
+        alice = await join("json", to=own)
+        room = await make_room(alice)
+        syncs.hold()
+        sending = asyncio.create_task(succeed(alice, "send-msg", room=room, content="x"))
+        said = await wait_for(own, 503)
+        assert said["status"] == "unavailable"
+        assert said["reason"]
+        assert await ask(own, "/health/live") == OK
+        syncs.release()
+        assert (await sending)["ok"]
+        await wait_for(own, 200)
+
+
+async def test_an_idle_gateway_notices_that_its_disk_hangs(start_gateway: StartGateway) -> None:
+    """Nobody writes, and it still knows: it tries by itself."""
+    with contextlib.closing(HeldSyncs()) as syncs:
+        own = await start_gateway(on_disk=True, syncs=syncs)
+        assert await ask(own) == OK
+        syncs.hold()
+        assert (await wait_for(own, 503))["reason"]
+        syncs.release()
+        await wait_for(own, 200)
+
+
+async def test_a_gateway_that_stops_lives_and_is_not_ready(start_gateway: StartGateway, join: Join) -> None:
+    own = await start_gateway()
+    silent = await join("json", to=own)
+    silent.socket.transport.pause_reading()
+    client = await join("json", to=own)
+    await own.signal(signal.SIGTERM)
+    await client.wait_closed()
+    assert await ask(own) == (503, {"status": "stopping", "reason": "the gateway is stopping"})
+    assert await ask(own, "/health/live") == OK
+    assert await own.wait() == 0
