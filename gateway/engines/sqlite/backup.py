@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 PAGES_AT_ONCE: Final = 256
 """Pages (1 MB) that are copied in one step."""
 
-STEPS_TO_SYNC: Final = 4
+STEPS_TO_SYNC: Final = 1
 """Steps after which the copy is synced: what the gateway syncs must not wait behind hundreds of megabytes of ours."""
 
 OPENING_TIMEOUT: Final = 5.0
