@@ -23,6 +23,12 @@ SHARE: Final = 4
 QUIET: Final = 60.0
 """Seconds between two log lines that say that the store is full: at its limit it may be so many times a second."""
 
+FAR: Final = 65_536
+"""Pages (256 MB) below the limit: then it need not be looked at for each transaction."""
+
+LARGEST: Final = 2_048
+"""Pages that one transaction may add, by far."""
+
 logger = get_logger(__name__)
 
 
@@ -41,12 +47,19 @@ class Space:
         self.given = False
         """Whether the current transaction gives pages back."""
         self._full = False
+        self._unseen = 0
+        """Transactions for which the limit is out of reach."""
         self._quiet_until = 0.0
 
     def begin(self) -> None:
         """A transaction begins: see how full the store is. What one transaction writes may go beyond the limit."""
         self.given = False
+        if self._unseen:
+            self._unseen -= 1
+            return
         (pages,) = self._db.execute("PRAGMA page_count").fetchone()
+        if self._max_pages - pages > FAR:
+            self._unseen = FAR // LARGEST
         full = pages >= self._max_pages and pages - self._free_pages() >= self._max_pages
         if full and not self._full and time.monotonic() > self._quiet_until:
             self._quiet_until = time.monotonic() + QUIET
