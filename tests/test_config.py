@@ -15,7 +15,7 @@ from pathlib import Path
 import click
 import pytest
 
-from gateway.config import Settings
+from gateway.config import Settings, Size
 from gateway.options import SettingsCommand, settings_from
 from harness.client import Join
 from harness.names import fresh_name
@@ -286,3 +286,35 @@ def test_a_store_that_cannot_be_used_is_one_clear_line(store: str, reason: str) 
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr.count("\n") == 1
     assert result.stderr.count(reason) == 1
+
+
+@pytest.mark.parametrize(
+    ("written", "size"),
+    [
+        ("1", 1),
+        ("4096", 4096),
+        ("500MB", 500_000_000),
+        ("500 mb", 500_000_000),
+        ("1.5GB", 1_500_000_000),
+        ("10GiB", 10 * 2**30),
+        ("10g", 10 * 2**30),
+        ("64K", 65_536),
+        ("2TiB", 2**41),
+        ("7b", 7),
+    ],
+)
+def test_sizes_have_units(written: str, size: int) -> None:
+    assert parse(["--max-store", written]).max_store == size
+
+
+@pytest.mark.parametrize("written", ["", "0", "-1", "10XB", "GiB", "1e9", "ten", "1.GB", "nan", "\u0661GB", "9" * 40])
+def test_what_is_no_size_is_refused(written: str) -> None:
+    result = run("--max-store", written)
+    assert (result.returncode, result.stderr.count("\n")) == (2, 1)
+    assert "max-store" in result.stderr
+
+
+def test_a_size_is_shown_as_people_write_it() -> None:
+    assert [Size.shown(size) for size in (1, 1000, 1024, 1536, 2**20, 10 * 2**30)] == [
+        "1", "1000", "1KiB", "1536", "1MiB", "10GiB"
+    ]  # fmt: skip

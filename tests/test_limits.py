@@ -76,6 +76,23 @@ async def test_limit_is_up_to_100(client: ChatClient, action: str) -> None:
         assert set(error["fields"]) == {"limit"}
 
 
+async def test_a_full_store_lets_people_in_and_out(start_gateway: StartGateway, join: Join, wire: str) -> None:
+    """--max-store: what adds is `limit_reached`, on every wire; reading, repeating, leaving and logging in work."""
+    own = await start_gateway(on_disk=True, max_store="1MB", max_frame_size=100_000)
+    client = await join(wire, to=own)
+    room = await make_room(client)
+    await succeed(client, "send-msg", room=room, content="first", id="mine")
+    replies = await client.burst([("send-msg", {"room": room, "content": "x" * 10_000})] * 150)
+    check_error(replies[-1]["error"], "limit_reached")
+    await fail(client, "create-room", "limit_reached", room=fresh_name("room"))
+    bob = await join(to=own)
+    await fail(client, "add-user", "limit_reached", room=room, users=[bob.username])
+    assert (await succeed(client, "send-msg", room=room, content="first", id="mine"))["duplicate"]
+    assert len((await succeed(client, "history", room=room, limit=3))["messages"]) == 3
+    await succeed(client, "leave-room", room=room)
+    await make_room(client, bob)
+
+
 async def test_lengths_are_settings(start_gateway: StartGateway, join: Join, wire: str) -> None:
     """--max-content-length, --max-room-name-length and --max-users are obeyed at the bound and one above."""
     own = await start_gateway(max_content_length=3, max_room_name_length=4, max_users=2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from pathlib import Path
@@ -32,6 +33,8 @@ one file, which only its owner can read. To start with it: gateway --store sqlit
 )
 def command(**values: Any) -> None:
     signal.signal(signal.SIGTERM, _end)
+    if hasattr(os, "nice"):
+        os.nice(19)  # the gateway goes first
     store = str(values["store"]).removeprefix("sqlite://").removeprefix("/")
     if not store:
         raise click.UsageError("sqlite:// is a store in memory, which cannot be backed up; name one with --store.")

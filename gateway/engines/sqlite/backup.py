@@ -23,10 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PAGES_AT_ONCE: Final = 256
-"""Pages (1 MB) that are copied in one step."""
-
-STEPS_TO_SYNC: Final = 4
-"""Steps after which the copy is synced: what the gateway syncs must not wait behind hundreds of megabytes of ours."""
+"""Pages (1 MB) that are copied and synced in one step: what the gateway syncs must not wait behind more of ours."""
 
 OPENING_TIMEOUT: Final = 5.0
 
@@ -114,18 +111,10 @@ def _temporary_file(target: Path) -> Iterator[tuple[int, Path]]:
 
 def _copy(source: sqlite3.Connection, temporary: Path, descriptor: int) -> None:
     copy = sqlite3.connect(temporary, isolation_level=None)
-    steps = 0
-
-    def sync(status: int, remaining: int, total: int) -> None:
-        nonlocal steps
-        steps += 1
-        if steps % STEPS_TO_SYNC == 0:
-            os.fsync(descriptor)
-
     try:
-        copy.execute("PRAGMA synchronous = OFF")  # see `sync`; nobody knows of the file yet
+        copy.execute("PRAGMA synchronous = OFF")  # we sync it; and nobody knows of the file yet
         copy.execute("PRAGMA journal_mode = OFF")
-        source.backup(copy, pages=PAGES_AT_ONCE, progress=sync, sleep=0)
+        source.backup(copy, pages=PAGES_AT_ONCE, progress=lambda *_: os.fsync(descriptor), sleep=0)
     finally:
         copy.close()
 

@@ -89,9 +89,10 @@ class Checkpoints:
     def _copy_when_wanted(self, path: str) -> None:
         connection = sqlite3.connect(path, timeout=0, isolation_level=None)
         try:
-            while self._wanted.wait() and not self._closing.is_set():
+            while not self._closing.is_set():
+                self._wanted.wait()
                 self._copy(connection)
-                self._wanted.clear()
+                self._wanted.clear()  # before the next look at `closing`, which is set before this is
         finally:
             connection.close()
 

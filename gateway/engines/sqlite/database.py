@@ -175,6 +175,7 @@ def _prepare(connection: StoreConnection, path: str) -> None:
 def _migrate(connection: StoreConnection, version: int) -> bool:
     """Bring the schema up to date; whether the store was closed in order. Shows whether writing works at all."""
     connection.create_function("sha256", 1, lambda token: token and hash_token(token), deterministic=True)
+    secure_delete = _pragma(connection, "secure_delete")
     connection.execute("PRAGMA secure_delete = ON")  # a secret that is replaced is overwritten
     connection.execute("BEGIN IMMEDIATE")
     for script in _steps(version):
@@ -184,7 +185,7 @@ def _migrate(connection: StoreConnection, version: int) -> bool:
     connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
     in_order = connection.execute("DELETE FROM closed").rowcount > 0
     connection.execute("COMMIT")
-    connection.execute("PRAGMA secure_delete = OFF")
+    connection.execute(f"PRAGMA secure_delete = {secure_delete}")
     return in_order
 
 

@@ -14,9 +14,6 @@ if TYPE_CHECKING:
 SLICE: Final = 0.002
 """How long pages may be given back in one go, in seconds."""
 
-PAGES_AT_ONCE: Final = 16
-"""Pages between two looks at the clock."""
-
 WORTH: Final = 1_024
 """Free pages (4 MB) below which the file is left as it is: what is written next uses them again."""
 
@@ -25,6 +22,12 @@ SHARE: Final = 4
 
 QUIET: Final = 60.0
 """Seconds between two log lines that say that the store is full: at its limit it may be so many times a second."""
+
+FAR: Final = 65_536
+"""Pages (256 MB) below the limit: then it need not be looked at for each transaction."""
+
+LARGEST: Final = 2_048
+"""Pages that one transaction may add, by far."""
 
 logger = get_logger(__name__)
 
@@ -44,12 +47,19 @@ class Space:
         self.given = False
         """Whether the current transaction gives pages back."""
         self._full = False
+        self._unseen = 0
+        """Transactions for which the limit is out of reach."""
         self._quiet_until = 0.0
 
     def begin(self) -> None:
         """A transaction begins: see how full the store is. What one transaction writes may go beyond the limit."""
         self.given = False
+        if self._unseen:
+            self._unseen -= 1
+            return
         (pages,) = self._db.execute("PRAGMA page_count").fetchone()
+        if self._max_pages - pages > FAR:
+            self._unseen = FAR // LARGEST
         full = pages >= self._max_pages and pages - self._free_pages() >= self._max_pages
         if full and not self._full and time.monotonic() > self._quiet_until:
             self._quiet_until = time.monotonic() + QUIET
@@ -78,9 +88,10 @@ class Space:
             self._giving = free >= WORTH and free * SHARE >= pages
         end = time.perf_counter() + SLICE
         while self._giving and time.perf_counter() < end:
-            self._db.execute(f"PRAGMA incremental_vacuum({PAGES_AT_ONCE})").fetchall()
+            # Python steps such a statement once, which is one page, whatever number it names.
+            self._db.execute("PRAGMA incremental_vacuum(1)")
             self.given = True
-            free -= PAGES_AT_ONCE
+            free -= 1
             self._giving = free > WORTH // 4
         return self._giving
 

@@ -7,7 +7,6 @@ path still leads to its files, and a thread looks when nothing is committed.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sqlite3
 import threading
@@ -132,7 +131,8 @@ class FileWatch:
 
 def _identity(path: str) -> tuple[int, int] | None:
     """Device and inode of a file (not of what a link leads to), or None where there is none."""
-    with contextlib.suppress(OSError):
+    try:
         status = os.lstat(path)
-        return status.st_dev, status.st_ino
-    return None
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
