@@ -21,6 +21,7 @@ from gateway.sessions import Sessions
 from gateway.transports.heartbeats import Heartbeats
 from gateway.transports.httpserver import Runner
 from gateway.transports.origins import OriginPolicy
+from gateway.transports.proxies import Proxies
 from gateway.transports.socketio import ChatNamespace, socket_server
 from gateway.transports.upgrades import Upgrades
 from gateway.transports.websocket import PlainRoute
@@ -32,10 +33,11 @@ if TYPE_CHECKING:
 CLOSE_TIMEOUT = 5.0
 """Seconds that clients have to go when the gateway stops."""
 
-HEADER_TIMEOUT = 10.0
-"""Seconds that a connection has until it says something, and as many again for the whole head of a request; after each
-answer, for both.
-"""
+SILENCE_TIMEOUT = 10.0
+"""Seconds that a new connection has until it says something."""
+
+MAX_FIELD_SIZE = 32_768
+"""Bytes in one header of a request: other services of the same host may have set 16 KiB of cookies, or more."""
 
 logger = get_logger(__name__)
 
@@ -64,7 +66,8 @@ class Gateway:
         self._delivery = Delivery()
         self._sessions = Sessions(self._engine, self._delivery, max_connections=settings.max_connections)
         actions = Actions(Chat(self._engine), ActionPayloads(settings), rate_limit=settings.rate_limit)
-        origins = OriginPolicy(settings.allowed_origins)
+        origins = OriginPolicy(settings.allowed_origins, Proxies(settings.trust_proxy or ()))
+        base = settings.base_path.rstrip("/")
         self._socketio = socket_server(
             self._delivery,
             origins,
@@ -80,7 +83,7 @@ class Gateway:
         self._upgrades: Upgrades | None = None
         self._heartbeats = Heartbeats(settings.ping_interval, settings.ping_timeout)
         app = web.Application()
-        self._socketio.attach(app)
+        self._socketio.attach(app, f"{base}/socket.io")
         plain = PlainRoute(
             self._sessions,
             actions,
@@ -89,14 +92,16 @@ class Gateway:
             max_frame_size=settings.max_frame_size,
             max_buffer=settings.max_buffer,
         )
-        plain.add_to(app)
-        pages.add_routes(app, pages.static_folder(), is_ready=lambda: self._sessions.accepting)
+        plain.add_to(app, base)
+        pages.add_routes(app, pages.static_folder(), base, is_ready=lambda: self._sessions.accepting)
         self._runner = Runner(
             app,
             access_log=None,
             handle_signals=False,
             shutdown_timeout=1.0,
-            keepalive_timeout=HEADER_TIMEOUT,
+            headers=pages.SECURITY_HEADERS,
+            keepalive_timeout=settings.keep_alive,
+            max_field_size=MAX_FIELD_SIZE,
         )
 
     async def start(self) -> str:
@@ -117,7 +122,7 @@ class Gateway:
             raise
         host = settings.host or ""
         shown = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
-        url = f"http://{shown}:{self._listening.sockets[0].getsockname()[1]}/"
+        url = f"http://{shown}:{self._listening.sockets[0].getsockname()[1]}{settings.base_path.rstrip('/')}/"
         logger.info("started", url=url, store=settings.store)
         return url
 
@@ -125,7 +130,7 @@ class Gateway:
         settings = self._settings
         loop = asyncio.get_running_loop()
         http = cast("web.Server", self._runner.server)  # there is one from setup to cleanup
-        self._upgrades = Upgrades(http, [self._socketio.eio.take_handshake], timeout=HEADER_TIMEOUT)
+        self._upgrades = Upgrades(http, [self._socketio.eio.take_handshake], timeout=SILENCE_TIMEOUT)
         server = await loop.create_server(self._upgrades, settings.host, settings.port, backlog=1024)
         if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
             # What these sockets accept has it too: a client that takes nothing for so long, on any wire, is gone.

@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from gateway.addresses import Network, parse_base_path, parse_networks, parse_origin
+
 POSITIVE = click.IntRange(min=1)
 
 
@@ -51,17 +53,52 @@ class Origins(click.ParamType[tuple[str, ...]]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
         if isinstance(value, tuple):
             return value
-        origins = tuple(origin.strip().rstrip("/") for origin in str(value).split(",") if origin.strip())
-        for origin in origins:
-            scheme, separator, host = origin.partition("://")
-            if origin != "*" and not (scheme in {"http", "https"} and separator and host and "/" not in host):
-                self.fail(f"{origin!r} is not an origin such as https://chat.example", param, ctx)
-        return origins
+        try:
+            return tuple(parse_origin(origin.strip()) for origin in str(value).split(",") if origin.strip())
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
-def setting(default: Any, type_: click.ParamType[Any], metavar: str, help_: str, *, also: str | None = None) -> Any:
-    """Declare a setting. ``also``: an environment variable that is read besides ``GATEWAY_<FLAG>``."""
-    return dataclasses.field(default=default, metadata={"type": type_, "metavar": metavar, "help": help_, "also": also})
+class BasePath(click.ParamType[str]):
+    """A path such as ``/chat``; the root is ``/``."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            return parse_base_path(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class Networks(click.ParamType[tuple[Network, ...]]):
+    """Addresses and networks, separated by commas; ``*`` is everybody."""
+
+    name = "networks"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Network, ...]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            return parse_networks(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+def setting(
+    default: Any,
+    type_: click.ParamType[Any],
+    metavar: str,
+    help_: str,
+    *,
+    also: str | None = None,
+    without_value: str | None = None,
+) -> Any:
+    """Declare a setting. ``also``: an environment variable that is read besides ``GATEWAY_<FLAG>``. ``without_value``:
+    what the flag alone stands for; by default it needs a value.
+    """
+    metadata = {"type": type_, "metavar": metavar, "help": help_, "also": also, "without_value": without_value}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +113,20 @@ class Settings:
         ("*",),
         Origins(),
         "ORIGINS",
-        "Web origins whose pages may connect besides the gateway's own, separated by commas; * is any.",
+        "Web origins whose pages may connect besides the gateway's own, separated by commas: https://chat.example, "
+        "https://*.chat.example for all below it, capacitor://localhost, null; * is any.",
+    )
+    base_path: str = setting("/", BasePath(), "PATH", "Serve everything below this path, such as /chat.")
+    trust_proxy: tuple[Network, ...] | None = setting(
+        None,
+        Networks(),
+        "ADDRESSES",
+        "Believe the X-Forwarded headers of proxies that connect from these addresses or networks, separated by "
+        "commas; * (or no value) is from anywhere.  [default: of none]",
+        without_value="*",
+    )
+    keep_alive: float = setting(
+        75, Number(min=1), "SECONDS", "How long an HTTP connection may wait for its next request."
     )
     ping_interval: float = setting(25.0, Number(min=1), "SECONDS", "Time between two heartbeats.")
     ping_timeout: float = setting(20.0, Number(min=1), "SECONDS", "Time to answer a heartbeat.")

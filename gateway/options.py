@@ -19,6 +19,7 @@ class SettingOption(click.Option):
     def __init__(self, field: dataclasses.Field[Any]) -> None:
         also = field.metadata["also"]
         default = field.default
+        without_value = field.metadata["without_value"]
         super().__init__(
             [f"--{field.name.replace('_', '-')}"],
             type=field.metadata["type"],
@@ -26,6 +27,7 @@ class SettingOption(click.Option):
             default=",".join(default) if isinstance(default, tuple) else default,
             envvar=[f"GATEWAY_{field.name.upper()}", *([also] if also else [])],
             help=field.metadata["help"],
+            **({} if without_value is None else {"is_flag": False, "flag_value": without_value}),
         )
         self.also = also
 

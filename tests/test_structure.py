@@ -22,7 +22,9 @@ LAYERS = [
     ["transports.enginesocket"],
     ["transports.enginepackets", "transports.stream"],
     ["transports.heartbeats", "transports.inorder", "transports.upgrades"],
-    ["actions", "transports.httpserver", "transports.origins", "transports.rfc6455"],
+    ["actions", "transports.httpserver", "transports.origins"],
+    ["transports.compression", "transports.crossorigin", "transports.msgpack", "transports.notices"],
+    ["transports.proxies", "transports.rfc6455"],
     ["chat", "departure", "sessions"],
     ["delivery", "engines.sqlite.engine"],
     ["engines.sqlite.commits", "engines.sqlite.database", "engines.sqlite.tables"],
@@ -30,7 +32,8 @@ LAYERS = [
     ["engines.sqlite.rooms"],
     ["engines.sqlite.log", "engines.sqlite.members"],
     ["engines.base", "tasks", "schemas"],
-    ["config", "errors", "events", "logs", "tokens"],
+    ["config"],
+    ["addresses", "errors", "events", "logs", "offsets", "tokens"],
     ["", "commands", "engines", "engines.sqlite"],
 ]
 """Modules of the package, top to bottom. A module imports from the lines below its own."""

@@ -17,8 +17,17 @@ from gateway.schemas import is_username, load_credentials
 from gateway.tokens import tokens
 from gateway.transports.connection import BaseConnection
 from gateway.transports.inorder import InOrder
-from gateway.transports.jsonio import decode, echo
-from gateway.transports.rfc6455 import CloseCode, Message, Opcode, frame, text_frame
+from gateway.transports.jsonio import decode, raw_member
+from gateway.transports.rfc6455 import (
+    VERSION,
+    CloseCode,
+    HandshakeError,
+    Message,
+    Opcode,
+    UpgradeRequired,
+    frame,
+    text_frame,
+)
 from gateway.transports.stream import WebSocketStream, check_handshake, take_over
 
 if TYPE_CHECKING:
@@ -185,20 +194,21 @@ class PlainRoute:
         self._actions = actions
         self._origins = origins
 
-    def add_to(self, app: web.Application) -> None:
-        app.router.add_get("/username/{name}", self.handle, allow_head=False)
-        app.router.add_route("*", "/username/{rest:.*}", _unknown_path)
+    def add_to(self, app: web.Application, base: str = "") -> None:
+        """Serve ``/username/{name}``, below ``base``."""
+        app.router.add_get(f"{base}/username/{{name}}", self.handle, allow_head=False)
+        app.router.add_route("*", f"{base}/username/{{rest:.*}}", _unknown_path)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         try:
             wire = self._check(request)
-            key = _handshake(request)
+            accepted = _handshake(request)
             credentials = load_credentials(_credentials(request))
             connection = PlainConnection(self, wire, resuming=credentials.pid is not None)
             await self._sessions.connect(connection, credentials)
         except GatewayError as error:
             return refuse(error)
-        response = take_over(request, connection.stream, key)
+        response = take_over(request, connection.stream, accepted)
         if connection.stream.answered:
             self.heartbeats.add(connection)
             connection.release()
@@ -207,7 +217,7 @@ class PlainRoute:
     def _check(self, request: web.Request) -> BareWire | JSONWire:
         if not is_username(request.match_info["name"]):
             raise InvalidUsername
-        self._origins.check(request.headers.get("Origin"), request.host)
+        self._origins.check(request)
         wire = WIRES.get(request.query.get("format", "bare"))
         if wire is None:
             raise InvalidPayload.in_fields({"format": [f"Must be one of {', '.join(WIRES)}."]})
@@ -224,7 +234,7 @@ class PlainRoute:
             return connection.wire.answer(data, None, {}, refusal(error))
         action = value.get("action")
         try:
-            ref = {"ref": echo(value["ref"])} if "ref" in value else {}
+            ref = {"ref": orjson.Fragment(raw_member(data, "ref", value["ref"]))} if "ref" in value else {}
         except ValueError as error:
             return connection.wire.answer(data, None, {}, refusal(InvalidPayload.in_fields({"ref": [f"Is {error}."]})))
         reply = await self._actions.perform(connection, action, value)
@@ -239,15 +249,17 @@ class PlainRoute:
             self._sessions.suspend(connection)
 
 
-class UpgradeRequired(InvalidPayload):
+class NoUpgrade(InvalidPayload):
     http_status = 426
 
 
-def _handshake(request: web.Request) -> str:
+def _handshake(request: web.Request) -> bytes:
     try:
         return check_handshake(request)
-    except ValueError as error:
-        raise UpgradeRequired(f"This is a WebSocket; connect with ws:// or wss:// (RFC 6455): {error}.") from None
+    except UpgradeRequired as error:
+        raise NoUpgrade(f"This is a WebSocket; connect with ws:// or wss:// (RFC 6455): {error}.") from None
+    except HandshakeError as error:
+        raise InvalidPayload(f"This is no WebSocket handshake (RFC 6455): {error}.") from None
 
 
 def _credentials(request: web.Request) -> dict[str, Any]:
@@ -263,8 +275,8 @@ async def _unknown_path(request: web.Request) -> web.Response:
 def refuse(error: GatewayError) -> web.Response:
     """The HTTP answer that says why not: ``{"error": {code, message, fields?}}``."""
     headers = {"Retry-After": "1"} if isinstance(error, Unavailable) else {}
-    if isinstance(error, UpgradeRequired):
-        headers["Upgrade"] = "websocket"
+    if isinstance(error, NoUpgrade):
+        headers |= {"Upgrade": "websocket", "Sec-WebSocket-Version": VERSION}
     return web.json_response(
         {"error": error.as_dict()},
         status=error.http_status,
