@@ -40,13 +40,13 @@ class Connection:
             self.writer.write(data[start : start + size])
             await asyncio.sleep(0.002)
 
-    async def answer(self) -> Answer:
-        """The next reply, with as much body as it says."""
+    async def answer(self, *, body: bool = True) -> Answer:
+        """The next reply, with as much body as it says; that to HEAD has none."""
         async with asyncio.timeout(PATIENCE):
             first, *lines = (await self.reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
             headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines if line)}
-            body = await self.reader.readexactly(int(headers.get("content-length", 0)))
-        return Answer(int(first.split()[1]), headers, body)
+            size = int(headers.get("content-length", 0)) if body else 0
+            return Answer(int(first.split()[1]), headers, await self.reader.readexactly(size))
 
     async def frame(self) -> bytes:
         """The payload of the next WebSocket frame, of less than 64 KiB."""
