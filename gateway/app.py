@@ -24,6 +24,7 @@ from gateway.transports.budget import Budget, machine_memory
 from gateway.transports.heartbeats import Heartbeats
 from gateway.transports.httpserver import Runner
 from gateway.transports.origins import OriginPolicy
+from gateway.transports.proxies import Proxies
 from gateway.transports.seats import Seats
 from gateway.transports.socketio import ChatNamespace, socket_server
 from gateway.transports.upgrades import Upgrades
@@ -46,10 +47,11 @@ NOT_KEPT = (
     "again. Sessions that ended or were lost just now may come back as suspended."
 )
 
-HEADER_TIMEOUT = 10.0
-"""Seconds that a connection has until it says something, and as many again for the whole head of a request; after each
-answer, for both.
-"""
+SILENCE_TIMEOUT = 10.0
+"""Seconds that a new connection has until it says something."""
+
+MAX_FIELD_SIZE = 32_768
+"""Bytes in one header of a request: other services of the same host may have set 16 KiB of cookies, or more."""
 
 logger = get_logger(__name__)
 
@@ -84,7 +86,8 @@ class Gateway:
         actions = Actions(
             Chat(self._engine, add_limit=settings.add_limit), ActionPayloads(settings), rate_limit=settings.rate_limit
         )
-        origins = OriginPolicy(settings.allowed_origins)
+        origins = OriginPolicy(settings.allowed_origins, Proxies(settings.trust_proxy or ()))
+        base = settings.base_path.rstrip("/")
         self._socketio = socket_server(
             self._delivery,
             origins,
@@ -103,7 +106,7 @@ class Gateway:
         self._tasks = TaskOwner()
         self._heartbeats = Heartbeats(settings.ping_interval, settings.ping_timeout)
         app = web.Application()
-        self._socketio.attach(app)
+        self._socketio.attach(app, f"{base}/socket.io")
         plain = PlainRoute(
             self._sessions,
             actions,
@@ -114,15 +117,17 @@ class Gateway:
             seats=seats,
             budget=budget,
         )
-        plain.add_to(app)
-        health.add_routes(app, is_stopping=lambda: not self._sessions.accepting, problem=self._engine.problem)
-        pages.add_routes(app, pages.static_folder())
+        plain.add_to(app, base)
+        health.add_routes(app, base, is_stopping=lambda: not self._sessions.accepting, problem=self._engine.problem)
+        pages.add_routes(app, pages.static_folder(), base)
         self._runner = Runner(
             app,
             access_log=None,
             handle_signals=False,
             shutdown_timeout=1.0,
-            keepalive_timeout=HEADER_TIMEOUT,
+            headers=pages.SECURITY_HEADERS,
+            keepalive_timeout=settings.keep_alive,
+            max_field_size=MAX_FIELD_SIZE,
         )
 
     async def start(self) -> Listening:
@@ -138,9 +143,11 @@ class Gateway:
             self._sessions.start()
             self._tasks.start(FileWatch().run())
             await self._runner.setup()
-            listening = self._listening = Listening(settings.host, settings.port, settings.unix_socket)
+            listening = self._listening = Listening(
+                settings.host, settings.port, settings.unix_socket, base_path=settings.base_path
+            )
             http = cast("web.Server", self._runner.server)  # there is one from setup to cleanup
-            self._upgrades = Upgrades(http, [self._socketio.eio.take_handshake], timeout=HEADER_TIMEOUT)
+            self._upgrades = Upgrades(http, [self._socketio.eio.take_handshake], timeout=SILENCE_TIMEOUT)
             await listening.start(self._upgrades, unsent_timeout=settings.ping_interval + settings.ping_timeout)
         except BaseException:
             await self.stop()

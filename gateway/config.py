@@ -9,6 +9,8 @@ from typing import Any, ClassVar, Final
 
 import click
 
+from gateway.addresses import Network, parse_base_path, parse_networks, parse_origin
+
 
 class Whole(click.IntRange):
     """A whole number."""
@@ -125,12 +127,36 @@ class Origins(click.ParamType[tuple[str, ...]]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, ...]:
         if isinstance(value, tuple):
             return value
-        origins = tuple(origin.strip().rstrip("/") for origin in str(value).split(",") if origin.strip())
-        for origin in origins:
-            scheme, separator, host = origin.partition("://")
-            if origin != "*" and not (scheme in {"http", "https"} and separator and host and "/" not in host):
-                self.fail(f"{origin!r} is not an origin such as https://chat.example", param, ctx)
-        return origins
+        try:
+            return tuple(parse_origin(origin.strip()) for origin in str(value).split(",") if origin.strip())
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class BasePath(click.ParamType[str]):
+    """A path such as ``/chat``; the root is ``/``."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            return parse_base_path(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class Networks(click.ParamType[tuple[Network, ...]]):
+    """Addresses and networks, separated by commas; ``*`` is everybody."""
+
+    name = "networks"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Network, ...]:
+        if isinstance(value, tuple):
+            return value
+        try:
+            return parse_networks(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 def setting(
@@ -141,11 +167,20 @@ def setting(
     *,
     also: str | None = None,
     repeatable: bool = False,
+    without_value: str | None = None,
 ) -> Any:
     """Declare a setting. ``also``: an environment variable that is read besides ``GATEWAY_<FLAG>``. ``repeatable``: the
-    flag may be given several times; the variable then holds a list, and the setting is a tuple.
+    flag may be given several times; the variable then holds a list, and the setting is a tuple. ``without_value``: what
+    the flag alone stands for; by default it needs a value.
     """
-    metadata = {"type": type_, "metavar": metavar, "help": help_, "also": also, "repeatable": repeatable}
+    metadata = {
+        "type": type_,
+        "metavar": metavar,
+        "help": help_,
+        "also": also,
+        "repeatable": repeatable,
+        "without_value": without_value,
+    }
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -173,8 +208,20 @@ class Settings:
         ("*",),
         Origins(),
         "ORIGINS",
-        "Websites whose pages may connect, besides the gateway's own: origins such as https://chat.example, "
-        "separated by commas; * is any.",
+        "Websites whose pages may connect, besides the gateway's own, separated by commas: https://chat.example, "
+        "https://*.chat.example for all below it, capacitor://localhost, null; * is any.",
+    )
+    base_path: str = setting("/", BasePath(), "PATH", "The path below which everything is served, such as /chat.")
+    trust_proxy: tuple[Network, ...] | None = setting(
+        None,
+        Networks(),
+        "ADDRESSES",
+        "Proxies whose X-Forwarded headers are believed: addresses or networks, separated by commas; * (or no value) "
+        "is any.  [default: none]",
+        without_value="*",
+    )
+    keep_alive: float = setting(
+        75.0, Number(min=1), "SECONDS", "How long an HTTP connection may wait for its next request."
     )
     ping_interval: float = setting(25.0, Number(min=1), "SECONDS", "How often each client is pinged.")
     ping_timeout: float = setting(20.0, Number(min=1), "SECONDS", "How long a client has to answer a ping.")

@@ -28,6 +28,7 @@ class SettingOption(click.Option):
         default = field.default
         if isinstance(field.metadata["type"], Size) and default is not None:
             default = Size.shown(default)  # type: ignore[arg-type]
+        without_value = field.metadata["without_value"]
         super().__init__(
             [f"--{field.name.replace('_', '-')}"],
             type=field.metadata["type"],
@@ -36,6 +37,7 @@ class SettingOption(click.Option):
             envvar=[f"{PREFIX}{field.name.upper()}", *([also] if also else [])],
             help=field.metadata["help"],
             multiple=repeatable,
+            **({} if without_value is None else {"is_flag": False, "flag_value": without_value}),
         )
         self.also = also
 

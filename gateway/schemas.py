@@ -17,6 +17,7 @@ from marshmallow import fields, missing
 from gateway import events
 from gateway.config import ID_LENGTH
 from gateway.errors import InvalidPayload, InvalidUsername
+from gateway.offsets import looks_like_offset
 
 if TYPE_CHECKING:
     from gateway.config import Settings
@@ -129,6 +130,16 @@ class Text(Field[str]):
             except UnicodeEncodeError:
                 raise marshmallow.ValidationError("Must not contain half of a character (a lone surrogate).") from None
         return value
+
+
+class MessageId(Text):
+    """A `Text` that is not taken for an offset, beside which it stands in ``before``."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        name = Text._deserialize(self, value, attr, data)
+        if looks_like_offset(name):
+            raise marshmallow.ValidationError("Must not have the form of an offset.")
+        return name
 
 
 class RoomName(Text):
@@ -284,7 +295,7 @@ class ActionPayloads:
             SendMessage,
             room=room(),
             content=Text(settings.max_content_length, required=True),
-            id=Text(ID_LENGTH, allow_none=True),
+            id=MessageId(ID_LENGTH, allow_none=True),
         )
         self.list_members = Payload(ListMembers, room=room(), after=Text(32, minimum=0), limit=PageLimit())
         self.read_history = Payload(ReadHistory, room=room(), before=Text(64, allow_none=True), limit=PageLimit())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-SECURITY_HEADERS = {
+SECURITY_HEADERS: Final = {
     "Content-Security-Policy": (
         "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'; object-src 'none'"
     ),
@@ -21,6 +21,7 @@ SECURITY_HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
+"""Those of every reply: what is no page is not to be taken for one either."""
 
 NOT_BUILT = "The gateway runs, but its web client was not built; see the section 'Develop' of README.md.\n"
 
@@ -30,26 +31,44 @@ def static_folder() -> Path:
     return Path(str(resources.files("gateway").joinpath("static")))
 
 
-def add_routes(app: web.Application, static: Path) -> None:
-    """Serve the files of ``static``, the built web client as it is now."""
-    files = {f"/{path.relative_to(static).as_posix()}": path for path in static.rglob("*") if _is_public(path)}
-    index = files.get("/index.html")
+def add_routes(app: web.Application, static: Path, base: str = "") -> None:
+    """Serve the files of ``static``, the built web client as it is now, below the path ``base``."""
+    files = {path.relative_to(static).as_posix(): path for path in static.rglob("*") if _is_public(path)}
+    index = files.get("index.html")
 
     async def serve_index(request: web.Request) -> web.StreamResponse:
         if index is None:
-            return web.Response(status=503, text=NOT_BUILT, headers=SECURITY_HEADERS)
-        return web.FileResponse(index, headers={**SECURITY_HEADERS, "Cache-Control": "no-cache"})
+            return web.Response(status=503, text=NOT_BUILT)
+        return web.FileResponse(index, headers={"Cache-Control": "no-cache"})
 
     async def serve_file(request: web.Request) -> web.StreamResponse:
-        path = files.get(request.path)
+        name = request.match_info["path"]
+        path = files.get(name)
         if path is None:
-            raise web.HTTPNotFound(headers=SECURITY_HEADERS)
+            raise web.HTTPNotFound
         # The names in assets/ carry a hash of the content.
-        cache = "public, max-age=31536000, immutable" if request.path.startswith("/assets/") else "no-cache"
-        return web.FileResponse(path, headers={**SECURITY_HEADERS, "Cache-Control": cache})
+        cache = "public, max-age=31536000, immutable" if name.startswith("assets/") else "no-cache"
+        return web.FileResponse(path, headers={"Cache-Control": cache})
 
-    app.router.add_get("/", serve_index)
-    app.router.add_get("/{path:.*}", serve_file)
+    app.router.add_get(f"{base}/", serve_index)
+    app.router.add_get(f"{base}/{{path:.*}}", serve_file)
+    if base:
+        _point_to(app, base)
+
+
+def _point_to(app: web.Application, base: str) -> None:
+    """Say where everything is, to requests from outside of ``base``."""
+
+    async def redirect(request: web.Request) -> web.Response:
+        query = request.rel_url.raw_query_string
+        # From a proxy's /apps/chat as well: it is relative to what the client has asked.
+        return web.Response(status=302, headers={"Location": f"{base.rpartition('/')[2]}/{query and f'?{query}'}"})
+
+    async def lost(request: web.Request) -> web.Response:
+        return web.Response(status=404, text=f"Not found: everything here is below {base}/ (see --base-path).\n")
+
+    app.router.add_get(base, redirect)
+    app.router.add_route("*", "/{path:.*}", lost)
 
 
 def _is_public(path: Path) -> bool:

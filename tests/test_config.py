@@ -68,6 +68,8 @@ def test_every_setting_is_a_flag_and_a_variable(field: dataclasses.Field[object]
         "log_level": "debug",
         "log_format": "json",
         "allowed_origins": "https://a.example, http://b.example:3000/",
+        "base_path": "/chat",
+        "trust_proxy": "10.0.0.0/8, ::1",
     }
     sample = samples.get(field.name, "7")
     by_flag = parse([f"--{field.name.replace('_', '-')}", sample])
@@ -115,6 +117,51 @@ def test_origins_are_a_list() -> None:
 
 
 @pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("HTTPS://Chat.Example:443/", "https://chat.example"),
+        ("http://a.example:80", "http://a.example"),
+        ("http://a.example:443", "http://a.example:443"),
+        ("https://b\u00fccher.example", "https://xn--bcher-kva.example"),
+        ("https://BU\u0308CHER.example:8443", "https://xn--bcher-kva.example:8443"),
+        ("https://xn--bcher-kva.example", "https://xn--bcher-kva.example"),
+        ("https://[0:0::1]:8443", "https://[::1]:8443"),
+        ("https://*.Example", "https://*.example"),
+        ("http://*.example:3000", "http://*.example:3000"),
+        ("capacitor://localhost", "capacitor://localhost"),
+        ("tauri://localhost", "tauri://localhost"),
+        ("chrome-extension://abcdefgh", "chrome-extension://abcdefgh"),
+        ("null", "null"),
+        ("file://", "file://"),
+    ],
+)
+def test_origins_are_brought_into_the_form_of_browsers(written: str, meant: str) -> None:
+    assert parse(["--allowed-origins", written]).allowed_origins == (meant,)
+
+
+@pytest.mark.parametrize("path", ["/chat", "/chat/", "/a/b-c/d.e"])
+def test_a_base_path_has_no_slash_at_its_end(path: str) -> None:
+    assert parse(["--base-path", path]).base_path == path.rstrip("/")
+    assert parse(["--base-path", "/"]).base_path == "/"
+
+
+def test_proxies_are_trusted_by_address_or_all_of_them() -> None:
+    """The flag may stand alone; its variable says it with a word."""
+    everybody = parse(["--trust-proxy", "*"]).trust_proxy
+    assert everybody is not None
+    assert len(everybody) == 2
+    assert parse(["--trust-proxy", "--port", "1"]).trust_proxy == everybody
+    assert parse(["--port", "1", "--trust-proxy"]).trust_proxy == everybody
+    assert parse(GATEWAY_TRUST_PROXY="true").trust_proxy == everybody
+    assert not parse(GATEWAY_TRUST_PROXY="false").trust_proxy
+    assert not parse().trust_proxy
+    assert [str(network) for network in parse(["--trust-proxy", "10.0.0.0/8, ::1"]).trust_proxy or ()] == [
+        "10.0.0.0/8",
+        "::1/128",
+    ]
+
+
+@pytest.mark.parametrize(
     ("flag", "value", "problem"),
     [
         ("--port", "http", "'http' is not a valid integer"),
@@ -138,6 +185,22 @@ def test_origins_are_a_list() -> None:
         ("--rate-limit", "nan", "'nan' is not a number of seconds"),
         ("--log-level", "loud", "'loud' is not one of"),
         ("--allowed-origins", "example.com", "is not an origin such as https://chat.example"),
+        ("--allowed-origins", "example.com", "did you mean https://example.com?"),
+        ("--allowed-origins", "https://a.example/page", "did you mean https://a.example?"),
+        ("--allowed-origins", "wss://a.example", "did you mean https://a.example?"),
+        ("--allowed-origins", "*.a.example", "did you mean https://*.a.example?"),
+        ("--allowed-origins", "https://*", "is not an origin such as"),
+        ("--allowed-origins", "https://a.*.example", "is not an origin such as"),
+        ("--allowed-origins", "https://a.example:70000", "is not an origin such as"),
+        ("--base-path", "chat", "did you mean /chat?"),
+        ("--base-path", "//chat", "did you mean /chat?"),
+        ("--base-path", "/a/../b", "is not a path such as /chat"),
+        ("--base-path", "/a?b", "is not a path such as /chat"),
+        ("--base-path", "/\u00e4", "is not a path such as /chat"),
+        ("--base-path", "https://a.example/chat", "is not a path such as /chat"),
+        ("--trust-proxy", "proxy.example", "is not an address or a network such as 10.0.0.0/8"),
+        ("--trust-proxy", "10.0.0.1/8", "did you mean 10.0.0.0/8?"),
+        ("--keep-alive", "0", "0"),
     ],
 )
 def test_a_wrong_value_is_one_clear_line_and_status_2(flag: str, value: str, problem: str) -> None:

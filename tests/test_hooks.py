@@ -47,12 +47,25 @@ HOOKS = [
     (RequestHandler, "handle_error", ["request", "status", "exc", "message"]),
     (RequestHandler, "finish_response", ["request", "resp", "start_time"]),
     (RequestHandler, "_pause_transport_reading", []),
+    (RequestHandler, "_process_keepalive", []),
+    (web.Request, "_prepare_hook", ["response"]),
     (web.AppRunner, "_make_server", []),
     (web.Application, "_make_request", ["message", "payload", "protocol", "writer", "task", "_cls"]),
     (helpers, "websocket_mask", ["mask", "data"]),
 ]
 
-ATTRIBUTES = {"_message_tail", "_buffer_paused", "_reading_paused", "_messages", "_upgraded", "transport"}
+ATTRIBUTES = {
+    "_message_tail",
+    "_buffer_paused",
+    "_reading_paused",
+    "_messages",
+    "_upgraded",
+    "_waiter",
+    "_current_request",
+    "_request_count",
+    "_keepalive_handle",
+    "transport",
+}
 """What `take_over` and `HTTPConnection` read and set of aiohttp's connection."""
 
 

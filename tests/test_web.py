@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from gateway.web import static_folder
-from harness.http import request
-from harness.process import GatewayProcess
+from harness.http import Answer, request
+from harness.http1 import connection, head
+from harness.process import GatewayProcess, StartGateway
 
 
 async def test_the_page_and_its_files_are_served(gateway: GatewayProcess) -> None:
@@ -45,3 +48,112 @@ def test_the_page_is_small() -> None:
     """All its scripts together are less than 120 kB, as they travel."""
     scripts = [path.stat().st_size for path in static_folder().rglob("*.js.gz")]
     assert 10_000 < sum(scripts) < 120_000
+
+
+POLLING = "/socket.io/?EIO=4&transport=polling"
+REPLIES = [
+    ("GET", "/", 200),
+    ("HEAD", "/", 200),
+    ("GET", "/health", 200),
+    ("GET", "/nothing", 404),
+    ("POST", "/", 405),
+    ("BREW", "/health", 400),
+    ("GET", POLLING, 200),
+    ("OPTIONS", POLLING, 200),
+    ("PUT", POLLING, 400),
+    ("GET", f"{POLLING}&sid=unknown", 400),
+    ("GET", "/socket.io/?EIO=3&transport=polling", 400),
+    ("GET", "/socket.io/", 400),
+    ("GET", "/socket.io/?EIO=4&transport=websocket", 400),
+    ("GET", "/username/alice", 426),
+    ("GET", "/username/No", 404),
+    ("GET", "/username/alice?format=x", 400),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "status"), REPLIES)
+async def test_every_reply_has_the_security_headers(
+    gateway: GatewayProcess, method: str, path: str, status: int
+) -> None:
+    """Whoever made it; and none says by which software."""
+    async with connection(gateway.url) as tcp:
+        tcp.send(head(path, method=method))
+        answer = await tcp.answer(body=method != "HEAD")
+        assert answer.status == status
+        check_headers(answer)
+
+
+@pytest.mark.parametrize("asked", [b"\x16\x03\x01\x00\xa5", b"GET\r\n\r\n", head("/", [("X", "x" * 40_000)])])
+async def test_what_cannot_be_read_is_answered_with_the_headers(gateway: GatewayProcess, asked: bytes) -> None:
+    async with connection(gateway.url) as tcp:
+        tcp.send(asked)
+        answer = await tcp.answer()
+        assert answer.status == 400
+        check_headers(answer)
+        assert await tcp.ended() == b""
+
+
+async def test_a_page_that_has_not_changed_has_the_headers(gateway: GatewayProcess) -> None:
+    page = await request("GET", gateway.url + "/")
+    again = await request("GET", gateway.url + "/", headers={"If-None-Match": page.headers["etag"]})
+    assert again.status == 304
+    check_headers(again)
+
+
+async def test_a_body_that_is_refused_is_answered_with_the_headers(gateway: GatewayProcess) -> None:
+    opened = await request("GET", gateway.url + POLLING)
+    sid = opened.text.split('"sid":"')[1].split('"')[0]
+    answer = await request("POST", f"{gateway.url}{POLLING}&sid={sid}", data=b"4" * 200_000)
+    assert answer.status == 413
+    check_headers(answer)
+
+
+def check_headers(answer: Answer) -> None:
+    assert answer.headers["content-security-policy"].startswith("default-src 'self'")
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["referrer-policy"] == "no-referrer"
+    assert answer.headers["cross-origin-opener-policy"] == "same-origin"
+    assert "server" not in answer.headers
+
+
+async def test_idle_connections_and_heads_have_times_of_their_own(gateway: GatewayProcess) -> None:
+    """By default a connection may be idle for longer than any balancer leaves it; a head still has ten seconds in
+    all, on a connection that has had a request before.
+    """
+
+    async def idle() -> None:
+        async with connection(gateway.url) as tcp:
+            tcp.send(head("/health"))
+            await tcp.answer()
+            await asyncio.sleep(11)
+            tcp.send(head("/health"))
+            assert (await tcp.answer()).status == 200
+
+    async def drip() -> float:
+        async with connection(gateway.url) as tcp:
+            tcp.send(head("/health"))
+            await tcp.answer()
+            start = asyncio.get_running_loop().time()
+            tcp.send(b"GET / HTTP/1.1\r\nX: ")
+            answer = asyncio.create_task(tcp.answer())
+            while not answer.done():
+                tcp.send(b"x")
+                await asyncio.sleep(0.5)
+            assert (await answer).status == 408
+            return asyncio.get_running_loop().time() - start
+
+    _, seconds = await asyncio.gather(idle(), drip())
+    assert 9.5 < seconds < 15
+
+
+async def test_idle_connections_end_when_the_setting_says_so(start_gateway: StartGateway) -> None:
+    """Also after a poll, and with the next one they live on."""
+    own = await start_gateway(keep_alive=1)
+    async with connection(own.url) as tcp:
+        for _ in range(3):
+            await asyncio.sleep(0.6)
+            tcp.send(head(POLLING))
+            assert (await tcp.answer()).status == 200
+        start = asyncio.get_running_loop().time()
+        assert await tcp.ended() == b""
+        assert 0.8 < asyncio.get_running_loop().time() - start < 10

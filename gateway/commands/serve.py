@@ -101,7 +101,7 @@ def _ready(listening: Listening) -> str:
     addresses = " and ".join(listening.addresses)
     if listening.url is None:
         return f"Gateway ready: listening on {addresses}"
-    more = "" if listening.url == f"http://{addresses}/" else f" (listening on {addresses})"
+    more = "" if listening.url.startswith(f"http://{addresses}/") else f" (listening on {addresses})"
     return f"Gateway ready: open {listening.url}{more}"
 
 

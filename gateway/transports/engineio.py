@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, cast
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any, Final
 
 import engineio
 import orjson
@@ -21,12 +21,16 @@ from engineio.async_drivers import aiohttp as driver
 from gateway.errors import TooLarge
 from gateway.tokens import tokens
 from gateway.transports.budget import UNLIMITED
+from gateway.transports.compression import compress
+from gateway.transports.crossorigin import CrossOrigin
 from gateway.transports.enginepackets import CLOSE, Packet, decode_payload, message_frame, open_frame
 from gateway.transports.enginesocket import EngineSocket, Probe
 from gateway.transports.heartbeats import Heartbeats
 from gateway.transports.inorder import REST
+from gateway.transports.msgpack import MsgpackRefused
+from gateway.transports.notices import Notice
 from gateway.transports.polling import PollingResponse
-from gateway.transports.rfc6455 import CloseCode, binary_frame, text_frame
+from gateway.transports.rfc6455 import VERSION, CloseCode, HandshakeError, UpgradeRequired, binary_frame, text_frame
 from gateway.transports.seats import Seats
 from gateway.transports.stream import MAX_AT_ONCE, TakenOver, WebSocketStream, check_handshake, let_go, take_over
 from gateway.transports.watch import ConnectionWatch, is_lost
@@ -40,6 +44,13 @@ if TYPE_CHECKING:
 
 SHUTDOWN_TIMEOUT: Final = 2.0
 """Seconds that handlers have to finish when the server is shut down."""
+
+PROTOCOL: Final = "4"
+"""The version of Engine.IO that is spoken here: the parameter ``EIO``."""
+
+UPDATE_CLIENT: Final = "socket.io-client 3 or 4, or another library for Socket.IO 3 or later, connects"
+
+logger = logging.getLogger(__name__)
 
 BODY_TIMEOUT: Final = 8.0
 """Seconds that a long-polling body may take."""
@@ -88,6 +99,8 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
         """
         self.closing: Callable[[str], None] = _ignore
         """Called the moment a client's session is over; the application hears of it after the client's last message."""
+        self._cross_origin = CrossOrigin(self)
+        self._old_client = Notice(logger, "refused a client of another version of Engine.IO", UPDATE_CLIENT)
         self._path: str | None = None
         self._ids = tokens(15)
         self._ending: dict[str, EngineSocket] = {}
@@ -234,23 +247,26 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
             return False
         if not self.accepting or not self.seats.can_enter:
             return False
-        if query.get("transport") != "websocket" or "websocket" not in self.transports or query.get("EIO") != "4":
+        if query.get("transport") != "websocket" or "websocket" not in self.transports or query.get("EIO") != PROTOCOL:
             return False
-        allowed = self._is_allowed(request)
+        try:
+            allowed = self._cross_origin.allows(request)
+            accepted = check_handshake(request)
+        except ValueError:
+            return False
         if allowed is not True:
             if inspect.iscoroutine(allowed):
                 allowed.close()
             return False
-        try:
-            key = check_handshake(request)
-        except ValueError:
-            return False
-        self._begin(request, transport, key, unread)
+        self._begin(request, transport, accepted, unread)
         return True
 
     async def handle_request(self, request: web.Request) -> web.StreamResponse:
         """Handle an HTTP request; the handler of the route that ``attach`` makes."""
-        allowed = self._is_allowed(request)
+        try:
+            allowed = self._cross_origin.allows(request)
+        except ValueError as error:
+            return self._refuse(request, "request", why=error)
         if not (allowed if isinstance(allowed, bool) else await allowed):
             return self._refuse(request, "forbidden", 403)
         if request.method == "OPTIONS":
@@ -258,7 +274,11 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
         transport = request.query.get("transport")
         if transport is None or transport not in self.transports:
             return self._refuse(request, "transport")
-        return await self._route(request, transport, request.query.get("sid"))
+        try:
+            return await self._route(request, transport, request.query.get("sid"))
+        except web.HTTPException as refusal:
+            self._cross_origin.share(request, refusal)
+            raise
 
     async def _route(self, request: web.Request, transport: str, sid: str | None) -> web.StreamResponse:
         if sid is None and not self.accepting:
@@ -277,16 +297,16 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
     async def _handshake(self, request: web.Request, transport: str) -> web.StreamResponse:
         if request.method != "GET":
             return self._refuse(request, "method")
-        if request.query.get("EIO") != "4":
-            return self._refuse(request, "version")
+        if request.query.get("EIO") != PROTOCOL:
+            return self._refuse_version(request)
         if transport == "websocket":
             try:
-                key = check_handshake(request)
-            except ValueError:
-                return self._refuse(request, "request")
+                accepted = check_handshake(request)
+            except HandshakeError as error:
+                return self._refuse(request, "request", why=error)
             connection = let_go(request)
             if connection is not None:
-                self._begin(request, connection[0], key, connection[1])
+                self._begin(request, connection[0], accepted, connection[1])
             return TakenOver()
         socket = EngineSocket(self, self.generate_id())
         polling = socket.open_polling()
@@ -302,11 +322,11 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
             response.headers["Set-Cookie"] = self._generate_sid_cookie(socket.sid, cookie)
         return response
 
-    def _begin(self, request: web.BaseRequest, transport: asyncio.Transport, key: str, unread: bytes) -> None:
+    def _begin(self, request: web.BaseRequest, transport: asyncio.Transport, accepted: bytes, unread: bytes) -> None:
         """Begin a session on a WebSocket. Nothing is read from it until the application has heard of the client."""
         socket = EngineSocket(self, self.generate_id())
         stream = WebSocketStream(socket, **self._stream_options())
-        stream.open(transport, key)
+        stream.open(transport, accepted)
         socket.open(stream)
         self._greet(socket, "websocket")
         answer = self.connected(socket.sid, driver.translate_request(request))
@@ -352,16 +372,16 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
 
     def _upgrade(self, request: web.Request, socket: EngineSocket) -> web.StreamResponse:
         try:
-            key = check_handshake(request)
-        except ValueError:
-            return self._refuse(request, "request")
+            accepted = check_handshake(request)
+        except HandshakeError as error:
+            return self._refuse(request, "request", why=error)
         probe = Probe(socket, **self._stream_options())
         if not socket.can_upgrade:
-            response = take_over(request, probe.stream, key)
+            response = take_over(request, probe.stream, accepted)
             probe.stream.fail(CloseCode.PROTOCOL_ERROR, "the session is not to be upgraded")
             return response
         socket.start_upgrade(probe.stream)
-        return take_over(request, probe.stream, key)
+        return take_over(request, probe.stream, accepted)
 
     async def _poll(self, request: web.Request, socket: EngineSocket) -> web.Response:
         if socket.closed:
@@ -387,9 +407,9 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
         except ConnectionError:
             socket.request_lost(poll=False)
             return self._refuse(request, "request")
-        except (ValueError, web.RequestPayloadError):
+        except (ValueError, web.RequestPayloadError) as error:
             socket.close(self.reason.TRANSPORT_ERROR)
-            return self._refuse(request, "request")
+            return self._refuse(request, "request", why=error if isinstance(error, MsgpackRefused) else "")
         except (web.HTTPException, asyncio.CancelledError):
             socket.close(self.reason.TRANSPORT_CLOSE if is_lost(request) else self.reason.TRANSPORT_ERROR)
             raise
@@ -426,20 +446,6 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
             raise web.HTTPRequestTimeout from None
         return bytes(body)
 
-    def _is_allowed(self, request: web.BaseRequest) -> bool | Awaitable[bool]:
-        """Whether the page that asks may: ``cors_allowed_origins``, by default those of the same host."""
-        origin, allowed = request.headers.get("Origin"), self.cors_allowed_origins
-        if origin is None or allowed in ([], "*"):
-            return True
-        if allowed is None:
-            return urlsplit(origin).netloc == request.host
-        if callable(allowed):
-            answer = allowed(
-                *([origin, driver.translate_request(request)][: len(inspect.signature(allowed).parameters)])
-            )
-            return cast("Awaitable[bool]", answer) if inspect.isawaitable(answer) else bool(answer)
-        return "*" in allowed or origin in ([allowed] if isinstance(allowed, str) else allowed)
-
     def _respond(
         self,
         request: web.Request,
@@ -453,24 +459,29 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
         """``polling``: that of the client, which is to know whether it gets the response."""
         options: dict[str, Any] = {"body": body, "status": status, "content_type": kind, "charset": "utf-8"}
         response = web.Response(**options) if polling is None else PollingResponse(polling, poll=poll, **options)
-        origin = request.headers.get("Origin")
-        if origin is not None and self.cors_allowed_origins != [] and status != 403:
-            response.headers["Access-Control-Allow-Origin"] = origin
-            response.headers["Vary"] = "Origin"
-            if self.cors_credentials:
-                response.headers["Access-Control-Allow-Credentials"] = "true"
-            if request.method == "OPTIONS":
-                response.headers["Access-Control-Allow-Methods"] = "OPTIONS, GET, POST"
-                wanted = request.headers.get("Access-Control-Request-Headers")
-                if wanted is not None:
-                    response.headers["Access-Control-Allow-Headers"] = wanted
+        if status != 403:
+            self._cross_origin.share(request, response)
         if self.http_compression and len(body) >= self.compression_threshold:
-            response.enable_compression()
+            compress(request, response)
         return response
 
-    def _refuse(self, request: web.Request, error: str, status: int = 400) -> web.Response:
+    def _refuse(self, request: web.Request, error: str, status: int = 400, *, why: object = "") -> web.Response:
+        """``why``: what the word for it does not say."""
         code, message = ERRORS[error]
-        return self._respond(request, orjson.dumps({"code": code, "message": message}), status, "application/json")
+        sentence = f"{message}: {why}" if why else message
+        body = orjson.dumps({"code": code, "message": sentence})
+        response = self._respond(request, body, status, "application/json")
+        if isinstance(why, UpgradeRequired):
+            response.headers["Sec-WebSocket-Version"] = VERSION
+        return response
+
+    def _refuse_version(self, request: web.Request) -> web.Response:
+        """Refuse a client of another version of Engine.IO, so that the operator hears of it as well."""
+        version = request.query.get("EIO")
+        said = "no EIO in the URL" if version is None else f"EIO={version[:10]}"
+        self._old_client.give(client=said, user_agent=request.headers.get("User-Agent", "")[:100])
+        why = f"{said}, but this server speaks EIO={PROTOCOL}, as socket.io-client does from 3.0 on"
+        return self._refuse(request, "version", why=why)
 
 
 def _default_cookie(name: str) -> dict[str, Any]:

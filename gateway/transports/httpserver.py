@@ -1,19 +1,28 @@
-"""aiohttp's HTTP server, for clients that send what is no HTTP, or a body that nobody wants.
+"""aiohttp's HTTP server, for clients that send what is no HTTP, or a body that nobody wants, or take their time.
 
 aiohttp reads such a connection on: it parses the rest of what is broken again and again, quotes it in answers and
-logs, and takes seconds to read a body away. Here it hears its answer, and nothing more is read from it.
+logs, and takes seconds to read a body away. Here it hears its answer, and nothing more is read from it. A head has a
+time of its own, apart from that of a connection that is idle, and so has a reply, by its size.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final
 
-from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp import hdrs, web
+from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
+from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
+from gateway.transports.rfc6455 import is_websocket
+
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from aiohttp.http import RawRequestMessage
     from aiohttp.web_request import BaseRequest
 
 FAREWELL = 1.0
@@ -21,27 +30,128 @@ FAREWELL = 1.0
 unread.
 """
 
+HEAD_TIMEOUT: Final = 10.0
+"""Seconds from the first byte of a request's head to its last."""
+
+MAX_HEAD_SIZE: Final = 65_536
+"""Bytes in the head of a request."""
+
+TOO_LARGE: Final = f"The head of a request can have at most {MAX_HEAD_SIZE} bytes."
+
+REPLY_TIMEOUT: Final = 30.0
+"""Seconds that a client has to take a reply, however short it is, and besides a second for each `MIN_RATE` bytes."""
+
+MIN_RATE: Final = 1024
+"""Bytes of a reply that a client must take in a second, on average; a telephone on the slowest network takes twice
+as many.
+"""
+
+
+class HeadError(HttpProcessingError):
+    """What is wrong with the head of a request, in words that its client may see."""
+
 
 class HTTPConnection(RequestHandler):
     """A connection that ends with the first request that cannot be understood, is not read whole, or asked in
-    vain to become a WebSocket.
+    vain to become a WebSocket; or with a head or a reply that takes too long.
     """
 
-    __slots__ = ("_lost",)
+    __slots__ = ("_end_of_head", "_head_size", "_head_timer", "_lost", "_reply_timer", "_replying", "_server")
 
-    _lost: bool
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+    def __init__(self, server: HTTPServer, **options: Any) -> None:
+        super().__init__(server, **options)
+        self._server = server
         self._lost = False
-        super().connection_made(transport)
+        self._head_size = 0
+        """Bytes of the head that is on its way, so far."""
+        self._end_of_head = b""
+        """The last of them, among which the end of the head may begin."""
+        self._head_timer: asyncio.TimerHandle | None = None
+        self._reply_timer: asyncio.TimerHandle | None = None
+        self._replying: asyncio.Task[Any] | None = None
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        super().connection_lost(exc)
+        self._end_head()
+        self._stop_reply_timer()
+
+    # --- in: heads
 
     def data_received(self, data: bytes) -> None:
         if self._lost:
             return
+        known = len(self._messages)
         super().data_received(data)
-        if self._messages and isinstance(self._messages[-1][0], _ErrInfo):
-            self._lost = True
-            self._pause_transport_reading()
+        count = len(self._messages) - known
+        if count:
+            self._heads_received(data, known, count)
+        elif data and self._awaits_head():
+            self._head_goes_on(data)
+
+    def _awaits_head(self) -> bool:
+        """Whether what comes next is not part of a body."""
+        if self._messages or self._upgraded:
+            return False
+        request = self._current_request
+        waiting = self._waiter is not None and not self._waiter.done()
+        return waiting or self._request_count == 0 or (request is not None and request.content.is_eof())
+
+    def _head_goes_on(self, data: bytes) -> None:
+        if self._head_timer is None:
+            self._head_timer = self._loop.call_later(self._server.head_timeout, self._head_late)
+        self._head_size += len(data)
+        self._end_of_head = (self._end_of_head + data[-3:])[-3:]
+        if self._head_size > MAX_HEAD_SIZE:
+            self._fail(HeadError(code=400, message=TOO_LARGE))
+
+    def _head_late(self) -> None:
+        self._head_timer = None
+        if self.transport is not None and not self._lost:
+            message = f"The head of a request must come within {self._server.head_timeout:g} seconds."
+            self._fail(HeadError(code=408, message=message))
+
+    def _heads_received(self, data: bytes, known: int, count: int) -> None:
+        heads = [head for head, _ in islice(self._messages, known, None) if not isinstance(head, _ErrInfo)]
+        if len(heads) < count:
+            self._lose()
+        elif any(_size(head) > MAX_HEAD_SIZE for head in heads):
+            for _ in heads:
+                self._messages.pop()
+            self._fail(HeadError(code=400, message=TOO_LARGE))
+        elif heads[-1].upgrade and not self._upgraded and is_websocket(heads[-1].headers.getall(hdrs.UPGRADE, ())):
+            # aiohttp knows `Upgrade: websocket`, but no list with it. What comes after the head is for the WebSocket.
+            self._upgraded = True
+            self._message_tail = b"".join((self._end_of_head + data).split(b"\r\n\r\n", count)[count:])
+        self._end_head()
+
+    def _end_head(self) -> None:
+        """No head is on its way."""
+        self._head_size, self._end_of_head = 0, b""
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _fail(self, error: HeadError) -> None:
+        """Reply with ``error``, after what else the client has asked, and read nothing more."""
+        self._request_count += 1
+        self._messages.append((_ErrInfo(status=error.code, exc=error, message=error.message), EMPTY_PAYLOAD))
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+        self._end_head()
+        self._lose()
+
+    def _lose(self) -> None:
+        self._lost = True
+        self._pause_transport_reading()
+
+    def _process_keepalive(self) -> None:
+        """The connection was idle for its time. A head that is on its way has its own."""
+        if self._head_timer is None:
+            super()._process_keepalive()
+        else:
+            self._keepalive_handle = None
+
+    # --- out: replies
 
     def handle_error(
         self,
@@ -53,7 +163,7 @@ class HTTPConnection(RequestHandler):
         """The answer to a mistake: of a client, which hears of it but is not quoted, or of ours, which is logged."""
         if not isinstance(exc, HttpProcessingError):
             return super().handle_error(request, status, exc, message)
-        response = web.Response(status=status, text="This is no HTTP request.\n")
+        response = web.Response(status=status, text=f"{_explain(exc)}\n")
         response.force_close()
         return response
 
@@ -64,10 +174,40 @@ class HTTPConnection(RequestHandler):
         if last:
             resp.force_close()
             self._message_tail = b""
-        finished = await super().finish_response(request, resp, start_time)
+        self._replying = asyncio.current_task()
+        try:
+            finished = await super().finish_response(request, resp, start_time)
+        finally:
+            self._replying = None
         if last:
             self._part()
         return finished
+
+    def reply_begins(self, response: web.StreamResponse) -> None:
+        """The head of a reply is about to be written: its client has so long to take it."""
+        response.headers.pop(hdrs.SERVER, None)
+        for name, value in self._server.headers.items():
+            response.headers.setdefault(name, value)
+        size, transport = response.content_length, self.transport
+        if size is None or transport is None:
+            return
+        self._stop_reply_timer()
+        seconds = self._server.reply_timeout + (size + transport.get_write_buffer_size()) / MIN_RATE
+        self._reply_timer = self._loop.call_later(seconds, self._reply_late, transport)
+
+    def _reply_late(self, transport: asyncio.Transport) -> None:
+        """Nothing is to be done where all of the reply has left this process."""
+        self._reply_timer = None
+        if transport.get_write_buffer_size() or self._replying is not None:
+            if self._replying is not None:
+                # What sends a file is not woken by the end of its connection, and must let go of the socket before.
+                self._replying.cancel()
+            transport.abort()
+
+    def _stop_reply_timer(self) -> None:
+        if self._reply_timer is not None:
+            self._reply_timer.cancel()
+            self._reply_timer = None
 
     def _is_last(self, request: BaseRequest) -> bool:
         return not request.content.is_eof() or (not self._messages and (self._lost or self._upgraded))
@@ -86,8 +226,51 @@ class HTTPConnection(RequestHandler):
         self._loop.call_later(FAREWELL, transport.abort)
 
 
+def _size(message: RawRequestMessage) -> int:
+    """Bytes in the head of a request."""
+    return len(message.path) + sum(len(name) + len(value) + 4 for name, value in message.raw_headers)
+
+
+def _explain(error: HttpProcessingError) -> str:
+    if isinstance(error, HeadError):
+        return error.message
+    if isinstance(error, LineTooLong):
+        return f"A line of the head is too long: at most {error.args[1]} bytes."
+    return "This is no HTTP request."
+
+
+class HTTPRequest(web.Request):
+    """A request whose connection is told when its reply begins, whoever made the reply."""
+
+    async def _prepare_hook(self, response: web.StreamResponse) -> None:
+        await super()._prepare_hook(response)
+        protocol = self.protocol
+        if isinstance(protocol, HTTPConnection):
+            protocol.reply_begins(response)
+
+
 class HTTPServer(web.Server):
     """Makes a `HTTPConnection` of each."""
+
+    def __init__(
+        self,
+        server: web.Server,
+        headers: Mapping[str, str],
+        *,
+        head_timeout: float,
+        reply_timeout: float,
+    ) -> None:
+        """Takes the place of ``server``, which an application has made."""
+        make_request: Callable[..., web.BaseRequest] = server.request_factory
+        super().__init__(
+            server.request_handler,
+            request_factory=partial(make_request, _cls=HTTPRequest),
+            handler_cancellation=server.handler_cancellation,
+            **server._kwargs,
+        )
+        self.headers = headers
+        self.head_timeout = head_timeout
+        self.reply_timeout = reply_timeout
 
     def __call__(self) -> HTTPConnection:
         return HTTPConnection(self, loop=self._loop, **self._kwargs)
@@ -96,11 +279,24 @@ class HTTPServer(web.Server):
 class Runner(web.AppRunner):
     """An ``AppRunner`` whose server is an `HTTPServer`; any application on aiohttp can be run by it."""
 
+    def __init__(
+        self,
+        app: web.Application,
+        *,
+        headers: Mapping[str, str] | None = None,
+        head_timeout: float = HEAD_TIMEOUT,
+        reply_timeout: float = REPLY_TIMEOUT,
+        **options: Any,
+    ) -> None:
+        """``headers``: those of every reply that has no others of these names. ``head_timeout``: seconds that the head
+        of a request may take; ``keepalive_timeout``, apart from it, those between two requests. ``reply_timeout``:
+        seconds that a client has to take a reply, besides those for its size. ``options``: those of the base class.
+        """
+        super().__init__(app, **options)
+        self._headers = headers or {}
+        self._head_timeout = head_timeout
+        self._reply_timeout = reply_timeout
+
     async def _make_server(self) -> web.Server:
         server = await super()._make_server()
-        return HTTPServer(
-            server.request_handler,
-            request_factory=server.request_factory,
-            handler_cancellation=server.handler_cancellation,
-            **server._kwargs,
-        )
+        return HTTPServer(server, self._headers, head_timeout=self._head_timeout, reply_timeout=self._reply_timeout)

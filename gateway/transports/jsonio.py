@@ -8,11 +8,22 @@ gets an answer: it is the field with half a character in it that is refused.
 from __future__ import annotations
 
 import json
-from typing import Any
+import re
+from typing import Any, Final
 
 import orjson
 
 from gateway.errors import MAX_NAME
+
+MAX_MEMBERS: Final = 1_000
+"""Members of an object among which one is looked for: a frame of more would keep everybody waiting, a millisecond for
+so many.
+"""
+
+_SPACE: Final = re.compile(r"[ \t\n\r]*")
+
+_scan: Final = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=str).raw_decode
+"""Where a value ends; what it is does not matter."""
 
 
 def decode(data: str | bytes) -> Any:
@@ -25,24 +36,48 @@ def decode(data: str | bytes) -> Any:
         return orjson.loads(data)
     except orjson.JSONDecodeError:
         try:
-            return json.loads(data, parse_constant=_refuse, parse_float=_finite)
+            text = data if isinstance(data, str) else data.decode()
+            return json.loads(text, parse_constant=_refuse, parse_float=_finite)
         except RecursionError as error:
             raise ValueError("nested too deeply") from error
 
 
-def echo(value: Any) -> orjson.Fragment:
-    """``value``, which `decode` has read, as JSON to put into an answer.
+def raw_member(data: bytes, name: str, value: Any) -> bytes:
+    """The member ``name`` of the JSON object in ``data``, as it is written there; ``value`` is what `decode` has read.
 
     Raises:
-        ValueError: it is nested too deeply.
+        ValueError: it is nested too deeply, or hidden among too many others.
     """
+    if value is None or value is True or value is False or (type(value) is int and value):
+        return json.dumps(value).encode()  # there is no other way to write it
+    if type(value) is str and b"\\" not in data:
+        return b'"%b"' % value.encode()
     try:
-        return orjson.Fragment(orjson.dumps(value))
-    except TypeError:
-        try:
-            return orjson.Fragment(json.dumps(value).encode())
-        except RecursionError as error:
-            raise ValueError("nested too deeply") from error
+        return _find_member(data.decode(), name).encode()
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
+def _find_member(text: str, name: str) -> str:
+    """The last member of that name counts, as for all readers of JSON."""
+    found = ""
+    index = _skip_space(text, 0)
+    for _ in range(MAX_MEMBERS):
+        # Here is the brace of the object, or a comma.
+        key, index = _scan(text, _skip_space(text, index + 1))
+        start = _skip_space(text, _skip_space(text, index) + 1)
+        _, end = _scan(text, start)
+        if key == name:
+            found = text[start:end]
+        index = _skip_space(text, end)
+        if text[index] == "}":
+            return found
+    raise ValueError(f"in an object of more than {MAX_MEMBERS} members")
+
+
+def _skip_space(text: str, index: int) -> int:
+    space = _SPACE.match(text, index)
+    return index if space is None else space.end()
 
 
 def shorten(text: str) -> str:

@@ -8,13 +8,14 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import re
 from enum import IntEnum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from aiohttp._websocket.helpers import websocket_mask
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 GUID: Final = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
@@ -68,26 +69,92 @@ class Message(NamedTuple):
     data: bytes
 
 
+class HandshakeError(ValueError):
+    """What a client sent cannot be accepted as a handshake; the message says what is wrong with it."""
+
+
+class UpgradeRequired(HandshakeError):
+    """It does not ask for a WebSocket, or for none of the version that is spoken here (RFC 9110, section 15.5.22)."""
+
+
+VERSION: Final = "13"
+"""The version of the protocol (section 4.1)."""
+
+HANDSHAKE_HEADERS: Final = (
+    "Upgrade",
+    "Connection",
+    "Sec-WebSocket-Version",
+    "Sec-WebSocket-Key",
+    "Sec-WebSocket-Protocol",
+)
+"""What is read of a handshake. All but the key are lists, each in one line or in several (RFC 9110, section 5.3)."""
+
+_SUBPROTOCOL: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+
+
 def accept_key(headers: Mapping[str, str]) -> str:
-    """The ``Sec-WebSocket-Accept`` that answers a client's handshake (section 4.2).
+    """The ``Sec-WebSocket-Accept`` that answers a client's handshake (section 4.2). ``headers``: those of
+    `HANDSHAKE_HEADERS` that the client has sent; the lines of one are joined by commas.
 
     Raises:
-        ValueError: it is none; the message says what is missing.
+        HandshakeError: it is none; the message says what is missing.
     """
-    if headers.get("Upgrade", "").strip().lower() != "websocket":
-        raise ValueError("the header Upgrade must be websocket")
-    if "upgrade" not in (token.strip().lower() for token in headers.get("Connection", "").split(",")):
-        raise ValueError("the header Connection must contain Upgrade")
-    if headers.get("Sec-WebSocket-Version") != "13":
-        raise ValueError("the header Sec-WebSocket-Version must be 13")
-    key = headers.get("Sec-WebSocket-Key", "")
+    if "websocket" not in _tokens(headers.get("Upgrade", "")):
+        raise UpgradeRequired("the header Upgrade must contain websocket")
+    if "upgrade" not in _tokens(headers.get("Connection", "")):
+        raise UpgradeRequired("the header Connection must contain Upgrade")
+    if VERSION not in _tokens(headers.get("Sec-WebSocket-Version", "")):
+        raise UpgradeRequired(f"the header Sec-WebSocket-Version must be {VERSION}")
+    key = headers.get("Sec-WebSocket-Key", "").strip()
     try:
         valid = len(base64.b64decode(key, validate=True)) == 16
     except (binascii.Error, ValueError):
         valid = False
     if not valid:
-        raise ValueError("the header Sec-WebSocket-Key must be 16 bytes in base64")
+        raise HandshakeError("there must be one header Sec-WebSocket-Key, of 16 bytes in base64")
     return base64.b64encode(hashlib.sha1(key.encode() + GUID, usedforsecurity=False).digest()).decode()
+
+
+def subprotocol(headers: Mapping[str, str]) -> str | None:
+    """The first of the subprotocols that a client offers, as Node's servers take it; None where it offers none.
+
+    Raises:
+        HandshakeError: the list is empty, or has an entry that is no token or there twice (section 4.1, item 10).
+    """
+    header = headers.get("Sec-WebSocket-Protocol")
+    if header is None:
+        return None
+    offered = [entry.strip(" \t") for entry in header.split(",")]
+    if len(set(offered)) != len(offered) or not all(map(_SUBPROTOCOL.fullmatch, offered)):
+        raise HandshakeError("the header Sec-WebSocket-Protocol must be a list of different tokens")
+    return offered[0]
+
+
+def switching_protocols(headers: Mapping[str, str]) -> bytes:
+    """The head that accepts a handshake (section 4.2.2).
+
+    Raises:
+        HandshakeError: it is none.
+    """
+    lines = [
+        "HTTP/1.1 101 Switching Protocols",
+        "Upgrade: websocket",
+        "Connection: Upgrade",
+        f"Sec-WebSocket-Accept: {accept_key(headers)}",
+    ]
+    if (chosen := subprotocol(headers)) is not None:
+        lines.append(f"Sec-WebSocket-Protocol: {chosen}")
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+def is_websocket(upgrade: Iterable[str]) -> bool:
+    """Whether the lines of the header ``Upgrade`` ask for a WebSocket, among others or not."""
+    return "websocket" in _tokens(",".join(upgrade))
+
+
+def _tokens(header: str) -> list[str]:
+    """The entries of a list, in small letters."""
+    return [entry.strip() for entry in header.lower().split(",")]
 
 
 def frame(opcode: int, payload: bytes) -> bytes:

@@ -205,6 +205,6 @@ def socket_server(delivery: Delivery, origins: OriginPolicy, **options: Any) -> 
     """The server for the gateway's Socket.IO clients. ``options``: those of ``engineio.AsyncServer``."""
 
     def is_allowed(origin: str, environ: dict[str, Any]) -> bool:
-        return origins.allows(origin, environ.get("HTTP_HOST", ""))
+        return origins.allows(environ["aiohttp.request"])
 
-    return SocketServer(delivery, cors_allowed_origins=is_allowed, cors_credentials=False, **options)
+    return SocketServer(delivery, cors_allowed_origins=is_allowed, cors_credentials=origins.lists, **options)

@@ -23,6 +23,8 @@ from gateway.transports.budget import COUNTED_FROM
 from gateway.transports.engineio import EngineServer
 from gateway.transports.enginepackets import message_frame
 from gateway.transports.jsonio import decode, shorten
+from gateway.transports.msgpack import ADVICE, REFUSAL, MsgpackRefused, is_msgpack
+from gateway.transports.notices import Notice
 from gateway.transports.rfc6455 import text_frame
 
 if TYPE_CHECKING:
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     EventHandler = Callable[[list[Any], int | None], Awaitable[Answer | None]]
 
 NAMESPACE: Final = "/"
+logger = logging.getLogger(__name__)
+
 LIBRARY_LOGGER: Final = logging.getLogger("gateway.socketio")
 
 RESERVED_EVENTS: Final = frozenset(
@@ -148,6 +152,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
         self._connect_timeout = connect_timeout
         self._joining: dict[str, asyncio.TimerHandle] = {}
         self._incoming: dict[str, Incoming] = {}
+        self._other_parser = Notice(logger, "refused a client with another parser", ADVICE)
         self._event_handlers: dict[str, EventHandler] = {}
         defaults = {"logger": LIBRARY_LOGGER, "engineio_logger": LIBRARY_LOGGER}
         super().__init__(client_manager, **{**defaults, **options, "async_handlers": False})
@@ -207,6 +212,10 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
                 return
             pkt = self._read_packet(eio_sid, data)
         except (ValueError, TypeError, IndexError, KeyError, AttributeError, RecursionError) as error:
+            if eio_sid not in self._incoming and is_msgpack(data):
+                self._other_parser.give()
+                self.eio.write_through(eio_sid, message_frame(REFUSAL))
+                raise MsgpackRefused from None
             self._drop_incoming(eio_sid)
             raise ValueError("not a Socket.IO packet") from error
         if pkt is None:

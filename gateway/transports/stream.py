@@ -10,20 +10,23 @@ import asyncio
 from typing import TYPE_CHECKING, Protocol
 
 from aiohttp import web
+from aiohttp.http import HttpVersion11
 
 from gateway.transports.backlog import Backlog
 from gateway.transports.budget import COUNTED_FROM, UNLIMITED
 from gateway.transports.inorder import REST
 from gateway.transports.rfc6455 import (
+    HANDSHAKE_HEADERS,
     CloseCode,
+    HandshakeError,
     Message,
     Opcode,
     Parser,
     ProtocolError,
-    accept_key,
     close_code,
     close_frame,
     frame,
+    switching_protocols,
 )
 
 if TYPE_CHECKING:
@@ -105,13 +108,11 @@ class WebSocketStream(asyncio.Protocol):
         self.answered = False
         """Whether the handshake was answered; it is not where the client was gone before."""
 
-    def open(self, transport: asyncio.Transport, key: str) -> None:
-        """Answer the handshake that ``key`` accepts. What the client sent behind it is for `data_received`."""
-        transport.write(
-            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: "
-            + key.encode()
-            + b"\r\n\r\n"
-        )
+    def open(self, transport: asyncio.Transport, accepted: bytes) -> None:
+        """Reply to a handshake, which `check_handshake` has accepted. What the client sent after it is for
+        `data_received`.
+        """
+        transport.write(accepted)
         self._transport = transport
         self.answered = True
         transport.set_protocol(self)
@@ -312,25 +313,31 @@ class TakenOver(web.StreamResponse):
         pass
 
 
-def check_handshake(request: web.BaseRequest) -> str:
-    """The key that accepts a handshake.
+def check_handshake(request: web.BaseRequest) -> bytes:
+    """The reply that accepts a handshake.
 
     Raises:
-        ValueError: it is none, and why.
+        HandshakeError: it is none, and why.
     """
+    headers = request.headers
+    accepted = switching_protocols(
+        {name: ", ".join(headers.getall(name)) for name in HANDSHAKE_HEADERS if name in headers}
+    )
+    if request.version != HttpVersion11:
+        raise HandshakeError("a handshake is HTTP/1.1")
     if request.body_exists:
-        raise ValueError("a handshake has no body")
-    return accept_key(request.headers)
+        raise HandshakeError("a handshake has no body")
+    return accepted
 
 
-def take_over(request: web.Request, stream: WebSocketStream, key: str) -> TakenOver:
-    """Answer a handshake and give its transport to ``stream``."""
+def take_over(request: web.Request, stream: WebSocketStream, accepted: bytes) -> TakenOver:
+    """Reply to a handshake and give its transport to ``stream``."""
     connection = let_go(request)
     if connection is None:
         stream.connection_lost(None)
     else:
         transport, unread = connection
-        stream.open(transport, key)
+        stream.open(transport, accepted)
         stream.data_received(unread)
     return TakenOver()
 

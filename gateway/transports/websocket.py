@@ -27,8 +27,17 @@ from gateway.schemas import is_username, load_credentials
 from gateway.tokens import tokens
 from gateway.transports.connection import BaseConnection, note_slow
 from gateway.transports.inorder import InOrder
-from gateway.transports.jsonio import decode, echo
-from gateway.transports.rfc6455 import CloseCode, Message, Opcode, frame, text_frame
+from gateway.transports.jsonio import decode, raw_member
+from gateway.transports.rfc6455 import (
+    VERSION,
+    CloseCode,
+    HandshakeError,
+    Message,
+    Opcode,
+    UpgradeRequired,
+    frame,
+    text_frame,
+)
 from gateway.transports.stream import WebSocketStream, check_handshake, take_over
 from gateway.transports.watch import ConnectionWatch
 
@@ -258,14 +267,15 @@ class PlainRoute:
         self._actions = actions
         self._origins = origins
 
-    def add_to(self, app: web.Application) -> None:
-        app.router.add_get("/username/{name}", self.handle, allow_head=False)
-        app.router.add_route("*", "/username/{rest:.*}", _unknown_path)
+    def add_to(self, app: web.Application, base: str = "") -> None:
+        """Serve ``/username/{name}``, below ``base``."""
+        app.router.add_get(f"{base}/username/{{name}}", self.handle, allow_head=False)
+        app.router.add_route("*", f"{base}/username/{{rest:.*}}", _unknown_path)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         try:
             wire = self._check(request)
-            key = _handshake(request)
+            accepted = _handshake(request)
             credentials = load_credentials(_credentials(request))
         except GatewayError as error:
             return refuse(error)
@@ -274,7 +284,7 @@ class PlainRoute:
         connection = PlainConnection(self, wire)
         if "resume" in request.query:
             connection.await_log_in(credentials.username)
-            return take_over(request, connection.stream, key)
+            return take_over(request, connection.stream, accepted)
         try:
             with ConnectionWatch(request, partial(self.abandon, connection)):
                 await self._log_in(connection, credentials)
@@ -284,7 +294,7 @@ class PlainRoute:
         except BaseException:
             self.seats.give_back()
             raise
-        response = take_over(request, connection.stream, key)
+        response = take_over(request, connection.stream, accepted)
         if connection.stream.answered:
             self.heartbeats.add(connection)
             connection.release()
@@ -301,7 +311,7 @@ class PlainRoute:
         try:
             value = _resume_frame(data)
             if "ref" in value:
-                ref = {"ref": echo(value["ref"])}
+                ref = {"ref": orjson.Fragment(raw_member(data, "ref", value["ref"]))}
             await self._log_in(connection, load_credentials({**value, "username": username}))
         except GatewayError as error:
             connection.refuse(ref, error)
@@ -316,7 +326,7 @@ class PlainRoute:
     def _check(self, request: web.Request) -> BareWire | JSONWire:
         if not is_username(request.match_info["name"]):
             raise InvalidUsername
-        self._origins.check(request.headers.get("Origin"), request.host)
+        self._origins.check(request)
         wire = WIRES.get(request.query.get("format", "bare"))
         if wire is None:
             raise InvalidPayload.in_fields({"format": [f"Must be one of {', '.join(WIRES)}."]})
@@ -335,7 +345,7 @@ class PlainRoute:
             return connection.wire.answer(data, None, {}, refusal(error))
         action = value.get("action")
         try:
-            ref = {"ref": echo(value["ref"])} if "ref" in value else {}
+            ref = {"ref": orjson.Fragment(raw_member(data, "ref", value["ref"]))} if "ref" in value else {}
         except ValueError as error:
             return connection.wire.answer(data, None, {}, refusal(InvalidPayload.in_fields({"ref": [f"Is {error}."]})))
         reply = await self._actions.perform(connection, action, value)
@@ -354,15 +364,17 @@ class PlainRoute:
             self._sessions.suspend(connection)
 
 
-class UpgradeRequired(InvalidPayload):
+class NoUpgrade(InvalidPayload):
     http_status = 426
 
 
-def _handshake(request: web.Request) -> str:
+def _handshake(request: web.Request) -> bytes:
     try:
         return check_handshake(request)
-    except ValueError as error:
-        raise UpgradeRequired(f"This is a WebSocket; connect with ws:// or wss:// (RFC 6455): {error}.") from None
+    except UpgradeRequired as error:
+        raise NoUpgrade(f"This is a WebSocket; connect with ws:// or wss:// (RFC 6455): {error}.") from None
+    except HandshakeError as error:
+        raise InvalidPayload(f"This is no WebSocket handshake (RFC 6455): {error}.") from None
 
 
 def _resume_frame(data: bytes) -> dict[str, Any]:
@@ -397,8 +409,8 @@ def refuse(error: GatewayError) -> web.Response:
         headers["Retry-After"] = str(math.ceil(error.retry_after))
     elif isinstance(error, Unavailable):
         headers["Retry-After"] = "1"
-    if isinstance(error, UpgradeRequired):
-        headers["Upgrade"] = "websocket"
+    if isinstance(error, NoUpgrade):
+        headers |= {"Upgrade": "websocket", "Sec-WebSocket-Version": VERSION}
     return web.json_response(
         {"error": error.as_dict()},
         status=error.http_status,
