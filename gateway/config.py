@@ -114,8 +114,17 @@ class Settings:
     add_limit: float = setting(
         1_000.0, Number(min=0), "N", "Users that one user adds to rooms in a minute; 0 is no limit."
     )
+    list_users: str = setting(
+        "prefix",
+        click.Choice(["all", "prefix", "none"]),
+        "WHOM",
+        "Whom users find besides those they share a room with: all, by a prefix of two letters, or none.",
+    )
     presence_limit: int = setting(
-        100, click.IntRange(min=0), "N", "Members above which a room does not hear who comes, goes and is online."
+        100,
+        click.IntRange(min=0),
+        "N",
+        "Members above which a room does not hear who comes, goes, types and is online.",
     )
 
     log_level: str = setting(

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
+from gateway.engines.base import UserPage
 from gateway.errors import LimitReached, UnknownUser
 from gateway.events import Member
 
@@ -15,6 +16,12 @@ if TYPE_CHECKING:
 
     from gateway.engines.base import Policy
 
+
+MAX_COMPANIONS = 1_000
+"""How many of those who share a room with a user are looked at, when all are asked for."""
+
+LAST_CHARACTER = "\U0010ffff"
+"""What comes after every character that a name may have."""
 
 INVITATIONS = "(SELECT count(*) FROM members WHERE username = value AND invited)"
 OWN_ROOMS = f"(SELECT count(*) FROM members WHERE username = value) - {INVITATIONS}"
@@ -62,6 +69,26 @@ class Members:
             users,
             room_id,
         )
+
+    def find_companions(self, username: str, prefix: str, limit: int) -> UserPage:
+        """Who is online of those who share a room with ``username``, and that user; with names that begin with
+        ``prefix``, in order. Of each room the first names count: typing more of a name finds everybody.
+        """
+        rooms = self._db.execute("SELECT room_id FROM members WHERE username = ?", (username,)).fetchall()
+        found = {username} if username.startswith(prefix) else set()
+        for (room_id,) in rooms:
+            names = self._db.execute(
+                "SELECT username FROM members WHERE room_id = ? AND username >= ? AND username < ? "
+                "ORDER BY username LIMIT ?",
+                (room_id, prefix, prefix + LAST_CHARACTER, limit + 1),
+            )
+            found.update(name for (name,) in names)
+        users = self._db.execute(
+            "SELECT username FROM sessions WHERE username IN (SELECT value FROM json_each(?)) "
+            "AND connection IS NOT NULL ORDER BY username LIMIT ?",
+            (orjson.dumps(sorted(found)[:MAX_COMPANIONS]).decode(), limit + 1),
+        ).fetchall()
+        return UserPage(tuple(name for (name,) in users[:limit]), more=len(users) > limit)
 
     def check_known(self, users: tuple[str, ...]) -> None:
         """See that each of ``users`` has a session.
