@@ -12,7 +12,7 @@ from gateway.actions import Actions
 from gateway.chat import Chat
 from gateway.delivery import Delivery
 from gateway.departure import Steps, send_away
-from gateway.engines.base import Policy
+from gateway.engines.base import ListUsers, Policy
 from gateway.engines.sqlite.engine import SQLiteEngine
 from gateway.listening import Listening
 from gateway.logs import get_logger
@@ -65,6 +65,7 @@ def create_engine(settings: Settings) -> Engine:
         presence_limit=settings.presence_limit,
         recovery_window=settings.recovery_window,
         reserve_names=settings.recovery_window if settings.reserve_names is None else settings.reserve_names,
+        list_users=ListUsers(settings.list_users),
         replay_size=settings.max_buffer // 2,
         commit_size=settings.max_buffer // 4,
         max_store=settings.max_store,

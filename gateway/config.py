@@ -284,8 +284,14 @@ class Settings:
     add_limit: float = setting(
         1_000.0, Number(min=0), "N", "How many users one user may add to rooms in a minute; 0 is no limit."
     )
+    list_users: str = setting(
+        "prefix",
+        click.Choice(["all", "prefix", "none"]),
+        "WHOM",
+        "Whom users find besides those they share a room with: all, by a prefix of two letters, or none.",
+    )
     presence_limit: int = setting(
-        100, Whole(min=0), "N", "The largest room, in members, that is told who comes, goes and is online."
+        100, Whole(min=0), "N", "The largest room, in members, that is told who comes, goes, types and is online."
     )
 
     log_level: str = setting(

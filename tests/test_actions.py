@@ -424,15 +424,6 @@ async def test_find_users_leaves_out_who_is_away(client: ChatClient, join: Join)
     assert (await succeed(client, "find-users", prefix=prefix))["users"] == [here.username]
 
 
-async def test_find_users_without_a_prefix_lists_everybody(client: ChatClient) -> None:
-    """No prefix is the empty prefix."""
-    reply = await succeed(client, "find-users")
-    assert set(reply) == {"ok", "users", "more"}
-    assert reply["users"] == sorted(reply["users"])
-    assert client.username in reply["users"]
-    assert (await succeed(client, "find-users", prefix="", limit=1))["users"] == reply["users"][:1]
-
-
 async def test_typing_tells_the_other_members_and_is_not_stored(client: ChatClient, join: Join) -> None:
     """The others get typing without an offset; the caller gets the reply; history stays empty."""
     bob = await join()

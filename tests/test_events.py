@@ -160,13 +160,15 @@ async def test_offsets_are_the_same_for_all_members(client: ChatClient, join: Jo
 
 
 async def test_big_rooms_send_no_comings_and_goings(start_gateway: StartGateway, join: Join, wire: str) -> None:
-    """Above --presence-limit members, presence, user-joined and user-left are not sent; at the limit they are."""
+    """Above --presence-limit members, presence, typing, user-joined and user-left are not sent; at it they are."""
     own = await start_gateway(presence_limit=3)
     client = await join(wire, to=own)
     bob, carol, dave = [await join(to=own) for _ in range(3)]
     room = await make_room(client, bob)
     await succeed(client, "add-user", room=room, users=[carol.username])
     assert (await bob.next_event("user-joined")).fields["username"] == carol.username
+    await succeed(carol, "typing", room=room)
+    assert (await client.next_event("typing")).fields["username"] == carol.username
 
     await succeed(bob, "add-user", room=room, users=[dave.username])
     assert (await dave.next_event("room-joined")).fields["member_count"] == 4
@@ -179,7 +181,8 @@ async def test_big_rooms_send_no_comings_and_goings(start_gateway: StartGateway,
     assert "presence" not in names
 
     await succeed(carol, "typing", room=room)
-    await client.next_event("typing")
+    await succeed(carol, "send-msg", room=room, content="typed")
+    assert [event.name for event in await client.drain()] == ["message"]
 
 
 async def test_leaving_a_big_room_is_silent(start_gateway: StartGateway, join: Join, wire: str) -> None:

@@ -223,3 +223,45 @@ async def test_a_room_of_others_and_none_look_the_same(client: ChatClient, join:
     ):
         errors = [await fail(client, action, "room_not_found", room=room, **more) for room in (theirs, nowhere)]
         assert errors[0]["message"].replace(theirs, nowhere) == errors[1]["message"]
+
+
+async def found(client: ChatClient, prefix: str | None = None, limit: int = 100) -> list[str]:
+    """The users that one finds with a prefix, or without any."""
+    reply = await succeed(client, "find-users", limit=limit, **({} if prefix is None else {"prefix": prefix}))
+    assert set(reply) == {"ok", "users", "more"}
+    return list(reply["users"])
+
+
+async def test_strangers_are_found_by_two_letters(start_gateway: StartGateway, join: Join, wire: str) -> None:
+    """Less finds those who share a room with the caller; nobody can list who is here without knowing anything."""
+    own = await start_gateway()
+    client, friend, away, stranger = [
+        await join(where, name, to=own)
+        for where, name in ((wire, "xalice"), ("json", "xbob"), ("json", "xcarol"), ("json", "xeve"))
+    ]
+    await make_room(client, friend, away)
+    await make_room(away, client, stranger)
+    await succeed(stranger, "leave-room", room=(await succeed(stranger, "list-rooms"))["rooms"][0]["room"])
+    await away.drop()
+    await client.next_event("presence")
+    for prefix in (None, "", "x"):
+        assert await found(client, prefix) == ["xalice", "xbob"]
+        assert await found(stranger, prefix) == ["xeve"]
+    assert await found(client, "y") == []
+    assert await found(client, limit=1) == ["xalice"]
+    assert (await succeed(client, "find-users", limit=1))["more"] is True
+    assert await found(client, "xe") == ["xeve"]
+    assert await found(client, "xa") == ["xalice"]
+
+
+@pytest.mark.parametrize(("whom", "expected"), [("all", ["alice", "bob", "eve"]), ("none", ["alice", "bob"])])
+async def test_who_can_be_found_is_a_setting(
+    start_gateway: StartGateway, join: Join, whom: str, expected: list[str]
+) -> None:
+    """--list-users all lists everybody, and none nobody but those one shares a room with, whatever one types."""
+    own = await start_gateway(list_users=whom)
+    alice, bob, eve = [await join(username=name, to=own) for name in ("alice", "bob", "eve")]
+    await make_room(alice, bob)
+    assert await found(alice) == expected
+    assert await found(alice, "ev") == ([eve.username] if whom == "all" else [])
+    assert await found(alice, "bo") == ["bob"]

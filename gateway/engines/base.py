@@ -31,6 +31,7 @@ session: the members of a room leave when their sessions end, and a room ends wi
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 from gateway import events
@@ -165,6 +166,16 @@ class UserPage:
     more: bool
 
 
+class ListUsers(Enum):
+    """Whom `Engine.find_users` finds: everybody; those with whom the actor shares a room, and others by the first two
+    letters of their names; or no others.
+    """
+
+    ALL = "all"
+    PREFIX = "prefix"
+    NONE = "none"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """The bounds that an engine keeps. ``recovery_window`` and ``reserve_names`` are in seconds.
@@ -181,6 +192,7 @@ class Policy:
     presence_limit: int
     recovery_window: float
     reserve_names: float
+    list_users: ListUsers
     replay_size: int
     commit_size: int
     max_store: int = 2**63
@@ -274,7 +286,9 @@ class Engine(Protocol):
         """Members in order of name, from behind ``after``."""
 
     async def find_users(self, actor: str, prefix: str, limit: int) -> UserPage:
-        """Usernames with a live session, in order."""
+        """Usernames with a live session that begin with ``prefix``, in order: of those whom `Policy.list_users` lets
+        ``actor`` find. Of those who share a room with the actor not all are shown where they are very many.
+        """
 
     # the log
 

@@ -10,7 +10,17 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.engines.base import Attachment, Effect, Engine, Movement, Policy, Publication, ResumePoint, Session
+from gateway.engines.base import (
+    Attachment,
+    Effect,
+    Engine,
+    ListUsers,
+    Movement,
+    Policy,
+    Publication,
+    ResumePoint,
+    Session,
+)
 from gateway.engines.sqlite.engine import SQLiteEngine
 
 POLICY = Policy(
@@ -20,6 +30,7 @@ POLICY = Policy(
     presence_limit=4,
     recovery_window=120,
     reserve_names=60,
+    list_users=ListUsers.ALL,
     replay_size=100_000,
     commit_size=50_000,
 )

@@ -35,7 +35,7 @@ class Target(GatewayProcess):
     stdin = asyncio.subprocess.PIPE
 
     def __init__(self, kind: str, **settings: Any) -> None:
-        super().__init__(**settings)
+        super().__init__(**{"list_users": "all", **settings})  # `who_is_there` asks for everybody
         self.command = (sys.executable, HERE / "target.py", "stock" if STOCK else kind)
 
     async def counts(self) -> dict[str, int]:

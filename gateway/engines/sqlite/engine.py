@@ -134,7 +134,7 @@ class SQLiteEngine:
         return await self._run(actor, lambda tables: tables.rooms.list_members(actor, room, after, limit))
 
     async def find_users(self, actor: str, prefix: str, limit: int) -> UserPage:
-        return await self._run(actor, lambda tables: tables.sessions.find_users(prefix, limit))
+        return await self._run(actor, lambda tables: tables.find_users(actor, prefix, limit))
 
     async def append_message(self, actor: str, room: str, content: str, message_id: str | None) -> Receipt:
         return await self._run(actor, lambda tables: tables.rooms.append_message(actor, room, content, message_id))

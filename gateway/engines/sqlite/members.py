@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 
+from gateway.engines.base import UserPage
 from gateway.errors import LimitReached, UnknownUser
 from gateway.events import Member
 
@@ -16,6 +17,14 @@ if TYPE_CHECKING:
     from gateway.engines.base import Policy
     from gateway.engines.sqlite.space import Space
 
+
+MAX_COMPANIONS = 1_000
+"""How many memberships are looked at to find those who share a room with a user. More would take longer than others
+should wait, and more letters of a name find everybody.
+"""
+
+LAST_CHARACTER = "\U0010ffff"
+"""What comes after every character that a name may have."""
 
 INVITATIONS = "(SELECT count(*) FROM members WHERE username = value AND invited)"
 OWN_ROOMS = f"(SELECT count(*) FROM members WHERE username = value) - {INVITATIONS}"
@@ -64,6 +73,33 @@ class Members:
             users,
             room_id,
         )
+
+    def find_companions(self, username: str, prefix: str, limit: int) -> UserPage:
+        """Who is online of those who share a room with ``username``, and that user; with names that begin with
+        ``prefix``, in order. At most `MAX_COMPANIONS` are looked at, in the smallest rooms first.
+        """
+        rooms = self._db.execute(
+            "SELECT room_id FROM members JOIN rooms ON id = room_id WHERE username = ? ORDER BY member_count",
+            (username,),
+        ).fetchall()
+        found = {username} if username.startswith(prefix) else set()
+        looked_at = 0
+        for (room_id,) in rooms:
+            names = self._db.execute(
+                "SELECT username FROM members WHERE room_id = ? AND username >= ? AND username < ? "
+                "ORDER BY username LIMIT ?",
+                (room_id, prefix, prefix + LAST_CHARACTER, min(limit + 1, MAX_COMPANIONS - looked_at)),
+            ).fetchall()
+            found.update(name for (name,) in names)
+            looked_at += len(names)
+            if looked_at == MAX_COMPANIONS:
+                break
+        users = self._db.execute(
+            "SELECT username FROM sessions WHERE username IN (SELECT value FROM json_each(?)) "
+            "AND connection IS NOT NULL ORDER BY username LIMIT ?",
+            (orjson.dumps(sorted(found)).decode(), limit + 1),
+        ).fetchall()
+        return UserPage(tuple(name for (name,) in users[:limit]), more=len(users) > limit)
 
     def check_known(self, users: tuple[str, ...]) -> None:
         """See that each of ``users`` has a session.

@@ -223,8 +223,9 @@ class Rooms:
         return int(row[0])
 
     def publish_typing(self, actor: str, room: str) -> None:
-        self._room_id_of_member(actor, room)
-        self._log.publish(room, events.TYPING, events.typing(room, actor), origin=actor)
+        _, member_count = self._room_of_member(actor, room)
+        if self._is_announced(member_count):
+            self._log.publish(room, events.TYPING, events.typing(room, actor), origin=actor)
 
     def publish_presence(self, username: str, *, online: bool) -> None:
         for _, room, member_count in self._rooms_of(username):
@@ -233,5 +234,5 @@ class Rooms:
                 self._log.publish(room, events.PRESENCE, body, origin=username)
 
     def _is_announced(self, member_count: int) -> bool:
-        """Whether a room of that size hears who comes, goes and is online."""
+        """Whether a room of that size hears who comes, goes, is online and types."""
         return member_count <= self._policy.presence_limit

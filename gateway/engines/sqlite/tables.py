@@ -11,6 +11,7 @@ import sqlite3
 from functools import partial
 from typing import TYPE_CHECKING
 
+from gateway.engines.base import ListUsers
 from gateway.engines.sqlite.departures import Departures
 from gateway.engines.sqlite.direct import DirectRooms
 from gateway.engines.sqlite.log import Log, now_ms
@@ -22,8 +23,11 @@ from gateway.engines.sqlite.space import Space
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from gateway.engines.base import Effect, Policy
+    from gateway.engines.base import Effect, Policy, UserPage
     from gateway.engines.sqlite.database import StoreConnection
+
+LETTERS_TO_FIND_ANYBODY = 2
+"""How much of a name one must know to find a user with whom one shares no room."""
 
 
 class Tables:
@@ -36,10 +40,10 @@ class Tables:
         self._wrote = False
         self._space = Space(connection, policy.max_store)
         self.log = Log(connection, policy, clock)
-        members = Members(connection, policy, self._space)
+        self._members = Members(connection, policy, self._space)
         self._departures = Departures(connection, partial(now_ms, clock))
-        self.rooms = Rooms(connection, self.log, members, self._departures, policy, clock)
-        self.direct = DirectRooms(connection, self.rooms, members, self._departures)
+        self.rooms = Rooms(connection, self.log, self._members, self._departures, policy, clock)
+        self.direct = DirectRooms(connection, self.rooms, self._members, self._departures)
         self.sessions = Sessions(connection, self.log, self.rooms, policy, clock)
 
     def open(self) -> None:
@@ -81,6 +85,13 @@ class Tables:
 
     def is_full(self) -> bool:
         return self.log.told >= self._policy.commit_size
+
+    def find_users(self, actor: str, prefix: str, limit: int) -> UserPage:
+        """Whom the policy lets ``actor`` find."""
+        lists, letters = self._policy.list_users, len(prefix)
+        if lists is ListUsers.ALL or (lists is ListUsers.PREFIX and letters >= LETTERS_TO_FIND_ANYBODY):
+            return self.sessions.find_users(prefix, limit)
+        return self._members.find_companions(actor, prefix, limit)
 
     def maintain(self) -> bool:
         """Do one slice of the work that operations have deferred, such as deleting the log of a room that is gone.
