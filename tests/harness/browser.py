@@ -162,7 +162,7 @@ class WebClient:
 
     async def _is_in(self, room: str) -> None:
         """Wait until this room is the open one: the one before it has a box and a log, too."""
-        await self.heading.filter(has_text=room).wait_for()
+        await self.page.get_by_role("heading", level=2, name=room, exact=True).wait_for()
         await self.box.wait_for()
 
     async def add_people(self, *people: str) -> None:

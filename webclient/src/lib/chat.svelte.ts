@@ -1,16 +1,19 @@
 import { createContext } from "svelte";
 import { isSent, type Entry } from "./entries";
 import { ConnectionLost, Gateway, Refused, type Listener } from "./gateway";
-import { nameForTwo } from "./names";
 import { Outbox } from "./outbox";
-import type { EventName, Events, Failure, Reply } from "./protocol";
+import type { EventName, Events, Failure, History, Reply } from "./protocol";
 import type { Room } from "./room.svelte";
 import { Rooms } from "./rooms.svelte";
-import { describeRefusal, Session, UNREACHABLE, type Identity } from "./session.svelte";
+import { describeDeclined, describeRefusal, UNREACHABLE } from "./sentences";
+import { Session, type Identity } from "./session.svelte";
 import { Tab, type Kept } from "./tab";
 import { SAY_EVERY } from "./typing.svelte";
 
 const PAGE = 50;
+/** The gateway's own bound of a page. */
+const MAX_PAGE = 100;
+const SUGGESTED = 8;
 
 type Network = Pick<Gateway, "open" | "close" | "call">;
 type Handlers = { [E in EventName]: (payload: Events[E], offset?: string) => void };
@@ -126,32 +129,26 @@ export class Chat {
   }
 
   /** Rejects with the reason. */
-  async createRoom(name: string, users: string[]): Promise<Room> {
-    const room = this.rooms.add(await this.#gateway.call("create-room", { room: name, users }));
+  async createRoom(name: string, users: string[], history: History): Promise<Room> {
+    const reply = await this.#gateway.call("create-room", { room: name, users, history });
+    const room = this.rooms.add(reply);
     room.startFresh();
+    this.#tellDeclined(reply.declined);
     return room;
   }
 
-  /** The room for the two of us: the one there is, or a new one. Rejects with the reason. */
-  async createRoomForTwo(username: string, attempt = 1): Promise<Room> {
-    const name = nameForTwo(this.session.username, username) + (attempt > 1 ? ` ${attempt}` : "");
-    const room = this.rooms.get(name);
-    try {
-      if (!room) return await this.createRoom(name, [username]);
-      await this.addPeople(room, [username]); // who may have left it; whom it has already is no error
-      return room;
-    } catch (error) {
-      // One of that name goes on without us.
-      const isInUse = error instanceof Refused && error.failure.code === "room_exists";
-      if (isInUse && attempt < 9) return this.createRoomForTwo(username, attempt + 1);
-      throw error;
-    }
+  /** The gateway's room for exactly the two of us, which is the same one each time. Rejects with the reason. */
+  async openDirect(username: string): Promise<Room> {
+    const reply = await this.#gateway.call("open-direct", { user: username });
+    this.#tellDeclined(reply.declined);
+    return this.rooms.add(reply);
   }
 
   /** Rejects with the reason. */
   async addPeople(room: Room, users: string[]): Promise<void> {
-    const { added } = await this.#gateway.call("add-user", { room: room.name, users });
+    const { added, declined } = await this.#gateway.call("add-user", { room: room.name, users });
     for (const username of added) room.addMember(username);
+    this.#tellDeclined(declined);
   }
 
   async leaveRoom(room: Room): Promise<void> {
@@ -161,17 +158,33 @@ export class Chat {
     });
   }
 
-  /** Others who are online and whose names start with `prefix`; nobody when they cannot be had. */
-  async findUsers(prefix: string): Promise<string[]> {
+  /**
+   * A few others who are online and whose names start with `prefix`, besides `known`; nobody when they cannot be had.
+   * To less than two letters the gateway names people who share a room with us.
+   */
+  async findUsers(prefix: string, known: readonly string[] = []): Promise<string[]> {
+    const without = new Set([...known, this.session.username]);
     try {
-      const { users } = await this.#gateway.call("find-users", { prefix, limit: 9 });
-      return users.filter((name) => name !== this.session.username);
+      const limit = Math.min(SUGGESTED + without.size, MAX_PAGE);
+      const { users } = await this.#gateway.call("find-users", { prefix, limit });
+      return users.filter((name) => !without.has(name)).slice(0, SUGGESTED);
     } catch {
       return [];
     }
   }
 
-  /** The members behind a name; nobody, and a notice, when they cannot be had. */
+  /** Know all members of a room of which the gateway tells every change but has named only a few. */
+  async learnMembers(room: Room): Promise<void> {
+    if (!room.isPartial || room.memberCount > MAX_PAGE) return;
+    try {
+      const { members, more } = await this.#gateway.call("list-members", { room: room.name });
+      if (!more) room.setMembers(members);
+    } catch {
+      // Then it is not said who is online.
+    }
+  }
+
+  /** The members after a name; nobody, and a notice, when they cannot be had. */
   async listMembers(room: Room, after: string): Promise<Reply<"list-members"> | undefined> {
     return this.#tell(() => this.#gateway.call("list-members", { room: room.name, after }));
   }
@@ -254,6 +267,10 @@ export class Chat {
     const unsent = this.#restored ? this.#restored.rooms.flatMap((room) => room.unsent).length : this.rooms.unsent;
     if (unsent === 0) return "";
     return unsent === 1 ? " A message was not sent." : ` ${unsent} messages were not sent.`;
+  }
+
+  #tellDeclined(usernames?: string[]): void {
+    this.#notice = describeDeclined(usernames) || this.#notice;
   }
 
   #lost(): void {

@@ -2,13 +2,10 @@ import { beforeEach, describe, expect, it, vi } from "vitest";
 import { Chat } from "./chat.svelte";
 import { ConnectionLost, Refused, type Listener } from "./gateway";
 import type { RoomInfo } from "./protocol";
+import { directInfo, roomInfo } from "./samples";
 import type { Kept, Tab } from "./tab";
 
-const info = (room: string, ...names: string[]): RoomInfo => ({
-  room,
-  members: names.map((username) => ({ username, online: true })),
-  member_count: names.length,
-});
+const info = (room: string, ...names: string[]): RoomInfo => roomInfo(room, names);
 const settled = (): Promise<void> => new Promise((resolve) => setTimeout(resolve));
 
 /** A gateway that answers as the test tells it to. */
@@ -128,21 +125,58 @@ describe("rooms", () => {
     const { chat, call, welcome } = setUp();
     welcome([]);
     call.mockResolvedValue({ ok: true, ...info("tea", "alice") });
-    const room = await chat.createRoom("tea", []);
+    const room = await chat.createRoom("tea", [], "joined");
+    expect(call).toHaveBeenLastCalledWith("create-room", { room: "tea", users: [], history: "joined" });
     chat.openRoom(room.name);
     expect(call).toHaveBeenCalledTimes(1);
   });
 
-  it("for two are the same again, or another where that name is in use", async () => {
+  it("for two are the gateway's, whatever other rooms are called, and have a history", async () => {
     const { chat, call, welcome } = setUp();
-    welcome([]);
-    call.mockRejectedValueOnce(new Refused({ code: "room_exists", message: "x" }));
-    call.mockResolvedValueOnce({ ok: true, ...info("alice & bob 2", "alice", "bob") });
-    const room = await chat.createRoomForTwo("bob");
-    expect(room.name).toBe("alice & bob 2");
-    call.mockRejectedValueOnce(new Refused({ code: "room_exists", message: "x" }));
-    call.mockResolvedValueOnce({ ok: true, added: [], already: ["bob"] });
-    expect(await chat.createRoomForTwo("bob")).toBe(room);
+    welcome([info("alice & bob", "alice", "bob", "eve"), info("bob", "alice", "eve")]);
+    await settled();
+    call.mockResolvedValueOnce({ ok: true, ...directInfo("@x1", "alice", "bob") });
+    const room = await chat.openDirect("bob");
+    expect(call).toHaveBeenLastCalledWith("open-direct", { user: "bob" });
+    expect(room).toMatchObject({ name: "@x1", title: "bob", stale: true });
+    call.mockResolvedValueOnce({ ok: true, ...directInfo("@x1", "alice", "bob") });
+    expect(await chat.openDirect("bob")).toBe(room);
+    expect(chat.notice).toBe("");
+  });
+
+  it("that somebody left and is not added to again say so", async () => {
+    const { chat, call, welcome } = setUp();
+    welcome([info("tea", "alice")]);
+    await settled();
+    const tea = chat.rooms.get("tea")!;
+    call.mockResolvedValueOnce({ ok: true, added: ["carol"], already: [], declined: ["bob", "dan"] });
+    await chat.addPeople(tea, ["bob", "carol", "dan"]);
+    expect(chat.notice).toMatch(/^bob and dan were not added/);
+    expect(tea.members.map((member) => member.username)).toEqual(["alice", "carol"]);
+    chat.dismissNotice();
+    call.mockResolvedValueOnce({ ok: true, ...directInfo("@x1", "alice", "bob"), declined: ["bob"] });
+    await chat.openDirect("bob");
+    expect(chat.notice).toMatch(/^bob was not added/);
+    call.mockResolvedValueOnce({ ok: true, added: [], already: ["carol"] });
+    await chat.addPeople(tea, ["carol"]);
+    expect(chat.notice).toMatch(/^bob was not added/);
+  });
+
+  it("of some size have their members fetched, and of a very large one not", async () => {
+    const { chat, call, welcome } = setUp();
+    const names = Array.from({ length: 12 }, (_, index) => `m${index + 10}`);
+    const [some, crowd] = [roomInfo("some", names.slice(0, 10), { member_count: 12 }), roomInfo("crowd", names)];
+    welcome([some, { ...crowd, member_count: 101 }, info("tea", "alice")]);
+    await settled();
+    const lists = () => call.mock.calls.filter(([action]) => action === "list-members");
+    call.mockResolvedValueOnce({ ok: true, members: crowd.members, member_count: 12, more: false });
+    for (const room of chat.rooms.list) await chat.learnMembers(room);
+    expect(lists()).toEqual([["list-members", { room: "some" }]]);
+    expect(chat.rooms.get("some")).toMatchObject({ isPartial: false, memberCount: 12 });
+    chat.rooms.get("some")!.refresh(some);
+    call.mockRejectedValueOnce(new ConnectionLost());
+    await chat.learnMembers(chat.rooms.get("some")!);
+    expect([chat.rooms.get("some")!.isPartial, chat.notice]).toEqual([true, ""]);
   });
 
   it("wait when the gateway asks to", async () => {
@@ -161,6 +195,18 @@ describe("rooms", () => {
     await chat.leaveRoom(chat.rooms.get("tea")!);
     expect(chat.notice).toBe("The store cannot write now.");
     expect(chat.rooms.list).toHaveLength(1);
+  });
+});
+
+describe("people", () => {
+  it("are found besides ourselves and those who are known, a few at a time", async () => {
+    const { chat, call, welcome } = setUp();
+    welcome([]);
+    const everybody = ["alice", "bob", ...Array.from({ length: 20 }, (_, index) => `c${index + 10}`)];
+    call.mockImplementation(async (_, { limit }: { limit: number }) => ({ users: everybody.slice(0, limit) }));
+    expect(await chat.findUsers("", ["bob"])).toEqual(everybody.slice(2, 10));
+    call.mockRejectedValue(new Refused({ code: "forbidden", message: "x" }));
+    expect(await chat.findUsers("")).toEqual([]);
   });
 });
 

@@ -1,5 +1,3 @@
-import type { Failure } from "./protocol";
-
 /**
  * out → joining → online ⇄ reconnecting. After a reload: resuming → online. Another tab may take the session over:
  * elsewhere, and from there back by resuming. To out from everywhere.
@@ -74,20 +72,3 @@ export class Session {
     this.#identity = undefined;
   }
 }
-
-/** What a person reads when the login, or the return after a drop, is refused. */
-export function describeRefusal(username: string, failure: Failure): string {
-  switch (failure.code) {
-    case "username_taken":
-      return `“${username}” is taken: somebody is logged in with that name.`;
-    case "invalid_username":
-      return INVALID_USERNAME;
-    case "limit_reached":
-      return "The gateway is full. Try again later.";
-    default:
-      return failure.message;
-  }
-}
-
-export const INVALID_USERNAME = "A username is 1 to 32 lower-case letters (a to z) and digits.";
-export const UNREACHABLE = "The gateway cannot be reached.";
