@@ -2,10 +2,10 @@ import { createContext } from "svelte";
 import { isSent, type Entry } from "./entries";
 import { ConnectionLost, Gateway, Refused, type Listener } from "./gateway";
 import { Outbox } from "./outbox";
-import type { EventName, Events, Failure, History, Reply } from "./protocol";
+import { isTemporary, type EventName, type Events, type Failure, type History, type Reply } from "./protocol";
 import type { Room } from "./room.svelte";
 import { Rooms } from "./rooms.svelte";
-import { describeDeclined, describeRefusal, UNREACHABLE } from "./sentences";
+import { describeDeclined, describeRefusal, SESSION_OVER, UNREACHABLE } from "./sentences";
 import { Session, type Identity } from "./session.svelte";
 import { Tab, type Kept } from "./tab";
 import { SAY_EVERY } from "./typing.svelte";
@@ -27,6 +27,8 @@ export class Chat {
   #outbox: Outbox;
   #tab: Tab;
   #restored = $state.raw<Kept>();
+  /** It was found in this browser, and nobody asked to be logged in. */
+  #isFound = false;
   #saidTyping = -Infinity;
 
   #handlers: Handlers = {
@@ -73,13 +75,15 @@ export class Chat {
     this.#notice = "";
   }
 
-  /** Go on where this tab was before it was reloaded. */
-  resume(): void {
-    this.#restored = this.#tab.read();
-    if (!this.#restored) return;
-    const { username, sid, pid, elsewhere } = this.#restored;
-    this.session.remember(username, { sid, pid }, elsewhere);
-    if (!elsewhere) this.#gateway.open(username, pid);
+  /** Go on where this tab was before it was reloaded, else where one was that is gone. */
+  async resume(): Promise<void> {
+    const kept = this.#tab.read();
+    if (kept) return this.#goOn(kept);
+    this.session.begin();
+    const left = await this.#tab.adopt();
+    if (!left) return this.session.end();
+    this.#isFound = true;
+    this.#goOn(left);
   }
 
   /** Take the session back from wherever it went on. */
@@ -88,26 +92,39 @@ export class Chat {
     this.#gateway.open(this.session.username, this.session.identity?.pid);
   }
 
-  join(username: string): void {
+  /** A name that a session of this browser still has is not lost to us: we go on with that session. */
+  async join(username: string): Promise<void> {
     this.session.join(username);
-    this.#gateway.open(username);
+    const left = await this.#tab.adopt(username);
+    this.#restored = left;
+    this.#gateway.open(username, left?.pid, false);
   }
 
   logOut(): void {
     this.#gateway.close();
+    if (this.session.phase === "elsewhere") this.#tab.letGo();
+    else this.#tab.forget();
     this.#leaveAll();
   }
 
-  /** Write down what a reload must not lose: called by an effect, whenever that changes. */
+  /** Write down what a reload must not lose: called by an effect, whenever that changes, and as the page goes. */
   keep(): void {
     const { phase, username, identity } = this.session;
-    if (!identity) return this.#tab.forget();
+    if (phase === "elsewhere") return this.#tab.stepAside();
+    if (!identity) return;
     // Until the rooms are here, and after they went elsewhere with a reload, what was restored is what there is.
     const kept = this.#restored ?? {
       open: this.rooms.open?.name ?? null,
       rooms: this.rooms.list.map((room) => room.kept),
     };
-    this.#tab.write({ ...kept, username, ...identity, elsewhere: phase === "elsewhere" });
+    this.#tab.write({ ...kept, username, ...identity, elsewhere: false });
+  }
+
+  #goOn(kept: Kept): void {
+    const { username, sid, pid, elsewhere } = kept;
+    this.#restored = kept;
+    this.session.remember(username, { sid, pid }, elsewhere);
+    if (!elsewhere) this.#gateway.open(username, pid);
   }
 
   // --- rooms
@@ -226,8 +243,12 @@ export class Chat {
   /** Presence is not stored: after a recovery it is asked for. Without recovery, `welcome` says everything. */
   #connected(recovered: boolean, identity: Identity): void {
     const before = this.#restored ?? this.session.identity;
-    if (before && before.sid !== identity.sid) this.#loseRooms();
+    const isOver = before !== undefined && before.sid !== identity.sid;
+    if (isOver && this.#isFound) return this.#endFound();
+    this.#isFound = false;
+    if (isOver) this.#loseRooms();
     this.session.start(identity);
+    this.#tab.enter(identity.sid);
     this.#outbox.flush(this.rooms.list); // before anything that is written from now on
     if (!recovered) return;
     void this.#tell(async () => this.rooms.replace((await this.#gateway.call("list-rooms", {})).rooms));
@@ -257,9 +278,17 @@ export class Chat {
 
   /** The session we had is over, and this is a new one. */
   #loseRooms(): void {
-    this.#notice = `Your session ended while you were away, and you left your rooms.${this.#tellUnsent()}`;
+    const reason = "Your session ended while you were away, and you left your rooms.";
+    this.#notice = `${this.session.phase === "joining" ? "" : reason}${this.#tellUnsent()}`.trim();
     this.#restored = undefined;
     this.rooms.clear();
+  }
+
+  /** The session we found is over. This is a new one, which nobody asked for. */
+  #endFound(): void {
+    this.#gateway.close();
+    this.#tab.forget();
+    this.#leaveAll(SESSION_OVER + this.#tellUnsent());
   }
 
   /** " 2 messages were not sent.", where there are any, and they will not be. */
@@ -276,12 +305,15 @@ export class Chat {
   #lost(): void {
     if (this.session.phase === "joining") {
       this.#gateway.close();
-      this.session.end(UNREACHABLE);
+      this.#tab.letGo();
+      this.#leaveAll(UNREACHABLE);
     }
     this.session.lose();
   }
 
   #refused(failure: Failure): void {
+    if (isTemporary(failure)) this.#tab.letGo();
+    else this.#tab.forget();
     this.#leaveAll(describeRefusal(this.session.username, failure) + this.#tellUnsent());
   }
 
@@ -289,6 +321,7 @@ export class Chat {
     this.session.end(problem);
     this.rooms.clear();
     this.#restored = undefined;
+    this.#isFound = false;
     this.#notice = "";
   }
 

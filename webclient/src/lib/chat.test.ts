@@ -8,13 +8,21 @@ import type { Kept, Tab } from "./tab";
 const info = (room: string, ...names: string[]): RoomInfo => roomInfo(room, names);
 const settled = (): Promise<void> => new Promise((resolve) => setTimeout(resolve));
 
-/** A gateway that answers as the test tells it to. */
-function setUp(kept?: Kept) {
+/** A gateway that answers as the test tells it to. `left` is what another tab of this browser left. */
+function setUp(kept?: Kept, left?: Kept) {
   let listener!: Listener;
   const call = vi.fn();
   const open = vi.fn();
   const close = vi.fn();
-  const tab = { read: () => kept, write: vi.fn<Tab["write"]>(), forget: vi.fn() };
+  const tab = {
+    read: () => kept,
+    adopt: vi.fn(async (username?: string) => (username === undefined || username === left?.username ? left : undefined)),
+    enter: vi.fn(),
+    write: vi.fn<Tab["write"]>(),
+    stepAside: vi.fn(),
+    letGo: vi.fn(),
+    forget: vi.fn(),
+  };
   const chat = new Chat(
     (given) => {
       listener = given;
@@ -29,8 +37,8 @@ function setUp(kept?: Kept) {
   call.mockImplementation(async (action: string) =>
     action === "history" ? { ok: true, messages: [], more: false } : { ok: true, ts: 42, rooms: [] },
   );
-  if (kept) chat.resume();
-  else chat.join("alice");
+  if (kept) void chat.resume();
+  else if (!left) void chat.join("alice");
   return { chat, call, open, close, listener, tab, welcome };
 }
 
@@ -42,10 +50,11 @@ const shown = (chat: Chat, room = "tea") => chat.rooms.get(room)!.entries.map((e
 beforeEach(() => void vi.stubGlobal("document", { hidden: false }));
 
 describe("logging in", () => {
-  it("is done when the gateway welcomes", () => {
+  it("is done when the gateway welcomes", async () => {
     const { chat, open, welcome } = setUp();
-    expect(open).toHaveBeenCalledWith("alice");
     expect(chat.session.phase).toBe("joining");
+    await settled();
+    expect(open).toHaveBeenCalledWith("alice", undefined, false);
     welcome([info("tea", "alice", "bob")]);
     expect(chat.session.phase).toBe("online");
     expect(chat.rooms.list.map((room) => room.name)).toEqual(["tea"]);
@@ -70,10 +79,11 @@ describe("logging in", () => {
   });
 
   it("gives up when the gateway cannot be reached", () => {
-    const { chat, close, listener } = setUp();
+    const { chat, close, listener, tab } = setUp();
     listener.lost();
     expect(close).toHaveBeenCalled();
     expect(chat.session.problem).toContain("cannot be reached");
+    expect(tab.forget).not.toHaveBeenCalled();
   });
 });
 
@@ -369,6 +379,75 @@ describe("a reload", () => {
   });
 });
 
+describe("a tab that is opened anew", () => {
+  const left: Kept = {
+    username: "alice",
+    sid: "s",
+    pid: "p1",
+    elsewhere: false,
+    open: "tea",
+    rooms: [{ name: "tea", draft: "half a", unsent: [], unread: 0, newFrom: null, latest: null, activity: 5 }],
+  };
+  const unsent = { id: "u", from: "alice", content: "hi", ts: 5, status: "pending" as const };
+  const leftUnsent: Kept = { ...left, rooms: [{ ...left.rooms[0]!, unsent: [unsent] }] };
+
+  it("goes on with the session that a closed one left", async () => {
+    const { chat, open, tab, welcome } = setUp(undefined, left);
+    const resumed = chat.resume();
+    expect(chat.session.phase).toBe("starting");
+    await resumed;
+    expect(chat.session.phase).toBe("resuming");
+    expect(open).toHaveBeenCalledWith("alice", "p1");
+    welcome([info("tea", "alice")]);
+    expect(chat.rooms.open).toMatchObject({ name: "tea", draft: "half a" });
+    expect(tab.enter).toHaveBeenCalledWith("s");
+  });
+
+  it("logs nobody in who did not ask: where that session is over, it says so", async () => {
+    const { chat, close, tab, welcome } = setUp(undefined, leftUnsent);
+    await chat.resume();
+    welcome([], false, "another");
+    expect(close).toHaveBeenCalled();
+    expect(tab.forget).toHaveBeenCalled();
+    expect(chat.session).toMatchObject({ phase: "out", username: "alice" });
+    expect(chat.session.problem).toMatch(/^Your session ended .* A message was not sent\.$/);
+  });
+
+  it("begins without one, and goes on with it when its name is asked for", async () => {
+    const { chat, open, tab, welcome } = setUp(undefined, left);
+    tab.adopt.mockResolvedValueOnce(undefined);
+    await chat.resume();
+    expect(chat.session.phase).toBe("out");
+    await chat.join("alice");
+    expect(open).toHaveBeenCalledWith("alice", "p1", false);
+    welcome([info("tea", "alice")]);
+    expect(chat.rooms.get("tea")).toMatchObject({ draft: "half a" });
+  });
+
+  it("joins by that name also where the session is over, and tells only what was not sent", async () => {
+    for (const [before, notice] of [[left, ""], [leftUnsent, "A message was not sent."]] as const) {
+      const { chat, welcome } = setUp(undefined, before);
+      await chat.join("alice");
+      welcome([], false, "another");
+      expect([chat.session.phase, chat.notice]).toEqual(["online", notice]);
+    }
+  });
+
+  it("leaves the session to the next try where the gateway is full or cannot be reached", async () => {
+    for (const fail of [
+      (listener: Listener) => listener.lost(),
+      (listener: Listener) => listener.refused({ code: "limit_reached", message: "x" }),
+    ]) {
+      const { chat, listener, tab } = setUp(undefined, left);
+      await chat.join("alice");
+      fail(listener);
+      expect(chat.session.phase).toBe("out");
+      expect(tab.letGo).toHaveBeenCalled();
+      expect(tab.forget).not.toHaveBeenCalled();
+    }
+  });
+});
+
 describe("typing", () => {
   it("is said now and then, and not to nobody", () => {
     const { chat, call, welcome } = setUp();
@@ -401,6 +480,7 @@ describe("the end", () => {
     expect(close).toHaveBeenCalled();
     chat.keep();
     expect(tab.forget).toHaveBeenCalled();
+    expect(tab.write).not.toHaveBeenCalled();
     expect(chat.session).toMatchObject({ phase: "out", problem: "", username: "alice" });
     expect(chat.rooms.list).toEqual([]);
   });
@@ -411,6 +491,10 @@ describe("the end", () => {
     listener.takenOver();
     expect(chat.session.phase).toBe("elsewhere");
     chat.keep();
-    expect(tab.write.mock.lastCall![0]).toMatchObject({ elsewhere: true, rooms: [{ name: "tea" }] });
+    expect(tab.stepAside).toHaveBeenCalled();
+    expect(tab.write).not.toHaveBeenCalled();
+    chat.logOut();
+    expect(tab.letGo).toHaveBeenCalled();
+    expect(tab.forget).not.toHaveBeenCalled(); // the other tab has it
   });
 });

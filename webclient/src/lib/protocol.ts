@@ -108,6 +108,10 @@ export interface Failure {
   retry_after?: number;
 }
 
+/** Refusals that pass by themselves. */
+export const isTemporary = ({ code }: Failure): boolean =>
+  code === "unavailable" || code === "limit_reached" || code === "rate_limited";
+
 export type Answer<A extends ActionName> = ({ ok: true } & Reply<A>) | { ok: false; error: Failure };
 
 /** A request to the gateway. Rejects with Refused, Unanswered or ConnectionLost (see gateway.ts). */

@@ -4,6 +4,7 @@ import type { Failure } from "./protocol";
 
 export const INVALID_USERNAME = "A username is 1 to 32 lower-case letters (a to z) and digits.";
 export const UNREACHABLE = "The gateway cannot be reached.";
+export const SESSION_OVER = "Your session ended while you were away. Join to begin another.";
 
 /** Of a login, or of the return after a drop, that was refused. */
 export function describeRefusal(username: string, failure: Failure): string {

@@ -1,8 +1,9 @@
 /**
- * out → joining → online ⇄ reconnecting. After a reload: resuming → online. Another tab may take the session over:
- * elsewhere, and from there back by resuming. To out from everywhere.
+ * out → joining → online ⇄ reconnecting. After a reload: resuming → online. A tab that is opened anew is starting, until
+ * it knows whether it goes on with a session (resuming) or not (out). Another tab may take the session over: elsewhere,
+ * and from there back by resuming. To out from everywhere.
  */
-export type Phase = "out" | "joining" | "resuming" | "online" | "reconnecting" | "elsewhere";
+export type Phase = "out" | "starting" | "joining" | "resuming" | "online" | "reconnecting" | "elsewhere";
 
 /** What names a session to the gateway, publicly and in secret. */
 export interface Identity {
@@ -34,6 +35,10 @@ export class Session {
   /** Of the last session we had, until it ended. */
   get identity(): Identity | undefined {
     return this.#identity;
+  }
+
+  begin(): void {
+    this.#phase = "starting";
   }
 
   join(username: string): void {
