@@ -1,6 +1,7 @@
 /** The network: the one file that knows Socket.IO. */
 
 import { io, type Socket } from "socket.io-client";
+import { basePath } from "./address";
 import {
   isTemporary,
   type ActionName,
@@ -74,6 +75,7 @@ export class Gateway {
     const socket = io({
       // Once connected, the stock client adds the pid and the offset of its own; what is given here would hide them.
       auth: (give) => give(pid === undefined || pidOf(socket) ? { username } : { username, pid }),
+      path: `${basePath(document.baseURI)}socket.io`,
       forceNew: true,
       transports: ["websocket", "polling"],
       tryAllTransports: true,

@@ -6,6 +6,7 @@
  * tab that is opened anew finds the sessions that no other is in. On plain http:// pages there are no locks.
  */
 
+import { basePath } from "./address";
 import type { Entry } from "./entries";
 
 export interface KeptRoom {
@@ -189,6 +190,6 @@ function placesOfBrowser(): Places {
     own: available(() => sessionStorage),
     shared: available(() => localStorage),
     locks: (navigator as Partial<Navigator>).locks,
-    path: new URL(".", document.baseURI).pathname,
+    path: basePath(document.baseURI),
   };
 }
