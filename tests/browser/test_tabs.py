@@ -38,7 +38,7 @@ async def test_a_tab_opened_anew_goes_on(gateway: GatewayProcess, join: Join, op
     again = WebClient(await context.new_page())
     await again.page.goto(gateway.url)
     await expect(again.connection).to_have_text("Online")
-    await expect(again.heading).to_have_text(room)
+    await again.is_in(room)
     await expect(again.box).to_have_value("half a")
     await expect(again.row(other)).to_contain_text("1 unread")
     await again.say("I am back")
@@ -62,12 +62,12 @@ async def test_one_tab_is_in_a_session_at_a_time(gateway: GatewayProcess, open_p
     await tab.button("Join").click()
     await tab.create_room(other := fresh_name("other"))
     await client.page.reload()
-    await expect(client.heading).to_have_text(room)
+    await client.is_in(room)
     await tab.page.reload()
-    await expect(tab.heading).to_have_text(other)
+    await tab.is_in(other)
     await tab.page.close()
     third = await another_tab(client, gateway.url)
-    await expect(third.heading).to_have_text(other)
+    await third.is_in(other)
     await expect(client.connection).to_have_text("Online")
 
 
@@ -116,7 +116,7 @@ async def test_nobody_is_locked_out_of_a_name_that_this_browser_has(
     await client.page.close()
     again = WebClient(await context.new_page())
     await again.join(gateway.url, alice)
-    await expect(again.heading).to_have_text(room)
+    await again.is_in(room)
     await expect(again.connection).to_have_text("Online")
 
 
