@@ -19,8 +19,8 @@ async def test_the_page_and_its_files_are_served(gateway: GatewayProcess) -> Non
     assert page.headers["cache-control"] == "no-cache"
     assert page.headers["content-security-policy"].startswith("default-src 'self'")
     assert page.headers["x-content-type-options"] == "nosniff"
-    script = next(word for word in page.text.split('"') if word.startswith("/assets/") and word.endswith(".js"))
-    answer = await request("GET", gateway.url + script)
+    script = next(word for word in page.text.split('"') if word.startswith("./assets/") and word.endswith(".js"))
+    answer = await request("GET", gateway.url + script.removeprefix("."))
     assert (answer.status, answer.headers["x-content-type-options"]) == (200, "nosniff")
     assert "immutable" in answer.headers["cache-control"]
 

@@ -23,6 +23,8 @@ const compress: Plugin = {
 
 export default defineConfig({
   plugins: [tailwindcss(), svelte(), compress],
+  // Wherever a proxy puts the page, its files are beside it.
+  base: "./",
   build: {
     outDir: "../gateway/static",
     emptyOutDir: true,

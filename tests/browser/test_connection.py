@@ -1,11 +1,11 @@
-"""Lost connections, reloaded and duplicated tabs: nothing is lost, and the page says how it stands."""
+"""Lost connections and reloaded tabs: nothing is lost, and the page says how it stands."""
 
 from __future__ import annotations
 
 import pytest
 from playwright.async_api import expect
 
-from harness.browser import OpenPage, WebClient
+from harness.browser import OpenPage
 from harness.client import Join, succeed
 from harness.names import fresh_name
 from harness.plain import JsonClient
@@ -97,29 +97,6 @@ async def test_what_was_not_sent_survives_a_reload(own: GatewayProcess, join: Jo
     assert (await bob.next_event("message")).fields["content"] == "still here"
     await expect(client.message("still here").locator("time")).to_be_visible()
     assert await contents(bob) == ["still here"]
-
-
-async def test_a_duplicated_tab_takes_over(gateway: GatewayProcess, join: Join, open_page: OpenPage) -> None:
-    """The browser copies what the tab keeps: one of the two is connected, the other says so and can take it back."""
-    client, bob = await open_page(), await join()
-    await client.join(gateway.url, fresh_name())
-    room = fresh_name("room")
-    await client.create_room(room, bob.username)
-    await client.box.fill("half a")
-    async with client.page.expect_popup() as popup:
-        await client.page.evaluate("void window.open(location.href)")
-    double = WebClient(await popup.value)
-    await expect(double.box).to_have_value("half a")
-    await expect(client.connection).to_have_text("Taken over elsewhere")
-    await client.page.reload()
-    await expect(client.connection).to_have_text("Taken over elsewhere")
-    await expect(double.connection).to_have_text("Online")
-    await client.button("Use it here").click()
-    await expect(client.box).to_have_value("half a")
-    await expect(double.connection).to_have_text("Taken over elsewhere")
-    await client.say("it is me again")
-    assert (await bob.next_event("message")).fields["content"] == "it is me again"
-    assert {event.name for event in await bob.drain()} <= {"presence", "typing", "room-joined"}
 
 
 async def test_offline_and_back(gateway: GatewayProcess, join: Join, open_page: OpenPage) -> None:

@@ -106,11 +106,6 @@ class WebClient:
         return self.page.get_by_role("status", name="Connection")
 
     @property
-    def heading(self) -> Locator:
-        """The name of the open room."""
-        return self.page.get_by_role("heading", level=2)
-
-    @property
     def rooms(self) -> Locator:
         return self.page.get_by_role("navigation", name="Rooms")
 
@@ -154,15 +149,15 @@ class WebClient:
         await self._pick(people)
         await dialog.get_by_role("button", name="Create").click()
         await dialog.wait_for(state="detached")
-        await self._is_in(room or people[0])
+        await self.is_in(room or people[0])
 
     async def open_room(self, room: str) -> None:
         await self.room(room).click()
-        await self._is_in(room)
+        await self.is_in(room)
 
-    async def _is_in(self, room: str) -> None:
+    async def is_in(self, room: str) -> None:
         """Wait until this room is the open one: the one before it has a box and a log, too."""
-        await self.heading.filter(has_text=room).wait_for()
+        await self.page.get_by_role("heading", level=2, name=room, exact=True).wait_for()
         await self.box.wait_for()
 
     async def add_people(self, *people: str) -> None:

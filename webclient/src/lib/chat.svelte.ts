@@ -1,16 +1,19 @@
 import { createContext } from "svelte";
 import { isSent, type Entry } from "./entries";
 import { ConnectionLost, Gateway, Refused, type Listener } from "./gateway";
-import { nameForTwo } from "./names";
 import { Outbox } from "./outbox";
-import type { EventName, Events, Failure, Reply } from "./protocol";
+import { isTemporary, type EventName, type Events, type Failure, type History, type Reply } from "./protocol";
 import type { Room } from "./room.svelte";
 import { Rooms } from "./rooms.svelte";
-import { describeRefusal, Session, UNREACHABLE, type Identity } from "./session.svelte";
+import { describeDeclined, describeRefusal, SESSION_OVER, UNREACHABLE } from "./sentences";
+import { Session, type Identity } from "./session.svelte";
 import { Tab, type Kept } from "./tab";
 import { SAY_EVERY } from "./typing.svelte";
 
 const PAGE = 50;
+/** The gateway's own bound of a page. */
+const MAX_PAGE = 100;
+const SUGGESTED = 8;
 
 type Network = Pick<Gateway, "open" | "close" | "call">;
 type Handlers = { [E in EventName]: (payload: Events[E], offset?: string) => void };
@@ -24,6 +27,8 @@ export class Chat {
   #outbox: Outbox;
   #tab: Tab;
   #restored = $state.raw<Kept>();
+  /** It was found in this browser, and nobody asked to be logged in. */
+  #isFound = false;
   #saidTyping = -Infinity;
 
   #handlers: Handlers = {
@@ -70,13 +75,15 @@ export class Chat {
     this.#notice = "";
   }
 
-  /** Go on where this tab was before it was reloaded. */
-  resume(): void {
-    this.#restored = this.#tab.read();
-    if (!this.#restored) return;
-    const { username, sid, pid, elsewhere } = this.#restored;
-    this.session.remember(username, { sid, pid }, elsewhere);
-    if (!elsewhere) this.#gateway.open(username, pid);
+  /** Go on where this tab was before it was reloaded, else where one was that is gone. */
+  async resume(): Promise<void> {
+    const kept = this.#tab.read();
+    if (kept) return this.#goOn(kept);
+    this.session.begin();
+    const left = await this.#tab.adopt();
+    if (!left) return this.session.end();
+    this.#isFound = true;
+    this.#goOn(left);
   }
 
   /** Take the session back from wherever it went on. */
@@ -85,26 +92,39 @@ export class Chat {
     this.#gateway.open(this.session.username, this.session.identity?.pid);
   }
 
-  join(username: string): void {
+  /** A name that a session of this browser still has is not lost to us: we go on with that session. */
+  async join(username: string): Promise<void> {
     this.session.join(username);
-    this.#gateway.open(username);
+    const left = await this.#tab.adopt(username);
+    this.#restored = left;
+    this.#gateway.open(username, left?.pid, false);
   }
 
   logOut(): void {
     this.#gateway.close();
+    if (this.session.phase === "elsewhere") this.#tab.letGo();
+    else this.#tab.forget();
     this.#leaveAll();
   }
 
-  /** Write down what a reload must not lose: called by an effect, whenever that changes. */
+  /** Write down what a reload must not lose: called by an effect, whenever that changes, and as the page goes. */
   keep(): void {
     const { phase, username, identity } = this.session;
-    if (!identity) return this.#tab.forget();
+    if (phase === "elsewhere") return this.#tab.stepAside();
+    if (!identity) return;
     // Until the rooms are here, and after they went elsewhere with a reload, what was restored is what there is.
     const kept = this.#restored ?? {
       open: this.rooms.open?.name ?? null,
       rooms: this.rooms.list.map((room) => room.kept),
     };
-    this.#tab.write({ ...kept, username, ...identity, elsewhere: phase === "elsewhere" });
+    this.#tab.write({ ...kept, username, ...identity, elsewhere: false });
+  }
+
+  #goOn(kept: Kept): void {
+    const { username, sid, pid, elsewhere } = kept;
+    this.#restored = kept;
+    this.session.remember(username, { sid, pid }, elsewhere);
+    if (!elsewhere) this.#gateway.open(username, pid);
   }
 
   // --- rooms
@@ -126,32 +146,26 @@ export class Chat {
   }
 
   /** Rejects with the reason. */
-  async createRoom(name: string, users: string[]): Promise<Room> {
-    const room = this.rooms.add(await this.#gateway.call("create-room", { room: name, users }));
+  async createRoom(name: string, users: string[], history: History): Promise<Room> {
+    const reply = await this.#gateway.call("create-room", { room: name, users, history });
+    const room = this.rooms.add(reply);
     room.startFresh();
+    this.#tellDeclined(reply.declined);
     return room;
   }
 
-  /** The room for the two of us: the one there is, or a new one. Rejects with the reason. */
-  async createRoomForTwo(username: string, attempt = 1): Promise<Room> {
-    const name = nameForTwo(this.session.username, username) + (attempt > 1 ? ` ${attempt}` : "");
-    const room = this.rooms.get(name);
-    try {
-      if (!room) return await this.createRoom(name, [username]);
-      await this.addPeople(room, [username]); // who may have left it; whom it has already is no error
-      return room;
-    } catch (error) {
-      // One of that name goes on without us.
-      const isInUse = error instanceof Refused && error.failure.code === "room_exists";
-      if (isInUse && attempt < 9) return this.createRoomForTwo(username, attempt + 1);
-      throw error;
-    }
+  /** The gateway's room for exactly the two of us, which is the same one each time. Rejects with the reason. */
+  async openDirect(username: string): Promise<Room> {
+    const reply = await this.#gateway.call("open-direct", { user: username });
+    this.#tellDeclined(reply.declined);
+    return this.rooms.add(reply);
   }
 
   /** Rejects with the reason. */
   async addPeople(room: Room, users: string[]): Promise<void> {
-    const { added } = await this.#gateway.call("add-user", { room: room.name, users });
+    const { added, declined } = await this.#gateway.call("add-user", { room: room.name, users });
     for (const username of added) room.addMember(username);
+    this.#tellDeclined(declined);
   }
 
   async leaveRoom(room: Room): Promise<void> {
@@ -161,17 +175,33 @@ export class Chat {
     });
   }
 
-  /** Others who are online and whose names start with `prefix`; nobody when they cannot be had. */
-  async findUsers(prefix: string): Promise<string[]> {
+  /**
+   * A few others who are online and whose names start with `prefix`, besides `known`; nobody when they cannot be had.
+   * To less than two letters the gateway names people who share a room with us.
+   */
+  async findUsers(prefix: string, known: readonly string[] = []): Promise<string[]> {
+    const without = new Set([...known, this.session.username]);
     try {
-      const { users } = await this.#gateway.call("find-users", { prefix, limit: 9 });
-      return users.filter((name) => name !== this.session.username);
+      const limit = Math.min(SUGGESTED + without.size, MAX_PAGE);
+      const { users } = await this.#gateway.call("find-users", { prefix, limit });
+      return users.filter((name) => !without.has(name)).slice(0, SUGGESTED);
     } catch {
       return [];
     }
   }
 
-  /** The members behind a name; nobody, and a notice, when they cannot be had. */
+  /** Know all members of a room of which the gateway tells every change but has named only a few. */
+  async learnMembers(room: Room): Promise<void> {
+    if (!room.isPartial || room.memberCount > MAX_PAGE) return;
+    try {
+      const { members, more } = await this.#gateway.call("list-members", { room: room.name });
+      if (!more) room.setMembers(members);
+    } catch {
+      // Then it is not said who is online.
+    }
+  }
+
+  /** The members after a name; nobody, and a notice, when they cannot be had. */
   async listMembers(room: Room, after: string): Promise<Reply<"list-members"> | undefined> {
     return this.#tell(() => this.#gateway.call("list-members", { room: room.name, after }));
   }
@@ -213,8 +243,12 @@ export class Chat {
   /** Presence is not stored: after a recovery it is asked for. Without recovery, `welcome` says everything. */
   #connected(recovered: boolean, identity: Identity): void {
     const before = this.#restored ?? this.session.identity;
-    if (before && before.sid !== identity.sid) this.#loseRooms();
+    const isOver = before !== undefined && before.sid !== identity.sid;
+    if (isOver && this.#isFound) return this.#endFound();
+    this.#isFound = false;
+    if (isOver) this.#loseRooms();
     this.session.start(identity);
+    this.#tab.enter(identity.sid);
     this.#outbox.flush(this.rooms.list); // before anything that is written from now on
     if (!recovered) return;
     void this.#tell(async () => this.rooms.replace((await this.#gateway.call("list-rooms", {})).rooms));
@@ -244,9 +278,17 @@ export class Chat {
 
   /** The session we had is over, and this is a new one. */
   #loseRooms(): void {
-    this.#notice = `Your session ended while you were away, and you left your rooms.${this.#tellUnsent()}`;
+    const reason = "Your session ended while you were away, and you left your rooms.";
+    this.#notice = `${this.session.phase === "joining" ? "" : reason}${this.#tellUnsent()}`.trim();
     this.#restored = undefined;
     this.rooms.clear();
+  }
+
+  /** The session we found is over. This is a new one, which nobody asked for. */
+  #endFound(): void {
+    this.#gateway.close();
+    this.#tab.forget();
+    this.#leaveAll(SESSION_OVER + this.#tellUnsent());
   }
 
   /** " 2 messages were not sent.", where there are any, and they will not be. */
@@ -256,15 +298,22 @@ export class Chat {
     return unsent === 1 ? " A message was not sent." : ` ${unsent} messages were not sent.`;
   }
 
+  #tellDeclined(usernames?: string[]): void {
+    this.#notice = describeDeclined(usernames) || this.#notice;
+  }
+
   #lost(): void {
     if (this.session.phase === "joining") {
       this.#gateway.close();
-      this.session.end(UNREACHABLE);
+      this.#tab.letGo();
+      this.#leaveAll(UNREACHABLE);
     }
     this.session.lose();
   }
 
   #refused(failure: Failure): void {
+    if (isTemporary(failure)) this.#tab.letGo();
+    else this.#tab.forget();
     this.#leaveAll(describeRefusal(this.session.username, failure) + this.#tellUnsent());
   }
 
@@ -272,6 +321,7 @@ export class Chat {
     this.session.end(problem);
     this.rooms.clear();
     this.#restored = undefined;
+    this.#isFound = false;
     this.#notice = "";
   }
 

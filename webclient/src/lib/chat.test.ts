@@ -2,22 +2,27 @@ import { beforeEach, describe, expect, it, vi } from "vitest";
 import { Chat } from "./chat.svelte";
 import { ConnectionLost, Refused, type Listener } from "./gateway";
 import type { RoomInfo } from "./protocol";
+import { directInfo, roomInfo } from "./samples";
 import type { Kept, Tab } from "./tab";
 
-const info = (room: string, ...names: string[]): RoomInfo => ({
-  room,
-  members: names.map((username) => ({ username, online: true })),
-  member_count: names.length,
-});
+const info = (room: string, ...names: string[]): RoomInfo => roomInfo(room, names);
 const settled = (): Promise<void> => new Promise((resolve) => setTimeout(resolve));
 
-/** A gateway that answers as the test tells it to. */
-function setUp(kept?: Kept) {
+/** A gateway that answers as the test tells it to. `left` is what another tab of this browser left. */
+function setUp(kept?: Kept, left?: Kept) {
   let listener!: Listener;
   const call = vi.fn();
   const open = vi.fn();
   const close = vi.fn();
-  const tab = { read: () => kept, write: vi.fn<Tab["write"]>(), forget: vi.fn() };
+  const tab = {
+    read: () => kept,
+    adopt: vi.fn(async (username?: string) => (username === undefined || username === left?.username ? left : undefined)),
+    enter: vi.fn(),
+    write: vi.fn<Tab["write"]>(),
+    stepAside: vi.fn(),
+    letGo: vi.fn(),
+    forget: vi.fn(),
+  };
   const chat = new Chat(
     (given) => {
       listener = given;
@@ -32,8 +37,8 @@ function setUp(kept?: Kept) {
   call.mockImplementation(async (action: string) =>
     action === "history" ? { ok: true, messages: [], more: false } : { ok: true, ts: 42, rooms: [] },
   );
-  if (kept) chat.resume();
-  else chat.join("alice");
+  if (kept) void chat.resume();
+  else if (!left) void chat.join("alice");
   return { chat, call, open, close, listener, tab, welcome };
 }
 
@@ -45,10 +50,11 @@ const shown = (chat: Chat, room = "tea") => chat.rooms.get(room)!.entries.map((e
 beforeEach(() => void vi.stubGlobal("document", { hidden: false }));
 
 describe("logging in", () => {
-  it("is done when the gateway welcomes", () => {
+  it("is done when the gateway welcomes", async () => {
     const { chat, open, welcome } = setUp();
-    expect(open).toHaveBeenCalledWith("alice");
     expect(chat.session.phase).toBe("joining");
+    await settled();
+    expect(open).toHaveBeenCalledWith("alice", undefined, false);
     welcome([info("tea", "alice", "bob")]);
     expect(chat.session.phase).toBe("online");
     expect(chat.rooms.list.map((room) => room.name)).toEqual(["tea"]);
@@ -73,10 +79,11 @@ describe("logging in", () => {
   });
 
   it("gives up when the gateway cannot be reached", () => {
-    const { chat, close, listener } = setUp();
+    const { chat, close, listener, tab } = setUp();
     listener.lost();
     expect(close).toHaveBeenCalled();
     expect(chat.session.problem).toContain("cannot be reached");
+    expect(tab.forget).not.toHaveBeenCalled();
   });
 });
 
@@ -128,21 +135,58 @@ describe("rooms", () => {
     const { chat, call, welcome } = setUp();
     welcome([]);
     call.mockResolvedValue({ ok: true, ...info("tea", "alice") });
-    const room = await chat.createRoom("tea", []);
+    const room = await chat.createRoom("tea", [], "joined");
+    expect(call).toHaveBeenLastCalledWith("create-room", { room: "tea", users: [], history: "joined" });
     chat.openRoom(room.name);
     expect(call).toHaveBeenCalledTimes(1);
   });
 
-  it("for two are the same again, or another where that name is in use", async () => {
+  it("for two are the gateway's, whatever other rooms are called, and have a history", async () => {
     const { chat, call, welcome } = setUp();
-    welcome([]);
-    call.mockRejectedValueOnce(new Refused({ code: "room_exists", message: "x" }));
-    call.mockResolvedValueOnce({ ok: true, ...info("alice & bob 2", "alice", "bob") });
-    const room = await chat.createRoomForTwo("bob");
-    expect(room.name).toBe("alice & bob 2");
-    call.mockRejectedValueOnce(new Refused({ code: "room_exists", message: "x" }));
-    call.mockResolvedValueOnce({ ok: true, added: [], already: ["bob"] });
-    expect(await chat.createRoomForTwo("bob")).toBe(room);
+    welcome([info("alice & bob", "alice", "bob", "eve"), info("bob", "alice", "eve")]);
+    await settled();
+    call.mockResolvedValueOnce({ ok: true, ...directInfo("@x1", "alice", "bob") });
+    const room = await chat.openDirect("bob");
+    expect(call).toHaveBeenLastCalledWith("open-direct", { user: "bob" });
+    expect(room).toMatchObject({ name: "@x1", title: "bob", stale: true });
+    call.mockResolvedValueOnce({ ok: true, ...directInfo("@x1", "alice", "bob") });
+    expect(await chat.openDirect("bob")).toBe(room);
+    expect(chat.notice).toBe("");
+  });
+
+  it("that somebody left and is not added to again say so", async () => {
+    const { chat, call, welcome } = setUp();
+    welcome([info("tea", "alice")]);
+    await settled();
+    const tea = chat.rooms.get("tea")!;
+    call.mockResolvedValueOnce({ ok: true, added: ["carol"], already: [], declined: ["bob", "dan"] });
+    await chat.addPeople(tea, ["bob", "carol", "dan"]);
+    expect(chat.notice).toMatch(/^bob and dan were not added/);
+    expect(tea.members.map((member) => member.username)).toEqual(["alice", "carol"]);
+    chat.dismissNotice();
+    call.mockResolvedValueOnce({ ok: true, ...directInfo("@x1", "alice", "bob"), declined: ["bob"] });
+    await chat.openDirect("bob");
+    expect(chat.notice).toMatch(/^bob was not added/);
+    call.mockResolvedValueOnce({ ok: true, added: [], already: ["carol"] });
+    await chat.addPeople(tea, ["carol"]);
+    expect(chat.notice).toMatch(/^bob was not added/);
+  });
+
+  it("of some size have their members fetched, and of a very large one not", async () => {
+    const { chat, call, welcome } = setUp();
+    const names = Array.from({ length: 12 }, (_, index) => `m${index + 10}`);
+    const [some, crowd] = [roomInfo("some", names.slice(0, 10), { member_count: 12 }), roomInfo("crowd", names)];
+    welcome([some, { ...crowd, member_count: 101 }, info("tea", "alice")]);
+    await settled();
+    const lists = () => call.mock.calls.filter(([action]) => action === "list-members");
+    call.mockResolvedValueOnce({ ok: true, members: crowd.members, member_count: 12, more: false });
+    for (const room of chat.rooms.list) await chat.learnMembers(room);
+    expect(lists()).toEqual([["list-members", { room: "some" }]]);
+    expect(chat.rooms.get("some")).toMatchObject({ isPartial: false, memberCount: 12 });
+    chat.rooms.get("some")!.refresh(some);
+    call.mockRejectedValueOnce(new ConnectionLost());
+    await chat.learnMembers(chat.rooms.get("some")!);
+    expect([chat.rooms.get("some")!.isPartial, chat.notice]).toEqual([true, ""]);
   });
 
   it("wait when the gateway asks to", async () => {
@@ -161,6 +205,18 @@ describe("rooms", () => {
     await chat.leaveRoom(chat.rooms.get("tea")!);
     expect(chat.notice).toBe("The store cannot write now.");
     expect(chat.rooms.list).toHaveLength(1);
+  });
+});
+
+describe("people", () => {
+  it("are found besides ourselves and those who are known, a few at a time", async () => {
+    const { chat, call, welcome } = setUp();
+    welcome([]);
+    const everybody = ["alice", "bob", ...Array.from({ length: 20 }, (_, index) => `c${index + 10}`)];
+    call.mockImplementation(async (_, { limit }: { limit: number }) => ({ users: everybody.slice(0, limit) }));
+    expect(await chat.findUsers("", ["bob"])).toEqual(everybody.slice(2, 10));
+    call.mockRejectedValue(new Refused({ code: "forbidden", message: "x" }));
+    expect(await chat.findUsers("")).toEqual([]);
   });
 });
 
@@ -323,6 +379,75 @@ describe("a reload", () => {
   });
 });
 
+describe("a tab that is opened anew", () => {
+  const left: Kept = {
+    username: "alice",
+    sid: "s",
+    pid: "p1",
+    elsewhere: false,
+    open: "tea",
+    rooms: [{ name: "tea", draft: "half a", unsent: [], unread: 0, newFrom: null, latest: null, activity: 5 }],
+  };
+  const unsent = { id: "u", from: "alice", content: "hi", ts: 5, status: "pending" as const };
+  const leftUnsent: Kept = { ...left, rooms: [{ ...left.rooms[0]!, unsent: [unsent] }] };
+
+  it("goes on with the session that a closed one left", async () => {
+    const { chat, open, tab, welcome } = setUp(undefined, left);
+    const resumed = chat.resume();
+    expect(chat.session.phase).toBe("starting");
+    await resumed;
+    expect(chat.session.phase).toBe("resuming");
+    expect(open).toHaveBeenCalledWith("alice", "p1");
+    welcome([info("tea", "alice")]);
+    expect(chat.rooms.open).toMatchObject({ name: "tea", draft: "half a" });
+    expect(tab.enter).toHaveBeenCalledWith("s");
+  });
+
+  it("logs nobody in who did not ask: where that session is over, it says so", async () => {
+    const { chat, close, tab, welcome } = setUp(undefined, leftUnsent);
+    await chat.resume();
+    welcome([], false, "another");
+    expect(close).toHaveBeenCalled();
+    expect(tab.forget).toHaveBeenCalled();
+    expect(chat.session).toMatchObject({ phase: "out", username: "alice" });
+    expect(chat.session.problem).toMatch(/^Your session ended .* A message was not sent\.$/);
+  });
+
+  it("begins without one, and goes on with it when its name is asked for", async () => {
+    const { chat, open, tab, welcome } = setUp(undefined, left);
+    tab.adopt.mockResolvedValueOnce(undefined);
+    await chat.resume();
+    expect(chat.session.phase).toBe("out");
+    await chat.join("alice");
+    expect(open).toHaveBeenCalledWith("alice", "p1", false);
+    welcome([info("tea", "alice")]);
+    expect(chat.rooms.get("tea")).toMatchObject({ draft: "half a" });
+  });
+
+  it("joins by that name also where the session is over, and tells only what was not sent", async () => {
+    for (const [before, notice] of [[left, ""], [leftUnsent, "A message was not sent."]] as const) {
+      const { chat, welcome } = setUp(undefined, before);
+      await chat.join("alice");
+      welcome([], false, "another");
+      expect([chat.session.phase, chat.notice]).toEqual(["online", notice]);
+    }
+  });
+
+  it("leaves the session to the next try where the gateway is full or cannot be reached", async () => {
+    for (const fail of [
+      (listener: Listener) => listener.lost(),
+      (listener: Listener) => listener.refused({ code: "limit_reached", message: "x" }),
+    ]) {
+      const { chat, listener, tab } = setUp(undefined, left);
+      await chat.join("alice");
+      fail(listener);
+      expect(chat.session.phase).toBe("out");
+      expect(tab.letGo).toHaveBeenCalled();
+      expect(tab.forget).not.toHaveBeenCalled();
+    }
+  });
+});
+
 describe("typing", () => {
   it("is said now and then, and not to nobody", () => {
     const { chat, call, welcome } = setUp();
@@ -355,6 +480,7 @@ describe("the end", () => {
     expect(close).toHaveBeenCalled();
     chat.keep();
     expect(tab.forget).toHaveBeenCalled();
+    expect(tab.write).not.toHaveBeenCalled();
     expect(chat.session).toMatchObject({ phase: "out", problem: "", username: "alice" });
     expect(chat.rooms.list).toEqual([]);
   });
@@ -365,6 +491,10 @@ describe("the end", () => {
     listener.takenOver();
     expect(chat.session.phase).toBe("elsewhere");
     chat.keep();
-    expect(tab.write.mock.lastCall![0]).toMatchObject({ elsewhere: true, rooms: [{ name: "tea" }] });
+    expect(tab.stepAside).toHaveBeenCalled();
+    expect(tab.write).not.toHaveBeenCalled();
+    chat.logOut();
+    expect(tab.letGo).toHaveBeenCalled();
+    expect(tab.forget).not.toHaveBeenCalled(); // the other tab has it
   });
 });

@@ -1,7 +1,17 @@
 /** The network: the one file that knows Socket.IO. */
 
 import { io, type Socket } from "socket.io-client";
-import type { ActionName, Answer, Call, EventName, Events, Failure, Request } from "./protocol";
+import { basePath } from "./address";
+import {
+  isTemporary,
+  type ActionName,
+  type Answer,
+  type Call,
+  type EventName,
+  type Events,
+  type Failure,
+  type Request,
+} from "./protocol";
 import type { Identity } from "./session.svelte";
 
 /** The gateway said no; the message is its own sentence. */
@@ -44,10 +54,6 @@ export interface Listener {
 const ANSWER_WITHIN = 10_000;
 const RETRY_AFTER = 2_000;
 
-/** Refusals that pass: once we have a session, we try again. */
-const isTemporary = ({ code }: Failure): boolean =>
-  code === "unavailable" || code === "limit_reached" || code === "rate_limited";
-
 /** The session's secret, by which the stock client resumes it, and which it shows to nobody. */
 const pidOf = (socket: Socket): string => (socket as unknown as { _pid?: string })._pid ?? "";
 
@@ -60,12 +66,16 @@ export class Gateway {
     this.#listener = listener;
   }
 
-  /** Log in. `pid` is that of a session from before this page: its rooms come with `welcome`, what was missed does not. */
-  open(username: string, pid?: string): void {
+  /**
+   * Log in. `pid` is that of a session from before this page: its rooms come with `welcome`, what was missed does not.
+   * Who has a session to come back to is patient with refusals that pass.
+   */
+  open(username: string, pid?: string, patient = pid !== undefined): void {
     this.close();
     const socket = io({
       // Once connected, the stock client adds the pid and the offset of its own; what is given here would hide them.
       auth: (give) => give(pid === undefined || pidOf(socket) ? { username } : { username, pid }),
+      path: `${basePath(document.baseURI)}socket.io`,
       forceNew: true,
       transports: ["websocket", "polling"],
       tryAllTransports: true,
@@ -74,7 +84,7 @@ export class Gateway {
       reconnectionDelayMax: 4_000,
     });
     this.#socket = socket;
-    let hadSession = pid !== undefined;
+    let hadSession = patient;
     socket.on("connect", () => {
       hadSession = true;
       this.#listener.connected(socket.recovered, { sid: socket.id ?? "", pid: pidOf(socket) });

@@ -27,6 +27,12 @@ export function describeMembers(members: readonly Member[], count: number, me: s
   return count === 1 || count > members.length ? names : `${names} · ${countOnline(members)} online`;
 }
 
+/** "online", of the other in a direct room. */
+export function describePartner(username: string, online: boolean | undefined): string {
+  if (online === undefined) return `${username} has left`;
+  return online ? "online" : "offline";
+}
+
 /** Names in the order of interest: the reader last, as "you", and how many there are beyond `shown`. */
 export function summary(members: readonly Member[], count: number, me: string, shown = 4): string {
   const others = members.map((member) => member.username).filter((name) => name !== me);

@@ -1,6 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { HUES, hueOf, nameForTwo, newId, parseNames } from "./names";
-import { isUsername } from "./protocol";
+import { HUES, hueOf, newId, parseNames } from "./names";
 
 describe("parseNames", () => {
   it.each([
@@ -9,20 +8,6 @@ describe("parseNames", () => {
     ["bob", ["bob"]],
     ["bob, Carol;dan  bob", ["bob", "carol", "dan"]],
   ])("%j is %j", (text, names) => expect(parseNames(text)).toEqual(names));
-});
-
-describe("isUsername", () => {
-  it.each(["a", "0", "a".repeat(32)])("takes %j", (name) => expect(isUsername(name)).toBe(true));
-  it.each(["", "Alice", "a b", "a".repeat(33), "ä", "a\n"])("refuses %j", (name) =>
-    expect(isUsername(name)).toBe(false),
-  );
-});
-
-describe("nameForTwo", () => {
-  it("is the same for both", () => {
-    expect(nameForTwo("bob", "alice")).toBe("alice & bob");
-    expect(nameForTwo("alice", "bob")).toBe("alice & bob");
-  });
 });
 
 describe("hueOf", () => {

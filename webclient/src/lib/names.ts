@@ -9,11 +9,6 @@ export function parseNames(text: string): string[] {
   return [...new Set(names)];
 }
 
-/** The room in which two people talk to each other: the same name, whoever of the two opens it. */
-export function nameForTwo(one: string, other: string): string {
-  return [one, other].sort().join(" & ");
-}
-
 /** A message's id: 1 to 64 characters that nobody else picks. `crypto.randomUUID` is missing on plain http:// pages. */
 export function newId(): string {
   const bytes = crypto.getRandomValues(new Uint8Array(16));

@@ -31,6 +31,11 @@ export class People {
     return this.#active;
   }
 
+  /** Fewer letters find only people whom we share a room with. */
+  get help(): string {
+    return this.#text.trim().length < 2 ? "Type two letters to find people you share no room with." : "";
+  }
+
   /** The chosen names, and what is typed and not yet chosen. */
   get all(): string[] {
     return [...new Set([...this.#chosen, ...parseNames(this.#text)])];

@@ -50,6 +50,15 @@ describe("People", () => {
     expect(people.all).toEqual(["xi"]);
   });
 
+  it("says that two letters find more people", async () => {
+    const people = new People(find);
+    expect(people.help).toContain("two letters");
+    await people.type("b ");
+    expect(people.help).toContain("two letters");
+    await people.type("be");
+    expect(people.help).toBe("");
+  });
+
   it("ignores an answer that comes after more was typed", async () => {
     let answer: (names: string[]) => void = () => {};
     const people = new People((prefix) =>

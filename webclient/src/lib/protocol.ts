@@ -5,11 +5,21 @@ export interface Member {
   online: boolean;
 }
 
+/** A direct room is the gateway's own, of exactly two people: nobody can be added, and no client can make one like it. */
+export type Kind = "group" | "direct";
+
+/** What a new member can read: everything, or what was said after joining. */
+export type History = "all" | "joined";
+
 export interface RoomInfo {
   room: string;
-  /** At most 100 of them, in order of name. */
+  kind: Kind;
+  history: History;
+  /** The first of them, in order of name; "list-members" gives all. */
   members: Member[];
   member_count: number;
+  /** Of a direct room: the other of the two. */
+  user?: string;
 }
 
 export interface Message {
@@ -38,10 +48,19 @@ export interface Events {
   typing: { room: string; username: string };
 }
 
+interface Declined {
+  /** Who left the room not long ago, and was not added again. */
+  declined?: string[];
+}
+
 /** What we may ask of the gateway, and what it replies. */
 export interface Actions {
-  "create-room": { request: { room: string; users?: string[] }; reply: RoomInfo };
-  "add-user": { request: { room: string; users: string[] }; reply: { added: string[]; already: string[] } };
+  "create-room": { request: { room: string; users?: string[]; history?: History }; reply: RoomInfo & Declined };
+  "open-direct": { request: { user: string }; reply: RoomInfo & Declined };
+  "add-user": {
+    request: { room: string; users: string[] };
+    reply: { added: string[]; already: string[] } & Declined;
+  };
   "send-msg": {
     request: { room: string; content: string; id?: string };
     reply: { id: string; ts: number; duplicate?: boolean };
@@ -73,12 +92,13 @@ export type ErrorCode =
   | "unauthorized"
   | "room_exists"
   | "room_not_found"
-  | "not_a_member"
+  | "forbidden"
   | "unknown_user"
   | "limit_reached"
   | "rate_limited"
   | "too_large"
-  | "unavailable";
+  | "unavailable"
+  | "internal_error";
 
 export interface Failure {
   code: ErrorCode;
@@ -88,6 +108,10 @@ export interface Failure {
   retry_after?: number;
 }
 
+/** Refusals that pass by themselves. */
+export const isTemporary = ({ code }: Failure): boolean =>
+  code === "unavailable" || code === "limit_reached" || code === "rate_limited";
+
 export type Answer<A extends ActionName> = ({ ok: true } & Reply<A>) | { ok: false; error: Failure };
 
 /** A request to the gateway. Rejects with Refused, Unanswered or ConnectionLost (see gateway.ts). */
@@ -95,5 +119,10 @@ export type Call = <A extends ActionName>(action: A, request: Request<A>) => Pro
 
 /** In Unicode code points. */
 export const MAX_CONTENT = 10_000;
+
+/** Spaces, controls, formatting and fillers: a message of these alone is refused, for it would show as nothing. */
+const VISIBLE = /[^\p{Z}\p{Cc}\p{Cf}\p{Cs}\p{Default_Ignorable_Code_Point}\u2800]/u;
+
+export const isVisible = (text: string): boolean => VISIBLE.test(text);
 
 export const isUsername = (text: string): boolean => /^[a-z0-9]{1,32}$/.test(text);

@@ -10,7 +10,7 @@ import {
   type Entry,
 } from "./entries";
 import { withMember, withoutMember, withPresence } from "./members";
-import type { Member, RoomInfo } from "./protocol";
+import type { History, Member, RoomInfo } from "./protocol";
 import type { KeptRoom } from "./tab";
 import { Typing } from "./typing.svelte";
 
@@ -34,6 +34,8 @@ export class Room {
   atEnd = $state(true);
   /** Where the reader was when the room was left, unless at the end. */
   place: Place | undefined;
+  #partner = $state<string>();
+  #history = $state<History>("all");
   #members = $state.raw<Member[]>([]);
   #memberCount = $state(0);
   #addedBy = $state<string>();
@@ -52,12 +54,38 @@ export class Room {
     this.refresh(info);
   }
 
+  /** What the room is called: a direct one by the other of the two. */
+  get title(): string {
+    return this.#partner ?? this.name;
+  }
+
+  /** The other of the two, in a direct room; only the gateway makes one, whatever a room is called. */
+  get partner(): string | undefined {
+    return this.#partner;
+  }
+
+  /** Whether the other of the two is online; undefined in a room that is not direct, or that the other has left. */
+  get partnerOnline(): boolean | undefined {
+    return this.#members.find((member) => member.username === this.#partner)?.online;
+  }
+
+  /** What new members can read. */
+  get history(): History {
+    return this.#history;
+  }
+
+  /** Those we know of: all, unless there are many. */
   get members(): readonly Member[] {
     return this.#members;
   }
 
   get memberCount(): number {
     return this.#memberCount;
+  }
+
+  /** Whether there are members besides those we know of. */
+  get isPartial(): boolean {
+    return this.#memberCount > this.#members.length;
   }
 
   /** Who added us, until the room was opened. */
@@ -115,12 +143,20 @@ export class Room {
   }
 
   refresh(info: RoomInfo): void {
+    this.#partner = info.kind === "direct" ? info.user : undefined;
+    this.#history = info.history;
     this.#members = info.members;
     this.#memberCount = info.member_count;
   }
 
   setAddedBy(username: string): void {
     this.#addedBy = username;
+  }
+
+  /** These are all. */
+  setMembers(members: Member[]): void {
+    this.#members = members;
+    this.#memberCount = members.length;
   }
 
   addMember(username: string): void {
@@ -131,8 +167,9 @@ export class Room {
 
   removeMember(username: string): void {
     this.typing.stop(username);
-    this.#members = withoutMember(this.#members, username);
-    this.#memberCount -= 1;
+    const others = withoutMember(this.#members, username);
+    this.#memberCount = this.isPartial ? this.#memberCount - 1 : others.length;
+    this.#members = others;
   }
 
   setPresence(username: string, online: boolean): void {

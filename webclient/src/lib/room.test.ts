@@ -1,11 +1,12 @@
 import { describe, expect, it } from "vitest";
 import type { Arrival, Entry } from "./entries";
 import { KEPT, KEPT_AT_END, Room } from "./room.svelte";
+import { directInfo, roomInfo } from "./samples";
 
 const message = (id: number, from = "bob"): Arrival => ({ id: `${id}`, room: "tea", from, content: "x", ts: id });
 const messages = (first: number, last: number): Arrival[] =>
   Array.from({ length: last - first + 1 }, (_, index) => message(first + index));
-const room = (): Room => new Room({ room: "tea", members: [], member_count: 2 }, 0);
+const room = (): Room => new Room(roomInfo("tea", ["alice", "bob"]), 0);
 const pending: Entry = { id: "p", from: "alice", content: "p", ts: 9_999, status: "pending" };
 
 describe("what is new", () => {
@@ -114,5 +115,42 @@ describe("what is kept", () => {
     expect(after.unsent).toEqual([{ ...pending, status: "failed", problem: "no" }]);
     after.discard(after.unsent[0]!);
     expect(after.unsent).toEqual([]);
+  });
+});
+
+describe("a direct room", () => {
+  it("is called by the other of the two, whose presence it shows", () => {
+    const direct = new Room(directInfo("@x1", "alice", "bob"), 0);
+    expect([direct.title, direct.partner, direct.partnerOnline]).toEqual(["bob", "bob", true]);
+    direct.setPresence("bob", false);
+    expect(direct.partnerOnline).toBe(false);
+    direct.removeMember("bob");
+    expect([direct.title, direct.partnerOnline]).toEqual(["bob", undefined]);
+  });
+
+  it.each(["alice & bob", "bob", "@x1"])("is none because it is called %j", (name) => {
+    const room = new Room({ ...roomInfo(name, ["alice", "bob"]), user: "bob" }, 0);
+    expect([room.title, room.partner]).toEqual([name, undefined]);
+  });
+});
+
+describe("the members", () => {
+  const names = (tea: Room): string[] => tea.members.map((member) => member.username);
+
+  it("are counted, also those that nobody named", () => {
+    const tea = new Room(roomInfo("tea", ["alice", "bob"], { member_count: 4 }), 0);
+    expect(tea.isPartial).toBe(true);
+    tea.addMember("zoe");
+    tea.removeMember("carol");
+    expect([tea.memberCount, tea.isPartial]).toEqual([4, true]);
+    tea.setMembers(["alice", "bob", "dan", "zoe"].map((username) => ({ username, online: true })));
+    expect([tea.memberCount, tea.isPartial]).toEqual([4, false]);
+  });
+
+  it("are not counted wrong by whom nobody knew", () => {
+    const tea = room();
+    tea.removeMember("nobody");
+    tea.addMember("bob");
+    expect([names(tea), tea.memberCount]).toEqual([["alice", "bob"], 2]);
   });
 });

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { Rooms } from "./rooms.svelte";
+import { roomInfo as info } from "./samples";
 
-const info = (room: string) => ({ room, members: [], member_count: 1 });
 const message = (room: string, ts: number) => ({ id: `${ts}`, room, from: "bob", content: "x", ts });
 
 function setUp() {

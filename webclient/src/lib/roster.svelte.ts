@@ -10,7 +10,6 @@ export class Roster {
   #fetched = $state.raw<Member[]>([]);
   #more = $state(true);
   #busy = $state(false);
-  #isLarge = $derived.by(() => this.#room.memberCount > this.#room.members.length);
 
   /** `fetch` gives the page after a name, or undefined where it cannot be had. */
   constructor(room: Room, fetch: (after: string) => Promise<Page | undefined>) {
@@ -19,25 +18,26 @@ export class Roster {
   }
 
   get members(): readonly Member[] {
-    return this.#isLarge && this.#fetched.length > 0 ? this.#fetched : this.#room.members;
+    return this.#room.isPartial && this.#fetched.length > 0 ? this.#fetched : this.#room.members;
   }
 
-  /** Whether there are members behind the last one. */
+  /** Whether there are members after the last one. */
   get more(): boolean {
-    return this.#isLarge && this.#more;
+    return this.#room.isPartial && this.#more;
   }
 
   get busy(): boolean {
     return this.#busy;
   }
 
+  /** From the first page on: those of the room that we know of may stand anywhere in the list. */
   async loadMore(): Promise<void> {
-    if (this.#busy) return;
+    if (this.#busy || !this.more) return;
     this.#busy = true;
-    const page = await this.#fetch(this.members.at(-1)?.username ?? "");
+    const page = await this.#fetch(this.#fetched.at(-1)?.username ?? "");
     this.#busy = false;
     if (!page) return;
-    this.#fetched = [...this.members, ...page.members];
+    this.#fetched = [...this.#fetched, ...page.members];
     this.#more = page.more;
   }
 }

@@ -1,10 +1,9 @@
-import type { Failure } from "./protocol";
-
 /**
- * out → joining → online ⇄ reconnecting. After a reload: resuming → online. Another tab may take the session over:
- * elsewhere, and from there back by resuming. To out from everywhere.
+ * out → joining → online ⇄ reconnecting. After a reload: resuming → online. A tab that is opened anew is starting, until
+ * it knows whether it goes on with a session (resuming) or not (out). Another tab may take the session over: elsewhere,
+ * and from there back by resuming. To out from everywhere.
  */
-export type Phase = "out" | "joining" | "resuming" | "online" | "reconnecting" | "elsewhere";
+export type Phase = "out" | "starting" | "joining" | "resuming" | "online" | "reconnecting" | "elsewhere";
 
 /** What names a session to the gateway, publicly and in secret. */
 export interface Identity {
@@ -36,6 +35,10 @@ export class Session {
   /** Of the last session we had, until it ended. */
   get identity(): Identity | undefined {
     return this.#identity;
+  }
+
+  begin(): void {
+    this.#phase = "starting";
   }
 
   join(username: string): void {
@@ -74,20 +77,3 @@ export class Session {
     this.#identity = undefined;
   }
 }
-
-/** What a person reads when the login, or the return after a drop, is refused. */
-export function describeRefusal(username: string, failure: Failure): string {
-  switch (failure.code) {
-    case "username_taken":
-      return `“${username}” is taken: somebody is logged in with that name.`;
-    case "invalid_username":
-      return INVALID_USERNAME;
-    case "limit_reached":
-      return "The gateway is full. Try again later.";
-    default:
-      return failure.message;
-  }
-}
-
-export const INVALID_USERNAME = "A username is 1 to 32 lower-case letters (a to z) and digits.";
-export const UNREACHABLE = "The gateway cannot be reached.";
