@@ -96,6 +96,9 @@ class Settings:
         also="REDIS_URL",
     )
     history_size: int = setting(1_000, POSITIVE, "N", "Messages kept for each room.")
+    history_bytes: int = setting(
+        16_777_216, POSITIVE, "BYTES", "Messages kept for each room, in bytes; the newest one is kept in any case."
+    )
     recovery_window: float = setting(
         120.0, Number(min=0), "SECONDS", "How long a lost session waits for its client to come back."
     )

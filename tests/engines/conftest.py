@@ -17,6 +17,7 @@ POLICY = Policy(
     max_rooms=3,
     max_members=5,
     history_size=16,
+    history_bytes=60_000,
     presence_limit=4,
     recovery_window=120,
     replay_size=100_000,
@@ -25,13 +26,26 @@ POLICY = Policy(
 
 
 class Clock:
-    """Unix time that a test moves."""
+    """Unix time and the monotonic clock, both of which a test moves."""
 
     def __init__(self) -> None:
         self.now = 1_790_000_000.0
+        self.monotonic_now = 50_000.0
 
     def __call__(self) -> float:
         return self.now
+
+    def monotonic(self) -> float:
+        return self.monotonic_now
+
+    def advance(self, seconds: float) -> None:
+        """Time goes by."""
+        self.now += seconds
+        self.monotonic_now += seconds
+
+    def set(self, seconds: float) -> None:
+        """Somebody sets the clock on the wall, by ``seconds`` from what it said."""
+        self.now += seconds
 
 
 @dataclass
@@ -89,12 +103,17 @@ class Store:
         return self.heard.last_attachment
 
 
-@pytest.fixture(params=["sqlite"])
+ENGINES: dict[str, dict[str, Any]] = {"sqlite": {"slice_time": 60.0}, "sqlite-in-slices": {"slice_time": 0.0}}
+"""SQLite twice: once with work done in as few pieces as may be, and once in as many."""
+
+
+@pytest.fixture(params=ENGINES)
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
     clock = Clock()
 
     def create() -> Engine:
-        return {"sqlite": lambda: SQLiteEngine(str(tmp_path / "gateway.db"), POLICY, clock=clock)}[request.param]()
+        path = str(tmp_path / "gateway.db")
+        return SQLiteEngine(path, POLICY, clock=clock, monotonic=clock.monotonic, **ENGINES[request.param])
 
     async def reopen() -> None:
         await store.engine.close()

@@ -6,6 +6,8 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, TypeVar
 
+from gateway.engines.base import Session
+from gateway.engines.sqlite.clocks import Clocks
 from gateway.engines.sqlite.commits import GroupCommit
 from gateway.engines.sqlite.database import open_database
 from gateway.engines.sqlite.tables import Tables
@@ -21,13 +23,16 @@ if TYPE_CHECKING:
         Policy,
         Receipt,
         ResumePoint,
-        Session,
         Subscriber,
         UserPage,
     )
+    from gateway.engines.sqlite.replay import Replay
     from gateway.events import Room
 
 T = TypeVar("T")
+
+SLICE_TIME = 0.002
+"""How long one piece of longer work may take, in seconds: while it lasts, nobody else is served."""
 
 MAINTENANCE_INTERVAL = 1.0
 """How long the store waits before it looks for deferred work again, in seconds."""
@@ -36,18 +41,29 @@ MAINTENANCE_INTERVAL = 1.0
 class SQLiteEngine:
     """An `Engine` (see ``engines/base.py``) on SQLite."""
 
-    def __init__(self, path: str, policy: Policy, *, clock: Callable[[], float] = time.time) -> None:
-        """``path``: a file, created where it is missing, or ``:memory:``. ``clock`` gives Unix time in seconds."""
+    def __init__(
+        self,
+        path: str,
+        policy: Policy,
+        *,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+        slice_time: float = SLICE_TIME,
+    ) -> None:
+        """``path``: a file, created where it is missing, or ``:memory:``. ``clock`` gives Unix time, ``monotonic`` the
+        time since anything, in seconds.
+        """
         self._path = path
         self._policy = policy
-        self._clock = clock
+        self._clocks = Clocks(clock, monotonic)
+        self._slice_time = slice_time
         self._commits: GroupCommit | None = None
         self._maintenance: asyncio.Task[None] | None = None
 
     async def open(self, subscriber: Subscriber) -> None:
-        tables = Tables(open_database(self._path), self._policy, self._clock)
+        tables = Tables(open_database(self._path), self._policy, self._clocks, self._slice_time)
         self._commits = GroupCommit(tables, subscriber.committed)
-        await self._run(lambda tables: tables.sessions.suspend_all_sessions())
+        await self._run(Tables.open)
         self._maintenance = asyncio.create_task(self._maintain())
 
     async def close(self) -> None:
@@ -73,7 +89,14 @@ class SQLiteEngine:
         return self._commits.run(operation)
 
     async def attach_session(self, username: str, connection: str, resume: ResumePoint | None) -> Session:
-        return await self._run(lambda tables: tables.sessions.attach_session(username, connection, resume))
+        replay: Replay | None = None
+
+        def attach(tables: Tables) -> Session | Replay:
+            return tables.sessions.attach_session(username, connection, resume, replay)
+
+        while not isinstance(attached := await self._run(attach), Session):
+            replay = attached  # as far as it is read
+        return attached
 
     async def suspend_session(self, session: Session, connection: str) -> None:
         await self._run(lambda tables: tables.sessions.suspend_session(session, connection))

@@ -10,20 +10,21 @@ import orjson
 
 from gateway import events
 from gateway.engines.base import Added, HistoryPage, MemberPage, Receipt
-from gateway.engines.sqlite.log import now_ms
 from gateway.errors import LimitReached, NotAMember, RoomExists, RoomNotFound, UnknownUser
 from gateway.events import Member, Room
-from gateway.tokens import tokens
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from gateway.engines.base import Policy
+    from gateway.engines.sqlite.history import History
     from gateway.engines.sqlite.log import Log
 
-SHOWN_MEMBERS = 100
-"""Members that a reply or an event shows of a room; ``list-members`` pages through all."""
+SHOWN_MEMBERS = 10
+"""How many members a reply or an event shows of a room. A user may be in a hundred rooms and is shown them all at once;
+``list-members`` pages through all.
+"""
 
 MAX_KNOWN = 65_536
 """Members whose rooms' ids are remembered."""
@@ -32,13 +33,11 @@ MAX_KNOWN = 65_536
 class Rooms:
     """The tables ``rooms`` and ``members``."""
 
-    def __init__(self, connection: sqlite3.Connection, log: Log, policy: Policy, clock: Callable[[], float]) -> None:
-        """``clock`` gives Unix time in seconds."""
+    def __init__(self, connection: sqlite3.Connection, log: Log, history: History, policy: Policy) -> None:
         self._db = connection
         self._log = log
+        self._history = history
         self._policy = policy
-        self._clock = clock
-        self._message_ids = tokens(12)
         self._ids_by_member: dict[tuple[str, str], int] = {}
         """Ids of rooms by member and name: of those who have spoken since the last failure."""
 
@@ -79,19 +78,32 @@ class Rooms:
 
     def remove_member(self, actor: str, room: str) -> None:
         room_id, member_count = self._room_of_member(actor, room)
+        heard = self._newest_heard(room_id, actor)
         self._db.execute(
-            "UPDATE sessions SET missed_by_leaving = max(missed_by_leaving, ?) WHERE username = ?",
-            (self._log.newest_for(room_id, actor), actor),
+            "UPDATE sessions SET missed_by_leaving = max(missed_by_leaving, ?) WHERE username = ?", (heard, actor)
         )
         self._remove_member(room_id, room, member_count, actor)
 
     def leave_all(self, username: str) -> None:
         """Take a user whose session ends out of all rooms."""
+        self._log.withdraw(username)
         for room_id, room, member_count in self._rooms_of(username):
             self._remove_member(room_id, room, member_count, username)
 
+    def _newest_heard(self, room_id: int, username: str) -> int:
+        """The position of the newest event in a room that a member who leaves it heard, or 0."""
+        (joined,) = self._db.execute(
+            "SELECT joined FROM members WHERE room_id = ? AND username = ?", (room_id, username)
+        ).fetchone()
+        newest = self._log.newest_for(room_id, username)
+        was_added = self._log.withdraw(username, room_id)
+        return newest if newest > joined else joined if was_added else 0
+
     def list_rooms(self, username: str) -> tuple[Room, ...]:
-        return tuple(self._room(room_id, room) for room_id, room, _ in self._rooms_of(username))
+        return tuple(
+            Room(room, self._members(room_id, "", SHOWN_MEMBERS), member_count)
+            for room_id, room, member_count in self._rooms_of(username)
+        )
 
     def list_members(self, actor: str, room: str, after: str, limit: int) -> MemberPage:
         room_id, member_count = self._room_of_member(actor, room)
@@ -195,17 +207,17 @@ class Rooms:
 
     def append_message(self, actor: str, room: str, content: str, message_id: str | None) -> Receipt:
         room_id = self._room_id_of_member(actor, room)
-        if message_id is not None and (sent := self._log.message_ts(room_id, actor, message_id)) is not None:
+        if message_id is not None and (sent := self._log.find_sent(room_id, actor, message_id)) is not None:
             return Receipt(message_id, sent, duplicate=True)
-        ts = now_ms(self._clock)
-        name = next(self._message_ids) if message_id is None else message_id
+        ts = self._log.message_ts(room_id)
+        name = self._log.message_id() if message_id is None else message_id
         body = events.message(name, room, actor, content, ts)
         self._log.append(room_id, room, events.MESSAGE, body, origin=actor, message_id=message_id, ts=ts)
         return Receipt(name, ts, duplicate=False)
 
     def read_history(self, actor: str, room: str, before: str | None, limit: int) -> HistoryPage:
         room_id, _ = self._room_of_member(actor, room)
-        return self._log.read_messages(room_id, before, limit)
+        return self._history.read(room_id, before, limit)
 
     def publish_typing(self, actor: str, room: str) -> None:
         self._room_id_of_member(actor, room)

@@ -10,26 +10,39 @@ import contextlib
 import sqlite3
 from typing import TYPE_CHECKING
 
+from gateway.engines.sqlite.clocks import Clocks, Slice
+from gateway.engines.sqlite.epochs import Epochs
+from gateway.engines.sqlite.history import History
 from gateway.engines.sqlite.log import Log
+from gateway.engines.sqlite.replay import Replays
 from gateway.engines.sqlite.rooms import Rooms
 from gateway.engines.sqlite.sessions import Sessions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from gateway.engines.base import Effect, Policy
 
 
 class Tables:
     """The tables of ``schema/``. Used by one thread at a time."""
 
-    def __init__(self, connection: sqlite3.Connection, policy: Policy, clock: Callable[[], float]) -> None:
+    def __init__(self, connection: sqlite3.Connection, policy: Policy, clocks: Clocks, slice_time: float) -> None:
+        """``slice_time``: how long one piece of longer work may take, in seconds."""
+        (running_ms,) = connection.execute("SELECT max(kept) FROM trimmed_messages").fetchone()
+        clocks.resume(running_ms or 0)
         self._db = connection
+        self._epochs = Epochs(connection)
+        self._slice_time = slice_time
         self._policy = policy
         self._changes = 0
-        self.log = Log(connection, policy, clock)
-        self.rooms = Rooms(connection, self.log, policy, clock)
-        self.sessions = Sessions(connection, self.log, self.rooms, policy, clock)
+        self.log = Log(connection, policy, clocks, self._epochs)
+        self.rooms = Rooms(connection, self.log, History(connection, self.log, policy), policy)
+        replays = Replays(connection, self.log, policy)
+        self.sessions = Sessions(connection, self.log, replays, self.rooms, policy, clocks, slice_time)
+
+    def open(self) -> None:
+        """Begin a new run: the first operation of all."""
+        self._epochs.begin(self.log.newest())
+        self.sessions.suspend_all_sessions()
 
     def begin(self) -> None:
         if self._db.in_transaction:
@@ -66,7 +79,8 @@ class Tables:
 
         A slice takes a few milliseconds at most. Returns whether there is more.
         """
-        return False
+        self.log.flush()
+        return self.log.trimming.maintain(Slice(self._slice_time))
 
     def close(self) -> None:
         self._db.close()
