@@ -32,6 +32,8 @@ class Epochs:
         self._firsts: list[int] = []
         """Names of the epochs and the positions after which they begin, oldest first; the last one is the current."""
         self._by_name: dict[str, int] = {}
+        self.prefix = f"{self._fresh}-"
+        """What the offsets of this epoch begin with; the position follows."""
 
     def begin(self, newest: int) -> None:
         """Begin the epoch of this opening after the position ``newest``, and forget those that name nothing now."""
@@ -54,7 +56,7 @@ class Epochs:
     def offset(self, position: int) -> str:
         """The name of ``position``: the same in every epoch, as long as the one in which it was used is remembered."""
         if position > self._firsts[-1]:
-            return f"{self._names[-1]}-{position}"
+            return f"{self.prefix}{position}"
         return f"{self._names[max(bisect_left(self._firsts, position) - 1, 0)]}-{position}"
 
     def position(self, offset: str, newest: int) -> int | None:

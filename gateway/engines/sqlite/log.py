@@ -97,7 +97,7 @@ class Log:
         its position on.
         """
         position = self._newest = self._newest + 1
-        offset = self._epochs.offset(position)
+        offset = f"{self._epochs.prefix}{position}"
         if recipient is not None:
             row = (position, room_id, None, event, origin, recipient, None, None, None, None, None, body)
             self._rows.append(row)

@@ -55,9 +55,8 @@ class Trimming:
 
     def is_due(self, span: Span) -> bool:
         """Whether a span is so far above its bounds that it is worth the work."""
-        return span.number - span.cut_number > self._most or (
-            span.size - span.cut_size > self._most_bytes and span.number - span.cut_number > 1
-        )
+        kept = span.number - span.cut_number
+        return kept > self._most or (span.size - span.cut_size > self._most_bytes and kept > 1)
 
     def trim(self, room_id: int, kind: int) -> None:
         """Delete the oldest events above the bounds, one step of it."""
