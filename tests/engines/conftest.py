@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,7 +11,10 @@ from typing import Any
 import orjson
 import pytest
 
+from engines.plans import Statements, faults
 from gateway.engines.base import Attachment, Effect, Engine, Movement, Policy, Publication, ResumePoint, Session
+from gateway.engines.sqlite import engine
+from gateway.engines.sqlite.database import open_database
 from gateway.engines.sqlite.engine import SQLiteEngine
 
 POLICY = Policy(
@@ -108,8 +112,18 @@ ENGINES: dict[str, dict[str, Any]] = {"sqlite": {"slice_time": 60.0}, "sqlite-in
 
 
 @pytest.fixture(params=ENGINES)
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
+async def store(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Store]:
     clock = Clock()
+    statements = Statements()
+
+    def open_and_watch(path: str) -> sqlite3.Connection:
+        connection = open_database(path)
+        connection.set_trace_callback(statements.note)
+        return connection
+
+    monkeypatch.setattr(engine, "open_database", open_and_watch)
 
     def create() -> Engine:
         path = str(tmp_path / "gateway.db")
@@ -124,3 +138,6 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     await store.engine.open(store.heard)
     yield store
     await store.engine.close()
+    connection = open_database(str(tmp_path / "gateway.db"))
+    assert faults(connection, statements) == []
+    connection.close()

@@ -33,7 +33,7 @@ class History:
         """
         self._log.flush()
         span = self._log.spans.get(room_id, MESSAGES)
-        end = self._log.newest() + 1 if before is None else self._position(room_id, before)
+        end = self._log.newest() + 1 if before is None else self._position(room_id, after, before)
         rows = self._db.execute(
             "SELECT position, number, size, body FROM log WHERE room_id = ? AND kind = 0 AND position < ? "
             "AND position > ? ORDER BY position DESC LIMIT ?",
@@ -51,23 +51,24 @@ class History:
                 messages.append(events.with_field(body, "offset", self._log.offset(position)))
         return HistoryPage(tuple(reversed(messages)), more=False)
 
-    def _position(self, room_id: int, name: str) -> int:
+    def _position(self, room_id: int, after: int, name: str) -> int:
         position = self._log.position(name)
         if position is not None:
             return position
         rows = self._db.execute(
-            "SELECT position FROM log WHERE room_id = ? AND message_id = ? LIMIT 2", (room_id, name)
+            "SELECT position FROM log WHERE room_id = ? AND message_id = ? AND position > ? LIMIT 2",
+            (room_id, name, after),
         ).fetchall()
-        found = [int(row[0]) for row in rows] + self._position_of_own_id(room_id, name)
+        found = [int(row[0]) for row in rows] + self._position_of_own_id(room_id, after, name)
         if len(found) != 1:
             problem = "is the id of several messages; give an offset." if found else "is no message of this room."
             raise InvalidPayload.in_fields({"before": [f"{name!r} {problem}"]})
         return found[0]
 
-    def _position_of_own_id(self, room_id: int, name: str) -> list[int]:
+    def _position_of_own_id(self, room_id: int, after: int, name: str) -> list[int]:
         """Of the message with an id that `Log.message_id` made: none or one."""
         digits = name.rpartition(".")[2]
-        if not (digits.isascii() and digits.isdigit() and len(digits) < 19):
+        if not (digits.isascii() and digits.isdigit() and len(digits) < 19) or int(digits) <= after:
             return []
         row = self._db.execute(
             "SELECT body FROM log WHERE position = ? AND room_id = ? AND kind = 0 AND message_id IS NULL",

@@ -64,8 +64,10 @@ class Replay:
     done: bool = False
     """Whether there was nothing more to read when the last slice ended."""
     size: int = 0
-    found: list[tuple[int, str, str, bytes]] = field(default_factory=list)
-    """Position, event, room and body."""
+    steps: int = 0
+    """How much work it was so far: events and rooms."""
+    found: list[tuple[int, Publication]] = field(default_factory=list)
+    """What was missed, by position."""
     unread: dict[tuple[int, int, int], _Unread] = field(default_factory=dict)
     """By the room's id, the position at which the user joined it, and the kind of event."""
 
@@ -99,12 +101,8 @@ class Replays:
         return replay
 
     def missed(self, replay: Replay) -> tuple[Publication, ...]:
-        """What a replay that is done, and not lost, has found."""
-        readers = (replay.username,)
-        return tuple(
-            Publication(event, body, room, self._log.offset(position), recipients=readers)
-            for position, event, room, body in sorted(replay.found, key=itemgetter(0))
-        )
+        """What a replay that is done, and not lost, has found, in order."""
+        return tuple(publication for _, publication in sorted(replay.found, key=itemgetter(0)))
 
     def _missed_by_leaving(self, replay: Replay) -> bool:
         row = self._db.execute(
@@ -121,6 +119,7 @@ class Replays:
                 key = room_id, joined, kind
                 is_new = key not in replay.unread
                 if is_new:
+                    replay.steps += 1
                     low = max(replay.position, joined)
                     replay.unread[key] = _Unread(low, low, low)
                     if kind == MESSAGES and joined > replay.position:
@@ -177,4 +176,7 @@ class Replays:
     def _add(self, replay: Replay, position: int, event: str, room: str, body: bytes) -> None:
         replay.size += len(body)
         replay.lost = replay.lost or replay.size > self._policy.replay_size
-        replay.found.append((position, event, room, body))
+        replay.steps += 1
+        readers = (replay.username,)
+        missed = Publication(event, body, room, self._log.offset(position), recipients=readers)
+        replay.found.append((position, missed))

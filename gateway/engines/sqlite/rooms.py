@@ -82,13 +82,22 @@ class Rooms:
         self._db.execute(
             "UPDATE sessions SET missed_by_leaving = max(missed_by_leaving, ?) WHERE username = ?", (heard, actor)
         )
-        self._remove_member(room_id, room, member_count, actor)
+        self._db.execute("UPDATE rooms SET member_count = member_count - 1 WHERE id = ?", (room_id,))
+        self._db.execute("DELETE FROM members WHERE room_id = ? AND username = ?", (room_id, actor))
+        self._publish_leaving(room_id, room, member_count, actor)
 
     def leave_all(self, username: str) -> None:
         """Take a user whose session ends out of all rooms."""
+        rooms = self._rooms_of(username)
         self._log.withdraw(username)
-        for room_id, room, member_count in self._rooms_of(username):
-            self._remove_member(room_id, room, member_count, username)
+        self._db.execute(
+            "UPDATE rooms SET member_count = member_count - 1 "
+            "WHERE id IN (SELECT room_id FROM members WHERE username = ?)",
+            (username,),
+        )
+        self._db.execute("DELETE FROM members WHERE username = ?", (username,))
+        for room_id, room, member_count in rooms:
+            self._publish_leaving(room_id, room, member_count, username)
 
     def _newest_heard(self, room_id: int, username: str) -> int:
         """The position of the newest event in a room that a member who leaves it heard, or 0."""
@@ -146,16 +155,14 @@ class Rooms:
         )
         self._db.execute("UPDATE rooms SET member_count = member_count + ? WHERE id = ?", (len(users), room_id))
 
-    def _remove_member(self, room_id: int, room: str, member_count: int, username: str) -> None:
-        self._db.execute("DELETE FROM members WHERE room_id = ? AND username = ?", (room_id, username))
+    def _publish_leaving(self, room_id: int, room: str, member_count: int, username: str) -> None:
+        """A room that had ``member_count`` members has one less; without any it is gone."""
         self._ids_by_member.pop((username, room), None)
         self._log.move(room, left=(username,))
         if member_count == 1:
             self._log.forget(room_id)
             self._db.execute("DELETE FROM rooms WHERE id = ?", (room_id,))
-            return
-        self._db.execute("UPDATE rooms SET member_count = member_count - 1 WHERE id = ?", (room_id,))
-        if self._is_announced(member_count):
+        elif self._is_announced(member_count):
             body = events.user_left(room, username)
             self._log.append(room_id, room, events.USER_LEFT, body, origin=username)
 

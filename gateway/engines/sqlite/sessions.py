@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from gateway.engines.sqlite.rooms import Rooms
 
 
+FEW_STEPS = 100
+"""How much of a replay may be read in the operation that resumes the session, which has enough to do as it is."""
+
 LAST_CHARACTER = "\U0010ffff"
 """What comes after every character that a name may have."""
 
@@ -58,8 +61,9 @@ class Sessions:
             sid, *pids, holder = row
             if resume is not None and any(_is_same(resume.pid, pid) for pid in pids):
                 replay = replay or self._replays.begin(username, resume.offset)
+                steps = replay.steps
                 replay = self._replays.read_on(replay, Slice(self._slice_time))
-                if not replay.done:
+                if not replay.done or replay.steps - steps > FEW_STEPS:
                     return replay
                 return self._resume(Session(sid, resume.pid, username), connection, holder, replay)
             if holder is not None:
@@ -123,7 +127,7 @@ class Sessions:
 
     def end_expired_sessions(self) -> int:
         """How many were ended: what a slice has time for, at least one where there is any."""
-        piece = Slice(self._slice_time)
+        piece = Slice(self._slice_time / 2)  # the last one may be in a hundred rooms
         oldest = self._clocks.running_ms() - int(self._policy.recovery_window * 1000)
         ended = 0
         while not (ended and piece.is_over()):

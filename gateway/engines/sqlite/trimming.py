@@ -32,11 +32,6 @@ RETRY_MARGIN: Final = 60.0
 sender may come back and send it again.
 """
 
-DELETE_IDS = """
-DELETE FROM trimmed_messages WHERE (room_id, origin, message_id) IN (
-    SELECT room_id, origin, message_id FROM trimmed_messages WHERE {} LIMIT ?)
-"""
-
 
 class Trimming:
     """Deletes from the tables ``log`` and ``trimmed_messages``. All that was appended must have been written before."""
@@ -136,7 +131,15 @@ class Trimming:
                     "DELETE FROM log WHERE room_id = ? AND kind = ? AND position <= ?", (room_id, kind, _last_of(rows))
                 )
                 return True
-        return self._db.execute(DELETE_IDS.format("room_id = ?"), (room_id, CHUNK)).rowcount > 0
+        return self._delete_ids("room_id = ?", room_id)
+
+    def _delete_ids(self, condition: str, parameter: int) -> bool:
+        """Delete some of the ids of messages that were trimmed; whether there was any."""
+        ids = self._db.execute(
+            f"SELECT room_id, origin, message_id FROM trimmed_messages WHERE {condition} LIMIT ?", (parameter, CHUNK)
+        ).fetchall()
+        self._db.executemany("DELETE FROM trimmed_messages WHERE room_id = ? AND origin = ? AND message_id = ?", ids)
+        return bool(ids)
 
     def _sweep(self, piece: Slice) -> bool:
         """Trim, once after the opening, what bounds are above that may have been larger before."""
@@ -158,7 +161,7 @@ class Trimming:
 
     def _forget_ids(self, piece: Slice) -> bool:
         """Delete the ids of messages that were trimmed too long ago to be sent again."""
-        while self._db.execute(DELETE_IDS.format("kept < ?"), (self.oldest_retry(), CHUNK)).rowcount:
+        while self._delete_ids("kept < ?", self.oldest_retry()):
             if piece.is_over():
                 return True
         return False
