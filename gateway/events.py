@@ -31,7 +31,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """A room as replies and events show it: at most 100 of its members, in order of name, and how many there are."""
+    """A room as replies and events show it: at most 10 of its members, in order of name, and how many there are."""
 
     room: str
     members: tuple[Member, ...]
