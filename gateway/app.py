@@ -62,6 +62,7 @@ def create_engine(settings: Settings) -> Engine:
         max_rooms=settings.max_rooms,
         max_members=settings.max_members,
         history_size=settings.history_size,
+        history_bytes=settings.history_bytes,
         presence_limit=settings.presence_limit,
         recovery_window=settings.recovery_window,
         reserve_names=settings.recovery_window if settings.reserve_names is None else settings.reserve_names,

@@ -240,6 +240,12 @@ class Settings:
         "How much of the disk the store may take, such as 500MB or 10GiB; beyond it, nothing is added.",
     )
     history_size: int = setting(1_000, POSITIVE, "N", "How many messages are kept for each room.")
+    history_bytes: int = setting(
+        16 * 1024**2,
+        Size(),
+        "SIZE",
+        "How many bytes of messages are kept for each room; the newest message is kept in any case.",
+    )
     recovery_window: float = setting(
         120.0,
         Number(min=0),

@@ -40,7 +40,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """A room as replies and events show it: at most 100 of its members, in order of name, and how many there are.
+    """A room as replies and events show it: at most 10 of its members, in order of name, and how many there are.
 
     ``kind`` is `GROUP` or `DIRECT`, ``history`` `ALL` or `JOINED`. ``user``: the other of a direct room.
     """

@@ -182,13 +182,15 @@ class Policy:
 
     ``max_rooms`` counts the rooms that a user made or opened, and once more those that others put the user into.
 
-    ``replay_size``: bytes of events in a replay, at most. ``commit_size``: bytes of events at which a commit takes up
-    nothing more: a member may be given all of them at once.
+    ``history_size`` and ``history_bytes``: how many messages are kept of a room, and how many bytes of them; the newest
+    is kept always. ``replay_size``: bytes of events in a replay, at most. ``commit_size``: bytes of events at which a
+    commit takes up nothing more: a member may be given all of them at once.
     """
 
     max_rooms: int
     max_members: int
     history_size: int
+    history_bytes: int
     presence_limit: int
     recovery_window: float
     reserve_names: float

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 import orjson
 import pytest
 
+from engines.plans import Statements, faults
 from gateway.engines.base import (
     Attachment,
     Effect,
@@ -21,12 +23,15 @@ from gateway.engines.base import (
     ResumePoint,
     Session,
 )
+from gateway.engines.sqlite import engine
+from gateway.engines.sqlite.database import open_database
 from gateway.engines.sqlite.engine import SQLiteEngine
 
 POLICY = Policy(
     max_rooms=3,
     max_members=5,
     history_size=16,
+    history_bytes=60_000,
     presence_limit=4,
     recovery_window=120,
     reserve_names=60,
@@ -37,16 +42,25 @@ POLICY = Policy(
 
 
 class Clock:
-    """Unix time that a test moves."""
+    """Unix time and the monotonic clock, both of which a test moves."""
 
     def __init__(self) -> None:
         self.now = 1_790_000_000.0
+        self.monotonic_now = 50_000.0
 
     def __call__(self) -> float:
         return self.now
 
+    def monotonic(self) -> float:
+        return self.monotonic_now
+
     def advance(self, seconds: float) -> None:
         """Time goes by."""
+        self.now += seconds
+        self.monotonic_now += seconds
+
+    def set(self, seconds: float) -> None:
+        """Somebody sets the clock on the wall, by ``seconds`` from what it said."""
         self.now += seconds
 
 
@@ -105,12 +119,27 @@ class Store:
         return self.heard.last_attachment
 
 
-@pytest.fixture(params=["sqlite"])
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
+ENGINES: dict[str, dict[str, Any]] = {"sqlite": {"slice_time": 60.0}, "sqlite-in-slices": {"slice_time": 0.0}}
+"""SQLite twice: once with work done in as few pieces as may be, and once in as many."""
+
+
+@pytest.fixture(params=ENGINES)
+async def store(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Store]:
     clock = Clock()
+    statements = Statements()
+
+    def open_and_watch(path: str) -> sqlite3.Connection:
+        connection = open_database(path)
+        connection.set_trace_callback(statements.note)
+        return connection
+
+    monkeypatch.setattr(engine, "open_database", open_and_watch)
 
     def create() -> Engine:
-        return {"sqlite": lambda: SQLiteEngine(str(tmp_path / "gateway.db"), POLICY, clock=clock)}[request.param]()
+        path = str(tmp_path / "gateway.db")
+        return SQLiteEngine(path, POLICY, clock=clock, monotonic=clock.monotonic, **ENGINES[request.param])
 
     async def reopen() -> None:
         await store.engine.close(5)
@@ -121,3 +150,6 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     await store.engine.open(store.heard)
     yield store
     await store.engine.close(5)
+    connection = open_database(str(tmp_path / "gateway.db"))
+    assert faults(connection, statements) == []
+    connection.close()

@@ -146,9 +146,9 @@ async def test_a_session_expires_after_the_recovery_window(store: Store) -> None
     alice = await store.login("bob", "alice")
     await store.engine.create_room("alice", "tea", ("bob",))
     await store.lose(alice)
-    store.clock.now += POLICY.recovery_window - 1
+    store.clock.advance(POLICY.recovery_window - 1)
     assert await store.engine.end_expired_sessions() == 0
-    store.clock.now += 2
+    store.clock.advance(2)
     assert await store.engine.end_expired_sessions() == 1
     assert store.heard.events[-1] == ("user-left", {"room": "tea", "username": "alice"})
     with pytest.raises(UnknownUser):
@@ -159,7 +159,7 @@ async def test_sessions_that_were_live_at_a_restart_are_suspended_from_then_on(s
     alice = await store.login("bob", "alice")
     await store.engine.create_room("alice", "tea", ("bob",))
     offset = store.heard.publications[-1].offset
-    store.clock.now += 1000
+    store.clock.advance(1000)
     await store.reopen()
     assert await store.engine.end_expired_sessions() == 0
     attachment = await store.resume(alice, offset)
@@ -190,7 +190,7 @@ async def test_every_recovery_window_begins_at_a_restart(store: Store) -> None:
     await store.engine.create_room("alice", "tea", ("bob",))
     offset = store.heard.publications[-1].offset
     await store.lose(alice)
-    store.clock.now += POLICY.recovery_window * 10
+    store.clock.advance(POLICY.recovery_window * 10)
     await store.reopen()
     assert await store.engine.end_expired_sessions() == 0
     assert (await store.resume(alice, offset)).recovered
@@ -501,7 +501,7 @@ async def test_the_same_id_is_appended_once_for_a_user_and_a_room(store: Store) 
     await store.engine.create_room("alice", "tea", ("bob",))
     await store.engine.create_room("alice", "too", ())
     first = await store.engine.append_message("alice", "tea", "one", "id1")
-    store.clock.now += 5
+    store.clock.advance(5)
     again = await store.engine.append_message("alice", "tea", "another text", "id1")
     assert (again.id, again.ts, again.duplicate) == (first.id, first.ts, True)
     assert not (await store.engine.append_message("bob", "tea", "two", "id1")).duplicate
@@ -516,7 +516,7 @@ async def test_an_id_is_known_longer_than_its_message(store: Store) -> None:
     await store.engine.create_room("alice", "tea", ("bob",))
     first = await store.engine.append_message("alice", "tea", "one", "id1")
     await store.lose(alice)
-    store.clock.now += POLICY.recovery_window - 1
+    store.clock.advance(POLICY.recovery_window - 1)
     for number in range(3 * POLICY.history_size):
         await store.engine.append_message("bob", "tea", str(number), f"id{number}")
     assert "one" not in await contents(store, "bob", "tea")
@@ -524,7 +524,7 @@ async def test_an_id_is_known_longer_than_its_message(store: Store) -> None:
     await store.resume(alice, None)
     again = await store.engine.append_message("alice", "tea", "one", "id1")
     assert (again.id, again.ts, again.duplicate) == (first.id, first.ts, True)
-    store.clock.now += 10 * POLICY.recovery_window
+    store.clock.advance(10 * POLICY.recovery_window)
     for number in range(3 * POLICY.history_size):
         await store.engine.append_message("alice", "tea", str(number), None)
     assert not (await store.engine.append_message("alice", "tea", "one", "id1")).duplicate

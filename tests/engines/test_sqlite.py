@@ -95,10 +95,10 @@ def test_an_older_store_is_brought_up_to_date(tmp_path: Path) -> None:
     old = sqlite3.connect(path)
     first = resources.files("gateway.engines.sqlite").joinpath("schema", "1.sql").read_text("utf-8")
     old.executescript(f"{first}; PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = 1")
-    (name,) = old.execute("SELECT name FROM log_name").fetchone()
+    name = old.execute("SELECT name FROM log_name").fetchone()
     old.close()
     connection = open_database(str(path))
-    assert connection.execute("SELECT name FROM log_name").fetchone() == (name,)
+    assert connection.execute("SELECT name FROM epochs").fetchall() == [name]
     tables = "SELECT name FROM sqlite_schema ORDER BY name"
     assert connection.execute(tables).fetchall() == new.execute(tables).fetchall()
     assert connection.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)

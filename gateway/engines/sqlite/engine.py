@@ -7,6 +7,8 @@ import time
 from typing import TYPE_CHECKING, TypeVar
 
 from gateway import events
+from gateway.engines.base import Session
+from gateway.engines.sqlite.clocks import Clocks
 from gateway.engines.sqlite.commits import GroupCommit
 from gateway.engines.sqlite.database import open_database
 from gateway.engines.sqlite.tables import Tables
@@ -23,17 +25,19 @@ if TYPE_CHECKING:
         Policy,
         Receipt,
         ResumePoint,
-        Session,
         Subscriber,
         UserPage,
     )
     from gateway.engines.sqlite.database import StoreConnection
+    from gateway.engines.sqlite.replay import Replay
     from gateway.events import Room
 
 T = TypeVar("T")
 
 STORE = ""
 """The client that the store's own operations belong to: no username is empty."""
+SLICE_TIME = 0.002
+"""How long one piece of longer work may take, in seconds: while it lasts, nobody else is served."""
 
 MAINTENANCE_INTERVAL = 1.0
 """How long the store waits before it looks for deferred work again, in seconds."""
@@ -51,11 +55,22 @@ and only an idle store pays it: a full disk is to be known before the next messa
 class SQLiteEngine:
     """An `Engine` (see ``engines/base.py``) on SQLite."""
 
-    def __init__(self, path: str, policy: Policy, *, clock: Callable[[], float] = time.time) -> None:
-        """``path``: a file, created where it is missing, or ``:memory:``. ``clock`` gives Unix time in seconds."""
+    def __init__(
+        self,
+        path: str,
+        policy: Policy,
+        *,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+        slice_time: float = SLICE_TIME,
+    ) -> None:
+        """``path``: a file, created where it is missing, or ``:memory:``. ``clock`` gives Unix time, ``monotonic`` the
+        time since anything, in seconds.
+        """
         self._path = path
         self._policy = policy
-        self._clock = clock
+        self._clocks = Clocks(clock, monotonic)
+        self._slice_time = slice_time
         self._database: StoreConnection | None = None
         self._commits: GroupCommit | None = None
         self._maintenance: asyncio.Task[None] | None = None
@@ -63,7 +78,7 @@ class SQLiteEngine:
     async def open(self, subscriber: Subscriber) -> None:
         self._database = open_database(self._path)
         self._database.guard()
-        tables = Tables(self._database, self._policy, self._clock)
+        tables = Tables(self._database, self._policy, self._clocks, self._slice_time)
         self._commits = GroupCommit(tables, subscriber.committed)
         await self._run(STORE, Tables.open)
         self._maintenance = asyncio.create_task(self._maintain())
@@ -98,10 +113,14 @@ class SQLiteEngine:
     async def attach_session(
         self, username: str, connection: str, resume: ResumePoint | None, *, resumable: bool = True
     ) -> Session:
-        return await self._run(
-            username,
-            lambda tables: tables.sessions.attach_session(username, connection, resume, resumable=resumable),
-        )
+        replay: Replay | None = None
+
+        def attach(tables: Tables) -> Session | Replay:
+            return tables.sessions.attach_session(username, connection, resume, resumable=resumable, replay=replay)
+
+        while not isinstance(attached := await self._run(username, attach), Session):
+            replay = attached  # as far as it is read
+        return attached
 
     async def suspend_session(self, session: Session, connection: str) -> None:
         await self._run(session.username, lambda tables: tables.sessions.suspend_session(session, connection))

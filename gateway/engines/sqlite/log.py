@@ -1,6 +1,7 @@
-"""What happened in the rooms, in one order: appending, publishing, replaying and trimming.
+"""What happened in the rooms, in one order: appending and publishing.
 
-A **position** is a place in that order, an **offset** its name for clients: the log's own name and the position.
+Rows are appended in memory and written together, before something reads the table or the transaction ends. What leaves
+the log is ``trimming``'s, who comes back is ``replay``'s.
 """
 
 from __future__ import annotations
@@ -8,51 +9,50 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from gateway import events
-from gateway.engines.base import HistoryPage, Movement, Publication
-from gateway.errors import InvalidPayload
+from gateway.engines.base import Movement, Publication
+from gateway.engines.sqlite.spans import KINDS, MESSAGES, NOTICES, Spans
+from gateway.engines.sqlite.trimming import Trimming
+from gateway.tokens import tokens
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable
 
     from gateway.engines.base import Effect, Policy
+    from gateway.engines.sqlite.clocks import Clocks
+    from gateway.engines.sqlite.epochs import Epochs
 
-IS_MESSAGE = f"event = '{events.MESSAGE}'"
-IS_NO_MESSAGE = f"event != '{events.MESSAGE}'"
-
-SENT = "SELECT room_id, position, ts"
-SENT_AS = "WHERE room_id = :room_id AND message_id = :message_id AND origin = :sender"
-
-RETRY_WINDOWS = 2
-RETRY_MARGIN = 60.0
-"""A sender may send a message again for so many recovery windows and so many seconds: the id is known so long, also
-where the log is trimmed.
+SENT = """
+SELECT ts FROM (
+    SELECT position, ts FROM log WHERE room_id = :room_id AND message_id = :message_id AND origin = :sender
+    UNION ALL
+    SELECT position, ts FROM trimmed_messages
+    WHERE room_id = :room_id AND message_id = :message_id AND origin = :sender AND kept >= :oldest
+) WHERE position > (SELECT joined FROM members WHERE room_id = :room_id AND username = :sender)
 """
+
+WITHDRAW = "DELETE FROM log WHERE position IN (SELECT joined FROM members WHERE username = ?1{}) AND recipient = ?1"
 
 
 class Log:
     """The table ``log``, and what the current transaction did for others to hear."""
 
-    def __init__(self, connection: sqlite3.Connection, policy: Policy, clock: Callable[[], float]) -> None:
-        """``clock`` gives Unix time in seconds."""
+    def __init__(self, connection: sqlite3.Connection, policy: Policy, clocks: Clocks, epochs: Epochs) -> None:
         self.effects: list[Effect] = []
         """What the running operation did, in order."""
         self.told = 0
         """Bytes of the events in the effects of the transaction."""
+        self.spans = Spans(connection)
+        self.trimming = Trimming(connection, self.spans, policy, clocks)
         self._db = connection
-        self._policy = policy
-        self._clock = clock
-        self._name: str = connection.execute("SELECT name FROM log_name").fetchone()[0]
+        self._clocks = clocks
+        self._epochs = epochs
         row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'log'").fetchone()
         self._newest = self._committed = 0 if row is None else int(row[0])
         """The position of the newest event, and what it was when the transaction began."""
         self._rows: list[tuple[object, ...]] = []
         self._unwritten_ids: set[tuple[int, str]] = set()
         """Rooms and ids of messages in `_rows`."""
-        self._kept: dict[tuple[int, str], int] = {}
-        """How many events the log has of a room, by its id and their kind; of rooms that were written to since the last
-        failure.
-        """
+        self._random = tokens(6)
 
     # --- writing
 
@@ -62,8 +62,9 @@ class Log:
             rows, self._rows = self._rows, []
             self._unwritten_ids.clear()
             self._db.executemany(
-                "INSERT INTO log (position, room_id, event, origin, recipient, message_id, ts, body) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO log "
+                "(position, room_id, kind, event, origin, recipient, message_id, ts, number, size, other, body) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 rows,
             )
 
@@ -71,12 +72,13 @@ class Log:
         """A transaction begins."""
         self._committed = self._newest
         self.told = 0
+        self.spans.begin()
 
     def rollback(self) -> None:
         """What was appended since `begin` is gone."""
         self._rows.clear()
         self._unwritten_ids.clear()
-        self._kept.clear()
+        self.spans.rollback()
         self._newest = self._committed
 
     def append(
@@ -91,14 +93,28 @@ class Log:
         message_id: str | None = None,
         ts: int | None = None,
     ) -> None:
+        """Append and publish an event for the whole room; or the ``room-joined`` of ``recipient``, who is a member from
+        its position on.
+        """
         position = self._newest = self._newest + 1
-        self._rows.append((position, room_id, event, origin, recipient, message_id, ts, body))
+        offset = f"{self._epochs.prefix}{position}"
+        if recipient is not None:
+            row = (position, room_id, None, event, origin, recipient, None, None, None, None, None, body)
+            self._rows.append(row)
+            self._tell(Publication(event, body, room, offset, origin, (recipient,)))
+            return
+        kind = MESSAGES if event == events.MESSAGE else NOTICES
+        span = self.spans.get(room_id, kind)
+        span.append(position, origin, len(body), ts)
+        self._rows.append(
+            (position, room_id, kind, event, origin, None, message_id, ts, span.number, span.size, span.other, body)
+        )
         if message_id is not None:
             self._unwritten_ids.add((room_id, message_id))
-        offset = self.offset(position)
-        recipients = None if recipient is None else (recipient,)
-        self._tell(Publication(event, body, room, offset, origin, recipients))
-        self._trim(room_id, IS_MESSAGE if event == events.MESSAGE else IS_NO_MESSAGE)
+        self._tell(Publication(event, body, room, offset, origin))
+        if self.trimming.is_due(span):
+            self.flush()
+            self.trimming.trim(room_id, kind)
 
     def publish(
         self,
@@ -121,60 +137,30 @@ class Log:
         self.effects.append(Movement(room, joined, left))
 
     def forget(self, room_id: int) -> None:
-        """Delete all that happened in a room."""
+        """A room is gone; what happened in it is deleted by and by."""
+        self.spans.forget(room_id)
+        self._db.execute("INSERT INTO ended_rooms (room_id) VALUES (?)", (room_id,))
+
+    def withdraw(self, username: str, room_id: int | None = None) -> bool:
+        """Delete the ``room-joined`` of a member who is about to leave a room, or all rooms; whether there was any."""
         self.flush()
-        for table in ("log", "trimmed_messages"):
-            self._db.execute(f"DELETE FROM {table} WHERE room_id = ?", (room_id,))
-        for kind in (IS_MESSAGE, IS_NO_MESSAGE):
-            self._kept.pop((room_id, kind), None)
+        if room_id is None:
+            cursor = self._db.execute(WITHDRAW.format(""), (username,))
+        else:
+            cursor = self._db.execute(WITHDRAW.format(" AND room_id = ?2"), (username, room_id))
+        return cursor.rowcount > 0
 
-    def _trim(self, room_id: int, kind: str) -> None:
-        """Cut off what is too old, every so many events: a room keeps its newest messages and as many other events."""
-        size = self._policy.history_size
-        kept = self._kept.get((room_id, kind))
-        kept = self._count(room_id, kind) if kept is None else kept + 1
-        if kept > size + size // 8:
-            self.flush()
-            cut = self._oldest(room_id, kind, kept - size)
-            if kind == IS_MESSAGE:
-                self._remember_ids(room_id, cut)
-            self._db.execute(f"DELETE FROM log WHERE room_id = ? AND position <= ? AND {kind}", (room_id, cut))
-            self._db.execute("UPDATE rooms SET trimmed = ? WHERE id = ? AND trimmed < ?", (cut, room_id, cut))
-            kept = size
-        self._kept[room_id, kind] = kept
+    # --- messages
 
-    def _count(self, room_id: int, kind: str) -> int:
-        self.flush()
-        query = f"SELECT count(*) FROM log WHERE room_id = ? AND {kind}"
-        return int(self._db.execute(query, (room_id,)).fetchone()[0])
+    def message_id(self) -> str:
+        """An id for the message that is appended next. It names the position: finding it takes no index."""
+        return f"{next(self._random)}.{self._newest + 1}"
 
-    def _oldest(self, room_id: int, kind: str, number: int) -> int:
-        """The position of the room's event of that kind with that number, counted from the oldest."""
-        query = f"SELECT position FROM log WHERE room_id = ? AND {kind} ORDER BY position LIMIT 1 OFFSET ?"
-        return int(self._db.execute(query, (room_id, number - 1)).fetchone()[0])
+    def message_ts(self, room_id: int) -> int:
+        """When the message is sent that is appended next (Unix time in ms): never before the last one in its room."""
+        return max(self._clocks.unix_ms(), self.spans.get(room_id, MESSAGES).ts)
 
-    def _remember_ids(self, room_id: int, cut: int) -> None:
-        """Keep the ids of messages that are cut off, as long as their senders may come back and send them again."""
-        oldest = now_ms(self._clock) - int(1000 * (RETRY_WINDOWS * self._policy.recovery_window + RETRY_MARGIN))
-        self._db.execute(
-            "INSERT OR REPLACE INTO trimmed_messages (room_id, origin, message_id, position, ts) "
-            f"SELECT room_id, origin, message_id, position, ts FROM log "
-            f"WHERE room_id = ? AND position <= ? AND {IS_MESSAGE} AND message_id IS NOT NULL AND ts >= ?",
-            (room_id, cut, oldest),
-        )
-        self._db.execute("DELETE FROM trimmed_messages WHERE ts < ?", (oldest,))
-
-    def _cut(self, room_id: int) -> int:
-        """The position of the newest message that is older than the history reaches, or 0."""
-        row = self._db.execute(
-            f"SELECT position FROM log WHERE room_id = ? AND {IS_MESSAGE} ORDER BY position DESC LIMIT 1 OFFSET ?",
-            (room_id, self._policy.history_size),
-        ).fetchone()
-        return 0 if row is None else int(row[0])
-
-    # --- reading
-
-    def message_ts(self, room_id: int, sender: str, message_id: str) -> int | None:
+    def find_sent(self, room_id: int, sender: str, message_id: str) -> int | None:
         """When a message was sent that the log has, or had not long ago (Unix time in ms), or None.
 
         What a sender of the same name sent before this one became a member is another's.
@@ -182,81 +168,19 @@ class Log:
         if (room_id, message_id) in self._unwritten_ids:
             self.flush()
         row = self._db.execute(
-            f"SELECT ts FROM ({SENT} FROM log {SENT_AS} UNION ALL {SENT} FROM trimmed_messages {SENT_AS}) "
-            "JOIN members USING (room_id) WHERE username = :sender AND position > joined",
-            {"room_id": room_id, "message_id": message_id, "sender": sender},
+            SENT,
+            {
+                "room_id": room_id,
+                "message_id": message_id,
+                "sender": sender,
+                "oldest": self.trimming.oldest_retry(),
+            },
         ).fetchone()
         return None if row is None else int(row[0])
 
-    def read_messages(self, room_id: int, after: int, before: str | None, limit: int) -> HistoryPage:
-        """The newest messages, or the newest before the one that ``before`` names by its offset or id; of those after
-        the position ``after``.
-        """
-        self.flush()
-        end = self.newest() + 1 if before is None else self._message_position(room_id, after, before)
-        rows = self._db.execute(
-            f"SELECT position, body FROM log WHERE room_id = ? AND {IS_MESSAGE} AND position < ? AND position > ? "
-            "ORDER BY position DESC LIMIT ?",
-            (room_id, end, max(after, self._cut(room_id)), limit + 1),
-        ).fetchall()
-        messages = [events.with_field(body, "offset", self.offset(position)) for position, body in rows[:limit]]
-        return HistoryPage(tuple(reversed(messages)), more=len(rows) > limit)
-
-    def _message_position(self, room_id: int, after: int, name: str) -> int:
-        position = self.position(name)
-        if position is not None:
-            return position
-        rows = self._db.execute(
-            "SELECT position FROM log WHERE room_id = :room_id AND message_id = :name AND position > :after "
-            "UNION ALL SELECT position FROM log WHERE room_id = :room_id AND message_id IS NULL AND position > :after "
-            f"AND {IS_MESSAGE} AND json_extract(body, '$.id') = :name LIMIT 2",
-            {"room_id": room_id, "name": name, "after": after},
-        ).fetchall()
-        if len(rows) != 1:
-            problem = "is the id of several messages; give an offset." if rows else "is no message of this room."
-            raise InvalidPayload.in_fields({"before": [f"{name!r} {problem}"]})
-        return int(rows[0][0])
-
-    def missed(self, username: str, offset: str | None) -> tuple[Publication, ...] | None:
-        """What a user has not heard since ``offset``; None where not all of it can be had."""
-        self.flush()
-        position = self.position(offset)
-        if position is None or position > self.newest():
-            return None
-        left = self._db.execute("SELECT missed_by_leaving FROM sessions WHERE username = ?", (username,)).fetchone()
-        if left is None or left[0] > position:
-            return None
-        trimmed = self._db.execute(
-            "SELECT 1 FROM members JOIN rooms ON id = room_id WHERE username = ? AND trimmed > ? AND trimmed >= joined",
-            (username, position),
-        ).fetchone()
-        if trimmed is not None:
-            return None
-        rows = self._db.execute(
-            "SELECT position, event, name, body FROM members JOIN rooms ON id = members.room_id "
-            "JOIN log ON log.room_id = members.room_id WHERE username = :user AND position > :position "
-            "AND (recipient = :user OR (recipient IS NULL AND position > joined)) AND origin IS NOT :user "
-            "ORDER BY position",
-            {"user": username, "position": position},
-        )
-        missed: list[Publication] = []
-        size = 0
-        for row_position, event, room, body in rows:
-            size += len(body)
-            if size > self._policy.replay_size:
-                return None
-            missed.append(Publication(event, body, room, self.offset(row_position), recipients=(username,)))
-        return tuple(missed)
-
     def newest_for(self, room_id: int, username: str) -> int:
-        """The position of the newest event in a room that a member hears, or 0."""
-        self.flush()
-        row = self._db.execute(
-            "SELECT position FROM log WHERE room_id = ? AND origin IS NOT ? AND (recipient IS NULL OR recipient = ?) "
-            "ORDER BY position DESC LIMIT 1",
-            (room_id, username, username),
-        ).fetchone()
-        return 0 if row is None else int(row[0])
+        """The position of the newest event that the whole room heard and that is not by ``username``, or 0."""
+        return max(self.spans.get(room_id, kind).newest_for(username) for kind in KINDS)
 
     # --- positions
 
@@ -265,17 +189,8 @@ class Log:
         return self._newest
 
     def offset(self, position: int) -> str:
-        return f"{self._name}-{position}"
+        return self._epochs.offset(position)
 
-    def position(self, offset: str | None) -> int | None:
+    def position(self, offset: str) -> int | None:
         """The position that ``offset`` names in this log, or None."""
-        if offset is None:
-            return None
-        name, _, digits = offset.rpartition("-")
-        valid = name == self._name and digits.isascii() and digits.isdigit() and len(digits) < 19
-        return int(digits) if valid else None
-
-
-def now_ms(clock: Callable[[], float]) -> int:
-    """Unix time in milliseconds."""
-    return int(clock() * 1000)
+        return self._epochs.position(offset, self._newest)

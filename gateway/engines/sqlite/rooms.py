@@ -8,22 +8,22 @@ from typing import TYPE_CHECKING
 
 from gateway import events
 from gateway.engines.base import Added, HistoryPage, MemberPage, Receipt
-from gateway.engines.sqlite.log import now_ms
 from gateway.errors import Forbidden, LimitReached, RoomExists, RoomNotFound
 from gateway.events import Room
-from gateway.tokens import tokens
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable
 
     from gateway.engines.base import Policy
     from gateway.engines.sqlite.departures import Departures
+    from gateway.engines.sqlite.history import History
     from gateway.engines.sqlite.log import Log
     from gateway.engines.sqlite.members import Members
 
-SHOWN_MEMBERS = 100
-"""Members that a reply or an event shows of a room; ``list-members`` pages through all."""
+SHOWN_MEMBERS = 10
+"""How many members a reply or an event shows of a room. A user may be in a hundred rooms and is shown them all at once;
+``list-members`` pages through all.
+"""
 
 MAX_KNOWN = 65_536
 """Members whose rooms' ids are remembered."""
@@ -36,19 +36,17 @@ class Rooms:
         self,
         connection: sqlite3.Connection,
         log: Log,
+        history: History,
         members: Members,
         departures: Departures,
         policy: Policy,
-        clock: Callable[[], float],
     ) -> None:
-        """``clock`` gives Unix time in seconds."""
         self._db = connection
         self._log = log
+        self._history = history
         self._members = members
         self._departures = departures
         self._policy = policy
-        self._clock = clock
-        self._message_ids = tokens(12)
         self._ids_by_member: dict[tuple[str, str], int] = {}
         """Ids of rooms by member and name: of those who have spoken since the last failure."""
 
@@ -93,20 +91,39 @@ class Rooms:
 
     def remove_member(self, actor: str, room: str) -> None:
         room_id, member_count = self._room_of_member(actor, room)
+        heard = self._newest_heard(room_id, actor)
         self._db.execute(
-            "UPDATE sessions SET missed_by_leaving = max(missed_by_leaving, ?) WHERE username = ?",
-            (self._log.newest_for(room_id, actor), actor),
+            "UPDATE sessions SET missed_by_leaving = max(missed_by_leaving, ?) WHERE username = ?", (heard, actor)
         )
         pair = self._pair(room_id)
         if pair is not None or member_count > 1:
             self._departures.note(pair or str(room_id), actor)
-        self._remove_member(room_id, room, member_count, actor)
+        self._db.execute("UPDATE rooms SET member_count = member_count - 1 WHERE id = ?", (room_id,))
+        self._db.execute("DELETE FROM members WHERE room_id = ? AND username = ?", (room_id, actor))
+        self._publish_leaving(room_id, room, member_count, actor)
 
     def leave_all(self, username: str) -> None:
         """Take a user whose session ends out of all rooms."""
+        rooms = self._rooms_of(username)
         self._departures.forget_user(username)
-        for room_id, room, member_count in self._rooms_of(username):
-            self._remove_member(room_id, room, member_count, username)
+        self._log.withdraw(username)
+        self._db.execute(
+            "UPDATE rooms SET member_count = member_count - 1 "
+            "WHERE id IN (SELECT room_id FROM members WHERE username = ?)",
+            (username,),
+        )
+        self._db.execute("DELETE FROM members WHERE username = ?", (username,))
+        for room_id, room, member_count in rooms:
+            self._publish_leaving(room_id, room, member_count, username)
+
+    def _newest_heard(self, room_id: int, username: str) -> int:
+        """The position of the newest event in a room that a member who leaves it heard, or 0."""
+        (joined,) = self._db.execute(
+            "SELECT joined FROM members WHERE room_id = ? AND username = ?", (room_id, username)
+        ).fetchone()
+        newest = self._log.newest_for(room_id, username)
+        was_added = self._log.withdraw(username, room_id)
+        return newest if newest > joined else joined if was_added else 0
 
     def list_rooms(self, username: str) -> tuple[Room, ...]:
         rows = self._db.execute(
@@ -141,17 +158,15 @@ class Rooms:
             self._log.append(room_id, room, events.ROOM_JOINED, body, origin=by, recipient=user)
         self._log.move(room, joined=users)
 
-    def _remove_member(self, room_id: int, room: str, member_count: int, username: str) -> None:
-        self._db.execute("DELETE FROM members WHERE room_id = ? AND username = ?", (room_id, username))
+    def _publish_leaving(self, room_id: int, room: str, member_count: int, username: str) -> None:
+        """A room that had ``member_count`` members has one less; without any it is gone."""
         self._ids_by_member.pop((username, room), None)
         self._log.move(room, left=(username,))
         if member_count == 1:
             self._log.forget(room_id)
             self._departures.forget_place(str(room_id))
             self._db.execute("DELETE FROM rooms WHERE id = ?", (room_id,))
-            return
-        self._db.execute("UPDATE rooms SET member_count = member_count - 1 WHERE id = ?", (room_id,))
-        if self._is_announced(member_count):
+        elif self._is_announced(member_count):
             body = events.user_left(room, username)
             self._log.append(room_id, room, events.USER_LEFT, body, origin=username)
 
@@ -200,18 +215,18 @@ class Rooms:
 
     def append_message(self, actor: str, room: str, content: str, message_id: str | None) -> Receipt:
         room_id = self._room_id_of_member(actor, room)
-        if message_id is not None and (sent := self._log.message_ts(room_id, actor, message_id)) is not None:
+        if message_id is not None and (sent := self._log.find_sent(room_id, actor, message_id)) is not None:
             return Receipt(message_id, sent, duplicate=True)
         self._members.space.check()
-        ts = now_ms(self._clock)
-        name = next(self._message_ids) if message_id is None else message_id
+        ts = self._log.message_ts(room_id)
+        name = self._log.message_id() if message_id is None else message_id
         body = events.message(name, room, actor, content, ts)
         self._log.append(room_id, room, events.MESSAGE, body, origin=actor, message_id=message_id, ts=ts)
         return Receipt(name, ts, duplicate=False)
 
     def read_history(self, actor: str, room: str, before: str | None, limit: int) -> HistoryPage:
         room_id, _ = self._room_of_member(actor, room)
-        return self._log.read_messages(room_id, self._history_begins(room_id, actor), before, limit)
+        return self._history.read(room_id, before, limit, after=self._history_begins(room_id, actor))
 
     def _history_begins(self, room_id: int, username: str) -> int:
         """The position after which a member may read the room."""

@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from functools import partial
 from typing import TYPE_CHECKING
 
 from gateway.engines.base import ListUsers
+from gateway.engines.sqlite.clocks import Clocks, Slice
 from gateway.engines.sqlite.departures import Departures
 from gateway.engines.sqlite.direct import DirectRooms
-from gateway.engines.sqlite.log import Log, now_ms
+from gateway.engines.sqlite.epochs import Epochs
+from gateway.engines.sqlite.history import History
+from gateway.engines.sqlite.log import Log
 from gateway.engines.sqlite.members import Members
+from gateway.engines.sqlite.replay import Replays
 from gateway.engines.sqlite.rooms import Rooms
 from gateway.engines.sqlite.sessions import Sessions
 from gateway.engines.sqlite.space import Space
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from gateway.engines.base import Effect, Policy, UserPage
     from gateway.engines.sqlite.database import StoreConnection
 
@@ -33,21 +34,29 @@ LETTERS_TO_FIND_ANYBODY = 2
 class Tables:
     """The tables of ``schema/``. Used by one thread at a time."""
 
-    def __init__(self, connection: StoreConnection, policy: Policy, clock: Callable[[], float]) -> None:
+    def __init__(self, connection: StoreConnection, policy: Policy, clocks: Clocks, slice_time: float) -> None:
+        """``slice_time``: how long one piece of longer work may take, in seconds."""
+        (running_ms,) = connection.execute("SELECT max(kept) FROM trimmed_messages").fetchone()
+        clocks.resume(running_ms or 0)
         self._db = connection
+        self._epochs = Epochs(connection)
+        self._slice_time = slice_time
         self._policy = policy
         self._changes = 0
         self._wrote = False
         self._space = Space(connection, policy.max_store)
-        self.log = Log(connection, policy, clock)
+        self.log = Log(connection, policy, clocks, self._epochs)
         self._members = Members(connection, policy, self._space)
-        self._departures = Departures(connection, partial(now_ms, clock))
-        self.rooms = Rooms(connection, self.log, self._members, self._departures, policy, clock)
+        self._departures = Departures(connection, clocks.steady_ms)
+        history = History(connection, self.log, policy)
+        self.rooms = Rooms(connection, self.log, history, self._members, self._departures, policy)
         self.direct = DirectRooms(connection, self.rooms, self._members, self._departures)
-        self.sessions = Sessions(connection, self.log, self.rooms, policy, clock)
+        replays = Replays(connection, self.log, policy)
+        self.sessions = Sessions(connection, self.log, replays, self.rooms, policy, clocks, slice_time)
 
     def open(self) -> None:
-        """The first operation of all."""
+        """Begin a new run: the first operation of all."""
+        self._epochs.begin(self.log.newest())
         self._departures.open()
         self.sessions.suspend_all_sessions()
 
@@ -98,7 +107,9 @@ class Tables:
 
         A slice takes a few milliseconds at most. Returns whether there is more.
         """
-        return any([self._departures.prune(), self._space.give_back()])
+        self.log.flush()
+        trimmed = self.log.trimming.maintain(Slice(self._slice_time))
+        return any([trimmed, self._departures.prune(), self._space.give_back()])
 
     def probe(self) -> None:
         """Have something to commit that changes nothing, to learn whether the disk still takes it."""

@@ -1,0 +1,256 @@
+"""No operation of the store works for long at a time, whatever is stored, and none searches without an index."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from engines.large import HEAVY, LONE, POLICY, SIZE, LargeStore
+from engines.plans import Statements, faults
+from gateway.engines.base import Attachment, ResumePoint, Session
+from gateway.engines.sqlite.replay import Replay
+from gateway.errors import GatewayError, InvalidPayload
+
+T = TypeVar("T")
+
+LONGEST = 0.005
+"""Seconds of the processor that one piece may take."""
+
+pytestmark = pytest.mark.timeout(600)
+
+
+class Pieces:
+    """Runs operations on a store, each in a transaction of its own, and measures them."""
+
+    def __init__(self, store: LargeStore, **changes: int) -> None:
+        self.store = store
+        self.statements = Statements()
+        self.tables = store.open(replace(POLICY, **changes))
+        self.connection = self.tables._db
+        self.connection.execute("PRAGMA synchronous = OFF")  # what the disk takes is not measured here
+        self.took: dict[str, list[float]] = {}
+        """Seconds, by what was done."""
+        self.effects: list[object] = []
+        self.run("open", self.tables.open)
+        self.took.clear()  # nobody is served before it is done
+
+    def run(self, name: str, operation: Callable[..., T], *arguments: object) -> T | None:
+        """One piece; its result, or None where it was refused. The first one of a name is for its statements."""
+        result = None
+        is_first = name not in self.took
+        times = self.took.setdefault(name, [])
+        self.connection.set_trace_callback(self.statements.note if is_first else None)
+        self.tables.begin()
+        began = time.thread_time()
+        with contextlib.suppress(GatewayError):
+            result = operation(*arguments)
+        self.tables.flush()
+        if not is_first:
+            times.append(time.thread_time() - began)
+        self.tables.commit()
+        self.connection.set_trace_callback(None)
+        self.effects = list(self.tables.take_effects())
+        return result
+
+    def resume(self, name: str, username: str, offset: str | None) -> Attachment:
+        """Come back, in as many pieces as it takes: the longest counts."""
+        point = ResumePoint(f"p-{username}", offset)
+        replay, session = None, None
+        before = len(self.took.get(name, ()))
+        while not isinstance(session, Session):
+            session = self.run(name, self.tables.sessions.attach_session, username, "c-back", point, replay)
+            replay = session if isinstance(session, Replay) else None
+        pieces = self.took[name][before:]
+        self.took[name][before:] = [max(pieces)] if pieces else []
+        (attachment,) = [effect for effect in self.effects if isinstance(effect, Attachment)]
+        return attachment
+
+    def maintain(self, name: str) -> int:
+        """Do all that was deferred; in how many pieces. What few of many take longer is the machine's."""
+        while self.run(name, self.tables.maintain):
+            pass
+        pieces = sorted(self.took[name])
+        self.took[name] = [pieces[-1 - len(pieces) // 50]]
+        return len(pieces)
+
+    def count(self, query: str, *parameters: object) -> int:
+        return int(self.connection.execute(query, parameters).fetchone()[0])
+
+    def check(self) -> None:
+        """Nothing took too long in every attempt, and nothing was looked for without an index."""
+        table = {name: f"{1000 * min(times):.2f} ms" for name, times in self.took.items()}
+        assert not {name: table[name] for name, times in self.took.items() if min(times) >= LONGEST}, table
+        assert all(self.took.values()), self.took
+        assert len(list(self.statements)) > 5
+        assert faults(self.connection, self.statements) == []
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> LargeStore:
+    return LargeStore(tmp_path_factory.mktemp("large") / "gateway.db")
+
+
+@pytest.fixture
+def pieces(built: LargeStore, tmp_path: Path) -> Iterator[Pieces]:
+    """On a copy of the large store."""
+    pieces = Pieces(built.copy(tmp_path / "gateway.db"))
+    yield pieces
+    pieces.connection.close()
+
+
+def test_actions(pieces: Pieces) -> None:
+    rooms, sessions = pieces.tables.rooms, pieces.tables.sessions
+    offset = pieces.tables.log.offset
+    end = pieces.store.position
+    befores = [
+        None,
+        "garbage",
+        "id3",
+        "id1",
+        "x.77",
+        f"own.{end // 3}",
+        "nothing-7",
+        offset(1),
+        offset(end // 7),
+        offset(end),
+    ]
+    for attempt in range(3):
+        actor, room = HEAVY[attempt], f"shared{attempt:03}"
+        users = tuple(f"user{SIZE.sessions // 2 + 1000 * attempt + number:06}" for number in range(100))
+        pieces.run("list-rooms", rooms.list_rooms, actor)
+        pieces.run("list-members", rooms.list_members, actor, room, "m", 100)
+        for before in befores:
+            pieces.run(f"history before {before}", rooms.read_history, actor, room, before, 100)
+        for prefix in ("", "user", f"user{SIZE.sessions // 2}", "zz", "%"):
+            pieces.run(f"find-users {prefix}", sessions.find_users, prefix, 100)
+        pieces.run("typing", rooms.publish_typing, actor, room)
+        for name, id_ in (("", None), ("with an id", f"new{attempt}"), ("again", f"new{attempt}")):
+            pieces.run(f"send-msg {name}", rooms.append_message, actor, room, "x" * 10_000, id_)
+        pieces.run("create-room", rooms.create_room, users[0], f"new{attempt}", users)
+        pieces.run("add-user", rooms.add_members, actor, room, users)
+        pieces.run("add-user again", rooms.add_members, actor, room, users)
+        pieces.run("leave-room", rooms.remove_member, actor, room)
+        pieces.run("leave-room, the last", rooms.remove_member, LONE[attempt], f"{LONE[attempt]}-000")
+        pieces.run("create-room, its name again", rooms.create_room, users[1], f"{LONE[attempt]}-000", ())
+    for number in range(300):  # a room that is trimmed as it grows
+        pieces.run("send-msg, trimming", rooms.append_message, "heavy05", "shared050", "x" * 10_000, f"t{number}")
+    pieces.took["send-msg, trimming"] = [sorted(pieces.took["send-msg, trimming"])[-10]]
+    pieces.check()
+
+
+def test_a_session_that_comes_back(pieces: Pieces) -> None:
+    """From just now, from long ago in rooms that say little or much, and from nowhere."""
+    offset, end = pieces.tables.log.offset, pieces.store.position
+    shared = 2 * SIZE.history * 100
+    for attempt in range(3):
+        user = HEAVY[attempt]
+        assert pieces.resume("from just now", user, offset(end)).missed == ()
+        recent = pieces.resume("from a while ago", HEAVY[3 + attempt], offset(shared - 900))
+        assert (recent.recovered, len(recent.missed) > 300) == (True, True)
+        assert not pieces.resume("from the beginning", HEAVY[6 + attempt], offset(0)).recovered
+        assert not pieces.resume("from nowhere", HEAVY[9 + attempt], "000000000000-7").recovered
+        alone = pieces.resume("who has spoken alone", LONE[attempt], offset(0))
+        assert (alone.recovered, alone.missed) == (True, ())
+    pieces.check()
+
+
+def test_a_session_that_comes_and_goes(pieces: Pieces) -> None:
+    sessions = pieces.tables.sessions
+    found = iter(HEAVY)
+
+    def held(username: str) -> tuple[Session, str]:
+        attachment = pieces.resume("", username, None)
+        return attachment.session, "c-back"
+
+    for attempt in range(3):
+        pieces.run("a new one", sessions.attach_session, f"new{attempt}", "c", None)
+        session = held(next(found))
+        pieces.run("suspend", sessions.suspend_session, *session)
+        session = held(next(found))
+        pieces.run("end", sessions.end_session, *session)
+        pieces.run("its name again", sessions.attach_session, session[0].username, "c", None)
+        name = next(found)
+        pieces.run("the name of a suspended one", sessions.attach_session, name, "c", None)
+    for lone in LONE:
+        session = held(lone)
+        pieces.run("end, the last of its rooms", sessions.end_session, *session)
+        assert pieces.count("SELECT count(*) FROM rooms WHERE name LIKE ?", f"{lone}-%") == 0
+    assert pieces.count("SELECT count(*) FROM ended_rooms") == 300
+    pieces.took.pop("")
+    pieces.check()
+
+
+def test_many_that_expire_at_once(pieces: Pieces) -> None:
+    """However many there are, and whatever rooms they are in: one call does what it has time for."""
+    pieces.connection.execute("UPDATE sessions SET suspended_at = -1000000000 WHERE suspended_at IS NOT NULL")
+    pieces.connection.execute(
+        "UPDATE sessions SET suspended_at = -2000000000 WHERE username LIKE 'heavy%' OR username LIKE 'lone%'"
+    )
+    calls = 0
+    while pieces.count("SELECT count(*) FROM sessions WHERE username LIKE 'heavy%' OR username LIKE 'lone%'"):
+        assert pieces.run("expire, in 100 rooms each", pieces.tables.sessions.end_expired_sessions)
+        calls += 1
+    assert calls <= len(HEAVY) + len(LONE)
+    for _ in range(20):
+        assert pieces.run("expire, in no rooms", pieces.tables.sessions.end_expired_sessions)
+    for name in ("expire, in 100 rooms each", "expire, in no rooms"):
+        pieces.took[name] = [sorted(pieces.took[name])[len(pieces.took[name]) * 3 // 4]]
+    pieces.check()
+
+
+def test_what_is_left_of_rooms_that_are_gone(pieces: Pieces) -> None:
+    """Their logs go in many small pieces, also where the gateway was stopped amid them."""
+    lone = LONE[0]
+    session = pieces.resume("", lone, None).session
+    pieces.run("", pieces.tables.sessions.end_session, session, "c-back")
+    pieces.took.clear()
+    left = "SELECT count(*) FROM log WHERE room_id IN (SELECT room_id FROM ended_rooms)"
+    assert pieces.count(left) == 100 * 2 * SIZE.history
+    for _ in range(3):
+        assert pieces.run("a piece", pieces.tables.maintain)
+    assert 0 < pieces.count(left) < 100 * 2 * SIZE.history
+    again = Pieces.__new__(Pieces)
+    pieces.connection.close()
+    again.__init__(pieces.store)  # type: ignore[misc]
+    assert again.maintain("the rest") > 1
+    assert again.count("SELECT count(*) FROM ended_rooms") == 0
+    assert again.count("SELECT count(*) FROM log WHERE room_id NOT IN (SELECT id FROM rooms)") == 0
+    again.check()
+    again.connection.close()
+
+
+def test_a_start_with_a_smaller_history(built: LargeStore, tmp_path: Path) -> None:
+    """Hundreds of thousands of events are too many: they go in small pieces, and meanwhile nobody sees them."""
+    pieces = Pieces(built.copy(tmp_path / "gateway.db"), history_size=10)
+    events = pieces.count("SELECT count(*) FROM log")
+    page = pieces.run("history", pieces.tables.rooms.read_history, "heavy00", "shared077", None, 100)
+    assert page is not None
+    assert len(page.messages) == 10
+    for room in ("shared077", "shared078", "shared079"):
+        pieces.run("history", pieces.tables.rooms.read_history, "heavy00", room, None, 100)
+        pieces.run("send-msg", pieces.tables.rooms.append_message, "heavy00", room, "x", None)
+    assert pieces.count("SELECT count(*) FROM log") > events - 200
+    assert pieces.maintain("maintenance") > 20
+    most = pieces.count("SELECT max(n) FROM (SELECT count(*) AS n FROM log GROUP BY room_id, kind)")
+    assert 10 <= most <= 11
+    pieces.check()
+    pieces.connection.close()
+
+
+def test_ids_that_nobody_sends_again(pieces: Pieces) -> None:
+    rows = [(1, f"user{number % 1000}", f"id{number}", number, 1, -2_000_000_000) for number in range(5_000)]
+    pieces.connection.executemany("INSERT INTO trimmed_messages VALUES (?, ?, ?, ?, ?, ?)", rows)
+    assert pieces.maintain("maintenance") > 3
+    assert pieces.count("SELECT count(*) FROM trimmed_messages") == 0
+    pieces.check()
+
+
+def test_a_refused_before_names_what_was_wrong(pieces: Pieces) -> None:
+    with pytest.raises(InvalidPayload):
+        pieces.tables.rooms.read_history("heavy00", "shared000", "garbage", 100)
