@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from gateway import events
-from gateway.engines.base import Policy
+from gateway.engines.base import ListUsers, Policy
 from gateway.engines.sqlite.clocks import Clocks
 from gateway.engines.sqlite.database import open_database
 from gateway.engines.sqlite.engine import SLICE_TIME
 from gateway.engines.sqlite.spans import MESSAGES, NOTICES, Span
 from gateway.engines.sqlite.tables import Tables
+from gateway.tokens import hash_token
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,8 @@ POLICY = Policy(
     history_bytes=2**24,
     presence_limit=MEMBERS,
     recovery_window=120,
+    reserve_names=60,
+    list_users=ListUsers.ALL,
     replay_size=2**19,
     commit_size=2**18,
 )
@@ -63,7 +66,7 @@ class LargeStore:
         names = [f"user{number:06}" for number in range(SIZE.sessions)]
         connection.executemany(
             "INSERT INTO sessions (username, sid, pid, connection, began) VALUES (?, ?, ?, ?, 0)",
-            [(name, f"s-{name}", f"p-{name}", f"c-{name}") for name in (*names, *HEAVY, *LONE)],
+            [(name, f"s-{name}", hash_token(f"p-{name}"), f"c-{name}") for name in (*names, *HEAVY, *LONE)],
         )
         crowd = (*HEAVY, *names[: MEMBERS - len(HEAVY)])
         shared = [(f"shared{number:03}", crowd, SIZE.message) for number in range(ROOMS)]

@@ -45,7 +45,7 @@ class Runs:
 
     async def crash(self) -> None:
         self.copy("crashed")
-        await self.engine.close()
+        await self.engine.close(5)
         self.put_back("crashed")
 
     def put_back(self, name: str) -> None:
@@ -84,7 +84,7 @@ async def runs(tmp_path: Path) -> AsyncIterator[Runs]:
     runs = Runs(tmp_path)
     await runs.start()
     yield runs
-    await runs.engine.close()
+    await runs.engine.close(5)
 
 
 async def test_an_offset_of_the_lost_time_recovers_nothing(runs: Runs) -> None:
@@ -102,7 +102,7 @@ async def test_an_offset_of_the_lost_time_recovers_nothing(runs: Runs) -> None:
         await runs.write(*written)
         assert await runs.back() == (False, [])
         assert await runs.history() == ["kept", *written]
-        await runs.engine.close()
+        await runs.engine.close(5)
     await runs.open()
 
 
@@ -137,7 +137,7 @@ async def test_a_backup_that_is_put_back_twice(runs: Runs) -> None:
         assert await runs.history() == list("uvwxyz")
         with pytest.raises(InvalidPayload):
             await runs.history(before=offset)
-        await runs.engine.close()
+        await runs.engine.close(5)
     await runs.open()
 
 
@@ -162,13 +162,13 @@ async def test_a_store_that_is_put_forward_again(runs: Runs) -> None:
         await runs.write("x")
         assert await runs.back(offset) == outcome
         assert await runs.history() == [*"12345", "x"]
-        await runs.engine.close()
+        await runs.engine.close(5)
     await runs.open()
 
 
 async def test_a_store_that_was_wiped(runs: Runs) -> None:
     await runs.write(*"12345", bob_hears=True)
-    await runs.engine.close()
+    await runs.engine.close(5)
     runs.put_back("nothing")
     await runs.open()
     await runs.engine.attach_session("alice", "c-alice", None)
@@ -187,12 +187,12 @@ async def test_epochs_are_kept_as_long_as_they_matter(runs: Runs, monkeypatch: p
         return len(names)
 
     for _ in range(5):
-        await runs.engine.close()
+        await runs.engine.close(5)
         await runs.open()
     assert await runs.back() == (True, [])
     for number in range(8):
         await runs.write(str(number))
-        await runs.engine.close()
+        await runs.engine.close(5)
         await runs.open()
         kept = (await runs.engine.read_history("bob", "tea", None, 100)).messages
         assert count() == min(number + 1, 3)

@@ -16,6 +16,7 @@ from engines.plans import Statements, faults
 from gateway.engines.base import Attachment, ResumePoint, Session
 from gateway.engines.sqlite.replay import Replay
 from gateway.errors import GatewayError, InvalidPayload
+from gateway.events import ALL
 
 T = TypeVar("T")
 
@@ -105,7 +106,8 @@ def pieces(built: LargeStore, tmp_path: Path) -> Iterator[Pieces]:
 
 
 def test_actions(pieces: Pieces) -> None:
-    rooms, sessions = pieces.tables.rooms, pieces.tables.sessions
+    tables = pieces.tables
+    rooms = tables.rooms
     offset = pieces.tables.log.offset
     end = pieces.store.position
     befores = [
@@ -128,16 +130,18 @@ def test_actions(pieces: Pieces) -> None:
         for before in befores:
             pieces.run(f"history before {before}", rooms.read_history, actor, room, before, 100)
         for prefix in ("", "user", f"user{SIZE.sessions // 2}", "zz", "%"):
-            pieces.run(f"find-users {prefix}", sessions.find_users, prefix, 100)
+            pieces.run(f"find-users {prefix}", tables.find_users, actor, prefix, 100)
         pieces.run("typing", rooms.publish_typing, actor, room)
         for name, id_ in (("", None), ("with an id", f"new{attempt}"), ("again", f"new{attempt}")):
             pieces.run(f"send-msg {name}", rooms.append_message, actor, room, "x" * 10_000, id_)
-        pieces.run("create-room", rooms.create_room, users[0], f"new{attempt}", users)
+        pieces.run("create-room", rooms.create_room, users[0], f"new{attempt}", users, ALL)
+        pieces.run("open-direct", tables.direct.open, actor, users[1])
+        pieces.run("open-direct again", tables.direct.open, actor, users[1])
         pieces.run("add-user", rooms.add_members, actor, room, users)
         pieces.run("add-user again", rooms.add_members, actor, room, users)
         pieces.run("leave-room", rooms.remove_member, actor, room)
         pieces.run("leave-room, the last", rooms.remove_member, LONE[attempt], f"{LONE[attempt]}-000")
-        pieces.run("create-room, its name again", rooms.create_room, users[1], f"{LONE[attempt]}-000", ())
+        pieces.run("create-room, its name again", rooms.create_room, users[1], f"{LONE[attempt]}-000", (), ALL)
     for number in range(300):  # a room that is trimmed as it grows
         pieces.run("send-msg, trimming", rooms.append_message, "heavy05", "shared050", "x" * 10_000, f"t{number}")
     pieces.took["send-msg, trimming"] = [sorted(pieces.took["send-msg, trimming"])[-10]]

@@ -11,6 +11,7 @@ import pytest
 
 from engines.conftest import POLICY, Store
 from gateway.engines.base import Attachment, Publication, Session
+from gateway.engines.sqlite.departures import DECLINED_TIME
 from gateway.errors import InvalidPayload, UsernameTaken
 
 
@@ -39,6 +40,7 @@ async def test_others_who_join_spoil_nobodys_recovery(store: Store) -> None:
     for _ in range(4 * POLICY.history_size):
         await store.engine.add_members(names[0], "tea", ("mover",))
         await store.engine.remove_member("mover", "tea")
+        store.clock.advance(DECLINED_TIME + 1)
     attachment = await store.resume(quiet, offset)
     assert (attachment.recovered, attachment.missed) == (True, ())
 
@@ -99,6 +101,7 @@ async def test_who_came_and_went_is_trimmed_apart_from_messages(store: Store) ->
     for _ in range(4 * POLICY.history_size):
         await store.engine.add_members("alice", "tea", ("mover",))
         await store.engine.remove_member("mover", "tea")
+        store.clock.advance(DECLINED_TIME + 1)
     assert len((await store.engine.read_history("quiet", "tea", None, 100)).messages) == 3
     assert not (await store.resume(quiet, offset)).recovered
 
@@ -164,6 +167,7 @@ async def test_a_room_left_and_joined_again_is_replayed_from_the_second_time(sto
     offset = store.heard.publications[-1].offset
     await store.engine.remove_member("carol", "tea")
     await store.engine.append_message("alice", "tea", "not for carol", None)
+    store.clock.advance(DECLINED_TIME + 1)
     await store.engine.add_members("alice", "tea", ("carol",))
     await store.engine.append_message("alice", "tea", "for carol", None)
     attachment = await store.resume(carol, offset)
@@ -398,9 +402,9 @@ async def test_a_page_of_large_messages_ends_early_and_says_so(store: Store) -> 
 async def test_a_suspended_session_is_found_by_nobody_and_a_live_one_again(store: Store) -> None:
     alice = await store.login("al", "alice", "alz", "am")
     await store.lose(await session_of(store, "alice"))
-    assert (await store.engine.find_users("al", 10)).users == ("al", "alz")
+    assert (await store.engine.find_users("am", "al", 10)).users == ("al", "alz")
     with pytest.raises(UsernameTaken):
         await store.login("al")
     await store.resume(await session_of(store, "alice"), None)
-    assert (await store.engine.find_users("al", 10)).users == ("al", "alice", "alz")
+    assert (await store.engine.find_users("am", "al", 10)).users == ("al", "alice", "alz")
     assert alice.username == "am"

@@ -165,7 +165,7 @@ def test_a_pid_is_kept_as_its_hash_alone(tmp_path: Path) -> None:
         with pytest.raises(UsernameTaken):
             await engine.attach_session("alice", "c5", ResumePoint(hash_token(third.pid), None))
         content = all_bytes(tmp_path)
-        await engine.close()
+        await engine.close(5)
         content += all_bytes(tmp_path)
         pids = [first.pid, second.pid, third.pid]
         assert hash_token(third.pid).encode() in content
@@ -193,7 +193,7 @@ async def test_sessions_survive_the_upgrade_that_hashes_pids(tmp_path: Path) -> 
     for username, pid in (("alice", "plain-pid-old"), ("bob", "plain-pid-bob")):
         session = await engine.attach_session(username, "c2", ResumePoint(pid, None))
         assert session.sid.startswith("s")
-    await engine.close()
+    await engine.close(5)
     assert b"plain-pid" not in path.read_bytes()
 
 
@@ -221,7 +221,7 @@ async def test_a_store_is_checked_at_its_start_only_after_an_unclean_end(tmp_pat
     await engine.create_room("alice", "tea", (), "all")
     for _ in range(10):
         await engine.append_message("alice", "tea", "x" * 2000, None)
-    await engine.close()
+    await engine.close(5)
     if end == "killed":
         code = (
             "import asyncio, os, sys; from engines.conftest import POLICY, Recorder\n"

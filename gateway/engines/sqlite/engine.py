@@ -116,7 +116,7 @@ class SQLiteEngine:
         replay: Replay | None = None
 
         def attach(tables: Tables) -> Session | Replay:
-            return tables.sessions.attach_session(username, connection, resume, resumable=resumable, replay=replay)
+            return tables.sessions.attach_session(username, connection, resume, replay, resumable=resumable)
 
         while not isinstance(attached := await self._run(username, attach), Session):
             replay = attached  # as far as it is read

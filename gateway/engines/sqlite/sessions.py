@@ -55,9 +55,9 @@ class Sessions:
         username: str,
         connection: str,
         resume: ResumePoint | None,
+        replay: Replay | None = None,
         *,
         resumable: bool = True,
-        replay: Replay | None = None,
     ) -> Session | Replay:
         """The session; or a replay of which more is to be read: call again with it, and nothing is done yet."""
         row = self._db.execute(
