@@ -43,6 +43,21 @@ async def test_another_version_of_the_protocol_is_refused_with_the_reason(
     assert "socket.io-client 3" in own.log
 
 
+@pytest.mark.parametrize("version", ["%1b%5b2J", "%ff%fe", "\xff\xfe", "%ed%a0%bd", "%22%0d%0a"])
+async def test_what_a_client_says_of_itself_is_only_quoted(start_gateway: StartGateway, version: str) -> None:
+    """Neither the terminal nor the log nor the reply breaks on it."""
+    own = await start_gateway()
+    async with connection(own.url) as tcp:
+        tcp.send(head(f"/socket.io/?EIO={version}&transport=polling", [("User-Agent", "a\xff")]))
+        answer = await tcp.answer()
+    assert answer.status == 400
+    if answer.headers["content-type"].startswith("application/json"):
+        assert json.loads(answer.text)["code"] == 5
+        await until(lambda: "another version of Engine.IO" in own.log)
+    assert "\x1b" not in own.log
+    own.check_log()
+
+
 async def test_another_parser_is_refused_with_the_reason_on_a_websocket(start_gateway: StartGateway) -> None:
     """In a packet that its client understands: {type: 4, nsp: "/", data: {message}} in MessagePack."""
     own = await start_gateway()

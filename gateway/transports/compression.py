@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from aiohttp import web
 
 LEVEL: Final = 1
-"""zlib's fastest: a third of the time that its default takes, for nearly the same size of JSON."""
+"""zlib's fastest: a third of the time that its default takes, for a fifth more bytes of JSON."""
 
 MAX_SIZE: Final = 262_144
 """Bytes above which a reply is sent as it is: nobody else is served while it is compressed, a few ms for so many."""

@@ -478,10 +478,15 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
     def _refuse_version(self, request: web.Request) -> web.Response:
         """Refuse a client of another version of Engine.IO, so that the operator hears of it as well."""
         version = request.query.get("EIO")
-        said = "no EIO in the URL" if version is None else f"EIO={version[:10]}"
-        self._old_client.give(client=said, user_agent=request.headers.get("User-Agent", "")[:100])
+        said = "no EIO in the URL" if version is None else f"EIO={_printable(version[:10])}"
+        self._old_client.give(client=said, user_agent=_printable(request.headers.get("User-Agent", "")[:100]))
         why = f"{said}, but this server speaks EIO={PROTOCOL}, as socket.io-client does from 3.0 on"
         return self._refuse(request, "version", why=why)
+
+
+def _printable(text: str) -> str:
+    """What a client has written, for replies and for the log: with an escape for all that is not ASCII."""
+    return ascii(text)[1:-1]
 
 
 def _default_cookie(name: str) -> dict[str, Any]:

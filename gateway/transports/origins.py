@@ -43,7 +43,7 @@ class OriginPolicy:
     def check(self, request: BaseRequest) -> None:
         """Raises Unauthorized."""
         if not self.allows(request):
-            origin = request.headers[hdrs.ORIGIN][:100]
+            origin = ascii(request.headers[hdrs.ORIGIN][:100])[1:-1]
             raise Unauthorized(f"Pages of {origin} may not connect here; see --allowed-origins.")
 
     def _is_own(self, origin: str, request: BaseRequest) -> bool:

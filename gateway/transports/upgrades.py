@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from aiohttp.http import HttpProcessingError, HttpRequestParser
 
+from gateway.transports.httpserver import MAX_HEAD_SIZE
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -51,7 +53,7 @@ class Upgrades:
     def take(self, connection: FirstRequest, transport: asyncio.Transport, data: bytes) -> bool:
         """Whether ``data``, the first of a connection, is a handshake that one of the takers takes."""
         head, end, rest = data.partition(b"\r\n\r\n")
-        if not end or b"pgrade" not in head:
+        if not end or b"pgrade" not in head or len(head) > MAX_HEAD_SIZE:
             return False
         protocol: Any = connection
         parser = HttpRequestParser(protocol, asyncio.get_running_loop(), BODY_BUFFER, **self._limits)

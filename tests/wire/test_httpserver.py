@@ -145,7 +145,7 @@ async def test_half_a_head_behind_a_slow_request(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("pieces", [False, True])
 async def test_a_head_has_a_size(tmp_path: Path, pieces: bool) -> None:
-    """Many headers, none of them too long: 60 KB pass, 70 KB are refused, in one read or in many."""
+    """Many headers, none of them too long: 60 KB pass, 72 KB are refused, in one read or in many."""
     async with Site(tmp_path).open() as site:
         for count, status in ((10, 200), (12, 400)):
             async with connection(site.url) as tcp:
