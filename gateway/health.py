@@ -10,9 +10,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
-def add_routes(app: web.Application, is_stopping: Callable[[], bool], problem: Callable[[], str | None]) -> None:
-    """Serve ``/health/live``, 200 as long as the event loop runs, and ``/health/ready``, 200 while clients can be
-    served, else 503 and why not; ``/health`` is the latter. ``problem``: what is wrong with the store, if anything.
+def add_routes(
+    app: web.Application,
+    base: str = "",
+    *,
+    is_stopping: Callable[[], bool],
+    problem: Callable[[], str | None],
+) -> None:
+    """Serve, below the path ``base``, ``/health/live``, 200 as long as the event loop runs, and ``/health/ready``, 200
+    while clients can be served, else 503 and why not; ``/health`` is the latter. ``problem``: what is wrong with the
+    store, if anything.
     """
 
     async def live(request: web.Request) -> web.Response:
@@ -24,9 +31,9 @@ def add_routes(app: web.Application, is_stopping: Callable[[], bool], problem: C
         reason = problem()
         return _respond("ok") if reason is None else _respond("unavailable", reason)
 
-    app.router.add_get("/health/live", live)
-    app.router.add_get("/health/ready", ready)
-    app.router.add_get("/health", ready)
+    app.router.add_get(f"{base}/health/live", live)
+    app.router.add_get(f"{base}/health/ready", ready)
+    app.router.add_get(f"{base}/health", ready)
 
 
 def _respond(status: str, reason: str | None = None) -> web.Response:

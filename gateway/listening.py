@@ -184,8 +184,8 @@ class UnixSocket:
 class Listening:
     """Takes connections on addresses and on a Unix socket, until it is closed."""
 
-    def __init__(self, hosts: Sequence[str], port: int, unix_socket: str | None) -> None:
-        """Bind all of them.
+    def __init__(self, hosts: Sequence[str], port: int, unix_socket: str | None, *, path: str = "/") -> None:
+        """Bind all of them. ``path``: where the page is.
 
         Raises:
             ListenError: one of them cannot be listened on.
@@ -200,7 +200,7 @@ class Listening:
         names = [listening.getsockname() for listening in self._sockets]
         self.addresses = [shown(name[0], name[1]) for name in names]
         """What is listened on, as people write it."""
-        self.url = url_of(hosts[0], names[0][1]) if names else None
+        self.url = url_of(hosts[0], names[0][1], path) if names else None
         """What to open in a browser of this machine; None where there is only the Unix socket."""
         if unix_socket is not None:
             self.addresses.append(f"unix:{unix_socket}")
@@ -239,6 +239,6 @@ def shown(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def url_of(host: str, port: int) -> str:
+def url_of(host: str, port: int, path: str) -> str:
     """What to open in a browser of this machine, where ``host`` is listened on."""
-    return f"http://{shown({'0.0.0.0': '127.0.0.1', '::': '::1'}.get(host, host), port)}/"  # noqa: S104
+    return f"http://{shown({'0.0.0.0': '127.0.0.1', '::': '::1'}.get(host, host), port)}{path}"  # noqa: S104
