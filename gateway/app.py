@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 CLOSE_TIMEOUT = 5.0
 """How long clients have to close their connections when the gateway stops, in seconds."""
 
-CLIENTS_GONE, SOCKETIO_CLOSED, HTTP_CLOSED, SESSIONS_ENDED, STORE_CLOSED = 5.5, 6.5, 7.5, 8.0, 9.0
+CLIENTS_GONE, SOCKETIO_CLOSED, HTTP_CLOSED, SESSIONS_ENDED, STORE_CLOSED = 5.5, 6.5, 7.0, 7.5, 8.5
 """When each step of the stop is done at the latest, in seconds from its beginning: README promises ten for all. A step
 that is done sooner leaves its time to those after it.
 """

@@ -77,4 +77,6 @@ async def _send_away(connection: Connection) -> None:
             await connection.finish()
     except TimeoutError:
         pass  # the store hangs; what it does not acknowledge, the client sends again
+    except Exception:
+        logger.exception("a client's last requests failed")
     connection.close(CloseReason.RESTART)

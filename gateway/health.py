@@ -11,9 +11,13 @@ if TYPE_CHECKING:
 
 
 def add_routes(
-    app: web.Application, base: str, is_stopping: Callable[[], bool], problem: Callable[[], str | None]
+    app: web.Application,
+    base: str = "",
+    *,
+    is_stopping: Callable[[], bool],
+    problem: Callable[[], str | None],
 ) -> None:
-    """Serve, below the path ``base``: ``/health/live``, 200 as long as the event loop runs, and ``/health/ready``, 200
+    """Serve, below the path ``base``, ``/health/live``, 200 as long as the event loop runs, and ``/health/ready``, 200
     while clients can be served, else 503 and why not; ``/health`` is the latter. ``problem``: what is wrong with the
     store, if anything.
     """

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 DRAIN_TIMEOUT = 1.0
 """How long the end of the process waits for who reads the log, in seconds."""
 
+LAST_WORDS_TIMEOUT = 0.5
+"""The same where the process is late as it is."""
+
 
 def configure(level: str, log_format: str) -> None:
     """Send the gateway's own events and the libraries' warnings to stderr in one form, and whatever else is written to
@@ -42,7 +45,7 @@ def end_process(status: int) -> NoReturn:
     """End at once, with what was logged, but without waiting for threads that hang or for what they hold."""
     stream = sys.stderr
     if isinstance(stream, QueuedStream):
-        stream.drain(DRAIN_TIMEOUT)
+        stream.drain(LAST_WORDS_TIMEOUT)
     os._exit(status)
 
 

@@ -19,8 +19,10 @@ from gateway import logs
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-STOP_LIMIT: Final = 9.5
-"""How long a stop may take, in seconds, from the signal to the end of the process: README promises ten."""
+STOP_LIMIT: Final = 9.0
+"""How long a stop may take, in seconds, from the signal until it is given up: README promises ten, and the last words
+in the log may take half a second.
+"""
 
 STACKS_SIZE: Final = 65_536
 """The most that is read of a dump, in bytes: what a pipe holds."""

@@ -97,8 +97,9 @@ async def test_what_is_printed_is_what_is_listened_on(words: str, line: str) -> 
     """The address itself, and beside it one that a browser can open."""
     async with Listening("--port", "0", *words.split()) as own:
         assert own.ready == f"Gateway ready: {line}\n".replace("PORT", str(own.port))
+        assert await own.stop() == 0
         for address in re.findall(r"[^ ]+:PORT", line.partition("listening on ")[2]):
-            assert address.replace("PORT", str(own.port)).strip(")") in own.log
+            assert address.replace("PORT", str(own.port)) in own.log
     async with Listening("--port", "0", *words.split()) as again:
         assert (await request("GET", f"{again.url}/health")).status == 200
 

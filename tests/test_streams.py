@@ -23,6 +23,7 @@ from harness.http import request
 from harness.inbox import PATIENCE
 from harness.plain import JsonClient
 from harness.process import COMMAND, GatewayProcess, clean_environment, die_with_parent, quiet_port
+from harness.syncs import HeldSyncs
 
 PIPE_SIZE = 4096
 
@@ -40,9 +41,11 @@ class Unread(GatewayProcess):
             stdout=asyncio.subprocess.PIPE,
             stderr=writing,
             env=clean_environment(),
-            preexec_fn=die_with_parent,
+            preexec_fn=self._before_exec,
         )
         os.close(writing)
+        if self._syncs is not None:
+            self._syncs.start()
         self._log_reader = asyncio.create_task(asyncio.sleep(0))
         return self._process
 
@@ -95,6 +98,24 @@ async def test_no_signal_waits_for_the_log(unread: Unread, number: signal.Signal
         assert await unread.stop() == 0
     else:
         assert await unread.wait() == 0
+
+
+async def test_neither_the_disk_nor_the_log_keeps_it(tmp_path: Path) -> None:
+    """With both of them stuck, SIGTERM still ends it within ten seconds, and the exit status tells."""
+    with contextlib.closing(HeldSyncs()) as syncs:
+        async with Unread(f"sqlite:///{tmp_path / 'chat.db'}", syncs=syncs) as own:
+            await log_in(own, 60)
+            async with JsonClient(own.url, "alice") as alice:
+                syncs.hold()
+                creating = asyncio.create_task(alice.call("create-room", room="r"))
+                async with asyncio.timeout(PATIENCE):
+                    await syncs.came.wait()
+                started = time.monotonic()
+                assert await own.stop() == 3
+                assert time.monotonic() - started < 10
+                with pytest.raises(AssertionError, match="1012"):
+                    await creating
+            own.close()
 
 
 FLOOD = """
