@@ -55,14 +55,17 @@ class StoreConnection(sqlite3.Connection):
             self._checkpoints = Checkpoints(self, self.files, self._index, self.watch)
             self.execute("PRAGMA wal_autocheckpoint = 0")
 
-    def commit_written(self) -> None:
-        """Commit a transaction that has written something.
+    def check_files(self) -> None:
+        """Before a commit. Not on its thread: each call of the system would have to wait for the interpreter.
 
         Raises:
-            StoreGone: it would be lost, for the files are gone.
+            StoreGone: what was written would be lost, for the files are gone.
         """
         if self.watch is not None:
             self.watch.check()
+
+    def commit_written(self) -> None:
+        """Commit a transaction that has written something."""
         self.execute("COMMIT")
         if self._checkpoints is not None:
             self._checkpoints.committed()
