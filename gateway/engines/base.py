@@ -164,7 +164,8 @@ class Policy:
     """The bounds that an engine keeps. ``recovery_window`` is in seconds.
 
     ``replay_size``: bytes of events in a replay, at most. ``commit_size``: bytes of events at which a commit takes up
-    nothing more: a member may be given all of them at once.
+    nothing more: a member may be given all of them at once. ``max_store``: bytes of the store beyond which nothing is
+    added (`LimitReached`); sessions begin and end, and members leave, all the same.
     """
 
     max_rooms: int
