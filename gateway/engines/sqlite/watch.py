@@ -96,9 +96,10 @@ class FileWatch:
             self.look()
 
     def _find_problem(self) -> str | None:
-        missing = self._find_missing(os.path.realpath(self._path))
+        real = os.path.realpath(self._path)
+        missing = self._find_missing(real)
         if missing is not None:
-            return missing
+            return missing if real == self._real else f"{self._path} leads elsewhere: {missing}"
         self._overwritten = self._overwritten or self._find_overwritten()
         return f"{self._real} was overwritten by another program" if self._overwritten else None
 
