@@ -98,8 +98,8 @@ class StoreConnection(sqlite3.Connection):
     def _abandon(self, watch: FileWatch) -> None:
         """Leave files that are not ours any more as they are, until the process ends.
 
-        Closing would have SQLite copy the log into a file that another program has written, and delete a log that may
-        be another gateway's. Where only the log's name is gone, what it has is saved.
+        Closing would have SQLite copy the log into a file that another program has written over ours. Where only the
+        log's name is gone, what it has is saved.
         """
         if watch.holds_database():
             with contextlib.suppress(sqlite3.Error):
