@@ -184,7 +184,8 @@ class Policy:
 
     ``history_size`` and ``history_bytes``: how many messages are kept of a room, and how many bytes of them; the newest
     is kept always. ``replay_size``: bytes of events in a replay, at most. ``commit_size``: bytes of events at which a
-    commit takes up nothing more: a member may be given all of them at once.
+    commit takes up nothing more: a member may be given all of them at once. ``max_store``: bytes of the store beyond
+    which nothing is added (`LimitReached`); sessions begin and end, and members leave, all the same.
     """
 
     max_rooms: int

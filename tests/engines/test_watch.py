@@ -222,6 +222,31 @@ async def test_what_was_acked_is_saved_where_only_the_log_has_gone(engine: SQLit
     assert contents(path) == ["kept"]
 
 
+async def test_a_link_that_leads_elsewhere_now_is_a_loss(path: Path) -> None:
+    """The store was opened by a link, which is changed: after a restart the gateway would open another file."""
+    link, other = path.with_name("link.db"), path.with_name("other.db")
+    path.with_name("link.db").symlink_to(path)
+    engine = SQLiteEngine(str(link), POLICY)
+    await engine.open(Recorder())
+    move([(link, path.with_name("old-link.db"))])
+    link.symlink_to(other)
+    assert str(other) in await until_noticed(engine)
+    move([(path.with_name("old-link.db"), link)])
+    await until(lambda: engine.problem() is None, NOTICED)
+    await engine.close()
+
+
+async def test_files_that_were_moved_and_are_still_found_are_no_loss(engine: SQLiteEngine, path: Path) -> None:
+    """All of them in their folder, with a link to it in its old place: a restart finds everything."""
+    rename_folder(path)
+    path.parent.symlink_to(path.parent.with_name("elsewhere"))
+    await asyncio.sleep(0.7)  # longer than from one look to the next
+    assert engine.problem() is None
+    await engine.append_message("alice", "tea", "kept", None)
+    await engine.close()
+    assert contents(path) == ["kept"]
+
+
 async def test_nothing_is_noticed_where_nothing_is_lost(engine: SQLiteEngine, path: Path) -> None:
     """Checkpoints of ours and of others, readers, backups, `touch` and another mode are no loss."""
     for number in range(3):

@@ -55,14 +55,17 @@ class StoreConnection(sqlite3.Connection):
             self._checkpoints = Checkpoints(self, self.files, self._index, self.watch)
             self.execute("PRAGMA wal_autocheckpoint = 0")
 
-    def commit_written(self) -> None:
-        """Commit a transaction that has written something.
+    def check_files(self) -> None:
+        """Before a commit. Not on its thread: each call of the system would have to wait for the interpreter.
 
         Raises:
-            StoreGone: it would be lost, for the files are gone.
+            StoreGone: what was written would be lost, for the files are gone.
         """
         if self.watch is not None:
             self.watch.check()
+
+    def commit_written(self) -> None:
+        """Commit a transaction that has written something."""
         self.execute("COMMIT")
         if self._checkpoints is not None:
             self._checkpoints.committed()
@@ -95,8 +98,8 @@ class StoreConnection(sqlite3.Connection):
     def _abandon(self, watch: FileWatch) -> None:
         """Leave files that are not ours any more as they are, until the process ends.
 
-        Closing would have SQLite copy the log into a file that another program has written, and delete a log that may
-        be another gateway's. Where only the log's name is gone, what it has is saved.
+        Closing would have SQLite copy the log into a file that another program has written over ours. Where only the
+        log's name is gone, what it has is saved.
         """
         if watch.holds_database():
             with contextlib.suppress(sqlite3.Error):

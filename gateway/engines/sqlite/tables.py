@@ -72,6 +72,8 @@ class Tables:
     def flush(self) -> bool:
         self.log.flush()
         self._wrote = self._db.total_changes > self._changes or self._space.given
+        if self._wrote:
+            self._db.check_files()
         return self._wrote
 
     def commit(self) -> None:

@@ -7,6 +7,7 @@ section 2.
 
 from __future__ import annotations
 
+import mmap
 import os
 import struct
 from dataclasses import dataclass
@@ -38,13 +39,20 @@ class WalIndex:
 
     def __init__(self, path: str) -> None:
         """``path``: of the ``-shm`` file, which SQLite must have made already."""
-        self._descriptor = os.open(path, os.O_RDONLY)
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            # Mapped, as SQLite has it: a system call after each commit would wait for the interpreter.
+            self._data = mmap.mmap(descriptor, HEADER.size, access=mmap.ACCESS_READ)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        self._descriptor = descriptor
 
     def read(self) -> LogState:
-        data = os.pread(self._descriptor, HEADER.size, 0)
-        frames, salts, attempted = HEADER.unpack(data)
-        (copied,) = BACKFILLED.unpack_from(data)
+        frames, salts, attempted = HEADER.unpack_from(self._data)
+        (copied,) = BACKFILLED.unpack_from(self._data)
         return LogState(frames, copied, attempted, salts)
 
     def close(self) -> None:
+        self._data.close()
         os.close(self._descriptor)

@@ -43,7 +43,7 @@ class FileWatch:
         self._real = files.real
         self._files = files
         self._index = index
-        self._expected = [(path, _identity(path)) for path in (files.real, *(files.real + s for s in SIDE_FILES))]
+        self._expected = {suffix: _identity(files.real + suffix) for suffix in ("", *SIDE_FILES)}
         self._seen = self._see()
         self._overwritten = False
         self._looking = threading.Lock()
@@ -59,7 +59,7 @@ class FileWatch:
         Raises:
             StoreGone: what would be committed now would be lost.
         """
-        if self.problem is None and not self._find_missing():
+        if self.problem is None and not self._find_missing(self._real):
             return
         self.look()  # at everything, and log what is found
         if self.problem is not None:
@@ -81,8 +81,7 @@ class FileWatch:
 
     def holds_database(self) -> bool:
         """Whether the database file at least is ours and whole, whatever is wrong with those beside it."""
-        path, identity = self._expected[0]
-        return os.path.realpath(self._path) == self._real and _identity(path) == identity and not self._overwritten
+        return _identity(self._real) == self._expected[""] and not self._overwritten
 
     def close(self) -> None:
         """Look no more. A problem that there is stays, and is logged again: it is the last that is seen."""
@@ -97,19 +96,19 @@ class FileWatch:
             self.look()
 
     def _find_problem(self) -> str | None:
-        if os.path.realpath(self._path) != self._real:
-            return f"{self._path} leads to another file"
-        missing = self._find_missing()
+        real = os.path.realpath(self._path)
+        missing = self._find_missing(real)
         if missing is not None:
-            return missing
+            return missing if real == self._real else f"{self._path} leads elsewhere: {missing}"
         self._overwritten = self._overwritten or self._find_overwritten()
         return f"{self._real} was overwritten by another program" if self._overwritten else None
 
-    def _find_missing(self) -> str | None:
-        for path, identity in self._expected:
-            there = _identity(path)
+    def _find_missing(self, path: str) -> str | None:
+        """Which of the files is not where the path, without links, leads to now."""
+        for suffix, identity in self._expected.items():
+            there = _identity(path + suffix)
             if there != identity:
-                return f"{path} is gone" if there is None else f"{path} is another file"
+                return f"{path}{suffix} is gone" if there is None else f"{path}{suffix} is another file"
         return None
 
     def _find_overwritten(self) -> bool:
