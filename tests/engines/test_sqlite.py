@@ -9,9 +9,11 @@ import tempfile
 from importlib import resources
 from pathlib import Path
 
+import orjson
 import pytest
 
 from engines.conftest import POLICY, Recorder
+from gateway.engines.base import ResumePoint
 from gateway.engines.sqlite.database import APPLICATION_ID, SCHEMA_VERSION, open_database
 from gateway.engines.sqlite.engine import SQLiteEngine
 from gateway.errors import StoreError
@@ -140,3 +142,63 @@ def _become_nobody() -> None:
     """Root may write whatever the file's mode says."""
     if os.getuid() == 0:
         os.setuid(65534)
+
+
+OLD = """
+INSERT INTO rooms (id, name, member_count, trimmed) VALUES (1, 'tea', 2, 4), (2, 'quiet', 1, 0);
+INSERT INTO sessions (username, sid, pid, suspended_at) VALUES ('alice', 's1', 'p1', 1), ('bob', 's2', 'p2', 1);
+INSERT INTO members VALUES (1, 'alice', 0), (1, 'bob', 9), (2, 'alice', 1);
+INSERT INTO log (position, room_id, event, origin, recipient, message_id, ts, body) VALUES
+    (5, 1, 'message', 'alice', NULL, 'a1', 1000, '{"id":"a1","room":"tea","content":"one"}'),
+    (6, 1, 'room-joined', 'alice', 'bob', NULL, NULL, '{"room":"tea","by":"alice"}'),
+    (7, 1, 'user-left', 'bob', NULL, NULL, NULL, '{"room":"tea","username":"bob"}'),
+    (8, 1, 'message', 'alice', NULL, NULL, 3000, '{"id":"ours","room":"tea","content":"two"}'),
+    (9, 1, 'room-joined', 'alice', 'bob', NULL, NULL, '{"room":"tea","by":"alice"}'),
+    (10, 1, 'message', 'bob', NULL, NULL, 4000, '{"id":"bobs","room":"tea","content":"three"}'),
+    (11, 1, 'message', 'alice', NULL, 'a2', 5000, '{"id":"a2","room":"tea","content":"four"}');
+UPDATE log SET body = CAST(body AS BLOB);
+INSERT INTO trimmed_messages VALUES (1, 'alice', 'a0', 4, 900);
+UPDATE sqlite_sequence SET seq = 20 WHERE name = 'log';
+"""
+
+
+async def test_what_an_older_store_holds_is_all_there(tmp_path: Path) -> None:
+    """History, ids, what is missed and what is not: as if it had been written by this gateway."""
+    path = tmp_path / "gateway.db"
+    old = sqlite3.connect(path)
+    for step in (1, 2):
+        old.executescript(
+            resources.files("gateway.engines.sqlite").joinpath("schema", f"{step}.sql").read_text("utf-8")
+        )
+    old.executescript(f"{OLD} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = 2")
+    (name,) = old.execute("SELECT name FROM log_name").fetchone()
+    old.close()
+    heard = Recorder()
+    engine = SQLiteEngine(str(path), POLICY)
+    await engine.open(heard)
+    history = [orjson.loads(message) for message in (await engine.read_history("alice", "tea", None, 9)).messages]
+    assert [(message["content"], message["offset"]) for message in history] == [
+        ("one", f"{name}-5"),
+        ("two", f"{name}-8"),
+        ("three", f"{name}-10"),
+        ("four", f"{name}-11"),
+    ]
+    assert len((await engine.read_history("alice", "tea", "ours", 9)).messages) == 1
+    assert (await engine.append_message("alice", "tea", "x", "a0")).duplicate
+    assert (await engine.append_message("alice", "tea", "x", "a2")).ts == 5000
+    await engine.append_message("alice", "tea", "five", None)
+    since = heard.publications[-1].offset
+    assert since is not None
+    assert int(since.rpartition("-")[2]) == 21
+    missed = {}
+    for username, pid, position in (("bob", "p2", 8), ("bob", "p2", 9), ("alice", "p1", 6), ("alice", "p1", 3)):
+        await engine.attach_session(username, "c", ResumePoint(pid, f"{name}-{position}"))
+        attachment = heard.last_attachment
+        missed[username, position] = [m.offset for m in attachment.missed] if attachment.recovered else None
+    assert missed == {
+        ("bob", 8): [f"{name}-9", f"{name}-11", since],
+        ("bob", 9): [f"{name}-11", since],
+        ("alice", 6): [f"{name}-7", f"{name}-10"],
+        ("alice", 3): None,
+    }
+    await engine.close()
