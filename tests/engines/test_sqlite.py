@@ -6,6 +6,8 @@ import multiprocessing
 import os
 import sqlite3
 import tempfile
+import time
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
@@ -13,9 +15,12 @@ import orjson
 import pytest
 
 from engines.conftest import POLICY, Recorder
-from gateway.engines.base import ResumePoint
+from gateway.engines.base import Attachment, ResumePoint
+from gateway.engines.sqlite.clocks import Clocks
 from gateway.engines.sqlite.database import APPLICATION_ID, SCHEMA_VERSION, open_database
 from gateway.engines.sqlite.engine import SQLiteEngine
+from gateway.engines.sqlite.replay import Replay
+from gateway.engines.sqlite.tables import Tables
 from gateway.errors import StoreError
 
 
@@ -202,3 +207,73 @@ async def test_what_an_older_store_holds_is_all_there(tmp_path: Path) -> None:
         ("alice", 3): None,
     }
     await engine.close()
+
+
+def test_what_is_read_in_a_transaction_that_fails_is_not_replayed(tmp_path: Path) -> None:
+    """A slice of a replay may see what others have just appended; when the disk fails, nobody ever hears of it."""
+    clocks = Clocks(time.time, time.monotonic)
+    tables = Tables(open_database(str(tmp_path / "gateway.db")), POLICY, clocks, slice_time=0)
+    tables.begin()
+    tables.open()
+    for name in ("alice", "bob"):
+        tables.sessions.attach_session(name, f"c-{name}", None)
+    bob = next(e for e in tables.take_effects() if isinstance(e, Attachment) and e.session.username == "bob")
+    tables.rooms.create_room("alice", "tea", ("bob",))
+    tables.flush()
+    tables.commit()
+    point = ResumePoint(bob.session.pid, bob.offset)
+    tables.begin()
+    replay = tables.sessions.attach_session("bob", "c", point)
+    tables.commit()
+    for content in ("lost", "kept"):
+        tables.begin()
+        for _ in range(3):
+            tables.rooms.append_message("alice", "tea", content, None)
+        if content == "lost":
+            assert isinstance(replay, Replay)
+            assert tables.sessions.attach_session("bob", "c", point, replay)
+            tables.rollback()
+        else:
+            tables.flush()
+            tables.commit()
+    tables.begin()
+    while isinstance(replay, Replay):
+        replay = tables.sessions.attach_session("bob", "c", point, replay)
+    (attachment,) = [effect for effect in tables.take_effects() if isinstance(effect, Attachment)]
+    assert attachment.recovered
+    assert [orjson.loads(missed.body).get("content") for missed in attachment.missed] == [None, *["kept"] * 3]
+    tables.rollback()
+    tables.close()
+
+
+async def test_nothing_is_left_of_rooms_and_members_that_are_gone(tmp_path: Path) -> None:
+    """Whether they left, ended or expired: what was said and who joined is deleted, soon after."""
+    path = tmp_path / "gateway.db"
+    engine = SQLiteEngine(str(path), POLICY)
+    await engine.open(Recorder())
+    sessions = {name: await engine.attach_session(name, f"c-{name}", None) for name in ("alice", "bob", "carol")}
+    for room in ("one", "two"):
+        await engine.create_room("alice", room, ("bob", "carol"))
+        for number in range(3 * POLICY.history_size):
+            await engine.append_message("alice", room, "x", f"id{number}")
+    await engine.remove_member("carol", "one")
+    await engine.end_session(sessions["bob"], "c-bob")
+    await engine.close()
+    connection = open_database(str(path))
+    rows = "SELECT count(*) FROM log WHERE recipient IS NOT NULL"
+    assert connection.execute(rows).fetchone() == (1,)  # carol's, of the room in which she is
+    connection.close()
+    engine = SQLiteEngine(str(path), replace(POLICY, recovery_window=0))
+    await engine.open(Recorder())
+    while await engine.end_expired_sessions():
+        pass
+    await engine.close()
+    tables = Tables(open_database(str(path)), POLICY, Clocks(time.time, time.monotonic), slice_time=1)
+    tables.begin()
+    while tables.maintain():
+        pass
+    tables.flush()
+    tables.commit()
+    for table in ("sessions", "members", "rooms", "ended_rooms", "log", "trimmed_messages"):
+        assert tables._db.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,), table  # noqa: S608 - its names
+    tables.close()
