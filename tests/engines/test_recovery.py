@@ -427,3 +427,13 @@ async def test_a_suspended_session_is_found_by_nobody_and_a_live_one_again(store
     await store.resume(await session_of(store, "alice"), None)
     assert (await store.engine.find_users("al", 10)).users == ("al", "alice", "alz")
     assert alice.username == "am"
+
+
+async def test_a_session_in_which_nothing_happened_recovers_after_restarts(store: Store) -> None:
+    """Its only offset is that of its welcome, in a run that wrote nothing else."""
+    bob = await store.login("bob")
+    offset = store.heard.last_attachment.offset
+    for _ in range(3):
+        await store.reopen()
+        attachment = await store.resume(bob, offset)
+        assert (attachment.recovered, attachment.missed) == (True, ())
