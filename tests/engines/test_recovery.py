@@ -106,6 +106,29 @@ async def test_who_came_and_went_is_trimmed_apart_from_messages(store: Store) ->
     assert not (await store.resume(quiet, offset)).recovered
 
 
+async def test_ones_own_messages_do_not_hide_who_came_and_went(store: Store) -> None:
+    """Both were trimmed, whichever last: the one who wrote the messages has missed the others all the same."""
+    for first, last in (("notices", "messages"), ("messages", "notices")):
+        alice = await store.login("bob", "mover", "alice")
+        await store.engine.create_room("bob", first, ("alice",))
+        offset = store.heard.publications[-1].offset
+        for what in (first, last):
+            for _ in range(3 * POLICY.history_size):
+                if what == "messages":
+                    await store.engine.append_message("alice", first, "x", None)
+                else:
+                    await store.engine.add_members("bob", first, ("mover",))
+                    await store.engine.remove_member("mover", first)
+        heard = store.heard.publications[-1].offset
+        attachment = await store.resume(alice, offset)
+        assert not attachment.recovered
+        again = await store.resume(attachment.session, heard)
+        assert (again.recovered, again.missed) == (True, ())
+        for username in ("bob", "mover"):
+            await store.engine.end_session(await session_of(store, username), f"c-{username}")
+        await store.engine.end_session(again.session, "c-again")
+
+
 async def test_the_room_joined_of_a_member_outlives_what_came_after_it(store: Store) -> None:
     """One's own messages may push out all else; what a member has not heard is still there."""
     bob = await store.login("alice", "bob")
@@ -408,3 +431,13 @@ async def test_a_suspended_session_is_found_by_nobody_and_a_live_one_again(store
     await store.resume(await session_of(store, "alice"), None)
     assert (await store.engine.find_users("am", "al", 10)).users == ("al", "alice", "alz")
     assert alice.username == "am"
+
+
+async def test_a_session_in_which_nothing_happened_recovers_after_restarts(store: Store) -> None:
+    """Its only offset is that of its welcome, in a run that wrote nothing else."""
+    bob = await store.login("bob")
+    offset = store.heard.last_attachment.offset
+    for _ in range(3):
+        await store.reopen()
+        attachment = await store.resume(bob, offset)
+        assert (attachment.recovered, attachment.missed) == (True, ())

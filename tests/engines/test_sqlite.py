@@ -9,15 +9,21 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import time
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 
+import orjson
 import pytest
 
 from engines.conftest import POLICY, Recorder
-from gateway.engines.base import ResumePoint
+from gateway.engines.base import Attachment, ResumePoint
+from gateway.engines.sqlite.clocks import Clocks
 from gateway.engines.sqlite.database import APPLICATION_ID, SCHEMA_VERSION, open_database
 from gateway.engines.sqlite.engine import SQLiteEngine
+from gateway.engines.sqlite.replay import Replay
+from gateway.engines.sqlite.tables import Tables
 from gateway.errors import StoreError, UsernameTaken
 from gateway.tokens import hash_token
 
@@ -236,3 +242,133 @@ async def test_a_store_is_checked_at_its_start_only_after_an_unclean_end(tmp_pat
     if end == "in order":
         open_database(str(path)).close()
     assert "damaged" in why(path)
+
+
+OLD = """
+INSERT INTO rooms (id, name, member_count, trimmed) VALUES (1, 'tea', 2, 4), (2, 'quiet', 1, 0);
+INSERT INTO sessions (username, sid, pid, suspended_at) VALUES ('alice', 's1', 'p1', 1), ('bob', 's2', 'p2', 1);
+INSERT INTO members VALUES (1, 'alice', 0), (1, 'bob', 9), (2, 'alice', 1);
+INSERT INTO log (position, room_id, event, origin, recipient, message_id, ts, body) VALUES
+    (5, 1, 'message', 'alice', NULL, 'a1', 1000, '{"id":"a1","room":"tea","content":"one"}'),
+    (6, 1, 'room-joined', 'alice', 'bob', NULL, NULL, '{"room":"tea","by":"alice"}'),
+    (7, 1, 'user-left', 'bob', NULL, NULL, NULL, '{"room":"tea","username":"bob"}'),
+    (8, 1, 'message', 'alice', NULL, NULL, 3000, '{"id":"ours","room":"tea","content":"two"}'),
+    (9, 1, 'room-joined', 'alice', 'bob', NULL, NULL, '{"room":"tea","by":"alice"}'),
+    (10, 1, 'message', 'bob', NULL, NULL, 4000, '{"id":"bobs","room":"tea","content":"three"}'),
+    (11, 1, 'message', 'alice', NULL, 'a2', 5000, '{"id":"a2","room":"tea","content":"four"}');
+UPDATE log SET body = CAST(body AS BLOB);
+INSERT INTO trimmed_messages VALUES (1, 'alice', 'a0', 4, 900);
+UPDATE sqlite_sequence SET seq = 20 WHERE name = 'log';
+"""
+
+
+async def test_what_an_older_store_holds_is_all_there(tmp_path: Path) -> None:
+    """History, ids, what is missed and what is not: as if it had been written by this gateway."""
+    path = tmp_path / "gateway.db"
+    old = sqlite3.connect(path)
+    for step in (1, 2):
+        old.executescript(
+            resources.files("gateway.engines.sqlite").joinpath("schema", f"{step}.sql").read_text("utf-8")
+        )
+    old.executescript(f"{OLD} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = 2")
+    (name,) = old.execute("SELECT name FROM log_name").fetchone()
+    old.close()
+    heard = Recorder()
+    engine = SQLiteEngine(str(path), POLICY)
+    await engine.open(heard)
+    history = [orjson.loads(message) for message in (await engine.read_history("alice", "tea", None, 9)).messages]
+    assert [(message["content"], message["offset"]) for message in history] == [
+        ("one", f"{name}-5"),
+        ("two", f"{name}-8"),
+        ("three", f"{name}-10"),
+        ("four", f"{name}-11"),
+    ]
+    assert len((await engine.read_history("alice", "tea", "ours", 9)).messages) == 1
+    assert (await engine.append_message("alice", "tea", "x", "a0")).duplicate
+    assert (await engine.append_message("alice", "tea", "x", "a2")).ts == 5000
+    await engine.append_message("alice", "tea", "five", None)
+    since = heard.publications[-1].offset
+    assert since is not None
+    assert int(since.rpartition("-")[2]) == 21
+    missed = {}
+    for username, pid, position in (("bob", "p2", 8), ("bob", "p2", 9), ("alice", "p1", 6), ("alice", "p1", 3)):
+        await engine.attach_session(username, "c", ResumePoint(pid, f"{name}-{position}"))
+        attachment = heard.last_attachment
+        missed[username, position] = [m.offset for m in attachment.missed] if attachment.recovered else None
+    assert missed == {
+        ("bob", 8): [f"{name}-9", f"{name}-11", since],
+        ("bob", 9): [f"{name}-11", since],
+        ("alice", 6): [f"{name}-7", f"{name}-10"],
+        ("alice", 3): None,
+    }
+    await engine.close(5)
+
+
+def test_what_is_read_in_a_transaction_that_fails_is_not_replayed(tmp_path: Path) -> None:
+    """A slice of a replay may see what others have just appended; when the disk fails, nobody ever hears of it."""
+    clocks = Clocks(time.time, time.monotonic)
+    tables = Tables(open_database(str(tmp_path / "gateway.db")), POLICY, clocks, slice_time=0)
+    tables.begin()
+    tables.open()
+    for name in ("alice", "bob"):
+        tables.sessions.attach_session(name, f"c-{name}", None)
+    bob = next(e for e in tables.take_effects() if isinstance(e, Attachment) and e.session.username == "bob")
+    tables.rooms.create_room("alice", "tea", ("bob",), "all")
+    tables.flush()
+    tables.commit()
+    point = ResumePoint(bob.session.pid, bob.offset)
+    tables.begin()
+    replay = tables.sessions.attach_session("bob", "c", point)
+    tables.commit()
+    for content in ("lost", "kept"):
+        tables.begin()
+        for _ in range(3):
+            tables.rooms.append_message("alice", "tea", content, None)
+        if content == "lost":
+            assert isinstance(replay, Replay)
+            assert tables.sessions.attach_session("bob", "c", point, replay)
+            tables.rollback()
+        else:
+            tables.flush()
+            tables.commit()
+    tables.begin()
+    while isinstance(replay, Replay):
+        replay = tables.sessions.attach_session("bob", "c", point, replay)
+    (attachment,) = [effect for effect in tables.take_effects() if isinstance(effect, Attachment)]
+    assert attachment.recovered
+    assert [orjson.loads(missed.body).get("content") for missed in attachment.missed] == [None, *["kept"] * 3]
+    tables.rollback()
+    tables.close()
+
+
+async def test_nothing_is_left_of_rooms_and_members_that_are_gone(tmp_path: Path) -> None:
+    """Whether they left, ended or expired: what was said and who joined is deleted, soon after."""
+    path = tmp_path / "gateway.db"
+    engine = SQLiteEngine(str(path), POLICY)
+    await engine.open(Recorder())
+    sessions = {name: await engine.attach_session(name, f"c-{name}", None) for name in ("alice", "bob", "carol")}
+    for room in ("one", "two"):
+        await engine.create_room("alice", room, ("bob", "carol"))
+        for number in range(3 * POLICY.history_size):
+            await engine.append_message("alice", room, "x", f"id{number}")
+    await engine.remove_member("carol", "one")
+    await engine.end_session(sessions["bob"], "c-bob")
+    await engine.close(5)
+    connection = open_database(str(path))
+    rows = "SELECT count(*) FROM log WHERE recipient IS NOT NULL"
+    assert connection.execute(rows).fetchone() == (1,)  # carol's, of the room in which she is
+    connection.close()
+    engine = SQLiteEngine(str(path), replace(POLICY, recovery_window=0))
+    await engine.open(Recorder())
+    while await engine.end_expired_sessions():
+        pass
+    await engine.close(5)
+    tables = Tables(open_database(str(path)), POLICY, Clocks(time.time, time.monotonic), slice_time=1)
+    tables.begin()
+    while tables.maintain():
+        pass
+    tables.flush()
+    tables.commit()
+    for table in ("sessions", "members", "rooms", "ended_rooms", "log", "trimmed_messages"):
+        assert tables._db.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,), table  # noqa: S608 - its names
+    tables.close()

@@ -111,7 +111,8 @@ class Log:
         )
         if message_id is not None:
             self._unwritten_ids.add((room_id, message_id))
-        self._tell(Publication(event, body, room, offset, origin))
+        self.effects.append(Publication(event, body, room, offset, origin))
+        self.told += len(body)
         if self.trimming.is_due(span):
             self.flush()
             self.trimming.trim(room_id, kind)
@@ -158,7 +159,8 @@ class Log:
 
     def message_ts(self, room_id: int) -> int:
         """When the message is sent that is appended next (Unix time in ms): never before the last one in its room."""
-        return max(self._clocks.unix_ms(), self.spans.get(room_id, MESSAGES).ts)
+        now, last = self._clocks.unix_ms(), self.spans.get(room_id, MESSAGES).ts
+        return now if now > last else last
 
     def find_sent(self, room_id: int, sender: str, message_id: str) -> int | None:
         """When a message was sent that the log has, or had not long ago (Unix time in ms), or None.

@@ -72,7 +72,7 @@ class Replay:
     """By the room's id, the position at which the user joined it, and the kind of event."""
 
     def copy(self) -> Replay:
-        unread = {key: replace(unread) for key, unread in self.unread.items()}
+        unread = {key: _Unread(unread.low, unread.high, unread.top) for key, unread in self.unread.items()}
         return replace(self, found=list(self.found), unread=unread)
 
 
