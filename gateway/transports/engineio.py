@@ -375,7 +375,7 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
             if not socket.upgraded:
                 socket.close(self.reason.TRANSPORT_ERROR)
             return self._refuse(request, "request")
-        polling.posting = True
+        polling.body_begins(request.transport)
         try:
             body = await self._read_body(request, polling)
             with ConnectionWatch(request, partial(socket.request_lost, poll=False)):
@@ -390,8 +390,7 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
             socket.close(self.reason.TRANSPORT_CLOSE if is_lost(request) else self.reason.TRANSPORT_ERROR)
             raise
         finally:
-            polling.posting = False
-            polling.body_grows(0)
+            polling.body_ended()
         return self._respond(request, b"ok", polling=polling, poll=False)
 
     async def _take_body(self, socket: EngineSocket, polling: Polling, body: bytes) -> None:

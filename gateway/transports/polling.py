@@ -53,14 +53,12 @@ class Polling:
         "_owner",
         "_paused",
         "_poll",
+        "_posting",
         "_response",
         "_size",
-        "posting",
     )
 
     def __init__(self, owner: Owner, max_buffer: int, budget: Budget) -> None:
-        self.posting = False
-        """Whether a body is being handled."""
         self._owner = owner
         self._max_buffer = max_buffer
         self._budget = budget
@@ -68,6 +66,7 @@ class Polling:
         self._frames: list[bytes] = []
         self._size = 0
         self._body = 0
+        self._posting: asyncio.Transport | None = None
         self._moving = False
         self._poll: asyncio.Future[None] | None = None
         self._response: asyncio.Transport | None = None
@@ -153,18 +152,31 @@ class Polling:
             self._owner.request_lost(poll=poll)
 
     def drop(self) -> None:
-        """Drop what waits, and the response that is not read."""
+        """Drop what waits, the response that is not read, and the body that is not whole."""
         self.take_all()
-        if self._response is not None:
-            self._response.abort()
+        for transport in filter(None, (self._response, self._posting)):
+            transport.abort()
 
     # --- in
 
+    @property
+    def posting(self) -> bool:
+        """Whether a body is being read or handled."""
+        return self._posting is not None
+
+    def body_begins(self, transport: asyncio.Transport | None) -> None:
+        """A body comes on ``transport``."""
+        self._posting = transport
+
     def body_grows(self, size: int) -> None:
-        """``size`` bytes of a body were read; 0 when it is done with."""
+        """``size`` bytes of it were read."""
         self._body = size
         if size > COUNTED_FROM:
             self._budget.count(self)
+
+    def body_ended(self) -> None:
+        """It was handled, or refused."""
+        self._posting, self._body = None, 0
 
     async def ready(self) -> None:
         """Wait while nothing is to be read from the client."""
