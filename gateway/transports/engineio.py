@@ -18,17 +18,15 @@ from aiohttp import web
 from engineio import packet
 from engineio.async_drivers import aiohttp as driver
 
-from gateway.errors import TooLarge
 from gateway.tokens import tokens
 from gateway.transports.budget import UNLIMITED
-from gateway.transports.enginepackets import CLOSE, Packet, decode_payload, message_frame, open_frame
+from gateway.transports.enginepackets import CLOSE, Packet, message_frame, open_frame
 from gateway.transports.enginesocket import EngineSocket, Probe
 from gateway.transports.heartbeats import Heartbeats
-from gateway.transports.inorder import REST
-from gateway.transports.polling import ConnectionWatch, PollingResponse, is_lost
+from gateway.transports.polling import ConnectionWatch, PollingResponse, is_lost, read_body
 from gateway.transports.rfc6455 import CloseCode, binary_frame, text_frame
 from gateway.transports.seats import Seats
-from gateway.transports.stream import MAX_AT_ONCE, TakenOver, WebSocketStream, check_handshake, let_go, take_over
+from gateway.transports.stream import TakenOver, WebSocketStream, check_handshake, let_go, take_over
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -39,9 +37,6 @@ if TYPE_CHECKING:
 
 SHUTDOWN_TIMEOUT: Final = 2.0
 """Seconds that handlers have to finish when the server is shut down."""
-
-BODY_TIMEOUT: Final = 8.0
-"""Seconds that a long-polling body may take."""
 
 ERRORS: Final = {
     "transport": (0, "Transport unknown"),
@@ -377,9 +372,9 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
             return self._refuse(request, "request")
         polling.body_begins(request.transport)
         try:
-            body = await self._read_body(request, polling)
+            body = await read_body(request, polling, self.max_http_buffer_size)
             with ConnectionWatch(request, partial(socket.request_lost, poll=False)):
-                await self._take_body(socket, polling, body)
+                await socket.take_body(polling, body)
         except ConnectionError:
             socket.request_lost(poll=False)
             return self._refuse(request, "request")
@@ -392,34 +387,6 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
         finally:
             polling.body_ended()
         return self._respond(request, b"ok", polling=polling, poll=False)
-
-    async def _take_body(self, socket: EngineSocket, polling: Polling, body: bytes) -> None:
-        """Handle the packets of a body. Raises ValueError where it holds something else."""
-        for number, data in enumerate(decode_payload(body), 1):
-            socket.packet_received(data)
-            await polling.ready()
-            if number % MAX_AT_ONCE == 0:
-                await asyncio.sleep(REST)  # others are not to wait for a body of very many packets
-        await socket.finished()
-
-    async def _read_body(self, request: web.Request, polling: Polling) -> bytes:
-        """The whole body, however many segments it comes in."""
-        limit = self.max_http_buffer_size
-        body = bytearray()
-        try:
-            async with asyncio.timeout(BODY_TIMEOUT):
-                async for chunk in request.content.iter_any():
-                    body += chunk
-                    if len(body) > limit:
-                        answer = orjson.dumps({"error": TooLarge(limit).as_dict()}).decode()
-                        raise web.HTTPRequestEntityTooLarge(
-                            limit, len(body), text=answer, content_type="application/json"
-                        )
-                    polling.body_grows(len(body))
-                    await polling.ready()
-        except TimeoutError:
-            raise web.HTTPRequestTimeout from None
-        return bytes(body)
 
     def _is_allowed(self, request: web.BaseRequest) -> bool | Awaitable[bool]:
         """Whether the page that asks may: ``cors_allowed_origins``, by default those of the same host."""

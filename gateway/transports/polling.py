@@ -11,9 +11,11 @@ import asyncio
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+import orjson
 from aiohttp import web
 from aiohttp.streams import EmptyStreamReader
 
+from gateway.errors import TooLarge
 from gateway.transports.backlog import Backlog
 from gateway.transports.budget import COUNTED_FROM
 from gateway.transports.enginepackets import NOOP, encode_payload
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from gateway.transports.budget import Budget
+
+BODY_TIMEOUT: Final = 8.0
+"""Seconds that a long-polling body may take."""
 
 CHANCE: Final = 0.05
 """Seconds in which the next poll comes, if the client reads: it has to hear of the last one's end first."""
@@ -212,6 +217,29 @@ class Polling:
 
     def cut(self) -> None:
         self._owner.cut()
+
+
+async def read_body(request: web.Request, polling: Polling, limit: int) -> bytes:
+    """The whole body of a request, however many segments it comes in.
+
+    Raises:
+        web.HTTPRequestEntityTooLarge: it has more than ``limit`` bytes.
+        web.HTTPRequestTimeout: it took longer than `BODY_TIMEOUT`.
+        ConnectionError: its connection was lost.
+    """
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT):
+            async for chunk in request.content.iter_any():
+                body += chunk
+                if len(body) > limit:
+                    reply = orjson.dumps({"error": TooLarge(limit).as_dict()}).decode()
+                    raise web.HTTPRequestEntityTooLarge(limit, len(body), text=reply, content_type="application/json")
+                polling.body_grows(len(body))
+                await polling.ready()
+    except TimeoutError:
+        raise web.HTTPRequestTimeout from None
+    return bytes(body)
 
 
 class ConnectionWatch(EmptyStreamReader):
