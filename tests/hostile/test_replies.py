@@ -24,7 +24,7 @@ SHORT, LASTING = 0.2, 0.5
 """Seconds of an attack with one kind of reply, unless it is cut before."""
 
 UNTIL_CUT = 20.0
-LARGE = {"ack of send-msg", "CONNECT error of a long name"}
+LARGE = {"CONNECT error of a long name"}
 """Packets that are certain to be cut, once the buffers of the system are full, and how long that may take."""
 
 ROOM = "r" * 20
@@ -118,10 +118,10 @@ class Attack:
 
 
 async def provoke(attacker: Attacker, frame: bytes, going_on: Callable[[], bool]) -> None:
-    """Send a frame again and again, and read nothing."""
+    """Send a frame again and again, and read nothing. What it costs the store is not what is measured here."""
     attacker.writer.transport.pause_reading()
     while going_on():
-        attacker.writer.write(frame * max(1, 20_000 // len(frame)))
+        attacker.writer.write(frame * max(1, (20_000 if len(frame) > 1000 else 1000) // len(frame)))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(0.1):
                 await attacker.writer.drain()
@@ -154,7 +154,7 @@ async def test_replies_on_long_polling_that_nobody_polls(siege: LayOn) -> None:
         await request("POST", url, data=f'40{{"username":"{name}"}}')
         await request("GET", url)
         await request("POST", url, data=room(f'420["create-room",{{"room":"{ROOM}"}}]'))
-        body = "\x1e".join([room(PACKETS[kind])] * (50_000 // len(PACKETS[kind])))
+        body = "\x1e".join([room(PACKETS[kind])] * (20_000 // len(PACKETS[kind])))
         async with attack.one(kind, seconds) as going_on:
             while going_on():
                 await request("POST", url, data=body)
