@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Self
 
+import aiohttp
 import pytest
 
 from harness.http import request
@@ -100,7 +101,7 @@ class Attack:
         """An attack with one kind: whether it is to go on. It is cut once at most, and that is logged."""
         loop = asyncio.get_running_loop()
         before, end = self._gateway.log.count(CUT), loop.time() + seconds
-        with contextlib.suppress(ConnectionError):
+        with contextlib.suppress(ConnectionError, aiohttp.ServerDisconnectedError):
             yield lambda: self._gateway.log.count(CUT) == before and loop.time() < end
         cuts = self._gateway.log.count(CUT) - before
         assert cuts <= 1, self._gateway.log[-2000:]
@@ -121,7 +122,7 @@ async def provoke(attacker: Attacker, frame: bytes, going_on: Callable[[], bool]
     """Send a frame again and again, and read nothing. What it costs the store is not what is measured here."""
     attacker.writer.transport.pause_reading()
     while going_on():
-        attacker.writer.write(frame * max(1, (20_000 if len(frame) > 1000 else 1000) // len(frame)))
+        attacker.writer.write(frame * max(1, (20_000 if len(frame) > 1000 else 300) // len(frame)))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(0.1):
                 await attacker.writer.drain()
