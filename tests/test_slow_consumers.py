@@ -7,9 +7,10 @@ import contextlib
 import json
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -141,3 +142,41 @@ async def test_answers_that_nobody_reads(start_gateway: StartGateway) -> None:
         await until(lambda: "cut a slow client" in own.log)
         slow.socket.transport.resume_reading()
         await asking
+
+
+@pytest.mark.parametrize("wire", ["json", "socketio-websocket"])
+async def test_typing_is_not_kept_for_who_has_more_to_read(start_gateway: StartGateway, join: Join, wire: str) -> None:
+    """It would be stale when it is read. Whoever reads hears all of it."""
+    own = await start_gateway(max_buffer=30_000_000, max_content_length=LENGTH, history_size=100)
+    alice, reader = await join(to=own), await join(wire, to=own)
+    async with json_or_socketio(own, wire) as (slow, frames):
+        await succeed(alice, "create-room", room="r", users=[reader.username, "slow"])
+        for _ in range(100):
+            await succeed(alice, "send-msg", room="r", content="x" * LENGTH)
+        for _ in range(50):
+            await succeed(alice, "typing", room="r")
+        await reader.drain()
+        slow.resume_reading()
+        await until(lambda: sum("x" * 100 in str(frame) for frame in frames()) == 100)
+        await succeed(alice, "send-msg", room="r", content="the last")
+        await until(lambda: "the last" in str(frames()[-1]))
+        assert not [frame for frame in frames() if '"typing"' in str(frame)]
+        for _ in range(3):
+            await succeed(alice, "typing", room="r")
+        await until(lambda: sum('"typing"' in str(frame) for frame in frames()) == 3)
+    await until(lambda: sum(event.name == "typing" for event in reader.events.log) == 53)
+
+
+@asynccontextmanager
+async def json_or_socketio(gateway: GatewayProcess, wire: str) -> AsyncIterator[tuple[Any, Callable[[], list[Any]]]]:
+    """A client that has stopped reading: its transport, and what it has read."""
+    client: JsonClient | RawSocketIO
+    if wire == "json":
+        client = JsonClient(gateway.url, "slow", sock=narrow_socket(gateway.url))
+    else:
+        client = RawSocketIO(gateway.url, sock=narrow_socket(gateway.url))
+    async with client:
+        if isinstance(client, RawSocketIO):
+            assert (await client.connect({"username": "slow"})).startswith("40")
+        client.socket.transport.pause_reading()
+        yield client.socket.transport, lambda: client.frames.log

@@ -18,21 +18,19 @@ from aiohttp import web
 from engineio import packet
 from engineio.async_drivers import aiohttp as driver
 
-from gateway.errors import TooLarge
 from gateway.tokens import tokens
 from gateway.transports.budget import UNLIMITED
 from gateway.transports.compression import compress
 from gateway.transports.crossorigin import CrossOrigin
-from gateway.transports.enginepackets import CLOSE, Packet, decode_payload, message_frame, open_frame
+from gateway.transports.enginepackets import CLOSE, Packet, message_frame, open_frame
 from gateway.transports.enginesocket import EngineSocket, Probe
 from gateway.transports.heartbeats import Heartbeats
-from gateway.transports.inorder import REST
 from gateway.transports.msgpack import MsgpackRefused
 from gateway.transports.notices import Notice
-from gateway.transports.polling import PollingResponse
+from gateway.transports.polling import PollingResponse, read_body
 from gateway.transports.rfc6455 import VERSION, CloseCode, HandshakeError, UpgradeRequired, binary_frame, text_frame
 from gateway.transports.seats import Seats
-from gateway.transports.stream import MAX_AT_ONCE, TakenOver, WebSocketStream, check_handshake, let_go, take_over
+from gateway.transports.stream import TakenOver, WebSocketStream, check_handshake, let_go, take_over
 from gateway.transports.watch import ConnectionWatch, is_lost
 
 if TYPE_CHECKING:
@@ -51,9 +49,6 @@ PROTOCOL: Final = "4"
 UPDATE_CLIENT: Final = "socket.io-client 3 or 4, or another library for Socket.IO 3 or later, connects"
 
 logger = logging.getLogger(__name__)
-
-BODY_TIMEOUT: Final = 8.0
-"""Seconds that a long-polling body may take."""
 
 ERRORS: Final = {
     "transport": (0, "Transport unknown"),
@@ -399,11 +394,11 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
             if not socket.upgraded:
                 socket.close(self.reason.TRANSPORT_ERROR)
             return self._refuse(request, "request")
-        polling.posting = True
+        polling.body_begins(request.transport)
         try:
-            body = await self._read_body(request, polling)
+            body = await read_body(request, polling, self.max_http_buffer_size)
             with ConnectionWatch(request, partial(socket.request_lost, poll=False)):
-                await self._take_body(socket, polling, body)
+                await socket.take_body(polling, body)
         except ConnectionError:
             socket.request_lost(poll=False)
             return self._refuse(request, "request")
@@ -414,37 +409,8 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
             socket.close(self.reason.TRANSPORT_CLOSE if is_lost(request) else self.reason.TRANSPORT_ERROR)
             raise
         finally:
-            polling.posting = False
-            polling.body_grows(0)
+            polling.body_ended()
         return self._respond(request, b"ok", polling=polling, poll=False)
-
-    async def _take_body(self, socket: EngineSocket, polling: Polling, body: bytes) -> None:
-        """Handle the packets of a body. Raises ValueError where it holds something else."""
-        for number, data in enumerate(decode_payload(body), 1):
-            socket.packet_received(data)
-            await polling.ready()
-            if number % MAX_AT_ONCE == 0:
-                await asyncio.sleep(REST)  # others are not to wait for a body of very many packets
-        await socket.handled()
-
-    async def _read_body(self, request: web.Request, polling: Polling) -> bytes:
-        """The whole body, however many segments it comes in."""
-        limit = self.max_http_buffer_size
-        body = bytearray()
-        try:
-            async with asyncio.timeout(BODY_TIMEOUT):
-                async for chunk in request.content.iter_any():
-                    body += chunk
-                    if len(body) > limit:
-                        answer = orjson.dumps({"error": TooLarge(limit).as_dict()}).decode()
-                        raise web.HTTPRequestEntityTooLarge(
-                            limit, len(body), text=answer, content_type="application/json"
-                        )
-                    polling.body_grows(len(body))
-                    await polling.ready()
-        except TimeoutError:
-            raise web.HTTPRequestTimeout from None
-        return bytes(body)
 
     def _respond(
         self,

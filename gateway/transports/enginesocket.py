@@ -6,11 +6,11 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from gateway.transports.enginepackets import CLOSE, PING, PONG_PROBE, Packet, encode_payload
-from gateway.transports.inorder import InOrder
+from gateway.transports.enginepackets import CLOSE, PING, PONG_PROBE, Packet, decode_payload, encode_payload
+from gateway.transports.inorder import REST, InOrder
 from gateway.transports.polling import Polling
 from gateway.transports.rfc6455 import CloseCode, Message, Opcode
-from gateway.transports.stream import WebSocketStream
+from gateway.transports.stream import MAX_AT_ONCE, WebSocketStream
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -278,6 +278,19 @@ class EngineSocket:
         if not self._in_order.finishing:
             self._server.receive(self.sid, data, self._in_order)
 
+    async def take_body(self, polling: Polling, body: bytes) -> None:
+        """Handle the packets of a long-polling body; but for a log-in, which the client may want to give up. Raises
+        ValueError where it holds something else.
+        """
+        for number, data in enumerate(decode_payload(body), 1):
+            self.packet_received(data)
+            await polling.ready()
+            if number % MAX_AT_ONCE == 0:
+                await asyncio.sleep(REST)  # others are not to wait for a body of very many packets
+        await asyncio.sleep(0)  # by then a log-in has begun
+        if self._corked is None:
+            await self._in_order.idle()
+
     def message_received(self, message: Message) -> None:
         try:
             self.packet_received(message.data.decode() if message.opcode == Opcode.TEXT else message.data)
@@ -296,16 +309,6 @@ class EngineSocket:
         """Do ``work`` behind the client's messages so far, and before those to come."""
         self._in_order.put(work)
 
-    async def finished(self) -> None:
-        """Wait until all that was received is handled."""
-        await self._in_order.idle()
-
-    async def handled(self) -> None:
-        """Wait until all that was received is handled; but for a log-in, which the client may want to give up."""
-        await asyncio.sleep(0)  # by then it has begun
-        if self._corked is None:
-            await self._in_order.idle()
-
     async def finish(self) -> None:
         """Receive nothing more, and wait until all that was received is handled."""
         await self._in_order.finish()
@@ -316,7 +319,7 @@ class EngineSocket:
         """Send the client away, and wait for what the application still does for it; cancelled, that is too."""
         self.close(self._server.reason.SERVER_DISCONNECT, code=CloseCode.GOING_AWAY)
         try:
-            await self.finished()
+            await self._in_order.idle()
         except asyncio.CancelledError:
             self._in_order.cancel()
             raise

@@ -11,8 +11,10 @@ import asyncio
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+import orjson
 from aiohttp import web
 
+from gateway.errors import TooLarge
 from gateway.transports.backlog import Backlog
 from gateway.transports.budget import COUNTED_FROM
 from gateway.transports.enginepackets import NOOP, encode_payload
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from gateway.transports.budget import Budget
+
+BODY_TIMEOUT: Final = 8.0
+"""Seconds that a long-polling body may take."""
 
 CHANCE: Final = 0.05
 """Seconds in which the next poll comes, if the client reads: it has to hear of the last one's end first."""
@@ -53,14 +58,12 @@ class Polling:
         "_owner",
         "_paused",
         "_poll",
+        "_posting",
         "_response",
         "_size",
-        "posting",
     )
 
     def __init__(self, owner: Owner, max_buffer: int, budget: Budget) -> None:
-        self.posting = False
-        """Whether a body is being handled."""
         self._owner = owner
         self._max_buffer = max_buffer
         self._budget = budget
@@ -68,6 +71,7 @@ class Polling:
         self._frames: list[bytes] = []
         self._size = 0
         self._body = 0
+        self._posting: asyncio.Transport | None = None
         self._moving = False
         self._poll: asyncio.Future[None] | None = None
         self._response: asyncio.Transport | None = None
@@ -153,18 +157,31 @@ class Polling:
             self._owner.request_lost(poll=poll)
 
     def drop(self) -> None:
-        """Drop what waits, and the response that is not read."""
+        """Drop what waits, the response that is not read, and the body that is not whole."""
         self.take_all()
-        if self._response is not None:
-            self._response.abort()
+        for transport in filter(None, (self._response, self._posting)):
+            transport.abort()
 
     # --- in
 
+    @property
+    def posting(self) -> bool:
+        """Whether a body is being read or handled."""
+        return self._posting is not None
+
+    def body_begins(self, transport: asyncio.Transport | None) -> None:
+        """A body comes on ``transport``."""
+        self._posting = transport
+
     def body_grows(self, size: int) -> None:
-        """``size`` bytes of a body were read; 0 when it is done with."""
+        """``size`` bytes of it were read."""
         self._body = size
         if size > COUNTED_FROM:
             self._budget.count(self)
+
+    def body_ended(self) -> None:
+        """It was handled, or refused."""
+        self._posting, self._body = None, 0
 
     async def ready(self) -> None:
         """Wait while nothing is to be read from the client."""
@@ -200,6 +217,29 @@ class Polling:
 
     def cut(self) -> None:
         self._owner.cut()
+
+
+async def read_body(request: web.Request, polling: Polling, limit: int) -> bytes:
+    """The whole body of a request, however many segments it comes in.
+
+    Raises:
+        web.HTTPRequestEntityTooLarge: it has more than ``limit`` bytes.
+        web.HTTPRequestTimeout: it took longer than `BODY_TIMEOUT`.
+        ConnectionError: its connection was lost.
+    """
+    body = bytearray()
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT):
+            async for chunk in request.content.iter_any():
+                body += chunk
+                if len(body) > limit:
+                    reply = orjson.dumps({"error": TooLarge(limit).as_dict()}).decode()
+                    raise web.HTTPRequestEntityTooLarge(limit, len(body), text=reply, content_type="application/json")
+                polling.body_grows(len(body))
+                await polling.ready()
+    except TimeoutError:
+        raise web.HTTPRequestTimeout from None
+    return bytes(body)
 
 
 class PollingResponse(web.Response):

@@ -22,7 +22,8 @@ from gateway.transports.connection import BaseConnection, note_slow
 from gateway.transports.enginepackets import message_frame
 from gateway.transports.jsonio import printable
 from gateway.transports.rfc6455 import text_frame
-from gateway.transports.socketserver import SocketServer, ack_frame
+from gateway.transports.socketpackets import ack_frame
+from gateway.transports.socketserver import SocketServer
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

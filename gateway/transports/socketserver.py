@@ -8,29 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import json
 import logging
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-import orjson
 import socketio
 from socketio import packet
 from socketio.exceptions import ConnectionRefusedError as Refused
 from socketio.exceptions import TimeoutError as CallTimeout
 
-from gateway.transports.budget import COUNTED_FROM
 from gateway.transports.engineio import EngineServer
 from gateway.transports.enginepackets import message_frame
-from gateway.transports.jsonio import decode, shorten
+from gateway.transports.jsonio import shorten
 from gateway.transports.msgpack import ADVICE, REFUSAL, MsgpackRefused, is_msgpack
 from gateway.transports.notices import Notice
-from gateway.transports.rfc6455 import text_frame
+from gateway.transports.socketpackets import MAX_ATTACHMENTS, Incoming, Packet, check_shape, read_event
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from gateway.transports.budget import Budget
     from gateway.transports.inorder import Answer, InOrder
 
     EventHandler = Callable[[list[Any], int | None], Awaitable[Answer | None]]
@@ -39,91 +35,6 @@ NAMESPACE: Final = "/"
 logger = logging.getLogger(__name__)
 
 LIBRARY_LOGGER: Final = logging.getLogger("gateway.socketio")
-
-RESERVED_EVENTS: Final = frozenset(
-    {"connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"}
-)
-"""Names that a client must not send (the list of socket.io-parser 4.2)."""
-
-MAX_ID: Final = 20
-"""Digits of an ack's id; longer ones are python-socketio's business."""
-
-MAX_ATTACHMENTS: Final = 10
-"""Binary attachments in one packet (as socket.io-parser 4.2)."""
-
-MAX_ATTACHED: Final = 1_000_000
-"""Bytes in all attachments of one packet."""
-
-ATTACHMENT_TIMEOUT: Final = 10.0
-"""Seconds from a packet to the last of its attachments."""
-
-
-class PacketJSON:
-    """Our JSON, as the Socket.IO libraries call their JSON module."""
-
-    @staticmethod
-    def dumps(value: Any, **_: Any) -> str:
-        try:
-            return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS).decode()
-        except TypeError:  # what orjson is too strict for, such as an integer of more than 64 bits
-            return json.dumps(value, separators=(",", ":"))
-
-    loads = staticmethod(decode)
-
-
-class Packet(packet.Packet):  # type: ignore[misc]
-    """A Socket.IO packet whose placeholders name their attachments by nothing but numbers that are there."""
-
-    json = PacketJSON
-
-    @classmethod
-    def _reconstruct_binary_internal(cls, data: Any, attachments: list[bytes]) -> Any:
-        if isinstance(data, dict) and data.get("_placeholder") is True:
-            number = data.get("num")
-            if type(number) is not int or not 0 <= number < len(attachments):
-                raise ValueError("no such attachment")
-        return super()._reconstruct_binary_internal(data, attachments)
-
-
-class Incoming:
-    """A packet whose attachments are on their way. A `budget.Holder`: they are cut if there is no memory for them."""
-
-    __slots__ = ("_budget", "_drop", "_packet", "_size", "_timer")
-
-    def __init__(self, pkt: packet.Packet, drop: Callable[[], None], budget: Budget) -> None:
-        """``drop`` closes the client, which it does in `ATTACHMENT_TIMEOUT` seconds at the latest."""
-        self._packet = pkt
-        self._size = 0
-        self._drop = drop
-        self._budget = budget
-        self._timer = asyncio.get_running_loop().call_later(ATTACHMENT_TIMEOUT, drop)
-
-    def add(self, attachment: bytes) -> packet.Packet | None:
-        """The packet, if this was its last attachment. Raises ValueError."""
-        self._size += len(attachment)
-        if self._size > MAX_ATTACHED:
-            raise ValueError("the attachments are too large")
-        if self._packet.add_attachment(attachment):
-            return self._packet
-        if self._size > COUNTED_FROM:
-            self._budget.count(self)
-        return None
-
-    def cancel(self) -> None:
-        self._budget.forget(self)
-        self._timer.cancel()
-
-    def held(self) -> int:
-        return self._size
-
-    def hold_back(self) -> None:
-        """Its timer runs already."""
-
-    def let_go_on(self) -> None:
-        pass
-
-    def cut(self) -> None:
-        self._drop()
 
 
 class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
@@ -207,7 +118,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
         """
         handle = self._event_handlers.get(eio_sid)
         try:
-            if handle is not None and eio_sid not in self._incoming and (event := _read_event(data)) is not None:
+            if handle is not None and eio_sid not in self._incoming and (event := read_event(data)) is not None:
                 in_order.overlap(partial(self._perform, eio_sid, *event))
                 return
             pkt = self._read_packet(eio_sid, data)
@@ -276,10 +187,10 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
             if pkt.packet_type in {packet.BINARY_EVENT, packet.BINARY_ACK} and pkt.attachment_count:
                 if pkt.attachment_count > MAX_ATTACHMENTS:
                     raise ValueError("too many attachments")
-                _check_shape(pkt)
+                check_shape(pkt)
                 self._incoming[eio_sid] = Incoming(pkt, partial(self.eio.fail, eio_sid), self.eio.budget)
                 return None
-        _check_shape(pkt)
+        check_shape(pkt)
         return pkt
 
     def _drop_incoming(self, eio_sid: str) -> None:
@@ -427,46 +338,3 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
             await super()._handle_eio_disconnect(eio_sid, reason)
         finally:
             self._joined(eio_sid)
-
-
-def ack_frame(id_: int, body: bytes) -> bytes:
-    """The answer to an event of the namespace ``/``, with the JSON value ``body``; see `EngineServer.write`."""
-    return text_frame(b"43%d[%b]" % (id_, body))
-
-
-def _read_event(data: str | bytes) -> tuple[list[Any], int | None] | None:
-    """Name with arguments, and id, of an event of the namespace ``/``; None where ``data`` may be something else.
-
-    Raises:
-        ValueError: it is none.
-    """
-    if isinstance(data, bytes) or data[:1] != "2":
-        return None
-    start = data.find("[")
-    id_ = data[1:start]
-    if start < 1 or (id_ and not (id_.isascii() and id_.isdigit() and len(id_) < MAX_ID)):
-        return None
-    event = decode(data[start:])
-    _check_event(event)
-    return event, int(id_) if id_ else None
-
-
-def _check_event(data: object) -> None:
-    """Raises ValueError where it is no name with arguments, or the name is not for clients."""
-    if not isinstance(data, list) or not data or not isinstance(data[0], str) or data[0] in RESERVED_EVENTS:
-        raise ValueError("not an event")
-
-
-def _check_shape(pkt: packet.Packet) -> None:
-    """Raises ValueError where a packet's data does not fit its type."""
-    data = pkt.data
-    if pkt.packet_type in {packet.EVENT, packet.BINARY_EVENT}:
-        _check_event(data)
-    elif pkt.packet_type in {packet.ACK, packet.BINARY_ACK}:
-        if not isinstance(data, list) or pkt.id is None:
-            raise ValueError("not an ack")
-    elif pkt.packet_type == packet.DISCONNECT:
-        if data is not None:
-            raise ValueError("not a disconnect")
-    elif pkt.packet_type != packet.CONNECT:
-        raise ValueError("not a client's packet")

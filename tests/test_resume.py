@@ -1,0 +1,191 @@
+"""Coming back with what ``welcome`` has told: where CONNECT's data is not exposed, and with no secret in a URL."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.client import Join, make_room, succeed
+from harness.inbox import PATIENCE
+from harness.names import fresh_name
+from harness.plain import JsonClient, Wire, dump, websocket_url
+from harness.process import GatewayProcess, StartGateway, die_with_parent, quiet_port
+from harness.raw import RawSocketIO
+
+EXAMPLE = Path(__file__).parent.parent / "examples" / "recover.py"
+
+
+class FirstFrame(JsonClient):
+    """The full form, whose first frame says which session to go on with."""
+
+    def __init__(self, url: str, username: str, **frame: Any) -> None:
+        super().__init__(url, username, query={"resume": ""})
+        self._frame = dump({"action": "resume", "ref": "first", **frame})
+
+    async def __aenter__(self) -> FirstFrame:
+        await Wire.__aenter__(self)
+        await self.send(self._frame)
+        try:
+            self.welcome = await self.next_event("welcome")
+            assert await self.replies.take(lambda _: True, "the reply") == {"ok": True, "ref": "first"}
+        except BaseException:
+            await self.__aexit__()
+            raise
+        return self
+
+
+@pytest.mark.parametrize("wire", ["socketio-websocket", "socketio-polling-only", "json"])
+async def test_welcome_says_how_to_come_back(start_gateway: StartGateway, join: Join, wire: str) -> None:
+    """``sid``, ``pid`` and ``recovery_window``, the same on both wires."""
+    own = await start_gateway(recovery_window=77)
+    client = await join(wire, to=own)
+    assert set(client.welcome.fields) == {"username", "rooms", "recovered", "sid", "pid", "recovery_window"}
+    assert client.welcome.fields["recovery_window"] == 77
+    assert client.welcome.fields["sid"] != client.welcome.fields["pid"]
+
+
+async def test_the_python_example_misses_nothing(start_gateway: StartGateway) -> None:
+    """python-socketio's stock client, as ``examples/recover.py`` uses it, and a gateway that is killed under it."""
+    own = await start_gateway(on_disk=True, port=quiet_port())
+    name, room = fresh_name(), fresh_name("room")
+    example = await asyncio.create_subprocess_exec(
+        sys.executable,
+        EXAMPLE,
+        own.url,
+        name,
+        room,
+        stdout=asyncio.subprocess.PIPE,
+        preexec_fn=die_with_parent,
+    )
+    assert example.stdout is not None
+
+    async def next_line() -> str:
+        async with asyncio.timeout(PATIENCE):
+            return (await example.stdout.readline()).decode().strip()  # type: ignore[union-attr]
+
+    try:
+        assert await next_line() == "the rooms are []"
+        async with JsonClient(own.url, fresh_name()) as bob:
+            other = await make_room(bob)
+            await succeed(bob, "add-user", room=other, users=[name])
+            await succeed(bob, "send-msg", room=other, content="before")
+            assert await next_line() == f"{bob.username}: before"
+            await own.kill9()
+            await own.restart()
+            async with JsonClient(own.url, bob.username, query={"pid": bob.pid, "offset": bob.offset}) as again:
+                for number in range(20):
+                    await succeed(again, "send-msg", room=other, content=f"{number}")
+                for number in range(20):
+                    assert await next_line() == f"{bob.username}: {number}"
+    finally:
+        example.kill()
+        await example.wait()
+
+
+async def test_a_first_frame_resumes(join: Join, gateway: GatewayProcess) -> None:
+    """As `pid` and `offset` in the URL do; without them it begins a new session."""
+    bob, name = await join(), fresh_name()
+    async with FirstFrame(gateway.url, name) as client:
+        room = await make_room(bob)
+        await succeed(bob, "add-user", room=room, users=[name])
+        await client.next_event("room-joined")
+        await client.drop()
+        await bob.next_event("presence")
+        await succeed(bob, "send-msg", room=room, content="missed")
+    async with FirstFrame(gateway.url, name, pid=client.pid, offset=client.offset) as back:
+        assert back.welcome.fields["recovered"] is True
+        assert (await back.next_event("message")).fields["content"] == "missed"
+        await succeed(back, "send-msg", room=room, content="here")
+        assert (await bob.next_event("message")).fields["content"] == "here"
+        await back.leave()
+    assert (await bob.next_event("user-left")).fields["username"] == name
+
+
+async def test_a_first_frame_wins_over_a_connection_that_seems_alive(join: Join, gateway: GatewayProcess) -> None:
+    client = await join()
+    async with FirstFrame(gateway.url, client.username, pid=client.pid, offset=client.offset) as back:
+        assert await client.wait_closed() == 4001
+        assert back.welcome.fields["recovered"] is True
+
+
+@pytest.mark.parametrize(
+    ("frame", "code", "field"),
+    [
+        ("nonsense", "invalid_payload", None),
+        ("[]", "invalid_payload", None),
+        ('{"action":"list-rooms"}', "invalid_payload", None),
+        ('{"action":"resume","pid":1}', "invalid_payload", "pid"),
+        ('{"action":"resume","pid":"x","offset":{}}', "invalid_payload", "offset"),
+    ],
+)
+async def test_a_first_frame_that_is_none(gateway: GatewayProcess, frame: str, code: str, field: str | None) -> None:
+    """It is answered, and the socket closed; what came behind it counts for nothing, and the name is free."""
+    name = fresh_name()
+    async with Wire(f"{websocket_url(gateway.url)}/username/{name}?format=json&resume", name) as wire:
+        await wire.send(frame)
+        await wire.send('{"action":"create-room","room":"x"}')
+        answer = json.loads(await wire.next_frame())
+        assert (answer["ok"], answer["error"]["code"]) == (False, code)
+        assert field is None or set(answer["error"]["fields"]) == {field}
+        assert await wire.wait_closed() == 1008
+        assert len(wire.frames.log) == 1
+    async with JsonClient(gateway.url, name) as client:
+        assert client.welcome.fields["rooms"] == []
+
+
+async def test_a_first_frame_for_a_name_that_is_taken(join: Join, gateway: GatewayProcess) -> None:
+    """Nobody's session is harmed by it."""
+    client = await join()
+    url = f"{websocket_url(gateway.url)}/username/{client.username}?format=json&resume"
+    async with Wire(url, "thief") as wire:
+        await wire.send('{"action":"resume","pid":"guessed","ref":[1]}')
+        answer = json.loads(await wire.next_frame())
+        assert (answer["error"]["code"], answer["ref"]) == ("username_taken", [1])
+        assert await wire.wait_closed() == 1008
+    assert await client.drain() == []
+
+
+async def test_whoever_sends_no_first_frame_is_closed(gateway: GatewayProcess) -> None:
+    """After five seconds; until then it holds no name."""
+    name = fresh_name()
+    async with Wire(f"{websocket_url(gateway.url)}/username/{name}?format=json&resume", name) as wire:
+        async with JsonClient(gateway.url, name):
+            pass
+        assert await wire.wait_closed() == 1008
+        assert json.loads(str(wire.frames.log[0]))["error"]["code"] == "invalid_payload"
+
+
+async def test_a_first_frame_needs_the_full_form(gateway: GatewayProcess) -> None:
+    with pytest.raises(Exception, match="invalid_payload"):
+        await Wire(f"{websocket_url(gateway.url)}/username/{fresh_name()}?resume", "bare").__aenter__()
+
+
+async def test_many_frames_in_one_read_with_the_first(gateway: GatewayProcess) -> None:
+    """What follows the first frame at once is done in its session, in order."""
+    name, room = fresh_name(), fresh_name("room")
+    async with FirstFrame(gateway.url, name) as client:
+        replies = await client.burst([("create-room", {"room": room}), ("list-rooms", {})])
+        assert [reply["ok"] for reply in replies] == [True, True]
+    async with Wire(f"{websocket_url(gateway.url)}/username/{name}?format=json&resume", name) as wire:
+        frame = dump({"action": "resume", "pid": client.pid, "offset": client.offset})
+        await asyncio.gather(wire.send(frame), wire.send('{"action":"list-rooms","ref":1}'))
+        names = []
+        while len(names) < 3:
+            said = json.loads(await wire.next_frame())
+            names.append((said["event"], said.get("ref")))
+        assert names == [("welcome", None), ("reply", None), ("reply", 1)]
+
+
+async def test_socket_io_resumes_with_what_welcome_told(join: Join, gateway: GatewayProcess) -> None:
+    """`pid` of welcome is that of CONNECT."""
+    name = fresh_name()
+    async with RawSocketIO(gateway.url) as raw:
+        connected = json.loads((await raw.connect({"username": name}))[2:])
+        welcome = await raw.frames.take(lambda frame: str(frame).startswith('42["welcome"'), "welcome")
+        _, fields, _ = json.loads(str(welcome)[2:])
+        assert (fields["sid"], fields["pid"]) == (connected["sid"], connected["pid"])

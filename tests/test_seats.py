@@ -1,0 +1,265 @@
+"""Connections are counted while their transport is there, and one that is in no namespace is not there for long."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import pytest
+
+from harness.client import Join, RefusedError, make_room, succeed
+from harness.http import request
+from harness.inbox import PATIENCE
+from harness.names import fresh_name
+from harness.plain import Wire, websocket_url
+from harness.process import GatewayProcess, StartGateway
+from harness.raw import ENGINE, RawSocketIO
+
+IN_TIME = 8.0
+"""Seconds within which a client that is in no namespace is gone; it has five."""
+
+
+async def log_in(url: str) -> RawSocketIO:
+    raw = await RawSocketIO(url).__aenter__()
+    assert (await raw.connect({"username": fresh_name()})).startswith("40")
+    return raw
+
+
+class PollingClient:
+    """Long-polling by hand: each call is one request."""
+
+    def __init__(self, url: str) -> None:
+        self._base = f"{url}{ENGINE}&transport=polling"
+
+    async def open(self) -> int:
+        answer = await request("GET", self._base)
+        if answer.status == 200:
+            self._base += f"&sid={json.loads(answer.text[1:])['sid']}"
+        return answer.status
+
+    async def post(self, *packets: str) -> int:
+        return (await request("POST", self._base, data="\x1e".join(packets))).status
+
+    async def poll(self) -> list[str]:
+        answer = await request("GET", self._base)
+        return answer.text.split("\x1e") if answer.status == 200 else [str(answer.status)]
+
+
+async def test_leaving_the_namespace_frees_no_seat(start_gateway: StartGateway) -> None:
+    """Whoever leaves the namespace and keeps the socket counts until it is closed, which it is in time."""
+    own = await start_gateway(max_connections=3)
+    lurkers = [await log_in(own.url) for _ in range(2)]
+    poller = PollingClient(own.url)
+    assert await poller.open() == 200
+    assert await poller.post(f'40{{"username":"{fresh_name()}"}}') == 200
+    for lurker in lurkers:
+        await lurker.send("41")
+    await poller.post("41")
+    async with RawSocketIO(own.url) as late:
+        assert '"limit_reached"' in await late.connect({"username": fresh_name()})
+    with pytest.raises(RefusedError) as refusal:
+        await Wire(f"{websocket_url(own.url)}/username/{fresh_name()}?format=json", "late").__aenter__()
+    assert refusal.value.code == "limit_reached"
+    async with asyncio.timeout(IN_TIME):
+        for lurker in lurkers:
+            await lurker.wait_closed()
+        while (await request("POST", poller._base, data="3")).status == 200:  # noqa: ASYNC110 (nothing tells)
+            await asyncio.sleep(0.1)
+    async with AsyncExitStack() as stack:
+        for _ in range(3):
+            stack.push_async_exit(await log_in(own.url))
+
+
+async def test_whoever_has_no_namespace_is_closed_each_time(gateway: GatewayProcess) -> None:
+    """Also who comes and goes: the time runs anew from each leaving."""
+    raw, name = await log_in(gateway.url), fresh_name()
+    loop = asyncio.get_running_loop()
+    for _ in range(2):
+        await raw.send("41")
+        await asyncio.sleep(3)
+        assert (await raw.connect({"username": name})).startswith("40")
+    await asyncio.sleep(5.5)
+    assert not raw.closed, "whoever is in a namespace stays"
+    await raw.send("41")
+    since = loop.time()
+    async with asyncio.timeout(IN_TIME):
+        await raw.wait_closed()
+    assert loop.time() - since > 4.5
+
+
+@pytest.mark.parametrize("kind", ["idle WebSockets", "idle polling", "plain sockets that wait"])
+async def test_transports_count_before_they_log_in(start_gateway: StartGateway, join: Join, kind: str) -> None:
+    """Each kind of connection takes a seat from its first moment, and gives it back with its last."""
+    own = await start_gateway(max_connections=2)
+    url = websocket_url(own.url)
+    async with AsyncExitStack() as stack:
+        for _ in range(2):
+            if kind == "idle WebSockets":
+                await stack.enter_async_context(RawSocketIO(own.url))
+            elif kind == "idle polling":
+                assert await PollingClient(own.url).open() == 200
+            else:
+                await stack.enter_async_context(Wire(f"{url}/username/{fresh_name()}?format=json&resume", "waits"))
+        with pytest.raises(RefusedError) as refusal:
+            await join("json", to=own)
+        assert refusal.value.code == "limit_reached"
+    async with asyncio.timeout(IN_TIME):
+        while True:
+            try:
+                await join("json", to=own)
+                break
+            except RefusedError:
+                await asyncio.sleep(0.1)
+
+
+async def test_not_even_standing_room(start_gateway: StartGateway) -> None:
+    """Some are taken beyond the limit, to be told on their own wire that it is reached; not any number."""
+    own = await start_gateway(max_connections=1)
+    async with AsyncExitStack() as stack:
+        for _ in range(101):
+            await stack.enter_async_context(RawSocketIO(own.url))
+        with pytest.raises(RefusedError) as refusal:
+            await RawSocketIO(own.url).__aenter__()
+        assert refusal.value.status == 503
+        assert await PollingClient(own.url).open() == 503
+
+
+async def test_seats_are_given_back_whatever_the_end(start_gateway: StartGateway, join: Join) -> None:
+    """Refused names, refused logins, drops, leavings and upgrades: afterwards as many get in as before."""
+    own = await start_gateway(max_connections=3)
+    first = await join(to=own)
+    for wire in ("json", "bare", "socketio-websocket", "socketio-polling-only"):
+        for name in ("X!", first.username):
+            with pytest.raises(RefusedError):
+                await join(wire, name, to=own)
+        client: Any = await join(wire, to=own)
+        await client.drop()
+    upgraded = await join("socketio-polling", to=own)
+    await upgraded.wait_for_transport("websocket")
+    await upgraded.leave()
+    seated = []
+    async with asyncio.timeout(PATIENCE):
+        while len(seated) < 2:
+            try:
+                seated.append(await join("json", to=own))
+            except RefusedError:
+                await asyncio.sleep(0.05)
+    with pytest.raises(RefusedError):
+        await join("json", to=own)
+
+
+# --- leaving, coming and asking in one read
+
+Send = Callable[..., Awaitable[list[str]]]
+
+
+@asynccontextmanager
+async def websocket(url: str) -> AsyncIterator[Send]:
+    """Sends packets in one write; what comes back until it is quiet, or the connection is closed."""
+    async with RawSocketIO(url) as raw:
+
+        async def send(*packets: str) -> list[str]:
+            raw.frames.take_all()
+            data = b"".join(_masked(packet.encode()) for packet in packets)
+            raw.socket.transport.write(data)
+            try:
+                async with asyncio.timeout(1):
+                    await raw.wait_closed()
+            except TimeoutError:
+                pass
+            return [str(frame) for frame in raw.frames.take_all()] + ["closed"] * raw.closed
+
+        yield send
+
+
+@asynccontextmanager
+async def polling(url: str) -> AsyncIterator[Send]:
+    """The same in one long-polling body."""
+    client = PollingClient(url)
+    await client.open()
+
+    async def send(*packets: str) -> list[str]:
+        await client.post(*packets)
+        heard = await client.poll()
+        if heard[-1] in {"1", "400"}:
+            return [*heard[:-1], "closed"]
+        if (await client.post("3")) != 200:
+            return [*heard, "closed"]
+        return heard
+
+    yield send
+
+
+def _masked(payload: bytes) -> bytes:
+    return bytes([0x81, 0xFE]) + len(payload).to_bytes(2, "big") + bytes(4) + payload
+
+
+ASK = '427["list-rooms",{}]'
+
+
+@pytest.fixture(params=[websocket, polling])
+async def send(request: pytest.FixtureRequest, gateway: GatewayProcess) -> AsyncIterator[Send]:
+    async with request.param(gateway.url) as send:
+        yield send
+
+
+def is_answered(heard: list[str]) -> bool:
+    return any(packet.startswith('437[{"ok":true') for packet in heard)
+
+
+async def test_leave_come_and_ask(send: Send) -> None:
+    """The event is answered by the new session."""
+    name = fresh_name()
+    assert any(packet.startswith("40") for packet in await send(f'40{{"username":"{name}"}}'))
+    heard = await send("41", f'40{{"username":"{name}"}}', ASK)
+    assert is_answered(heard), heard
+    assert is_answered(await send(ASK))
+
+
+async def test_come_and_ask(send: Send) -> None:
+    assert is_answered(await send(f'40{{"username":"{fresh_name()}"}}', ASK))
+
+
+@pytest.mark.parametrize("packets", [["41", ASK], [ASK]], ids=["left", "gone"])
+async def test_ask_where_nobody_is(send: Send, packets: list[str]) -> None:
+    """An event of a client that is in no namespace closes it: it is not left waiting."""
+    await send(f'40{{"username":"{fresh_name()}"}}')
+    if packets == [ASK]:
+        await send("41")
+    heard = await send(*packets)
+    assert "closed" in heard, heard
+
+
+async def test_ask_before_coming(send: Send) -> None:
+    """Closed likewise: what comes behind it cannot be a login."""
+    heard = await send(ASK, f'40{{"username":"{fresh_name()}"}}')
+    assert "closed" in heard, heard
+    assert not is_answered(heard)
+
+
+async def test_come_twice_and_ask(send: Send) -> None:
+    """Who is there has nothing to ask at the door; the connection is closed."""
+    name = fresh_name()
+    assert "closed" in await send(f'40{{"username":"{name}"}}', f'40{{"username":"{name}"}}', ASK)
+
+
+async def test_a_refused_login_and_an_event_behind_it(send: Send) -> None:
+    """The client hears why, and that its event was not taken."""
+    heard = await send('40{"username":"NO!"}', ASK)
+    assert any(packet.startswith("44") for packet in heard), heard
+    assert "closed" in heard, heard
+
+
+async def test_what_was_asked_before_leaving_is_answered(send: Send, join: Join) -> None:
+    """The answers of the old session come before the new one begins."""
+    name = fresh_name()
+    await send(f'40{{"username":"{name}"}}')
+    heard = await send('421["list-rooms",{}]', "41", f'40{{"username":"{name}"}}', ASK)
+    kinds = [packet[:3] for packet in heard if packet[:2] in {"43", "40"}]
+    assert kinds == ["431", "40{", "437"], heard
+    bob = await join()
+    room = await make_room(bob)
+    await succeed(bob, "add-user", room=room, users=[name])
