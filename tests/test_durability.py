@@ -274,6 +274,17 @@ async def test_who_leaves_while_the_disk_is_full_is_gone_when_it_is_not(
     assert (await alice.next_event("presence")).fields["username"] == carol.username
 
 
+@full_disk
+async def test_an_idle_gateway_notices_that_its_disk_is_full(start_gateway: StartGateway) -> None:
+    """Nobody has to send a message for it to be known, nor for it to be over."""
+    own = await start_gateway(on_disk=True)
+    for size, news in ((0, "the store fails"), (-1, "the store works again")):
+        own.limit_file_size(size)
+        async with asyncio.timeout(8):
+            while news not in own.log:  # noqa: ASYNC110 (the state is in another process)
+                await asyncio.sleep(0.05)
+
+
 async def test_killed_while_many_come_and_go(start_gateway: StartGateway, join: Join) -> None:
     """Killed amid logins and rooms, the store opens again, and a session that was welcomed can be resumed."""
     own = await start_gateway(on_disk=True)

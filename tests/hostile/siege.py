@@ -161,6 +161,12 @@ class Siege:
         self._size = self.gateway.size
         self._peak = 0.0
 
+    def begin_again(self) -> None:
+        """Count from now on: what came before was no attack."""
+        for bystanders in self._bystanders:
+            bystanders.begin()
+        self.settle()
+
     def note(self, name: str, value: object) -> None:
         self.facts[name] = str(value)
 
