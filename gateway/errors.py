@@ -14,6 +14,15 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 
+MAX_SHOWN = 100
+"""How many characters of a name that a client has sent an error shows."""
+
+
+def shown(name: str) -> str:
+    """``name`` in quotation marks, or its beginning where it is long."""
+    return repr(name if len(name) <= MAX_SHOWN else name[: MAX_SHOWN - 1] + "…")
+
+
 class GatewayError(Exception):
     """What a client is told when its request cannot be met."""
 
@@ -52,7 +61,7 @@ class UnknownAction(GatewayError):
     code = "unknown_action"
 
     def __init__(self, action: str, known: Iterable[str]) -> None:
-        super().__init__(f"There is no action {action[:64]!r}; there are {', '.join(known)}.")
+        super().__init__(f"There is no action {shown(action)}; there are {', '.join(known)}.")
 
 
 class InvalidUsername(GatewayError):
@@ -89,7 +98,7 @@ class RoomExists(GatewayError):
     code = "room_exists"
 
     def __init__(self, room: str) -> None:
-        super().__init__(f"A room named {room!r} exists already.")
+        super().__init__(f"A room named {shown(room)} exists already.")
 
 
 class RoomNotFound(GatewayError):
@@ -98,7 +107,7 @@ class RoomNotFound(GatewayError):
     """No such room, or none that the user is in: strangers do not learn which rooms there are."""
 
     def __init__(self, room: str) -> None:
-        super().__init__(f"You are in no room named {room!r}.")
+        super().__init__(f"You are in no room named {shown(room)}.")
 
 
 class Forbidden(GatewayError):
@@ -137,7 +146,7 @@ class LimitReached(GatewayError):
 
     @classmethod
     def members_per_room(cls, room: str, limit: int) -> LimitReached:
-        return cls(f"A room can have at most {limit} members, and {room!r} would have more.")
+        return cls(f"A room can have at most {limit} members, and {shown(room)} would have more.")
 
     @classmethod
     def connections(cls, limit: int) -> LimitReached:

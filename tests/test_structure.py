@@ -30,7 +30,7 @@ LAYERS = [
     ["engines.sqlite.rooms"],
     ["engines.sqlite.departures", "engines.sqlite.log", "engines.sqlite.members"],
     ["engines.base", "tasks", "schemas"],
-    ["buckets", "config", "errors", "events", "logs", "tokens"],
+    ["buckets", "config", "errors", "events", "logs", "names", "tokens"],
     ["", "commands", "engines", "engines.sqlite"],
 ]
 """Modules of the package, top to bottom. A module imports from the lines below its own."""

@@ -15,7 +15,8 @@ What an `Engine` guarantees:
 6. **Temporary failures are `Unavailable`.** The store works again by itself when its disk or server does.
 
 Where a call names an ``actor``, that user must be a member of the room: else `RoomNotFound`, as where there is no
-such room.
+such room. A ``room`` may be given in any spelling of its name (`gateway.names.room_name`), but in `create_room`; a room
+that an older store calls exactly that comes first.
 
 An **offset** is an opaque string that names a position in the order of the log. It also names the log, so that
 a store that was wiped or exchanged is noticed. Positions are never used twice.
