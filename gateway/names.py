@@ -13,6 +13,8 @@ from typing import Final
 import regex
 
 _VISIBLE: Final = regex.compile(r"[^\p{Cc}\p{Cf}\p{Cs}\p{Z}\p{Mn}\p{Me}\p{Default_Ignorable_Code_Point}\u2800]")
+_BLANKS: Final = "\u115f\u1160\u3164\uffa0\u2800"
+"""The letters and symbols that cannot be seen: fillers of Hangul, the blank of Braille."""
 _ODD: Final = regex.compile(r"[\p{C}\p{Z}\p{Default_Ignorable_Code_Point}\u2800--\x20]", regex.VERSION1)
 """What no name holds: what has no shape (also the blank of Braille), no fixed meaning or no room in a line."""
 _STRAY_MARK: Final = regex.compile(r"(?:^|\x20)\p{M}|(\p{Mn})\1|\p{Mn}{5}")
@@ -61,7 +63,10 @@ _UNMIXED: Final = regex.compile("|".join(map(_letters_of, [*_TOGETHER, *_SCRIPTS
 
 def is_visible(text: str) -> bool:
     """Whether at least one character of ``text`` can be seen."""
-    return "!" <= text[:1] <= "~" or _VISIBLE.search(text) is not None
+    first = text[:1]
+    if "!" <= first <= "~" or (first and unicodedata.category(first)[0] in "LNPS" and first not in _BLANKS):
+        return True  # nearly every message: no need to look further
+    return _VISIBLE.search(text) is not None
 
 
 def room_name(text: str, max_length: int) -> str:

@@ -22,6 +22,7 @@ SHOWN = {
     "ping_timeout": "20",
     "rate_limit": "0",
     "add_limit": "1000",
+    "decline_window": "3600",
 }
 
 COMMAND = Path(sys.executable).with_name("gateway")

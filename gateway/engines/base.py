@@ -176,7 +176,7 @@ class ListUsers(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """The bounds that an engine keeps. ``recovery_window`` and ``reserve_names`` are in seconds.
+    """The bounds that an engine keeps. ``recovery_window``, ``reserve_names`` and ``decline_window`` are in seconds.
 
     ``max_rooms`` counts the rooms that a user made or opened, and once more those that others put the user into.
 
@@ -190,6 +190,7 @@ class Policy:
     presence_limit: int
     recovery_window: float
     reserve_names: float
+    decline_window: float
     list_users: ListUsers
     replay_size: int
     commit_size: int
@@ -258,7 +259,7 @@ class Engine(Protocol):
         """
 
     async def add_members(self, actor: str, room: str, users: tuple[str, ...]) -> Added:
-        """Add users, but for those who have left the room within the last hour.
+        """Add users, but for those who have left the room within `Policy.decline_window`.
 
         Raises UnknownUser, LimitReached; Forbidden where the room is a direct one.
         """

@@ -37,7 +37,7 @@ class Tables:
         self._changes = 0
         self.log = Log(connection, policy, clock)
         self._members = Members(connection, policy)
-        self._departures = Departures(connection, partial(now_ms, clock))
+        self._departures = Departures(connection, partial(now_ms, clock), window=policy.decline_window)
         self.rooms = Rooms(connection, self.log, self._members, self._departures, policy, clock)
         self.direct = DirectRooms(connection, self.rooms, self._members, self._departures)
         self.sessions = Sessions(connection, self.log, self.rooms, policy, clock)
