@@ -66,6 +66,7 @@ def create_engine(settings: Settings) -> Engine:
         presence_limit=settings.presence_limit,
         recovery_window=settings.recovery_window,
         reserve_names=settings.recovery_window if settings.reserve_names is None else settings.reserve_names,
+        decline_window=settings.decline_window,
         list_users=ListUsers(settings.list_users),
         replay_size=settings.max_buffer // 2,
         commit_size=settings.max_buffer // 4,

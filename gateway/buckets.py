@@ -51,6 +51,9 @@ class Buckets:
         self._by_name: dict[str, TokenBucket] = {}
         self._many = FEW
 
+    def __len__(self) -> int:
+        return len(self._by_name)
+
     def take(self, name: str, amount: float) -> float:
         """Take ``amount`` of what ``name`` has; 0, or the seconds until there is so much."""
         now = self._clock()

@@ -290,6 +290,9 @@ class Settings:
     add_limit: float = setting(
         1_000.0, Number(min=0), "N", "How many users one user may add to rooms in a minute; 0 is no limit."
     )
+    decline_window: float = setting(
+        3_600.0, Number(min=0), "SECONDS", "How long others cannot add a user again to a room that the user left."
+    )
     list_users: str = setting(
         "prefix",
         click.Choice(["all", "prefix", "none"]),

@@ -14,13 +14,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 
-MAX_NAME = 100
-"""Characters of a name in an error, at most: whoever sends a long one is not sent it back."""
+MAX_SHOWN = 100
+"""How many characters of a name that a client has sent an error shows."""
 
 
 def shown(name: str) -> str:
-    """What an error shows of a name that a client has made up."""
-    return repr(name[:MAX_NAME])
+    """``name`` in quotation marks, or its beginning where it is long."""
+    return repr(name if len(name) <= MAX_SHOWN else name[: MAX_SHOWN - 1] + "…")
 
 
 class GatewayError(Exception):

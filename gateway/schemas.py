@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import marshmallow
 from marshmallow import fields, missing
 
-from gateway import events
+from gateway import events, names
 from gateway.config import ID_LENGTH
 from gateway.errors import InvalidPayload, InvalidUsername
 from gateway.offsets import looks_like_offset
@@ -26,7 +26,6 @@ PAGE_SIZE = 100
 """Entries in one page of members, messages or users, at most and by default."""
 
 _USERNAME = re.compile(r"[a-z0-9]{1,32}")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 # --- requests: what a valid payload becomes
@@ -142,21 +141,34 @@ class MessageId(Text):
         return name
 
 
+class Content(Text):
+    """A `Text` in which there is something to see."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        content = Text._deserialize(self, value, attr, data)
+        if not names.is_visible(content):
+            raise marshmallow.ValidationError("Must have a character that can be seen.")
+        return content
+
+
 class RoomName(Text):
-    """A `Text` without control characters."""
+    """What a client calls a room that it is in: any `Text`, which may be longer than the name where it is not normal.
+    Which room that is, the store knows.
+    """
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
-        name = Text._deserialize(self, value, attr, data)
-        if not name.isprintable() and _CONTROL.search(name):
-            raise marshmallow.ValidationError("Must not contain control characters.")
-        return name
+        if isinstance(value, str) and len(value) > self._maximum and not value.isascii():
+            return _room_name(value, self._maximum)
+        return Text._deserialize(self, value, attr, data)
 
 
-class NewRoomName(RoomName):
-    """A `RoomName` that a client may give to a room: those of direct rooms are the server's."""
+class NewRoomName(Text):
+    """What a client may call a new room, as `names.room_name` has it. The names of direct rooms are the server's."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
-        name = RoomName._deserialize(self, value, attr, data)
+        if not isinstance(value, str):
+            raise marshmallow.ValidationError("Must be a string.")
+        name = _room_name(value, self._maximum)
         if name.startswith(events.DIRECT_MARK):
             raise marshmallow.ValidationError(f"Must not begin with {events.DIRECT_MARK}.")
         return name
@@ -209,6 +221,15 @@ class PageLimit(Field[int]):
         if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= PAGE_SIZE:
             raise marshmallow.ValidationError(f"Must be a whole number from 1 to {PAGE_SIZE}.")
         return value
+
+
+def _room_name(value: str, maximum: int) -> str:
+    if not value.isascii():
+        Text(names.MAX_GROWTH * maximum)._deserialize(value, None, None)
+    try:
+        return names.room_name(value, maximum)
+    except ValueError as error:
+        raise marshmallow.ValidationError(str(error)) from None
 
 
 # --- payloads: a schema and the request it makes
@@ -294,7 +315,7 @@ class ActionPayloads:
         self.send_message = Payload(
             SendMessage,
             room=room(),
-            content=Text(settings.max_content_length, required=True),
+            content=Content(settings.max_content_length, required=True),
             id=MessageId(ID_LENGTH, allow_none=True),
         )
         self.list_members = Payload(ListMembers, room=room(), after=Text(32, minimum=0), limit=PageLimit())

@@ -30,6 +30,7 @@ SHOWN = {
     "rate_limit": "0",
     "add_limit": "1000",
     "max_store": "10GiB",
+    "decline_window": "3600",
 }
 
 COMMAND = Path(sys.executable).with_name("gateway")

@@ -67,7 +67,7 @@ async def test_others_get_the_content_and_nothing_else(join: Join) -> None:
     """A message is the content in a text frame: no object, no sender, whatever frame it was sent in."""
     client, bob, carol = await join("bare"), await join("bare"), await join("json")
     room = await bare_room(client, bob, carol)
-    contents = ["hello", " ", '{"action":"x"}', "\u2028\x00é🙂", "x" * 10_000]
+    contents = ["hello", " . ", '{"action":"x"}', "\u2028\x00é🙂", "x" * 10_000]
     for content in contents:
         await client.echo("send-msg", room=room, content=content)
     await client.send(dump({"action": "send-msg", "room": room, "content": "from binary"}).encode())

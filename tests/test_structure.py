@@ -47,7 +47,7 @@ LAYERS = [
     ["engines.sqlite.files", "engines.sqlite.walindex"],
     ["engines.base", "openfiles", "tasks", "schemas"],
     ["config"],
-    ["addresses", "buckets", "errors", "events", "listening", "logs", "offsets", "tokens"],
+    ["addresses", "buckets", "errors", "events", "listening", "logs", "names", "offsets", "tokens"],
     ["streams"],
     ["", "commands", "engines", "engines.sqlite"],
 ]

@@ -18,7 +18,8 @@ What an `Engine` guarantees:
 6. **Temporary failures are `Unavailable`.** The store works again by itself when its disk or server does.
 
 Where a call names an ``actor``, that user must be a member of the room: else `RoomNotFound`, as where there is no
-such room.
+such room. A ``room`` may be given in any spelling of its name (`gateway.names.room_name`), but in `create_room`; a room
+that an older store calls exactly that comes first.
 
 An **offset** is an opaque string that names a position in the order of the log. It also names the log, so that
 a store that was wiped or exchanged is noticed. Positions are never used twice.
@@ -178,7 +179,7 @@ class ListUsers(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """The bounds that an engine keeps. ``recovery_window`` and ``reserve_names`` are in seconds.
+    """The bounds that an engine keeps. ``recovery_window``, ``reserve_names`` and ``decline_window`` are in seconds.
 
     ``max_rooms`` counts the rooms that a user made or opened, and once more those that others put the user into.
 
@@ -195,6 +196,7 @@ class Policy:
     presence_limit: int
     recovery_window: float
     reserve_names: float
+    decline_window: float
     list_users: ListUsers
     replay_size: int
     commit_size: int
@@ -274,7 +276,7 @@ class Engine(Protocol):
         """
 
     async def add_members(self, actor: str, room: str, users: tuple[str, ...]) -> Added:
-        """Add users, but for those who have left the room within the last hour.
+        """Add users, but for those who have left the room within `Policy.decline_window`.
 
         Raises UnknownUser, LimitReached; Forbidden where the room is a direct one.
         """

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import orjson
 
-from gateway.errors import MAX_NAME
+from gateway.errors import MAX_SHOWN
 
 MAX_MEMBERS: Final = 1_000
 """Members of an object among which one is looked for: a frame of more would keep everybody waiting, a millisecond for
@@ -82,7 +82,7 @@ def _skip_space(text: str, index: int) -> int:
 
 def shorten(text: str) -> str:
     """What an error shows of a name that a client has made up."""
-    return text[:MAX_NAME]
+    return text[:MAX_SHOWN]
 
 
 def printable(text: str) -> str:

@@ -35,6 +35,7 @@ POLICY = Policy(
     presence_limit=4,
     recovery_window=120,
     reserve_names=60,
+    decline_window=3600,
     list_users=ListUsers.ALL,
     replay_size=100_000,
     commit_size=50_000,

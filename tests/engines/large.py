@@ -46,6 +46,7 @@ POLICY = Policy(
     presence_limit=MEMBERS,
     recovery_window=120,
     reserve_names=60,
+    decline_window=3600,
     list_users=ListUsers.ALL,
     replay_size=2**19,
     commit_size=2**18,

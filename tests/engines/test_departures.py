@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from engines.conftest import Store
+from engines.conftest import POLICY, Store
 from gateway.engines.sqlite.database import open_database
-from gateway.engines.sqlite.departures import DECLINED_TIME, FORGOTTEN_AT_ONCE, MAX_DEPARTURES, Departures
+from gateway.engines.sqlite.departures import FORGOTTEN_AT_ONCE, MAX_DEPARTURES, Departures
 from gateway.errors import RoomNotFound, UnknownUser
 
 
@@ -19,7 +19,7 @@ async def test_who_left_is_not_added_again_for_an_hour(store: Store) -> None:
         result = await store.engine.add_members("alice", "tea", ("bob", "alice"))
         assert (result.added, result.already, result.declined) == ((), ("alice",), ("bob",))
     assert store.heard.heard == []
-    store.clock.advance(DECLINED_TIME - 1)
+    store.clock.advance(POLICY.decline_window - 1)
     result = await store.engine.add_members("alice", "tea", ("carol", "bob"))
     assert (result.added, result.declined) == (("carol",), ("bob",))
     store.clock.advance(2)
@@ -81,7 +81,7 @@ async def test_who_left_a_direct_room_is_not_put_into_it_again(store: Store) -> 
     again = await store.engine.open_direct("bob", "alice")
     assert (again.declined, again.room.room, again.room.member_count) == ((), opened.room.room, 2)
     await store.engine.remove_member("bob", again.room.room)
-    store.clock.advance(DECLINED_TIME + 1)
+    store.clock.advance(POLICY.decline_window + 1)
     opened = await store.engine.open_direct("alice", "bob")
     assert (opened.declined, opened.room.member_count) == ((), 2)
 
@@ -89,7 +89,7 @@ async def test_who_left_a_direct_room_is_not_put_into_it_again(store: Store) -> 
 def test_departures_are_bounded_and_pruned() -> None:
     """Of one user the newest are kept, and old ones go slice by slice. A clock set back while closed begins anew."""
     now = 10_000_000
-    departures = Departures(connection := open_database(":memory:"), lambda: now)
+    departures = Departures(connection := open_database(":memory:"), lambda: int(now), window=POLICY.decline_window)
 
     def count() -> int:
         return int(connection.execute("SELECT count(*) FROM departures").fetchone()[0])
@@ -101,15 +101,15 @@ def test_departures_are_bounded_and_pruned() -> None:
     assert count() == MAX_DEPARTURES + 1
     assert departures.among("49", ("alice",)) == set()
     assert departures.among("50", ("alice", "bob")) == {"alice"}
-    now += DECLINED_TIME * 1000
+    now += POLICY.decline_window * 1000
     slices = 1
     while departures.prune():
         slices += 1
     assert (count(), slices) == (0, MAX_DEPARTURES // FORGOTTEN_AT_ONCE + 1)
     departures.note("tea", "alice")
-    now -= 2 * DECLINED_TIME * 1000
+    now -= 2 * POLICY.decline_window * 1000
     departures.open()
-    now += DECLINED_TIME * 1000 - 1
+    now += POLICY.decline_window * 1000 - 1
     assert departures.among("tea", ("alice",)) == {"alice"}
     now += 1
     assert departures.among("tea", ("alice",)) == set()

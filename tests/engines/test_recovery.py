@@ -11,7 +11,6 @@ import pytest
 
 from engines.conftest import POLICY, Store
 from gateway.engines.base import Attachment, Publication, Session
-from gateway.engines.sqlite.departures import DECLINED_TIME
 from gateway.errors import InvalidPayload, UsernameTaken
 
 
@@ -40,7 +39,7 @@ async def test_others_who_join_spoil_nobodys_recovery(store: Store) -> None:
     for _ in range(4 * POLICY.history_size):
         await store.engine.add_members(names[0], "tea", ("mover",))
         await store.engine.remove_member("mover", "tea")
-        store.clock.advance(DECLINED_TIME + 1)
+        store.clock.advance(POLICY.decline_window + 1)
     attachment = await store.resume(quiet, offset)
     assert (attachment.recovered, attachment.missed) == (True, ())
 
@@ -101,7 +100,7 @@ async def test_who_came_and_went_is_trimmed_apart_from_messages(store: Store) ->
     for _ in range(4 * POLICY.history_size):
         await store.engine.add_members("alice", "tea", ("mover",))
         await store.engine.remove_member("mover", "tea")
-        store.clock.advance(DECLINED_TIME + 1)
+        store.clock.advance(POLICY.decline_window + 1)
     assert len((await store.engine.read_history("quiet", "tea", None, 100)).messages) == 3
     assert not (await store.resume(quiet, offset)).recovered
 
@@ -190,7 +189,7 @@ async def test_a_room_left_and_joined_again_is_replayed_from_the_second_time(sto
     offset = store.heard.publications[-1].offset
     await store.engine.remove_member("carol", "tea")
     await store.engine.append_message("alice", "tea", "not for carol", None)
-    store.clock.advance(DECLINED_TIME + 1)
+    store.clock.advance(POLICY.decline_window + 1)
     await store.engine.add_members("alice", "tea", ("carol",))
     await store.engine.append_message("alice", "tea", "for carol", None)
     attachment = await store.resume(carol, offset)

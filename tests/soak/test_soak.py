@@ -117,7 +117,9 @@ async def test_nothing_is_lost(size: Size, start_gateway: StartGateway, driver: 
     history = History()
     # Little is replayed, so that some clients have to fetch. The heartbeat is short, so that stalls are noticed.
     own = {"history_size": 1_000_000, "max_buffer": 24_000, "ping_interval": 2, "ping_timeout": 2}
-    gateway = await start_gateway(on_disk=True, port=quiet_port(), presence_limit=PRESENCE_LIMIT, **own)
+    gateway = await start_gateway(
+        on_disk=True, port=quiet_port(), presence_limit=PRESENCE_LIMIT, decline_window=0, **own
+    )
     async with AsyncExitStack() as stack:
         proxy = await stack.enter_async_context(Proxy(gateway.url))
         urls = (gateway.url, proxy.url)

@@ -10,9 +10,6 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Callable
 
-DECLINED_TIME: Final = 3600
-"""How long nobody can add a user again to a room that the user left, in seconds."""
-
 MAX_DEPARTURES: Final = 1_000
 """How many departures of one user are remembered, the newest: so many are forgotten at once when the session ends."""
 
@@ -27,10 +24,13 @@ class Departures:
     of a direct room, by their pair, which the next room of the two has again.
     """
 
-    def __init__(self, connection: sqlite3.Connection, now_ms: Callable[[], int]) -> None:
-        """``now_ms`` gives the time in milliseconds, by a clock that nobody sets while the store is open."""
+    def __init__(self, connection: sqlite3.Connection, now_ms: Callable[[], int], *, window: float) -> None:
+        """``window``: how long nobody adds a user again to a room that the user left, in seconds. ``now_ms`` gives the
+        time in milliseconds, by a clock that nobody sets while the store is open.
+        """
         self._db = connection
         self._now_ms = now_ms
+        self._window_ms = int(window * 1000)
 
     def open(self) -> None:
         """Go on where the store was closed: by a clock that has been set back meanwhile, the time begins anew."""
@@ -83,4 +83,4 @@ class Departures:
         return cursor.rowcount == FORGOTTEN_AT_ONCE
 
     def _oldest(self) -> int:
-        return self._now_ms() - DECLINED_TIME * 1000
+        return self._now_ms() - self._window_ms

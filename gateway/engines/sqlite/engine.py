@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     )
     from gateway.engines.sqlite.database import StoreConnection
     from gateway.engines.sqlite.replay import Replay
+    from gateway.engines.sqlite.rooms import Rooms
     from gateway.events import Room
 
 T = TypeVar("T")
@@ -110,6 +111,10 @@ class SQLiteEngine:
         assert self._commits is not None, "open() comes first"  # noqa: S101 - a mistake of the program
         return self._commits.run(operation, client)
 
+    def _run_in(self, actor: str, room: str, operation: Callable[[Rooms, str], T]) -> asyncio.Future[T]:
+        """Run an operation in a room of ``actor``'s, which gets the name that the store has for it."""
+        return self._run(actor, lambda tables: operation(tables.rooms, tables.rooms.called(actor, room)))
+
     async def attach_session(
         self, username: str, connection: str, resume: ResumePoint | None, *, resumable: bool = True
     ) -> Session:
@@ -141,25 +146,29 @@ class SQLiteEngine:
         return await self._run(actor, lambda tables: tables.direct.open(actor, user))
 
     async def add_members(self, actor: str, room: str, users: tuple[str, ...]) -> Added:
-        return await self._run(actor, lambda tables: tables.rooms.add_members(actor, room, users))
+        return await self._run_in(actor, room, lambda rooms, name: rooms.add_members(actor, name, users))
 
     async def remove_member(self, actor: str, room: str) -> None:
-        await self._run(actor, lambda tables: tables.rooms.remove_member(actor, room))
+        await self._run_in(actor, room, lambda rooms, name: rooms.remove_member(actor, name))
 
     async def list_rooms(self, username: str) -> tuple[Room, ...]:
         return await self._run(username, lambda tables: tables.rooms.list_rooms(username))
 
     async def list_members(self, actor: str, room: str, after: str, limit: int) -> MemberPage:
-        return await self._run(actor, lambda tables: tables.rooms.list_members(actor, room, after, limit))
+        return await self._run_in(actor, room, lambda rooms, name: rooms.list_members(actor, name, after, limit))
 
     async def find_users(self, actor: str, prefix: str, limit: int) -> UserPage:
         return await self._run(actor, lambda tables: tables.find_users(actor, prefix, limit))
 
     async def append_message(self, actor: str, room: str, content: str, message_id: str | None) -> Receipt:
-        return await self._run(actor, lambda tables: tables.rooms.append_message(actor, room, content, message_id))
+        return await self._run_in(
+            actor,
+            room,
+            lambda rooms, name: rooms.append_message(actor, name, content, message_id),
+        )
 
     async def publish_typing(self, actor: str, room: str) -> None:
-        await self._run(actor, lambda tables: tables.rooms.publish_typing(actor, room))
+        await self._run_in(actor, room, lambda rooms, name: rooms.publish_typing(actor, name))
 
     async def read_history(self, actor: str, room: str, before: str | None, limit: int) -> HistoryPage:
-        return await self._run(actor, lambda tables: tables.rooms.read_history(actor, room, before, limit))
+        return await self._run_in(actor, room, lambda rooms, name: rooms.read_history(actor, name, before, limit))

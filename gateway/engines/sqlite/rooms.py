@@ -4,12 +4,14 @@ nothing (see ``tables``).
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 from gateway import events
 from gateway.engines.base import Added, HistoryPage, MemberPage, Receipt
 from gateway.errors import Forbidden, LimitReached, RoomExists, RoomNotFound
 from gateway.events import Room
+from gateway.names import MAX_GROWTH, room_name
 
 if TYPE_CHECKING:
     import sqlite3
@@ -169,6 +171,20 @@ class Rooms:
         elif self._is_announced(member_count):
             body = events.user_left(room, username)
             self._log.append(room_id, room, events.USER_LEFT, body, origin=username)
+
+    def called(self, username: str, text: str) -> str:
+        """The name of the room that a member calls ``text``: exactly this, which a room of an older store may have, or
+        else the name that a new room gets when somebody asks for ``text``.
+        """
+        is_normal = text.isascii() and "  " not in text and text == text.strip(" ")
+        if is_normal or (username, text) in self._ids_by_member:
+            return text
+        with contextlib.suppress(RoomNotFound):
+            self._room_of_member(username, text)
+            return text
+        with contextlib.suppress(ValueError):
+            return room_name(text, MAX_GROWTH * len(text))
+        return text
 
     def _room_of_member(self, username: str, room: str) -> tuple[int, int]:
         """The room's id and its member count. A room of others is as none: also in the time that it takes to say so."""

@@ -47,7 +47,7 @@ class Tables:
         self._space = Space(connection, policy.max_store)
         self.log = Log(connection, policy, clocks, self._epochs)
         self._members = Members(connection, policy, self._space)
-        self._departures = Departures(connection, clocks.steady_ms)
+        self._departures = Departures(connection, clocks.steady_ms, window=policy.decline_window)
         history = History(connection, self.log, policy)
         self.rooms = Rooms(connection, self.log, history, self._members, self._departures, policy)
         self.direct = DirectRooms(connection, self.rooms, self._members, self._departures)
