@@ -173,6 +173,21 @@ async def test_each_room_has_its_own_draft(gateway: GatewayProcess, open_page: O
     await expect(client.box).to_have_value("half a thought")
 
 
+async def test_nothing_that_nobody_would_see_is_sent(gateway: GatewayProcess, open_page: OpenPage) -> None:
+    """Of spaces, fillers and formatting alone there is no message, by key or by button."""
+    client = await open_page()
+    await client.join(gateway.url, fresh_name())
+    await client.create_room(fresh_name("room"))
+    for text in (" ", "\u200b\u202e", "\u3164", "\u2800"):
+        await client.box.fill(text)
+        await client.page.keyboard.press("Enter")
+        await expect(client.button("Send")).to_be_disabled()
+        await expect(client.box).to_have_value(text)
+    await client.say("\u200bvisible")
+    await client.sees("\u200bvisible")
+    await expect(client.log.get_by_role("article")).to_have_count(1)
+
+
 async def test_who_types_is_shown(gateway: GatewayProcess, join: Join, open_page: OpenPage) -> None:
     """Others hear that we type, once in a while; we see that they do, until it arrives."""
     client, bob = await open_page(), await join("socketio-polling")

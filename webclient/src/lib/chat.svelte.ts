@@ -34,6 +34,7 @@ export class Chat {
   #handlers: Handlers = {
     welcome: ({ rooms, recovered }) => {
       if (!recovered) this.#startOver(rooms);
+      this.session.start();
       this.#outbox.flush(this.rooms.list);
     },
     message: (message, offset) => {
@@ -247,10 +248,11 @@ export class Chat {
     if (isOver && this.#isFound) return this.#endFound();
     this.#isFound = false;
     if (isOver) this.#loseRooms();
-    this.session.start(identity);
+    this.session.enter(identity);
     this.#tab.enter(identity.sid);
     this.#outbox.flush(this.rooms.list); // before anything that is written from now on
     if (!recovered) return;
+    this.session.start();
     void this.#tell(async () => this.rooms.replace((await this.#gateway.call("list-rooms", {})).rooms));
     void this.#catchUp();
   }

@@ -60,6 +60,14 @@ describe("logging in", () => {
     expect(chat.rooms.list.map((room) => room.name)).toEqual(["tea"]);
   });
 
+  it("shows no rooms before it knows them: the last ones may be on their way", () => {
+    const { chat, listener } = setUp();
+    listener.connected(false, { sid: "s", pid: "p" });
+    expect(chat.session.phase).toBe("joining");
+    listener.event("welcome", { username: "alice", rooms: [], recovered: false });
+    expect(chat.session.phase).toBe("online");
+  });
+
   it("says that the name is taken", () => {
     const { chat, listener } = setUp();
     listener.refused({ code: "username_taken", message: "x" });
@@ -404,9 +412,9 @@ describe("a tab that is opened anew", () => {
   });
 
   it("logs nobody in who did not ask: where that session is over, it says so", async () => {
-    const { chat, close, tab, welcome } = setUp(undefined, leftUnsent);
+    const { chat, close, listener, tab } = setUp(undefined, leftUnsent);
     await chat.resume();
-    welcome([], false, "another");
+    listener.connected(false, { sid: "another", pid: "p2" });
     expect(close).toHaveBeenCalled();
     expect(tab.forget).toHaveBeenCalled();
     expect(chat.session).toMatchObject({ phase: "out", username: "alice" });

@@ -120,8 +120,8 @@ export type Call = <A extends ActionName>(action: A, request: Request<A>) => Pro
 /** In Unicode code points. */
 export const MAX_CONTENT = 10_000;
 
-/** Spaces, controls, formatting and fillers: a message of these alone is refused, for it would show as nothing. */
-const VISIBLE = /[^\p{Z}\p{Cc}\p{Cf}\p{Cs}\p{Default_Ignorable_Code_Point}\u2800]/u;
+/** Spaces, controls, formatting, fillers and marks without a letter: a message of these alone is refused, for it would show as nothing. */
+const VISIBLE = /[^\p{Z}\p{Cc}\p{Cf}\p{Cs}\p{Mn}\p{Me}\p{Default_Ignorable_Code_Point}\u2800]/u;
 
 export const isVisible = (text: string): boolean => VISIBLE.test(text);
 

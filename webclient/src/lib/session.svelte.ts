@@ -58,8 +58,12 @@ export class Session {
     this.#phase = "resuming";
   }
 
-  start(identity: Identity): void {
+  /** The gateway let us in; what we are in, it says next. */
+  enter(identity: Identity): void {
     this.#identity = identity;
+  }
+
+  start(): void {
     this.#phase = "online";
   }
 
