@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from urllib.parse import urlsplit
 
 import pytest
 from playwright.async_api import expect
 
-from harness.browser import OpenPage
+from harness.browser import OpenPage, WebClient
 from harness.client import Join
 from harness.names import fresh_name
-from harness.process import GatewayProcess
+from harness.process import GatewayProcess, StartGateway
 
 
 @pytest.mark.parametrize("username", ["Not A Name", "taken"])
@@ -29,6 +30,25 @@ async def test_a_name_that_cannot_be_had_is_refused_with_a_reason(
     await client.username.fill(fresh_name())
     await client.page.keyboard.press("Enter")
     await expect(client.connection).to_have_text("Online")
+
+
+async def test_a_reserved_name_says_for_how_long(start_gateway: StartGateway, join: Join, open_page: OpenPage) -> None:
+    """Somebody lost their connection: others read that the name may be free later, and they themselves get it back."""
+    own = await start_gateway(recovery_window=90)
+    bob, client = await join("json", "bob", to=own), await open_page()
+    await bob.drop()
+    await client.join(own.url, "bob")
+    await expect(client.page.get_by_role("alert")).to_have_text(
+        re.compile("“bob” is taken.* another (90|[78][0-9]) seconds")
+    )
+    await client.username.fill("alice")
+    await client.button("Join").click()
+    await expect(client.connection).to_have_text("Online")
+    context = client.page.context
+    await client.page.close()
+    again = WebClient(await context.new_page())
+    await again.page.goto(own.url)
+    await expect(again.connection).to_have_text("Online")
 
 
 async def test_logging_out_frees_the_name(gateway: GatewayProcess, join: Join, open_page: OpenPage) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from playwright.async_api import expect
 
 from harness.browser import OpenPage
@@ -76,6 +78,38 @@ async def test_a_room_can_begin_for_each_when_they_join(
     await client.say("after")
     await other.sees("after")
     await expect(other.log.get_by_role("article")).to_have_count(1)
+
+
+async def test_who_left_a_room_is_not_put_back_and_the_page_says_so(
+    gateway: GatewayProcess, join: Join, open_page: OpenPage
+) -> None:
+    client, bob, carol, room = await open_page(), await join(), await join(), fresh_name("room")
+    await client.join(gateway.url, fresh_name())
+    await client.create_room(room, bob.username)
+    await succeed(bob, "leave-room", room=room)
+    await client.add_people(bob.username, carol.username)
+    await expect(client.page.get_by_role("alert")).to_contain_text(f"{bob.username} was not added")
+    await carol.next_event("room-joined")
+
+
+async def test_people_who_share_a_room_are_suggested_at_once(
+    gateway: GatewayProcess, join: Join, open_page: OpenPage
+) -> None:
+    """For all others two letters must be typed, and the box says so."""
+    client, bob, carol = await open_page(), await join("json", fresh_name("7")), await join("json", fresh_name("7"))
+    await client.join(gateway.url, fresh_name())
+    await client.create_room(fresh_name("room"), bob.username)
+    await client.button("New room").click()
+    box = client.dialog.get_by_role("combobox", name="Add people")
+    hint = client.dialog.get_by_text("Type two letters to find people you share no room with.")
+    await box.click()
+    await expect(client.dialog.get_by_role("option")).to_have_text([re.compile(bob.username)])
+    await box.press_sequentially("7")
+    await expect(hint).to_be_visible()
+    await expect(client.dialog.get_by_role("option")).to_have_text([re.compile(bob.username)])
+    await box.press_sequentially(carol.username[1:])
+    await expect(hint).to_have_count(0)
+    await expect(client.dialog.get_by_role("option")).to_have_text([re.compile(carol.username)])
 
 
 async def test_members_can_be_seen(gateway: GatewayProcess, join: Join, open_page: OpenPage) -> None:
