@@ -31,6 +31,8 @@ SHOWN = {
     "add_limit": "1000",
     "max_store": "10GiB",
     "decline_window": "3600",
+    "history_bytes": "16MiB",
+    "keep_alive": "75",
 }
 
 COMMAND = Path(sys.executable).with_name("gateway")

@@ -118,6 +118,7 @@ async def test_ones_own_messages_do_not_hide_who_came_and_went(store: Store) -> 
                 else:
                     await store.engine.add_members("bob", first, ("mover",))
                     await store.engine.remove_member("mover", first)
+                    store.clock.advance(POLICY.decline_window + 1)
         heard = store.heard.publications[-1].offset
         attachment = await store.resume(alice, offset)
         assert not attachment.recovered

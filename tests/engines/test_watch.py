@@ -233,7 +233,7 @@ async def test_a_link_that_leads_elsewhere_now_is_a_loss(path: Path) -> None:
     assert str(other) in await until_noticed(engine)
     move([(path.with_name("old-link.db"), link)])
     await until(lambda: engine.problem() is None, NOTICED)
-    await engine.close()
+    await engine.close(5)
 
 
 async def test_files_that_were_moved_and_are_still_found_are_no_loss(engine: SQLiteEngine, path: Path) -> None:
@@ -243,7 +243,7 @@ async def test_files_that_were_moved_and_are_still_found_are_no_loss(engine: SQL
     await asyncio.sleep(0.7)  # longer than from one look to the next
     assert engine.problem() is None
     await engine.append_message("alice", "tea", "kept", None)
-    await engine.close()
+    await engine.close(5)
     assert contents(path) == ["kept"]
 
 

@@ -87,12 +87,18 @@ class SQLiteEngine:
     async def close(self, timeout: float) -> bool:  # noqa: ASYNC109 - see GroupCommit.close
         if self._maintenance is not None:
             self._maintenance.cancel()
-        return self._commits is None or await self._commits.close(timeout)
+        if self._commits is None:
+            return True
+        is_kept = await self._commits.close(timeout)
+        return is_kept and self._file_problem() is None
 
     def problem(self) -> str | None:
-        if self._database is not None and self._database.watch is not None and self._database.watch.problem is not None:
-            return self._database.watch.problem
-        return None if self._commits is None else self._commits.problem()
+        return self._file_problem() or (None if self._commits is None else self._commits.problem())
+
+    def _file_problem(self) -> str | None:
+        """What has become of the store's files, if they are not where they should be."""
+        watch = None if self._database is None else self._database.watch
+        return None if watch is None else watch.problem
 
     async def _maintain(self) -> None:
         """Do what operations have deferred, one slice at a time, and see whether the disk works."""
