@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 from gateway import app, cli, events
 from gateway.engines.base import Added, Attachment, Movement, Publication, Receipt, Session
-from gateway.errors import NotAMember, RoomExists, RoomNotFound, UnknownUser, UsernameTaken
+from gateway.errors import RoomExists, RoomNotFound, UnknownUser, UsernameTaken
 from gateway.events import Member, Room
 
 if TYPE_CHECKING:
@@ -50,13 +50,13 @@ class NoStore:
     async def end_expired_sessions(self) -> int:
         return 0
 
-    async def create_room(self, actor: str, room: str, users: tuple[str, ...]) -> Room:
+    async def create_room(self, actor: str, room: str, users: tuple[str, ...], history: str = events.ALL) -> Room:
         if room in self._rooms:
             raise RoomExists(room)
         self._rooms[room] = {actor}
         self._tell(Movement(room, joined=(actor,)))
         await self.add_members(actor, room, users)
-        return Room(room, (Member(actor, online=True),), len(self._rooms[room]))
+        return Room(room, events.GROUP, history, (Member(actor, online=True),), len(self._rooms[room]))
 
     async def add_members(self, actor: str, room: str, users: tuple[str, ...]) -> Added:
         members = self._members(actor, room)
@@ -64,7 +64,7 @@ class NoStore:
             raise UnknownUser(unknown)
         members.update(users)
         self._tell(Movement(room, joined=users))
-        body = events.room_joined(Room(room, (), len(members)), actor)
+        body = events.room_joined(Room(room, events.GROUP, events.ALL, (), len(members)), actor)
         self._tell(Publication(events.ROOM_JOINED, body, room, self._next(), actor, users))
         return Added(users, ())
 
@@ -76,10 +76,9 @@ class NoStore:
         return Receipt(id_, ts, duplicate=False)
 
     def _members(self, actor: str, room: str) -> set[str]:
-        if (members := self._rooms.get(room)) is None:
+        members = self._rooms.get(room)
+        if members is None or actor not in members:
             raise RoomNotFound(room)
-        if actor not in members:
-            raise NotAMember(room)
         return members
 
     def _tell(self, effect: Effect) -> None:

@@ -65,6 +65,7 @@ class Actions:
             "create-room": _action(payloads.create_room, chat.create_room),
             "add-user": add_users,
             "add-users": add_users,
+            "open-direct": _action(payloads.open_direct, chat.open_direct),
             "send-msg": _action(payloads.send_message, chat.send_message),
             "leave-room": _action(payloads.in_room, chat.leave_room),
             "list-rooms": _action(payloads.nothing, chat.list_rooms),

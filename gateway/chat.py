@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
+from gateway.errors import InvalidPayload
+
 if TYPE_CHECKING:
     from gateway.engines.base import Engine
     from gateway.schemas import (
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
         InRoom,
         ListMembers,
         Nothing,
+        OpenDirect,
         ReadHistory,
         SendMessage,
     )
@@ -30,8 +33,14 @@ class Chat:
         self._engine = engine
 
     async def create_room(self, actor: str, request: CreateRoom) -> Fields:
-        room = await self._engine.create_room(actor, request.room, request.users)
-        return {"room": room.room, "members": room.members, "member_count": room.member_count}
+        room = await self._engine.create_room(actor, request.room, request.users, request.history)
+        return room.as_dict()
+
+    async def open_direct(self, actor: str, request: OpenDirect) -> Fields:
+        if request.user == actor:
+            raise InvalidPayload.in_fields({"user": ["Must be another user than yourself."]})
+        opened = await self._engine.open_direct(actor, request.user)
+        return {**opened.room.as_dict(), **_declined(opened.declined)}
 
     async def add_users(self, actor: str, request: AddUsers) -> Fields:
         result = await self._engine.add_members(actor, request.room, request.users)
@@ -49,7 +58,7 @@ class Chat:
         return {}
 
     async def list_rooms(self, actor: str, request: Nothing) -> Fields:
-        return {"rooms": await self._engine.list_rooms(actor)}
+        return {"rooms": [room.as_dict() for room in await self._engine.list_rooms(actor)]}
 
     async def list_members(self, actor: str, request: ListMembers) -> Fields:
         page = await self._engine.list_members(actor, request.room, request.after, request.limit)
@@ -66,3 +75,7 @@ class Chat:
     async def show_typing(self, actor: str, request: InRoom) -> Fields:
         await self._engine.publish_typing(actor, request.room)
         return {}
+
+
+def _declined(usernames: tuple[str, ...]) -> Fields:
+    return {"declined": usernames} if usernames else {}

@@ -85,15 +85,19 @@ class RoomExists(GatewayError):
 class RoomNotFound(GatewayError):
     code = "room_not_found"
 
-    def __init__(self, room: str) -> None:
-        super().__init__(f"There is no room named {room!r}.")
-
-
-class NotAMember(GatewayError):
-    code = "not_a_member"
+    """No such room, or none that the user is in: strangers do not learn which rooms there are."""
 
     def __init__(self, room: str) -> None:
-        super().__init__(f"You are not a member of {room!r}.")
+        super().__init__(f"You are in no room named {room!r}.")
+
+
+class Forbidden(GatewayError):
+    code = "forbidden"
+    http_status = 403
+
+    @classmethod
+    def adding_to_direct(cls) -> Forbidden:
+        return cls("A direct room is for two; create a room for more.")
 
 
 class UnknownUser(GatewayError):

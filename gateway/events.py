@@ -22,6 +22,15 @@ PRESENCE = "presence"
 TYPING = "typing"
 ERROR = "error"
 
+GROUP, DIRECT = "group", "direct"
+"""The kinds of rooms: those that clients create, and the server's own for two."""
+
+DIRECT_MARK = "@"
+"""What the name of a direct room begins with, and that of no room that a client creates."""
+
+ALL, JOINED = "all", "joined"
+"""How far the history of a room reaches back for a member: to the first message kept, or to where the member joined."""
+
 
 @dataclass(frozen=True, slots=True)
 class Member:
@@ -31,11 +40,30 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """A room as replies and events show it: at most 100 of its members, in order of name, and how many there are."""
+    """A room as replies and events show it: at most 100 of its members, in order of name, and how many there are.
+
+    ``kind`` is `GROUP` or `DIRECT`, ``history`` `ALL` or `JOINED`. ``user``: the other of a direct room.
+    """
 
     room: str
+    kind: str
+    history: str
     members: tuple[Member, ...]
     member_count: int
+    user: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """``{room, kind, history, members, member_count, user?}``."""
+        shape: dict[str, Any] = {
+            "room": self.room,
+            "kind": self.kind,
+            "history": self.history,
+            "members": self.members,
+            "member_count": self.member_count,
+        }
+        if self.user is not None:
+            shape["user"] = self.user
+        return shape
 
 
 def encode(**fields: Any) -> bytes:
@@ -49,7 +77,7 @@ def message(id_: str, room: str, sender: str, content: str, ts: int) -> bytes:
 
 
 def room_joined(room: Room, by: str) -> bytes:
-    return encode(room=room.room, members=room.members, member_count=room.member_count, by=by)
+    return encode(**room.as_dict(), by=by)
 
 
 def user_joined(room: str, username: str, by: str) -> bytes:
@@ -69,7 +97,7 @@ def typing(room: str, username: str) -> bytes:
 
 
 def welcome(username: str, rooms: Sequence[Room], *, recovered: bool) -> bytes:
-    return encode(username=username, rooms=tuple(rooms), recovered=recovered)
+    return encode(username=username, rooms=[room.as_dict() for room in rooms], recovered=recovered)
 
 
 def with_field(body: bytes, name: str, value: str) -> bytes:

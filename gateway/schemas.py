@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import marshmallow
 from marshmallow import fields, missing
 
+from gateway import events
 from gateway.errors import InvalidPayload, InvalidUsername
 
 if TYPE_CHECKING:
@@ -42,6 +43,12 @@ class Credentials:
 class CreateRoom:
     room: str
     users: tuple[str, ...] = ()
+    history: str = events.ALL
+
+
+@dataclass(frozen=True, slots=True)
+class OpenDirect:
+    user: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +138,38 @@ class RoomName(Text):
         if not name.isprintable() and _CONTROL.search(name):
             raise marshmallow.ValidationError("Must not contain control characters.")
         return name
+
+
+class NewRoomName(RoomName):
+    """A `RoomName` that a client may give to a room: those of direct rooms are the server's."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        name = RoomName._deserialize(self, value, attr, data)
+        if name.startswith(events.DIRECT_MARK):
+            raise marshmallow.ValidationError(f"Must not begin with {events.DIRECT_MARK}.")
+        return name
+
+
+class Choice(Field[str]):
+    """One of a few words."""
+
+    def __init__(self, *words: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._words = words
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        if not isinstance(value, str) or value not in self._words:
+            raise marshmallow.ValidationError(f"Must be one of {', '.join(self._words)}.")
+        return value
+
+
+class Username(Field[str]):
+    """One username."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        if not isinstance(value, str) or not is_username(value):
+            raise marshmallow.ValidationError(f"Must be a username. {InvalidUsername()}")
+        return value
 
 
 class Usernames(Field[tuple[str, ...]]):
@@ -232,7 +271,13 @@ class ActionPayloads:
 
         self.in_room = Payload(InRoom, room=room())
         self.nothing = Payload(Nothing)
-        self.create_room = Payload(CreateRoom, room=room(), users=Usernames(settings.max_users, minimum=0))
+        self.create_room = Payload(
+            CreateRoom,
+            room=NewRoomName(settings.max_room_name_length, required=True),
+            users=Usernames(settings.max_users, minimum=0),
+            history=Choice(events.ALL, events.JOINED),
+        )
+        self.open_direct = Payload(OpenDirect, user=Username(required=True))
         self.add_users = Payload(AddUsers, room=room(), users=Usernames(settings.max_users, minimum=1, required=True))
         self.send_message = Payload(
             SendMessage,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.client import fail, make_room, members, succeed
+from harness.client import GROUP, fail, make_room, members, succeed
 from harness.inbox import Event
 from harness.names import fresh_name
 
@@ -21,6 +21,7 @@ async def test_create_room_answers_with_the_room_and_its_members(client: ChatCli
     assert await client.call("create-room", room=room) == {
         "ok": True,
         "room": room,
+        **GROUP,
         "members": members(**{client.username: True}),
         "member_count": 1,
     }
@@ -41,12 +42,13 @@ async def test_create_room_adds_the_users_and_tells_them(client: ChatClient, joi
     assert await client.call("create-room", room=room, users=[carol.username, bob.username]) == {
         "ok": True,
         "room": room,
+        **GROUP,
         "members": everybody,
         "member_count": 3,
     }
     for user in (bob, carol):
         event = await user.next_event("room-joined")
-        assert event.fields == {"room": room, "members": everybody, "member_count": 3, "by": client.username}
+        assert event.fields == {"room": room, **GROUP, "members": everybody, "member_count": 3, "by": client.username}
         assert await user.drain() == []
     assert await client.drain() == []
 
@@ -98,7 +100,7 @@ async def test_add_user_tells_the_added_and_the_other_members(client: ChatClient
     await succeed(client, "add-user", room=room, users=[carol.username])
     event = await carol.next_event("room-joined")
     everybody = members(**{client.username: True, bob.username: True, carol.username: True})
-    assert event.fields == {"room": room, "members": everybody, "member_count": 3, "by": client.username}
+    assert event.fields == {"room": room, **GROUP, "members": everybody, "member_count": 3, "by": client.username}
     joined = await bob.next_event("user-joined")
     assert joined.fields == {"room": room, "username": carol.username, "by": client.username}
 
@@ -234,8 +236,8 @@ async def test_leave_room_tells_those_who_stay(client: ChatClient, join: Join) -
         assert event.fields == {"room": room, "username": client.username}
     await succeed(bob, "send-msg", room=room, content="gone?")
     assert await client.drain() == []
-    await fail(client, "send-msg", "not_a_member", room=room, content="x")
-    await fail(client, "leave-room", "not_a_member", room=room)
+    await fail(client, "send-msg", "room_not_found", room=room, content="x")
+    await fail(client, "leave-room", "room_not_found", room=room)
     assert (await succeed(bob, "list-members", room=room))["member_count"] == 2
 
 
@@ -270,8 +272,13 @@ async def test_list_rooms_lists_ones_own_rooms(client: ChatClient, join: Join) -
     assert set(reply) == {"ok", "rooms"}
     assert sorted(reply["rooms"], key=lambda entry: str(entry["room"])) == sorted(
         [
-            {"room": mine, "members": members(**{client.username: True}), "member_count": 1},
-            {"room": shared, "members": members(**{client.username: True, bob.username: True}), "member_count": 2},
+            {"room": mine, **GROUP, "members": members(**{client.username: True}), "member_count": 1},
+            {
+                "room": shared,
+                **GROUP,
+                "members": members(**{client.username: True, bob.username: True}),
+                "member_count": 2,
+            },
         ],
         key=lambda entry: str(entry["room"]),
     )
@@ -440,7 +447,7 @@ async def test_unknown_fields_are_ignored(client: ChatClient, join: Join) -> Non
     room = fresh_name("room")
     extra = {"ok": False, "event": "x", "sid": 5, "pid": None, "from": "eve", "ts": 0, "offset": "x", "by": [], "": {}}
     reply = await succeed(client, "create-room", room=room, users=[bob.username], **extra)
-    assert set(reply) == {"ok", "room", "members", "member_count"}
+    assert set(reply) == {"ok", "room", "kind", "history", "members", "member_count"}
     await succeed(client, "send-msg", room=room, content="x", **extra)
     message = await bob.next_event("message")
     assert set(message.fields) == {"id", "room", "from", "content", "ts"}
@@ -462,7 +469,7 @@ async def test_one_clients_actions_are_handled_in_order(client: ChatClient, join
     actions += [("leave-room", {"room": room}), ("send-msg", {"room": room, "content": "too late"})]
     replies = await client.burst(actions)
     assert [reply["ok"] for reply in replies] == [True] * 2 + [True, False] * 100 + [True, False]
-    assert replies[-1]["error"]["code"] == "not_a_member"
+    assert replies[-1]["error"]["code"] == "room_not_found"
     contents = [(await bob.next_event("message")).fields["content"] for _ in range(100)]
     assert contents == [str(number) for number in range(100)]
     assert [event.name for event in await bob.drain()] == ["room-joined", "user-left"]

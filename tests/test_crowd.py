@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.client import succeed
+from harness.client import GROUP, succeed
 from harness.inbox import PATIENCE
 from harness.names import WIRES
 from harness.syncs import HeldSyncs
@@ -88,7 +88,7 @@ async def test_a_crowd_is_listed_in_pages(start_gateway: StartGateway, join: Joi
     first_page = [{"username": name, "online": True} for name in ["host", *names[:99]]]
     assert (joined.fields["members"], joined.fields["member_count"]) == (first_page, 251)
     assert (await succeed(host, "list-rooms"))["rooms"] == [
-        {"room": "crowd", "members": first_page, "member_count": 251}
+        {"room": "crowd", **GROUP, "members": first_page, "member_count": 251}
     ]
 
     pages: list[list[str]] = []

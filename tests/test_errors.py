@@ -108,10 +108,12 @@ async def test_a_room_that_is_not_there(client: ChatClient, action: str) -> None
 
 @pytest.mark.parametrize("action", OTHERS_ROOM)
 async def test_a_room_of_others(client: ChatClient, join: Join, action: str) -> None:
-    """Every action in a room that the caller is not in is `not_a_member`, and its members hear nothing."""
+    """Every action in a room that the caller is not in is as if it did not exist, and its members hear
+    nothing.
+    """
     bob = await join()
     room = await make_room(bob)
-    await fail(client, action, "not_a_member", room=room, **PAYLOADS[action])
+    await fail(client, action, "room_not_found", room=room, **PAYLOADS[action])
     assert await bob.drain() == []
 
 

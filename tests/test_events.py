@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 STORED = {
     "welcome": {"username", "rooms", "recovered"},
     "message": {"id", "room", "from", "content", "ts"},
-    "room-joined": {"room", "members", "member_count", "by"},
+    "room-joined": {"room", "kind", "history", "members", "member_count", "by"},
     "user-joined": {"room", "username", "by"},
     "user-left": {"room", "username"},
 }
@@ -293,4 +293,4 @@ async def test_who_was_removed_hears_nothing_more(client: ChatClient, join: Join
     await succeed(bob, "typing", room=room)
     await succeed(carol, "leave-room", room=room)
     assert await client.drain() == []
-    await fail(client, "typing", "not_a_member", room=room)
+    await fail(client, "typing", "room_not_found", room=room)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.client import RefusedError, make_room, members, succeed
+from harness.client import GROUP, RefusedError, make_room, members, succeed
 from harness.http import WEBSOCKET_HEADERS
 from harness.inbox import PATIENCE, Event
 from harness.names import fresh_name
@@ -284,7 +284,7 @@ async def test_too_much_missed_is_said_and_not_hidden(start_gateway: StartGatewa
     client = await come_back(client, join, to=own)
     assert not await recovered(client)
     everybody = members(**{bob.username: True, client.username: True})
-    assert client.welcome.fields["rooms"] == [{"room": room, "members": everybody, "member_count": 2}]
+    assert client.welcome.fields["rooms"] == [{"room": room, **GROUP, "members": everybody, "member_count": 2}]
     assert await client.drain() == []
     history = (await succeed(client, "history", room=room))["messages"]
     assert [message["content"] for message in history] == [str(number) for number in range(35, 40)]

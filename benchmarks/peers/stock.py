@@ -71,7 +71,7 @@ async def create_room(sid: str, data: dict[str, Any]) -> dict[str, Any]:
 async def add_user(sid: str, data: dict[str, Any]) -> dict[str, Any]:
     room, names = data["room"], data["users"]
     if not is_member(sid, room):
-        return refuse("not_a_member")
+        return refuse("room_not_found")
     if not all(name in sids for name in names):
         return refuse("unknown_user")
     await add_to_room(names, room, usernames[sid])
@@ -82,7 +82,7 @@ async def add_user(sid: str, data: dict[str, Any]) -> dict[str, Any]:
 async def send_msg(sid: str, data: dict[str, Any]) -> dict[str, Any]:
     room = data["room"]
     if not is_member(sid, room):
-        return refuse("not_a_member")
+        return refuse("room_not_found")
     id_, ts = secrets.token_urlsafe(12), int(time.time() * 1000)
     message = {"id": id_, "room": room, "from": usernames[sid], "content": data["content"], "ts": ts}
     await sio.emit("message", message, room=room, skip_sid=sid)

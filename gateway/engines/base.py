@@ -14,7 +14,8 @@ What an `Engine` guarantees:
    when the next is begun. (One that failed and is made again comes when it is made again.)
 6. **Temporary failures are `Unavailable`.** The store works again by itself when its disk or server does.
 
-Where a call names an ``actor``, that user must be a member of the room: else `RoomNotFound` or `NotAMember`.
+Where a call names an ``actor``, that user must be a member of the room: else `RoomNotFound`, as where there is no
+such room.
 
 An **offset** is an opaque string that names a position in the order of the log. It also names the log, so that
 a store that was wiped or exchanged is noticed. Positions are never used twice.
@@ -28,6 +29,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeAlias
+
+from gateway import events
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -114,6 +117,14 @@ class Added:
 
     added: tuple[str, ...]
     already: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A direct room. ``declined``: the other, who left it not long ago and was not added again."""
+
+    room: Room
+    declined: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,11 +218,23 @@ class Engine(Protocol):
 
     # rooms
 
-    async def create_room(self, actor: str, room: str, users: tuple[str, ...]) -> Room:
-        """Raises RoomExists, UnknownUser, LimitReached."""
+    async def create_room(self, actor: str, room: str, users: tuple[str, ...], history: str = events.ALL) -> Room:
+        """``history`` is how far it reaches back: `ALL` or `JOINED` of `gateway.events`.
+
+        Raises RoomExists, UnknownUser, LimitReached.
+        """
+
+    async def open_direct(self, actor: str, user: str) -> Opened:
+        """The room of exactly these two, which is made where it is not there yet; whoever of them is not in it joins.
+
+        It is the same room as long as both their sessions last, whoever asks and however often. A later holder of
+        either name opens another. Nobody can be added to it.
+
+        Raises UnknownUser, LimitReached.
+        """
 
     async def add_members(self, actor: str, room: str, users: tuple[str, ...]) -> Added:
-        """Raises UnknownUser, LimitReached."""
+        """Raises UnknownUser, LimitReached; Forbidden where the room is a direct one."""
 
     async def remove_member(self, actor: str, room: str) -> None:
         """``actor`` leaves; with the last member go the room and its log."""

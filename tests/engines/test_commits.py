@@ -13,7 +13,7 @@ import structlog
 
 from gateway.engines.base import Publication
 from gateway.engines.sqlite.commits import GATHERING, SLICE, GroupCommit
-from gateway.errors import NotAMember, Unavailable
+from gateway.errors import RoomNotFound, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, MutableMapping
@@ -80,7 +80,7 @@ def write(word: str) -> Callable[[Ledger], str]:
 
 
 def refuse(ledger: Ledger) -> None:
-    raise NotAMember("tea")
+    raise RoomNotFound("tea")
 
 
 def stumble(ledger: Ledger) -> None:
@@ -150,7 +150,7 @@ async def test_a_refusal_leaves_the_rest_of_its_group_alone() -> None:
     setup = Setup()
     results = await setup.gather(write("a"), refuse, write("b"))
     assert (results[0], results[2]) == ("a", "b")
-    assert isinstance(results[1], NotAMember)
+    assert isinstance(results[1], RoomNotFound)
     await setup.commits.close()
 
 

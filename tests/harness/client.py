@@ -16,6 +16,10 @@ Reply = dict[str, Any]
 Action = tuple[str, dict[str, Any]]
 
 
+GROUP = {"kind": "group", "history": "all"}
+"""What the shape of a room says of one that a client has created with no more than its name."""
+
+
 class RefusedError(Exception):
     """A login that the gateway refused: `error` is what it said."""
 

@@ -145,7 +145,7 @@ class Member(ABC):
         visit.seen = await self.settle()
         self._visiting.discard(room)
         reply = await self.insist("leave-room", room=room)
-        if not reply["ok"] and reply["error"]["code"] != "not_a_member":  # an attempt before has done it
+        if not reply["ok"] and reply["error"]["code"] != "room_not_found":  # an attempt before has done it
             self._history.note("refused", self.username, f"to leave {room}: {reply['error']}")
         visit.over = self._history.tick()
 

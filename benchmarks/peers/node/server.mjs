@@ -45,14 +45,14 @@ io.on("connection", (socket) => {
   });
 
   socket.on("add-user", ({ room, users: names }, ack) => {
-    if (!socket.rooms.has(room)) return ack(refuse("not_a_member"));
+    if (!socket.rooms.has(room)) return ack(refuse("room_not_found"));
     if (!names.every((name) => users.has(name))) return ack(refuse("unknown_user"));
     addToRoom(names, room, username);
     ack({ ok: true, added: names });
   });
 
   socket.on("send-msg", ({ room, content }, ack) => {
-    if (!socket.rooms.has(room)) return ack(refuse("not_a_member"));
+    if (!socket.rooms.has(room)) return ack(refuse("room_not_found"));
     const id = randomBytes(12).toString("base64url");
     const ts = Date.now();
     socket.to(room).emit("message", { id, room, from: username, content, ts });

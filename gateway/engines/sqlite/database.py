@@ -13,7 +13,7 @@ from pathlib import Path
 
 from gateway.errors import StoreError
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 4
 """The last of the files in ``schema/``: each takes a store from the version before it to its own."""
 APPLICATION_ID = 0x43474157
 """Marks the file as a gateway's (SQLite's ``application_id``)."""

@@ -6,6 +6,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, TypeVar
 
+from gateway import events
 from gateway.engines.sqlite.commits import GroupCommit
 from gateway.engines.sqlite.database import open_database
 from gateway.engines.sqlite.tables import Tables
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
         Added,
         HistoryPage,
         MemberPage,
+        Opened,
         Policy,
         Receipt,
         ResumePoint,
@@ -88,8 +90,11 @@ class SQLiteEngine:
     async def end_expired_sessions(self) -> int:
         return await self._run(STORE, lambda tables: tables.sessions.end_expired_sessions())
 
-    async def create_room(self, actor: str, room: str, users: tuple[str, ...]) -> Room:
-        return await self._run(actor, lambda tables: tables.rooms.create_room(actor, room, users))
+    async def create_room(self, actor: str, room: str, users: tuple[str, ...], history: str = events.ALL) -> Room:
+        return await self._run(actor, lambda tables: tables.rooms.create_room(actor, room, users, history))
+
+    async def open_direct(self, actor: str, user: str) -> Opened:
+        return await self._run(actor, lambda tables: tables.direct.open(actor, user))
 
     async def add_members(self, actor: str, room: str, users: tuple[str, ...]) -> Added:
         return await self._run(actor, lambda tables: tables.rooms.add_members(actor, room, users))

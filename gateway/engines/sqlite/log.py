@@ -188,27 +188,29 @@ class Log:
         ).fetchone()
         return None if row is None else int(row[0])
 
-    def read_messages(self, room_id: int, before: str | None, limit: int) -> HistoryPage:
-        """The newest messages, or the newest before the one that ``before`` names by its offset or id."""
+    def read_messages(self, room_id: int, after: int, before: str | None, limit: int) -> HistoryPage:
+        """The newest messages, or the newest before the one that ``before`` names by its offset or id; of those after
+        the position ``after``.
+        """
         self.flush()
-        end = self.newest() + 1 if before is None else self._message_position(room_id, before)
+        end = self.newest() + 1 if before is None else self._message_position(room_id, after, before)
         rows = self._db.execute(
             f"SELECT position, body FROM log WHERE room_id = ? AND {IS_MESSAGE} AND position < ? AND position > ? "
             "ORDER BY position DESC LIMIT ?",
-            (room_id, end, self._cut(room_id), limit + 1),
+            (room_id, end, max(after, self._cut(room_id)), limit + 1),
         ).fetchall()
         messages = [events.with_field(body, "offset", self.offset(position)) for position, body in rows[:limit]]
         return HistoryPage(tuple(reversed(messages)), more=len(rows) > limit)
 
-    def _message_position(self, room_id: int, name: str) -> int:
+    def _message_position(self, room_id: int, after: int, name: str) -> int:
         position = self.position(name)
         if position is not None:
             return position
         rows = self._db.execute(
-            "SELECT position FROM log WHERE room_id = :room_id AND message_id = :name "
-            "UNION ALL SELECT position FROM log WHERE room_id = :room_id AND message_id IS NULL "
+            "SELECT position FROM log WHERE room_id = :room_id AND message_id = :name AND position > :after "
+            "UNION ALL SELECT position FROM log WHERE room_id = :room_id AND message_id IS NULL AND position > :after "
             f"AND {IS_MESSAGE} AND json_extract(body, '$.id') = :name LIMIT 2",
-            {"room_id": room_id, "name": name},
+            {"room_id": room_id, "name": name, "after": after},
         ).fetchall()
         if len(rows) != 1:
             problem = "is the id of several messages; give an offset." if rows else "is no message of this room."

@@ -6,21 +6,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import orjson
-
 from gateway import events
 from gateway.engines.base import Added, HistoryPage, MemberPage, Receipt
 from gateway.engines.sqlite.log import now_ms
-from gateway.errors import LimitReached, NotAMember, RoomExists, RoomNotFound, UnknownUser
-from gateway.events import Member, Room
+from gateway.errors import Forbidden, LimitReached, RoomExists, RoomNotFound
+from gateway.events import Room
 from gateway.tokens import tokens
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from gateway.engines.base import Policy
     from gateway.engines.sqlite.log import Log
+    from gateway.engines.sqlite.members import Members
 
 SHOWN_MEMBERS = 100
 """Members that a reply or an event shows of a room; ``list-members`` pages through all."""
@@ -30,12 +29,15 @@ MAX_KNOWN = 65_536
 
 
 class Rooms:
-    """The tables ``rooms`` and ``members``."""
+    """The table ``rooms``."""
 
-    def __init__(self, connection: sqlite3.Connection, log: Log, policy: Policy, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, connection: sqlite3.Connection, log: Log, members: Members, policy: Policy, clock: Callable[[], float]
+    ) -> None:
         """``clock`` gives Unix time in seconds."""
         self._db = connection
         self._log = log
+        self._members = members
         self._policy = policy
         self._clock = clock
         self._message_ids = tokens(12)
@@ -46,35 +48,33 @@ class Rooms:
         """What was written since the transaction began is gone."""
         self._ids_by_member.clear()
 
-    def create_room(self, actor: str, room: str, users: tuple[str, ...]) -> Room:
+    def create_room(self, actor: str, room: str, users: tuple[str, ...], history: str) -> Room:
         if self._db.execute("SELECT 1 FROM rooms WHERE name = ?", (room,)).fetchone() is not None:
             raise RoomExists(room)
         users = tuple(user for user in users if user != actor)
-        self._check_may_join((actor, *users))
+        self._members.check_may_join((actor, *users))
         if 1 + len(users) > self._policy.max_members:
             raise LimitReached.members_per_room(room, self._policy.max_members)
-        cursor = self._db.execute("INSERT INTO rooms (name, member_count) VALUES (?, 0)", (room,))
+        cursor = self._db.execute("INSERT INTO rooms (name, history, member_count) VALUES (?, ?, 0)", (room, history))
         room_id = cursor.lastrowid or 0
-        self._insert_members(room_id, (actor,), [self._log.newest()])
+        self._members.insert(room_id, (actor,), [self._log.newest()], invited=False)
         self._log.move(room, joined=(actor,))
-        self._join(room_id, room, users, by=actor)
-        return self._room(room_id, room)
+        self.join(room_id, room, users, by=actor)
+        return self.shape(room_id, room)
 
     def add_members(self, actor: str, room: str, users: tuple[str, ...]) -> Added:
         room_id, member_count = self._room_of_member(actor, room)
-        members = self._names(
-            "SELECT username FROM members WHERE username IN (SELECT value FROM json_each(?)) AND room_id = ?",
-            users,
-            room_id,
-        )
+        if self._is_direct(room_id):
+            raise Forbidden.adding_to_direct()
+        members = self._members.among(room_id, users)
         added = tuple(user for user in users if user not in members)
-        self._check_may_join(added)
+        self._members.check_may_join(added)
         if member_count + len(added) > self._policy.max_members:
             raise LimitReached.members_per_room(room, self._policy.max_members)
         if self._is_announced(member_count + len(added)):
             for user in added:
                 self._log.append(room_id, room, events.USER_JOINED, events.user_joined(room, user, actor), origin=actor)
-        self._join(room_id, room, added, by=actor)
+        self.join(room_id, room, added, by=actor)
         return Added(added, tuple(user for user in users if user in members))
 
     def remove_member(self, actor: str, room: str) -> None:
@@ -91,48 +91,35 @@ class Rooms:
             self._remove_member(room_id, room, member_count, username)
 
     def list_rooms(self, username: str) -> tuple[Room, ...]:
-        return tuple(self._room(room_id, room) for room_id, room, _ in self._rooms_of(username))
+        rows = self._db.execute(
+            "SELECT id, name, peer FROM members JOIN rooms ON id = room_id WHERE username = ? ORDER BY name",
+            (username,),
+        ).fetchall()
+        return tuple(self.shape(room_id, room, peer=peer) for room_id, room, peer in rows)
 
     def list_members(self, actor: str, room: str, after: str, limit: int) -> MemberPage:
         room_id, member_count = self._room_of_member(actor, room)
-        members = self._members(room_id, after, limit + 1)
+        members = self._members.page(room_id, after, limit + 1)
         return MemberPage(members[:limit], member_count, more=len(members) > limit)
 
-    def _check_may_join(self, users: tuple[str, ...]) -> None:
-        """Every one has a session, and room for one room more."""
-        known = self._names("SELECT username FROM sessions WHERE username IN (SELECT value FROM json_each(?))", users)
-        unknown = [user for user in users if user not in known]
-        if unknown:
-            raise UnknownUser(unknown)
-        full = self._names(
-            "SELECT value FROM json_each(?) WHERE (SELECT count(*) FROM members WHERE username = value) >= ?",
-            users,
-            self._policy.max_rooms,
-        )
-        if full:
-            raise LimitReached.rooms_per_user([user for user in users if user in full], self._policy.max_rooms)
+    def enter(self, room_id: int, room: str, user: str, *, peer: str) -> None:
+        """Make ``user``, who asked for it, a member of a direct room; the other hears of it."""
+        (member_count,) = self._db.execute("SELECT member_count FROM rooms WHERE id = ?", (room_id,)).fetchone()
+        if member_count and self._is_announced(member_count + 1):
+            self._log.append(room_id, room, events.USER_JOINED, events.user_joined(room, user, user), origin=user)
+        self._members.insert(room_id, (user,), [self._log.newest()], invited=False, peer=peer)
+        self._log.move(room, joined=(user,))
 
-    def _names(self, query: str, users: tuple[str, ...], *parameters: object) -> set[str]:
-        """The usernames that ``query`` finds; its first parameter is ``users`` as a JSON array."""
-        rows = self._db.execute(query, (orjson.dumps(users).decode(), *parameters))
-        return {username for (username,) in rows}
-
-    def _join(self, room_id: int, room: str, users: tuple[str, ...], *, by: str) -> None:
-        """Make ``users`` members and tell each of them."""
+    def join(self, room_id: int, room: str, users: tuple[str, ...], *, by: str, peer: str | None = None) -> None:
+        """Make ``users`` members and tell each of them. ``peer``: the other of a direct room."""
         newest = self._log.newest()
         # Each hears the room from behind its own room-joined, whose position it gets below.
-        self._insert_members(room_id, users, [newest + 1 + index for index in range(len(users))])
-        body = events.room_joined(self._room(room_id, room), by)
+        positions = [newest + 1 + index for index in range(len(users))]
+        self._members.insert(room_id, users, positions, invited=True, peer=peer)
+        body = events.room_joined(self.shape(room_id, room, peer=peer), by)
         for user in users:
             self._log.append(room_id, room, events.ROOM_JOINED, body, origin=by, recipient=user)
         self._log.move(room, joined=users)
-
-    def _insert_members(self, room_id: int, users: Sequence[str], joined: Sequence[int]) -> None:
-        self._db.executemany(
-            "INSERT INTO members (room_id, username, joined) VALUES (?, ?, ?)",
-            [(room_id, user, position) for user, position in zip(users, joined, strict=True)],
-        )
-        self._db.execute("UPDATE rooms SET member_count = member_count + ? WHERE id = ?", (len(users), room_id))
 
     def _remove_member(self, room_id: int, room: str, member_count: int, username: str) -> None:
         self._db.execute("DELETE FROM members WHERE room_id = ? AND username = ?", (room_id, username))
@@ -148,17 +135,14 @@ class Rooms:
             self._log.append(room_id, room, events.USER_LEFT, body, origin=username)
 
     def _room_of_member(self, username: str, room: str) -> tuple[int, int]:
-        """The room's id and its member count."""
+        """The room's id and its member count. A room of others is as none: also in the time that it takes to say so."""
         row = self._db.execute(
-            "SELECT id, member_count, EXISTS (SELECT 1 FROM members WHERE room_id = id AND username = ?) "
-            "FROM rooms WHERE name = ?",
-            (username, room),
+            "SELECT id, member_count FROM rooms JOIN members ON room_id = id WHERE name = ? AND username = ?",
+            (room, username),
         ).fetchone()
         if row is None:
             raise RoomNotFound(room)
-        room_id, member_count, is_member = row
-        if not is_member:
-            raise NotAMember(room)
+        room_id, member_count = row
         return room_id, member_count
 
     def _room_id_of_member(self, username: str, room: str) -> int:
@@ -179,17 +163,16 @@ class Rooms:
             (username,),
         ).fetchall()
 
-    def _room(self, room_id: int, room: str) -> Room:
-        (member_count,) = self._db.execute("SELECT member_count FROM rooms WHERE id = ?", (room_id,)).fetchone()
-        return Room(room, self._members(room_id, "", SHOWN_MEMBERS), member_count)
+    def shape(self, room_id: int, room: str, *, peer: str | None = None) -> Room:
+        """The room as a member sees it. ``peer``: the other of a direct room."""
+        kind, history, member_count = self._db.execute(
+            "SELECT kind, history, member_count FROM rooms WHERE id = ?", (room_id,)
+        ).fetchone()
+        return Room(room, kind, history, self._members.page(room_id, "", SHOWN_MEMBERS), member_count, peer)
 
-    def _members(self, room_id: int, after: str, limit: int) -> tuple[Member, ...]:
-        rows = self._db.execute(
-            "SELECT username, connection IS NOT NULL FROM members JOIN sessions USING (username) "
-            "WHERE room_id = ? AND username > ? ORDER BY username LIMIT ?",
-            (room_id, after, limit),
-        )
-        return tuple(Member(username, bool(online)) for username, online in rows)
+    def _is_direct(self, room_id: int) -> bool:
+        (kind,) = self._db.execute("SELECT kind FROM rooms WHERE id = ?", (room_id,)).fetchone()
+        return bool(kind == events.DIRECT)
 
     # --- messages and presence
 
@@ -205,7 +188,16 @@ class Rooms:
 
     def read_history(self, actor: str, room: str, before: str | None, limit: int) -> HistoryPage:
         room_id, _ = self._room_of_member(actor, room)
-        return self._log.read_messages(room_id, before, limit)
+        return self._log.read_messages(room_id, self._history_begins(room_id, actor), before, limit)
+
+    def _history_begins(self, room_id: int, username: str) -> int:
+        """The position after which a member may read the room."""
+        row = self._db.execute(
+            "SELECT iif(history = 'joined', joined, 0) FROM members JOIN rooms ON id = room_id "
+            "WHERE room_id = ? AND username = ?",
+            (room_id, username),
+        ).fetchone()
+        return int(row[0])
 
     def publish_typing(self, actor: str, room: str) -> None:
         self._room_id_of_member(actor, room)

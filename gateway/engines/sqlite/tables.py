@@ -1,4 +1,4 @@
-"""The embedded store's transactions, and what works in them: `Sessions`, `Rooms` and the `Log`.
+"""The embedded store's transactions, and what works in them: `Sessions`, `Rooms`, `DirectRooms` and the `Log`.
 
 An operation, a method of these, checks first and writes then, so that one that refuses (a `GatewayError`) has changed
 nothing. What it did for others to hear goes, in order, into `Log.effects`.
@@ -10,7 +10,9 @@ import contextlib
 import sqlite3
 from typing import TYPE_CHECKING
 
+from gateway.engines.sqlite.direct import DirectRooms
 from gateway.engines.sqlite.log import Log
+from gateway.engines.sqlite.members import Members
 from gateway.engines.sqlite.rooms import Rooms
 from gateway.engines.sqlite.sessions import Sessions
 
@@ -28,7 +30,9 @@ class Tables:
         self._policy = policy
         self._changes = 0
         self.log = Log(connection, policy, clock)
-        self.rooms = Rooms(connection, self.log, policy, clock)
+        members = Members(connection, policy)
+        self.rooms = Rooms(connection, self.log, members, policy, clock)
+        self.direct = DirectRooms(connection, self.log, self.rooms, members)
         self.sessions = Sessions(connection, self.log, self.rooms, policy, clock)
 
     def begin(self) -> None:
