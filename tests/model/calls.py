@@ -40,8 +40,8 @@ async def attempt(call: Call, play: Play) -> Any:
 
 def shape(room: Room) -> dict[str, Any]:
     """A room's shape as its JSON has it."""
-    decoded: dict[str, Any] = orjson.loads(orjson.dumps(room))
-    return {name: value for name, value in decoded.items() if value is not None}
+    decoded: dict[str, Any] = orjson.loads(orjson.dumps(room.as_dict()))
+    return decoded
 
 
 @dataclass

@@ -131,7 +131,7 @@ class Moves:
         if kind == "leave":
             return LeaveRoom(actor, room)
         if kind == "direct":
-            return OpenDirect(actor, self._random.choice(USERS))
+            return OpenDirect(actor, self._random.choice([name for name in USERS if name != actor]))
         if kind == "typing":
             return Typing(actor, room)
         return self._send(actor, room)

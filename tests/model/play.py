@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
     from gateway.engines.base import Engine, Policy
 
+UNKNOWN = object()
+"""The outcome of a call that the engine was killed before it returned."""
+
 START = 1_790_000_000.0
 """When it all begins: Unix time, in seconds."""
 
@@ -132,12 +135,12 @@ class Play:
 
     def _disagreement(self, world: World, call: Call, got: Any) -> str | None:
         try:
-            expected = call.expect(world, self, got)
+            expected = call.expect(world, self, None if got is UNKNOWN else got)
         except Refused as refusal:
-            if isinstance(got, Refused) and got.codes <= refusal.codes:
+            if got is UNKNOWN or (isinstance(got, Refused) and got.codes <= refusal.codes):
                 return None
             return f"{call}\n  returned {got}\n  where the model refuses with {set(refusal.codes)}"
-        if isinstance(got, Refused) or expected != got:
+        if got is not UNKNOWN and (isinstance(got, Refused) or expected != got):
             return f"{call}\n  returned {got!r}\n  where the model has {expected!r}"
         return None
 
@@ -149,33 +152,31 @@ class Play:
         """
         self.trail.append(f"crash during {' | '.join(map(repr, calls))}")
         tasks = [asyncio.ensure_future(attempt(call, self)) for call in calls]
-        for _ in range(self.random.randrange(30)):
+        for _ in range(1 + self.random.randrange(30)):
             await asyncio.sleep(0)
         if calls and self.random.random() < 0.5:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        done = [task.result() if task.done() else None for task in tasks]
+        done = [task.result() if task.done() else UNKNOWN for task in tasks]
         heard = self.ears.take()
         dead, self.engine, self.ears = self.engine, *self._reborn()
         await dead.close(5)
         await asyncio.gather(*tasks)
         await self.start()
-        await self._find_out(calls, [task.done() for task in tasks], done, heard)
+        await self._find_out(calls, done, heard)
 
     def _reborn(self) -> tuple[Engine, Ears]:
         """An engine on a copy of the store as a killed process would have left it."""
         self._store = _copy(self._store, self._next_store())
         return self._create(self._store, self._policy, self), Ears()
 
-    async def _find_out(
-        self, calls: tuple[Call, ...], returned: list[bool], done: list[Any], heard: list[Heard]
-    ) -> None:
+    async def _find_out(self, calls: tuple[Call, ...], done: list[Any], heard: list[Heard]) -> None:
         """Which calls the engine had kept when it was killed: the first of each user's, as far as any explains all."""
         probes = [ListRooms(name) for name in sorted(self.world.sessions)]
         seen = [await attempt(probe, self) for probe in probes]
         first = ""
         for order in _orders(calls):
             for kept in range(len(order), -1, -1):
-                if any(returned[at] for at in order[kept:]):
+                if any(done[at] is not UNKNOWN for at in order[kept:]):
                     break
                 world = copy.deepcopy(self.world)
                 problem = self._mismatch(world, [(calls[at], done[at]) for at in order[:kept]], heard, complete=False)
@@ -244,7 +245,7 @@ class Play:
 
     def _next_store(self) -> Path:
         folder = self._folder / str(next(self._stores))
-        folder.mkdir()
+        folder.mkdir(parents=True)
         return folder
 
     def _violation(self, problem: str) -> Violation:

@@ -272,6 +272,8 @@ class World:
             room = self.rooms[name] = self.direct[pair] = Room(name, "direct", "all", pair=pair)
         if actor in missing:
             room.members[actor] = Membership(self.count, by_others=False)
+            if len(room.members) > 1:
+                self._append(room, "user-joined", {"room": room.name, "username": actor, "by": actor}, actor)
         if user in missing and not declined:
             self._join(room, (user,), by=actor)
         return self.shape(room, actor), declined
@@ -330,9 +332,8 @@ class World:
         said = self._said(room, actor, message_id)
         if said and self._is_remembered(room, said[-1], got):
             return Receipt(said[-1].body["id"], said[-1].body["ts"], duplicate=True)
-        if got is None:
-            raise Refused
-        body = {"id": got.id if message_id is None else message_id, "room": name, "from": actor, "content": content}
+        given = got.id if message_id is None and got is not None else message_id
+        body = {"id": given, "room": name, "from": actor, "content": content}
         body["ts"] = room.last_ts = max(room.last_ts, int(self.wall * 1000))
         self._append(room, "message", body, actor)
         return Receipt(body["id"], body["ts"], duplicate=False)
