@@ -18,10 +18,13 @@ GAMES = 20
 """Games after which a broken engine has been noticed; mostly it is in the first."""
 
 
+async def play_games(break_it: Callable[[Engine], Any], folder: Path) -> None:
+    for seed in range(GAMES):
+        await play_game(lambda *arguments: break_it(create_sqlite(*arguments)), folder / str(seed), POLICY, seed)
+
+
 @pytest.mark.parametrize("broken", BROKEN)
 async def test_a_broken_engine_is_noticed(broken: str, tmp_path: Path) -> None:
     """Each breaks one promise of the contract."""
-    break_it: Callable[[Engine], Any] = BROKEN[broken]
     with pytest.raises(Violation):
-        for seed in range(GAMES):
-            await play_game(lambda *arguments: break_it(create_sqlite(*arguments)), tmp_path / str(seed), POLICY, seed)
+        await play_games(BROKEN[broken], tmp_path)
