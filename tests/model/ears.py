@@ -1,0 +1,83 @@
+"""What clients receive of an engine's effects: a subscriber that does what delivery does, and remembers it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from gateway.engines.base import Attachment, Effect, Movement, Publication
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    connection: str
+    event: str
+    body: dict[str, Any]
+    offset: str | None
+
+
+class Ears:
+    """The connections of one node, and who of them is in which room. A `gateway.engines.base.Subscriber`."""
+
+    def __init__(self) -> None:
+        self._connections: dict[str, str] = {}
+        """The live connection of each username."""
+        self._rooms: dict[str, set[str]] = {}
+        self.heard: list[Heard] = []
+        """What arrived since `take`."""
+        self.attachments: dict[str, Attachment] = {}
+        """By connection."""
+        self.left: list[str] = []
+        """Who left rooms since `take`, in order."""
+
+    def take(self) -> list[Heard]:
+        heard, self.heard, self.left = self.heard, [], []
+        return heard
+
+    def forget(self, connection: str) -> None:
+        """The connection is closed."""
+        for username in [name for name, held in self._connections.items() if held == connection]:
+            self._drop(username)
+
+    def _drop(self, username: str) -> None:
+        self._connections.pop(username, None)
+        for members in self._rooms.values():
+            members.discard(username)
+
+    def committed(self, effects: Sequence[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Attachment():
+                    self._attach(effect)
+                case Movement():
+                    self._move(effect)
+                case Publication():
+                    self._publish(effect)
+
+    def _attach(self, attachment: Attachment) -> None:
+        if attachment.replaces is not None:
+            self.forget(attachment.replaces)
+        username = attachment.session.username
+        self._connections[username] = attachment.connection
+        for room in attachment.rooms:
+            self._rooms.setdefault(room.room, set()).add(username)
+        self.attachments[attachment.connection] = attachment
+
+    def _move(self, movement: Movement) -> None:
+        members = self._rooms.setdefault(movement.room, set())
+        members.difference_update(movement.left)
+        members.update(name for name in movement.joined if name in self._connections)
+        self.left += movement.left
+
+    def _publish(self, publication: Publication) -> None:
+        recipients = publication.recipients
+        if recipients is None:
+            recipients = tuple(self._rooms.get(publication.room, set()) - {publication.origin or ""})
+        for username in recipients:
+            connection = self._connections.get(username)
+            if connection is not None:
+                body = orjson.loads(publication.body)
+                self.heard.append(Heard(connection, publication.event, body, publication.offset))

@@ -1,0 +1,268 @@
+"""Plays random operations on an engine and on the model of it, and compares all that can be seen of the two."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import itertools
+import random
+import shutil
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
+
+from model.calls import Call, ListRooms, ReadHistory, attempt
+from model.ears import Ears, Heard
+from model.world import Refused, World
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from gateway.engines.base import Engine, Policy
+
+UNKNOWN = object()
+"""The outcome of a call that the engine was killed before it returned."""
+
+START = 1_790_000_000.0
+"""When it all begins: Unix time, in seconds."""
+
+
+class Violation(AssertionError):
+    """The engine did what the model says it must not."""
+
+
+class Play:
+    """One engine, its model, and the clients that use it."""
+
+    def __init__(self, folder: Path, policy: Policy, create: Callable[[Path, Policy, Play], Engine], seed: int) -> None:
+        """``create`` makes an engine that keeps its store in a folder and takes its time from the play."""
+        self.random = random.Random(seed)  # noqa: S311 (no secret)
+        self.world = World(policy, START, START)
+        self.ears = Ears()
+        self.trail: list[str] = []
+        """What was done, one line a step."""
+        self._seed = seed
+        self._policy = policy
+        self._create = create
+        self._folder = folder
+        self._numbers: dict[str, int] = {}
+        """Which event of the model an offset names."""
+        self._lost: set[str] = set()
+        """Offsets of events that a restored backup does not have."""
+        self._stores = itertools.count()
+        self._store = self._next_store()
+        self._backups: list[tuple[Path, World]] = []
+        self.engine = create(self._store, policy, self)
+
+    # --- time, as the engine is given it
+
+    def clock(self) -> float:
+        return self.world.wall
+
+    def monotonic(self) -> float:
+        return self.world.monotonic
+
+    # --- offsets
+
+    def number(self, offset: str | None) -> int | None:
+        """The number of the event that an offset names in the model; None where it names nothing."""
+        return None if offset is None else self._numbers.get(offset)
+
+    def bind(self, offset: str | None, number: int) -> None:
+        """An event of the model was seen with that offset."""
+        assert offset is not None, "a stored event without an offset"
+        if offset in self._lost:
+            raise self._violation(f"the offset {offset} was given out before the backup was restored, and again")
+        if self._numbers.setdefault(offset, number) != number:
+            raise self._violation(f"the offset {offset} names two events")
+
+    def offsets(self) -> list[str]:
+        """All offsets that any client ever saw."""
+        return [*self._numbers, *self._lost]
+
+    # --- steps
+
+    async def start(self) -> None:
+        await self.engine.open(self.ears)
+
+    async def close(self) -> None:
+        await self.engine.close(5)
+
+    async def step(self, *calls: Call) -> list[Any]:
+        """Make calls, all at the same time; the engine may have taken them up in any order that keeps each user's."""
+        self.trail.append(" | ".join(map(repr, calls)))
+        outcomes = await asyncio.gather(*(attempt(call, self) for call in calls))
+        heard = self.ears.take()
+        self._accept(calls, list(outcomes), heard, complete=True)
+        return list(outcomes)
+
+    def _accept(self, calls: tuple[Call, ...], outcomes: list[Any], heard: list[Heard], *, complete: bool) -> None:
+        first = ""
+        for order in _orders(calls):
+            world = copy.deepcopy(self.world) if len(calls) > 1 else self.world
+            problem = self._mismatch(world, [(calls[at], outcomes[at]) for at in order], heard, complete=complete)
+            if problem is None:
+                self.world = world
+                world.sent.clear()
+                return
+            first = first or problem
+        raise self._violation(first)
+
+    def _mismatch(
+        self, world: World, made: list[tuple[Call, Any]], heard: list[Heard], *, complete: bool
+    ) -> str | None:
+        """What of the engine's outcomes and events the model contradicts, with calls in that order."""
+        for call, got in made:
+            problem = self._disagreement(world, call, got)
+            if problem is not None:
+                return problem
+        sent, received = defaultdict(list), defaultdict(list)
+        for event in world.sent:
+            sent[event.connection, event.body["room"]].append(event)
+        for arrived in heard:
+            received[arrived.connection, arrived.body["room"]].append(arrived)
+        for key in {*sent, *received}:
+            expected = [(event.event, event.body) for event in sent[key]]
+            actual = [(event.event, event.body) for event in received[key]]
+            if actual != (expected if complete else expected[: len(actual)]):
+                return f"{key} received\n    {actual}\n  where the model has\n    {expected}"
+            for event, arrived in zip(sent[key], received[key], strict=False):
+                if (event.entry is None) != (arrived.offset is None):
+                    return f"{arrived}: stored events have an offset, and no others"
+                if event.entry is not None:
+                    self.bind(arrived.offset, event.entry.number)
+        return None
+
+    def _disagreement(self, world: World, call: Call, got: Any) -> str | None:
+        try:
+            expected = call.expect(world, self, None if got is UNKNOWN else got)
+        except Refused as refusal:
+            if got is UNKNOWN or (isinstance(got, Refused) and got.codes <= refusal.codes):
+                return None
+            return f"{call}\n  returned {got}\n  where the model refuses with {set(refusal.codes)}"
+        if got is not UNKNOWN and (isinstance(got, Refused) or expected != got):
+            return f"{call}\n  returned {got!r}\n  where the model has {expected!r}"
+        return None
+
+    # --- the store comes and goes
+
+    async def crash(self, *calls: Call) -> None:
+        """Kill the engine while calls are under way: each user's may have been kept up to any one, but all that
+        returned were.
+        """
+        self.trail.append(f"crash during {' | '.join(map(repr, calls))}")
+        tasks = [asyncio.ensure_future(attempt(call, self)) for call in calls]
+        for _ in range(1 + self.random.randrange(30)):
+            await asyncio.sleep(0)
+        if calls and self.random.random() < 0.5:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        done = [task.result() if task.done() else UNKNOWN for task in tasks]
+        heard = self.ears.take()
+        dead, self.engine, self.ears = self.engine, *self._reborn()
+        await dead.close(5)
+        await asyncio.gather(*tasks)
+        await self.start()
+        await self._find_out(calls, done, heard)
+
+    def _reborn(self) -> tuple[Engine, Ears]:
+        """An engine on a copy of the store as a killed process would have left it."""
+        self._store = _copy(self._store, self._next_store())
+        return self._create(self._store, self._policy, self), Ears()
+
+    async def _find_out(self, calls: tuple[Call, ...], done: list[Any], heard: list[Heard]) -> None:
+        """Which calls the engine had kept when it was killed: the first of each user's, as far as any explains all."""
+        probes = [ListRooms(name) for name in sorted(self.world.sessions)]
+        seen = [await attempt(probe, self) for probe in probes]
+        first = ""
+        for order in _orders(calls):
+            for kept in range(len(order), -1, -1):
+                if any(done[at] is not UNKNOWN for at in order[kept:]):
+                    break
+                world = copy.deepcopy(self.world)
+                problem = self._mismatch(world, [(calls[at], done[at]) for at in order[:kept]], heard, complete=False)
+                world.sent.clear()
+                world.restart()
+                problem = problem or await self._contradiction(world, probes, seen)
+                if problem is None:
+                    self.world = world
+                    return
+                first = first or problem
+        raise self._violation(f"after a kill: {first}")
+
+    async def _contradiction(self, world: World, probes: list[ListRooms], seen: list[Any]) -> str | None:
+        """What of the reopened store a world cannot explain."""
+        for probe, rooms in zip(probes, seen, strict=True):
+            if (problem := self._disagreement(world, probe, rooms)) is not None:
+                return problem
+        for room in world.rooms.values():
+            reading = ReadHistory(min(room.members), room.name, 100)
+            if (problem := self._disagreement(world, reading, await attempt(reading, self))) is not None:
+                return problem
+        return None
+
+    async def restart(self) -> None:
+        """Close the engine and open it again."""
+        self.trail.append("restart")
+        assert await self.engine.close(5)
+        self.engine, self.ears = self._create(self._store, self._policy, self), Ears()
+        self.world.restart()
+        await self.start()
+
+    def back_up(self) -> None:
+        self.trail.append("back up")
+        self._backups.append((_copy(self._store, self._next_store()), copy.deepcopy(self.world)))
+
+    @property
+    def has_backup(self) -> bool:
+        return bool(self._backups)
+
+    async def restore(self) -> None:
+        """Put a backup in the place of the store."""
+        backup, world = self.random.choice(self._backups)
+        self.trail.append(f"restore {backup.name}")
+        await self.engine.close(5)
+        self._store = _copy(backup, self._next_store())
+        self.engine, self.ears = self._create(self._store, self._policy, self), Ears()
+        world = copy.deepcopy(world)
+        world.wall, world.monotonic, world.stepped = self.world.wall, self.world.monotonic, True
+        self._lost.update(offset for offset, number in self._numbers.items() if number > world.count)
+        self._numbers = {offset: number for offset, number in self._numbers.items() if number <= world.count}
+        self.world = world
+        world.restart()
+        await self.start()
+
+    async def expire(self) -> None:
+        """End all sessions whose window is over."""
+        self.trail.append("expire")
+        while await self.engine.end_expired_sessions():
+            pass
+        order = list(dict.fromkeys(self.ears.left))
+        self.world.expire(order)
+        problem = self._mismatch(self.world, [], self.ears.take(), complete=True)
+        self.world.sent.clear()
+        if problem is not None:
+            raise self._violation(problem)
+
+    def _next_store(self) -> Path:
+        folder = self._folder / str(next(self._stores))
+        folder.mkdir(parents=True)
+        return folder
+
+    def _violation(self, problem: str) -> Violation:
+        steps = "\n".join(f"  {line}" for line in self.trail[-40:])
+        return Violation(f"seed {self._seed}, step {len(self.trail)}: {problem}\nafter\n{steps}")
+
+
+def _orders(calls: tuple[Call, ...]) -> Iterator[tuple[int, ...]]:
+    """All orders of calls in which each user's keep theirs, as places in ``calls``."""
+    for order in itertools.permutations(range(len(calls))):
+        if all(a < b for a, b in itertools.combinations(order, 2) if calls[a].actor == calls[b].actor):
+            yield order
+
+
+def _copy(store: Path, to: Path) -> Path:
+    """A store as a killed process would have left it: what is appended to (the write-ahead log) is copied last."""
+    for path in sorted(store.iterdir()):
+        if not path.name.endswith("-shm"):
+            shutil.copyfile(path, to / path.name)
+    return to
