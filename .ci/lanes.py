@@ -27,9 +27,7 @@ def lowest_versions() -> list[str]:
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
     requirements = setup["options"]["install_requires"].strip().splitlines()
-    floors = [re.match(r"([\w-]+) *>= *([\w.]+)", requirement) for requirement in requirements]
-    assert all(floors), requirements
-    return [f"{floor[1]}=={floor[2]}" for floor in floors if floor]
+    return [re.sub(r"^([\w-]+) *>= *([\w.]+).*", r"\1==\2", requirement) for requirement in requirements]
 
 
 def find_python(version: str) -> str | None:
@@ -37,8 +35,10 @@ def find_python(version: str) -> str | None:
     name = f"python{version}"
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"), "versions")
     for candidate in [shutil.which(name), *map(str, sorted(pyenv.glob(f"{version}.*/bin/{name}"), reverse=True))]:
-        if candidate is not None and subprocess.run([candidate, "--version"], capture_output=True).returncode == 0:
-            return candidate
+        if candidate is not None:
+            works = subprocess.run([candidate, "--version"], capture_output=True, check=False)
+            if works.returncode == 0:
+                return candidate
     return None
 
 

@@ -1,7 +1,7 @@
 """Engines against their model: whatever is played, results, events, order and replay are what the contract says.
 
-The suite plays for a few seconds. ``MODEL=full pytest -n0 tests/model`` plays for ten minutes; ``MODEL_SEED=…`` plays one
-game again.
+The suite plays for a few seconds. ``MODEL=full pytest -n0 tests/model`` plays for ten minutes, and ``MODEL_SEED=…``
+plays one game again.
 """
 
 from __future__ import annotations
