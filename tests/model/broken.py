@@ -7,9 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from gateway.engines.base import Attachment, Effect, Engine, Movement, Publication, Subscriber
+from gateway.engines.base import Attachment, Effect, Engine, Movement, Publication, Receipt, Subscriber
+from model.play import START
 
 Spoil = Callable[[list[Effect]], list[Effect]]
+
+START_MS = int(START * 1000)
 
 
 class SpoiledEffects:
@@ -42,11 +45,13 @@ class EarlyAcks(SpoiledEffects):
         super().__init__(engine, lambda effects: effects)
         self._late: list[asyncio.Future[Any]] = []
 
-    async def append_message(self, *arguments: Any) -> Any:
-        sending = asyncio.ensure_future(self._engine.append_message(*arguments))
+    async def append_message(self, actor: str, room: str, content: str, message_id: str | None) -> Any:
+        sending = asyncio.ensure_future(self._engine.append_message(actor, room, content, message_id))
+        if message_id is None:
+            return await sending
         self._late.append(sending)
-        _, pending = await asyncio.wait([sending], timeout=0)
-        return arguments if pending else sending.result()
+        await asyncio.wait([sending], timeout=0)
+        return sending.result() if sending.done() else Receipt(message_id, START_MS, duplicate=False)
 
 
 class ForgetfulOfIds(SpoiledEffects):

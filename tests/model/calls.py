@@ -63,10 +63,12 @@ class Login:
 
     def expect(self, world: World, play: Play, got: Any) -> Any:
         session = world.sessions.get(self.actor)
-        if session is None:
+        if session is None or (self.pid not in session.pids and world.is_claimable(session)):
             if isinstance(got, Taken):
                 return f"{self.actor} is free"
             world.claim(self.actor, self.connection, got.session.sid, got.session.pid)
+            world.sessions[self.actor].welcome = got.offset
+            play.bind(got.offset, world.count)
             return got if not got.recovered and got.rooms == () and got.missed == () else "a new session"
         if self.pid not in session.pids:
             return self._taken(world, session.connection is None, session.suspended_at, got)
@@ -77,16 +79,15 @@ class Login:
             return "username_taken"
         if not suspended:
             return Taken(None)
-        left = since + world.policy.recovery_window - world.monotonic
-        fits = got.retry_after is not None and got.retry_after >= 0 and abs(got.retry_after - left) < 1.001
-        return got if fits or left <= 0 else Taken(left)
+        left = since + world.policy.reserve_names - world.monotonic
+        return got if got.retry_after is not None and abs(got.retry_after - left) < 0.01 else Taken(left)
 
     def _resumed(self, world: World, play: Play, got: Any) -> Any:
         assert self.pid is not None
         if isinstance(got, Taken):
             return "resumed"
         sid = world.sessions[self.actor].sid
-        missed = world.missed(self.actor, play.number(self.offset))
+        missed = world.missed(self.actor, play.number(self.offset), self.offset)
         replaces = world.resume(self.actor, self.pid, self.connection)
         rooms = [world.shape(room, self.actor) for room in world.rooms_of(self.actor)]
         if got.recovered:
@@ -171,7 +172,8 @@ class AddMembers:
         return {"added": added.added, "already": added.already, "declined": added.declined}
 
     def expect(self, world: World, play: Play, got: Any) -> Any:
-        return world.add_members(self.actor, self.room, self.users)
+        declined = got["declined"] if isinstance(got, dict) else ()
+        return world.add_members(self.actor, self.room, self.users, declined)
 
 
 @dataclass
@@ -184,8 +186,8 @@ class OpenDirect:
         return shape(opened.room), opened.declined
 
     def expect(self, world: World, play: Play, got: Any) -> Any:
-        name = "" if isinstance(got, Refused) else got[0]["room"]
-        return world.open_direct(self.actor, self.user, name)
+        name, declined = ("", ()) if isinstance(got, Refused) else (got[0]["room"], got[1])
+        return world.open_direct(self.actor, self.user, name, declined)
 
 
 @dataclass
@@ -212,7 +214,8 @@ class Send:
         return Receipt(receipt.id, receipt.ts, receipt.duplicate)
 
     def expect(self, world: World, play: Play, got: Any) -> Any:
-        return world.append_message(self.actor, self.room, self.content, self.id, got)
+        receipt = got if isinstance(got, Receipt) else None
+        return world.append_message(self.actor, self.room, self.content, self.id, receipt)
 
 
 @dataclass

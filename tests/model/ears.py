@@ -19,6 +19,14 @@ class Heard:
     offset: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """What connections received, and all stored events, each in order."""
+
+    heard: list[Heard]
+    appended: list[Heard]
+
+
 class Ears:
     """The connections of one node, and who of them is in which room. A `gateway.engines.base.Subscriber`."""
 
@@ -30,12 +38,15 @@ class Ears:
         """What arrived since `take`."""
         self.attachments: dict[str, Attachment] = {}
         """By connection."""
+        self.appended: list[Heard] = []
+        """Every stored event since `take`, whether or not anybody is there to receive it."""
         self.left: list[str] = []
         """Who left rooms since `take`, in order."""
 
-    def take(self) -> list[Heard]:
-        heard, self.heard, self.left = self.heard, [], []
-        return heard
+    def take(self) -> Arrived:
+        arrived = Arrived(self.heard, self.appended)
+        self.heard, self.appended, self.left = [], [], []
+        return arrived
 
     def forget(self, connection: str) -> None:
         """The connection is closed."""
@@ -73,11 +84,13 @@ class Ears:
         self.left += movement.left
 
     def _publish(self, publication: Publication) -> None:
+        body = orjson.loads(publication.body)
+        if publication.offset is not None:
+            self.appended.append(Heard("", publication.event, body, publication.offset))
         recipients = publication.recipients
         if recipients is None:
             recipients = tuple(self._rooms.get(publication.room, set()) - {publication.origin or ""})
         for username in recipients:
             connection = self._connections.get(username)
             if connection is not None:
-                body = orjson.loads(publication.body)
                 self.heard.append(Heard(connection, publication.event, body, publication.offset))

@@ -10,8 +10,8 @@ import shutil
 from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
-from model.calls import Call, ListRooms, ReadHistory, attempt
-from model.ears import Ears, Heard
+from model.calls import Call, ListRooms, Login, ReadHistory, attempt
+from model.ears import Arrived, Ears
 from model.world import Refused, World
 
 if TYPE_CHECKING:
@@ -25,6 +25,10 @@ UNKNOWN = object()
 
 START = 1_790_000_000.0
 """When it all begins: Unix time, in seconds."""
+
+
+class Contradiction(Exception):
+    """What the engine did cannot be, in the order of calls that is being tried."""
 
 
 class Violation(AssertionError):
@@ -47,11 +51,13 @@ class Play:
         self._folder = folder
         self._numbers: dict[str, int] = {}
         """Which event of the model an offset names."""
+        self._tried: dict[str, int] = {}
+        """The same, in the order of calls that is being tried."""
         self._lost: set[str] = set()
-        """Offsets of events that a restored backup does not have."""
+        """Offsets of events that are not in the store: it was put back from a backup."""
         self._stores = itertools.count()
         self._store = self._next_store()
-        self._backups: list[tuple[Path, World]] = []
+        self._backups: list[tuple[Path, World, dict[str, int]]] = []
         self.engine = create(self._store, policy, self)
 
     # --- time, as the engine is given it
@@ -69,12 +75,20 @@ class Play:
         return None if offset is None else self._numbers.get(offset)
 
     def bind(self, offset: str | None, number: int) -> None:
-        """An event of the model was seen with that offset."""
+        """An event of the model was seen with that offset, in the order of calls that is being tried."""
         assert offset is not None, "a stored event without an offset"
         if offset in self._lost:
-            raise self._violation(f"the offset {offset} was given out before the backup was restored, and again")
-        if self._numbers.setdefault(offset, number) != number:
-            raise self._violation(f"the offset {offset} names two events")
+            raise Contradiction(f"the offset {offset} was given out before the backup was restored, and again")
+        known = self._numbers[offset] if offset in self._numbers else self._tried.setdefault(offset, number)
+        if known != number:
+            raise Contradiction(f"the offset {offset} names two events")
+
+    def _adopt(self, world: World) -> None:
+        """The order of calls that was tried explains what the engine did."""
+        self.world = world
+        world.sent.clear()
+        world.appended.clear()
+        self._numbers |= self._tried
 
     def offsets(self) -> list[str]:
         """All offsets that any client ever saw."""
@@ -92,45 +106,65 @@ class Play:
         """Make calls, all at the same time; the engine may have taken them up in any order that keeps each user's."""
         self.trail.append(" | ".join(map(repr, calls)))
         outcomes = await asyncio.gather(*(attempt(call, self) for call in calls))
-        heard = self.ears.take()
-        self._accept(calls, list(outcomes), heard, complete=True)
+        arrived = self.ears.take()
+        self._accept(calls, list(outcomes), arrived, complete=True)
         return list(outcomes)
 
-    def _accept(self, calls: tuple[Call, ...], outcomes: list[Any], heard: list[Heard], *, complete: bool) -> None:
+    def _accept(self, calls: tuple[Call, ...], outcomes: list[Any], arrived: Arrived, *, complete: bool) -> None:
         first = ""
         for order in _orders(calls):
             world = copy.deepcopy(self.world) if len(calls) > 1 else self.world
-            problem = self._mismatch(world, [(calls[at], outcomes[at]) for at in order], heard, complete=complete)
+            problem = self._mismatch(world, [(calls[at], outcomes[at]) for at in order], arrived, complete=complete)
             if problem is None:
-                self.world = world
-                world.sent.clear()
+                self._adopt(world)
                 return
             first = first or problem
         raise self._violation(first)
 
-    def _mismatch(
-        self, world: World, made: list[tuple[Call, Any]], heard: list[Heard], *, complete: bool
-    ) -> str | None:
+    def _mismatch(self, world: World, made: list[tuple[Call, Any]], arrived: Arrived, *, complete: bool) -> str | None:
         """What of the engine's outcomes and events the model contradicts, with calls in that order."""
+        self._tried = {}
+        try:
+            return self._difference(world, made, arrived, complete=complete)
+        except Contradiction as contradiction:
+            return str(contradiction)
+
+    def _difference(
+        self, world: World, made: list[tuple[Call, Any]], arrived: Arrived, *, complete: bool
+    ) -> str | None:
         for call, got in made:
             problem = self._disagreement(world, call, got)
             if problem is not None:
                 return problem
+        return self._difference_in_the_log(world, arrived, complete=complete) or self._difference_in_what_is_received(
+            world, arrived, complete=complete
+        )
+
+    def _difference_in_the_log(self, world: World, arrived: Arrived, *, complete: bool) -> str | None:
+        appended = [(entry.event, entry.body) for entry in world.appended]
+        stored = [(event.event, event.body) for event in arrived.appended]
+        if stored != (appended if complete else appended[: len(stored)]):
+            return f"stored were\n    {stored}\n  where the model has\n    {appended}"
+        for entry, event in zip(world.appended, arrived.appended, strict=False):
+            self.bind(event.offset, entry.number)
+        return None
+
+    def _difference_in_what_is_received(self, world: World, arrived: Arrived, *, complete: bool) -> str | None:
         sent, received = defaultdict(list), defaultdict(list)
         for event in world.sent:
             sent[event.connection, event.body["room"]].append(event)
-        for arrived in heard:
-            received[arrived.connection, arrived.body["room"]].append(arrived)
+        for received_event in arrived.heard:
+            received[received_event.connection, received_event.body["room"]].append(received_event)
         for key in {*sent, *received}:
             expected = [(event.event, event.body) for event in sent[key]]
             actual = [(event.event, event.body) for event in received[key]]
             if actual != (expected if complete else expected[: len(actual)]):
                 return f"{key} received\n    {actual}\n  where the model has\n    {expected}"
-            for event, arrived in zip(sent[key], received[key], strict=False):
-                if (event.entry is None) != (arrived.offset is None):
-                    return f"{arrived}: stored events have an offset, and no others"
-                if event.entry is not None:
-                    self.bind(arrived.offset, event.entry.number)
+            for expected_event, received_event in zip(sent[key], received[key], strict=False):
+                if (expected_event.entry is None) != (received_event.offset is None):
+                    return f"{received_event}: stored events have an offset, and no others"
+                if expected_event.entry is not None:
+                    self.bind(received_event.offset, expected_event.entry.number)
         return None
 
     def _disagreement(self, world: World, call: Call, got: Any) -> str | None:
@@ -157,19 +191,19 @@ class Play:
         if calls and self.random.random() < 0.5:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         done = [task.result() if task.done() else UNKNOWN for task in tasks]
-        heard = self.ears.take()
+        arrived = self.ears.take()
         dead, self.engine, self.ears = self.engine, *self._reborn()
         await dead.close(5)
         await asyncio.gather(*tasks)
         await self.start()
-        await self._find_out(calls, done, heard)
+        await self._find_out(calls, done, arrived)
 
     def _reborn(self) -> tuple[Engine, Ears]:
         """An engine on a copy of the store as a killed process would have left it."""
         self._store = _copy(self._store, self._next_store())
         return self._create(self._store, self._policy, self), Ears()
 
-    async def _find_out(self, calls: tuple[Call, ...], done: list[Any], heard: list[Heard]) -> None:
+    async def _find_out(self, calls: tuple[Call, ...], done: list[Any], arrived: Arrived) -> None:
         """Which calls the engine had kept when it was killed: the first of each user's, as far as any explains all."""
         probes = [ListRooms(name) for name in sorted(self.world.sessions)]
         seen = [await attempt(probe, self) for probe in probes]
@@ -179,18 +213,23 @@ class Play:
                 if any(done[at] is not UNKNOWN for at in order[kept:]):
                     break
                 world = copy.deepcopy(self.world)
-                problem = self._mismatch(world, [(calls[at], done[at]) for at in order[:kept]], heard, complete=False)
-                world.sent.clear()
+                problem = self._mismatch(world, [(calls[at], done[at]) for at in order[:kept]], arrived, complete=False)
                 world.restart()
                 problem = problem or await self._contradiction(world, probes, seen)
                 if problem is None:
-                    self.world = world
+                    self._adopt(world)
                     return
                 first = first or problem
         raise self._violation(f"after a kill: {first}")
 
     async def _contradiction(self, world: World, probes: list[ListRooms], seen: list[Any]) -> str | None:
         """What of the reopened store a world cannot explain."""
+        try:
+            return await self._look(world, probes, seen)
+        except Contradiction as contradiction:
+            return str(contradiction)
+
+    async def _look(self, world: World, probes: list[ListRooms], seen: list[Any]) -> str | None:
         for probe, rooms in zip(probes, seen, strict=True):
             if (problem := self._disagreement(world, probe, rooms)) is not None:
                 return problem
@@ -210,7 +249,8 @@ class Play:
 
     def back_up(self) -> None:
         self.trail.append("back up")
-        self._backups.append((_copy(self._store, self._next_store()), copy.deepcopy(self.world)))
+        store = _copy(self._store, self._next_store())
+        self._backups.append((store, copy.deepcopy(self.world), dict(self._numbers)))
 
     @property
     def has_backup(self) -> bool:
@@ -218,15 +258,15 @@ class Play:
 
     async def restore(self) -> None:
         """Put a backup in the place of the store."""
-        backup, world = self.random.choice(self._backups)
+        backup, world, numbers = self.random.choice(self._backups)
         self.trail.append(f"restore {backup.name}")
         await self.engine.close(5)
         self._store = _copy(backup, self._next_store())
         self.engine, self.ears = self._create(self._store, self._policy, self), Ears()
         world = copy.deepcopy(world)
         world.wall, world.monotonic, world.stepped = self.world.wall, self.world.monotonic, True
-        self._lost.update(offset for offset, number in self._numbers.items() if number > world.count)
-        self._numbers = {offset: number for offset, number in self._numbers.items() if number <= world.count}
+        self._lost = {*self._lost, *self._numbers} - set(numbers)
+        self._numbers = dict(numbers)
         self.world = world
         world.restart()
         await self.start()
@@ -239,9 +279,9 @@ class Play:
         order = list(dict.fromkeys(self.ears.left))
         self.world.expire(order)
         problem = self._mismatch(self.world, [], self.ears.take(), complete=True)
-        self.world.sent.clear()
         if problem is not None:
             raise self._violation(problem)
+        self._adopt(self.world)
 
     def _next_store(self) -> Path:
         folder = self._folder / str(next(self._stores))
@@ -254,10 +294,17 @@ class Play:
 
 
 def _orders(calls: tuple[Call, ...]) -> Iterator[tuple[int, ...]]:
-    """All orders of calls in which each user's keep theirs, as places in ``calls``."""
+    """All orders of calls in which each user's keep theirs, as places in ``calls``. Log-ins may overtake each other:
+    one that is given what it missed may take several steps.
+    """
     for order in itertools.permutations(range(len(calls))):
-        if all(a < b for a, b in itertools.combinations(order, 2) if calls[a].actor == calls[b].actor):
+        if all(a < b or _may_overtake(calls[a], calls[b]) for a, b in itertools.combinations(order, 2)):
             yield order
+
+
+def _may_overtake(late: Call, early: Call) -> bool:
+    """Whether a call may take effect before one that was begun earlier."""
+    return late.actor != early.actor or (isinstance(late, Login) and isinstance(early, Login))
 
 
 def _copy(store: Path, to: Path) -> Path:

@@ -15,9 +15,6 @@ from gateway.engines.base import Policy
 SHOWN_MEMBERS = 10
 """Members in a room's shape, at most."""
 
-DECLINE_TIME = 3600.0
-"""How long someone who left a room is not added to it again, in seconds."""
-
 Shape = dict[str, Any]
 
 
@@ -85,6 +82,8 @@ class Session:
     suspended_at: float = 0.0
     unheard: int = 0
     """The number of the newest event that was for the user in a room that the user has left."""
+    welcome: str | None = None
+    """The offset that the session began with."""
 
 
 @dataclass(slots=True)
@@ -119,14 +118,19 @@ class World:
         self.rooms: dict[str, Room] = {}
         self.direct: dict[frozenset[str], Room] = {}
         self.sent: list[Sent] = []
+        self.appended: list[Entry] = []
+        """What happened since these two were emptied."""
 
     # --- sessions
 
+    def is_claimable(self, session: Session) -> bool:
+        """Whether the name of a suspended session is not reserved for its client any more."""
+        return session.connection is None and self.monotonic >= session.suspended_at + self.policy.reserve_names
+
     def claim(self, username: str, connection: str, sid: str, pid: str) -> None:
-        """A log-in without a valid pid."""
-        session = self.sessions.get(username)
-        if session is not None:
-            raise Refused("username_taken")
+        """A log-in without a valid pid, where nobody holds the name, or it is claimable."""
+        if username in self.sessions:
+            self._end(username)
         self.sessions[username] = Session(sid, [pid], connection, self.count)
 
     def resume(self, username: str, pid: str, connection: str) -> str | None:
@@ -146,13 +150,13 @@ class World:
     def not_recovered(self, username: str, pid: str, new_pid: str) -> None:
         self.sessions[username].pids = [new_pid, pid]
 
-    def missed(self, username: str, number: int | None) -> Missed:
-        """What a user has not received after the event with that ``number``; None is an offset that is not valid."""
+    def missed(self, username: str, number: int | None, offset: str | None) -> Missed:
+        """What a user has not received after the event ``number``; None is an ``offset`` that is not valid."""
         session = self.sessions[username]
         if number is None or number > self.count or session.unheard > number:
             return Missed([], complete=False, certain=False)
         entries: list[Entry] = []
-        certain = number >= session.began
+        certain = number > session.began or offset == session.welcome
         for room in self.rooms_of(username):
             membership = room.members[username]
             mine = [entry for entry in room.log if entry.number > number and entry.is_for(username, membership)]
@@ -222,12 +226,15 @@ class World:
         self._join(room, others, by=actor)
         return self.shape(room, actor)
 
-    def add_members(self, actor: str, name: str, users: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
+    def add_members(
+        self, actor: str, name: str, users: tuple[str, ...], declined: tuple[str, ...]
+    ) -> dict[str, tuple[str, ...]]:
+        """``declined``: who did, as the engine has it; it counts where a clock was set and a store opened since."""
         room = self.room_of(actor, name)
         if room.kind == "direct":
             raise Refused("forbidden")
         already = tuple(user for user in users if user in room.members)
-        declined = tuple(user for user in users if user not in already and self._declines(room, user))
+        declined = tuple(user for user in users if user not in already and self._declines(room, user, declined))
         added = tuple(user for user in users if user not in already and user not in declined)
         codes = self._reasons_against(added, by_others=True)
         if any(user not in self.sessions for user in users):
@@ -251,8 +258,8 @@ class World:
         room.left[actor] = self.monotonic
         self._remove(room, actor)
 
-    def open_direct(self, actor: str, user: str, name: str) -> tuple[Shape, tuple[str, ...]]:
-        """``name``: what the room is called where it is new. Returns its shape, and who declined."""
+    def open_direct(self, actor: str, user: str, name: str, declined: tuple[str, ...]) -> tuple[Shape, tuple[str, ...]]:
+        """``name``: what the room is called where it is new. Returns its shape, and who declined; see `add_members`."""
         if user == actor:
             raise Refused("invalid_payload")
         if user not in self.sessions:
@@ -260,7 +267,8 @@ class World:
         pair = frozenset((actor, user))
         room = self.direct.get(pair)
         missing = [name for name in (actor, user) if room is None or name not in room.members]
-        declined = (user,) if room is not None and user in missing and self._declines(room, user) else ()
+        is_declined = room is not None and user in missing and self._declines(room, user, declined)
+        declined = (user,) if is_declined else ()
         codes: set[str] = set()
         if actor in missing:
             codes |= self._reasons_against((actor,), by_others=False)
@@ -298,9 +306,11 @@ class World:
                 codes.add("limit_reached")
         return codes
 
-    def _declines(self, room: Room, user: str) -> bool:
+    def _declines(self, room: Room, user: str, declined: tuple[str, ...]) -> bool:
         left = room.left.get(user)
-        return left is not None and self.monotonic < left + DECLINE_TIME
+        if left is not None and self.stepped:
+            return user in declined
+        return left is not None and self.monotonic < left + self.policy.decline_window
 
     def _join(self, room: Room, users: tuple[str, ...], *, by: str) -> None:
         """Make ``users`` members: each receives the room from its own ``room-joined`` on."""
@@ -369,6 +379,7 @@ class World:
         self.count += 1
         entry = Entry(self.count, room, event, body, author, recipient)
         room.log.append(entry)
+        self.appended.append(entry)
         self._send(entry.room, event, body, author, recipient, entry)
 
     def _publish(self, room: Room, event: str, body: dict[str, Any], author: str) -> None:
