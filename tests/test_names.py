@@ -243,7 +243,7 @@ async def test_a_name_is_measured_as_it_is_kept(client: ChatClient) -> None:
 
 async def test_an_error_shows_a_hundred_characters_of_a_name(start_gateway: StartGateway, join: Join) -> None:
     """However long names may be."""
-    own = await start_gateway(max_room_name_length=5000)
+    own = await start_gateway(max_room_name_length=5000, max_frame_size=200_000)
     client = await join(to=own)
     room = "y" * 5000
     await succeed(client, "create-room", room=room)
@@ -275,4 +275,4 @@ async def test_rooms_of_an_older_store_stay_within_reach(tmp_path: Path) -> None
     assert (await engine.list_members("bob", "cafe\u0301", "", 10)).member_count == 2
     await engine.remove_member("bob", "cafe\u0301")
     assert (await engine.list_members("bob", "cafe\u0301", "", 10)).member_count == 1
-    await engine.close()
+    await engine.close(5)

@@ -184,6 +184,8 @@ async def polling(url: str) -> AsyncIterator[Send]:
     async def send(*packets: str) -> list[str]:
         await client.post(*packets)
         heard = await client.poll()
+        while ASK in packets and heard[-1] not in {"1", "400"} and not is_answered(heard):
+            heard += await client.poll()
         if heard[-1] in {"1", "400"}:
             return [*heard[:-1], "closed"]
         if (await client.post("3")) != 200:

@@ -114,15 +114,32 @@ async def test_a_client_that_stops_reading(start_gateway: StartGateway, join: Jo
 
 @pytest.mark.parametrize("wire", ["socketio-polling-only", *WIRES])
 async def test_an_answer_larger_than_the_buffer(start_gateway: StartGateway, join: Join, wire: str) -> None:
-    """Whoever asks for a page of history is not slow for being given it."""
+    """Nobody is slow for being given what they asked for."""
+    own = await start_gateway(max_buffer=16_384)
+    client = await join(wire, to=own)
+    for number in range(100):
+        await succeed(client, "create-room", room=f"{number:03}{'r' * 61}")
+    listed = await succeed(client, "list-rooms")
+    assert len(listed["rooms"]) == 100
+    assert len(str(listed)) > 16_384
+    assert "cut a slow client" not in own.log
+
+
+async def test_a_page_of_large_messages_ends_early(start_gateway: StartGateway, join: Join, wire: str) -> None:
+    """And says that there is more, so that all of the history can be read."""
     own = await start_gateway(max_buffer=16_384)
     client = await join(wire, to=own)
     await succeed(client, "create-room", room="r")
-    for _ in range(50):
-        await succeed(client, "send-msg", room="r", content="x" * 1_000)
-    page = await succeed(client, "history", room="r", limit=50)
-    assert len(page["messages"]) == 50
-    assert "cut a slow client" not in own.log
+    for number in range(20):
+        await succeed(client, "send-msg", room="r", content=f"{number} {'x' * 1_000}")
+    messages: list[Any] = []
+    more = True
+    while more:
+        before = messages[0]["offset"] if messages else None
+        page = await succeed(client, "history", room="r", limit=20, before=before)
+        assert 0 < len(page["messages"]) < 20
+        messages, more = [*page["messages"], *messages], page["more"]
+    assert [message["content"].split()[0] for message in messages] == [str(number) for number in range(20)]
 
 
 async def test_answers_that_nobody_reads(start_gateway: StartGateway) -> None:
@@ -147,7 +164,9 @@ async def test_answers_that_nobody_reads(start_gateway: StartGateway) -> None:
 @pytest.mark.parametrize("wire", ["json", "socketio-websocket"])
 async def test_typing_is_not_kept_for_who_has_more_to_read(start_gateway: StartGateway, join: Join, wire: str) -> None:
     """It would be stale when it is read. Whoever reads hears all of it."""
-    own = await start_gateway(max_buffer=30_000_000, max_content_length=LENGTH, history_size=100)
+    own = await start_gateway(
+        max_buffer=30_000_000, max_content_length=LENGTH, max_frame_size=12 * LENGTH + 5000, history_size=100
+    )
     alice, reader = await join(to=own), await join(wire, to=own)
     async with json_or_socketio(own, wire) as (slow, frames):
         await succeed(alice, "create-room", room="r", users=[reader.username, "slow"])

@@ -21,6 +21,7 @@ import pytest
 
 from harness.http import request
 from harness.inbox import PATIENCE
+from harness.names import fresh_name
 from harness.plain import JsonClient
 from harness.process import COMMAND, GatewayProcess, clean_environment, die_with_parent, quiet_port
 from harness.syncs import HeldSyncs
@@ -74,8 +75,8 @@ async def unread(request: pytest.FixtureRequest) -> AsyncIterator[Unread]:
 
 
 async def log_in(own: GatewayProcess, count: int) -> None:
-    for number in range(count):
-        async with JsonClient(own.url, f"user{number}"):
+    for _ in range(count):
+        async with JsonClient(own.url, fresh_name()):
             pass
 
 

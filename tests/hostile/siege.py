@@ -35,7 +35,8 @@ class Target(GatewayProcess):
     stdin = asyncio.subprocess.PIPE
 
     def __init__(self, kind: str, **settings: Any) -> None:
-        super().__init__(**{"list_users": "all", **settings})  # `who_is_there` asks for everybody
+        # `who_is_there` asks for everybody; an idle connection is to be gone when what an attack left is counted.
+        super().__init__(**{"list_users": "all", "keep_alive": 5, **settings})
         self.command = (sys.executable, HERE / "target.py", "stock" if STOCK else kind)
 
     async def counts(self) -> dict[str, int]:

@@ -244,7 +244,9 @@ export class Chat {
   /** Presence is not stored: after a recovery it is asked for. Without recovery, `welcome` says everything. */
   #connected(recovered: boolean, identity: Identity): void {
     const before = this.#restored ?? this.session.identity;
-    const isOver = before !== undefined && before.sid !== identity.sid;
+    // A session that was in no room ends with its connection; the new one is as good, and nobody need hear of it.
+    const wasInRooms = (this.#restored?.rooms ?? this.rooms.list).length > 0;
+    const isOver = before !== undefined && before.sid !== identity.sid && wasInRooms;
     if (isOver && this.#isFound) return this.#endFound();
     this.#isFound = false;
     if (isOver) this.#loseRooms();
