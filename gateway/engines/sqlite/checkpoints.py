@@ -89,6 +89,9 @@ class Checkpoints:
     def _copy_when_wanted(self, path: str) -> None:
         connection = sqlite3.connect(path, timeout=0, isolation_level=None)
         try:
+            with contextlib.suppress(sqlite3.Error):
+                # Opens the log now: when it is needed, there may be no file left for it.
+                connection.execute("PRAGMA user_version").fetchone()
             while not self._closing.is_set():
                 self._wanted.wait()
                 self._copy(connection)
