@@ -4,7 +4,7 @@ past those for the events of the namespace ``/``.
 
 from __future__ import annotations
 
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from socketio import packet
 
@@ -59,10 +59,23 @@ def packet_class(serializer: Any, json_module: Any) -> type[packet.Packet]:
 
 def _msgpack_class() -> type[packet.Packet]:
     try:
-        from socketio.msgpack_packet import MsgPackPacket  # noqa: PLC0415 - its package may not be there
+        from socketio.msgpack_packet import MsgPackPacket, msgpack  # noqa: PLC0415 - its package may not be there
     except ImportError as error:
         raise ValueError("serializer='msgpack' needs the package msgpack: pip install msgpack") from error
-    return cast("type[packet.Packet]", MsgPackPacket)
+
+    class MsgPack(MsgPackPacket):  # type: ignore[misc]
+        """As python-socketio's, but that ``undefined`` is None: socket.io-msgpack-parser sends it as the auth of a
+        client that has none.
+        """
+
+        data: Any
+
+        def decode(self, encoded_packet: bytes) -> None:
+            super().decode(encoded_packet)
+            if self.data == msgpack.ExtType(0, b"\x00"):
+                self.data = None
+
+    return MsgPack
 
 
 def ack_frame(id_: int, body: bytes) -> bytes:

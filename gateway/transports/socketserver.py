@@ -347,9 +347,14 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
 
     async def disconnect(self, sid: str, namespace: str | None = None, ignore_queue: bool = False) -> None:
         eio_sid = self.manager.eio_sid_from_sid(sid, namespace or NAMESPACE)
-        await super().disconnect(sid, namespace, ignore_queue)
-        if eio_sid is not None:
-            self._left(eio_sid, namespace or NAMESPACE)
+        try:
+            await super().disconnect(sid, namespace, ignore_queue)
+        except Exception:  # of the handler
+            await self.manager.disconnect(sid, namespace or NAMESPACE, ignore_queue=True)
+            raise
+        finally:
+            if eio_sid is not None:
+                self._left(eio_sid, namespace or NAMESPACE)
 
     async def _handle_eio_disconnect(self, eio_sid: str, reason: str) -> None:
         """A transport that closes, in whatever way, is lost: only a DISCONNECT packet says goodbye."""
