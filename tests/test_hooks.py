@@ -11,6 +11,8 @@ from aiohttp import web
 from aiohttp._websocket import helpers
 from aiohttp.web_protocol import RequestHandler
 from engineio.async_drivers import aiohttp as driver
+from socketio import packet
+from socketio.async_admin import InstrumentedAsyncServer
 from socketio.async_manager import AsyncManager
 
 HOOKS = [
@@ -35,6 +37,21 @@ HOOKS = [
     (socketio.AsyncServer, "_handle_event", ["eio_sid", "namespace", "id", "data"]),
     (socketio.AsyncServer, "_handle_ack", ["eio_sid", "namespace", "id", "data"]),
     (socketio.AsyncServer, "_trigger_event", ["event", "namespace", "args"]),
+    (socketio.AsyncServer, "_get_event_handler", ["event", "namespace", "args"]),
+    (socketio.AsyncServer, "_get_namespace_handler", ["namespace", "args"]),
+    (
+        socketio.AsyncServer,
+        "instrument",
+        ["auth", "mode", "read_only", "server_id", "namespace", "server_stats_interval"],
+    ),
+    (socketio.AsyncServer, "disconnect", ["sid", "namespace", "ignore_queue"]),
+    (socketio.AsyncNamespace, "trigger_event", ["event", "args"]),
+    (InstrumentedAsyncServer, "_handle_eio_connect", ["eio_sid", "environ"]),
+    (packet.Packet, "encode", []),
+    (packet.Packet, "decode", ["encoded_packet"]),
+    (packet.Packet, "add_attachment", ["attachment"]),
+    (packet.Packet, "_reconstruct_binary_internal", ["data", "attachments"]),
+    (AsyncManager, "disconnect", ["sid", "namespace", "kwargs"]),
     (AsyncManager, "pre_connect", ["eio_sid", "namespace"]),
     (AsyncManager, "connect", ["sid", "namespace"]),
     (AsyncManager, "basic_enter_room", ["sid", "namespace", "room", "eio_sid"]),
@@ -74,6 +91,16 @@ def test_a_hook_is_where_we_expect_it(owner: type, name: str, parameters: list[s
     """An upgrade of the libraries that moves a hook fails here, not in production."""
     signature = inspect.signature(getattr(owner, name))
     assert [parameter for parameter in signature.parameters if parameter != "self"] == parameters
+
+
+def test_the_admin_ui_keeps_its_queue_where_we_bound_it() -> None:
+    """`SocketServer.instrument` puts another list in the place of ``admin_queue``, and relies on the handler of
+    ``connect`` that is set there.
+    """
+    source = inspect.getsource(InstrumentedAsyncServer)
+    assert "self.admin_queue.append(" in source
+    assert "self.admin_queue.pop(0)" in source
+    assert "self.sio.eio.on('connect', self._handle_eio_connect)" in source
 
 
 def test_aiohttp_lets_go_of_a_connection() -> None:

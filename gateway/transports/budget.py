@@ -8,11 +8,10 @@ asks, so that nobody pays for it.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from pathlib import Path
 from typing import Final, Protocol
-
-from gateway.logs import get_logger
 
 COUNTED_FROM: Final = 4096
 """Bytes from which on a client is worth counting."""
@@ -29,7 +28,7 @@ EXCEEDED: Final = 1.1
 STEP: Final = 0.05
 """The part of the budget by which what is held must have grown to be looked at again."""
 
-logger = get_logger(__name__)
+logger = logging.getLogger(__name__)
 
 
 class Holder(Protocol):
@@ -112,11 +111,13 @@ class Budget:
         sizes = [self._held[holder] for holder in largest]
         logger.warning(
             "cut those who held the most memory",
-            clients=len(largest),
-            held=sum(sizes),
-            largest=max(sizes),
-            all_held=self.total,
-            max_memory=self.limit,
+            extra={
+                "clients": len(largest),
+                "held": sum(sizes),
+                "largest": max(sizes),
+                "all_held": self.total,
+                "max_memory": self.limit,
+            },
         )
         for holder in largest:
             self.forget(holder)

@@ -41,6 +41,7 @@ class CrossOrigin:
             raise ValueError("the header Origin must come once")
         origin = origins[0]
         try:
+            origin.encode()  # it goes into the reply, where bytes that are not UTF-8 cannot go
             host = urlsplit(origin).netloc
         except ValueError:
             raise ValueError("the header Origin must be an origin") from None

@@ -9,58 +9,40 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import engineio
-import orjson
 from aiohttp import web
 from engineio import packet
-from engineio.async_drivers import aiohttp as driver
 
 from gateway.tokens import tokens
 from gateway.transports.budget import UNLIMITED
-from gateway.transports.compression import compress
 from gateway.transports.crossorigin import CrossOrigin
-from gateway.transports.enginepackets import CLOSE, Packet, message_frame, open_frame
-from gateway.transports.enginesocket import EngineSocket, Probe
+from gateway.transports.enginepackets import CLOSE, Packet, message_frame
+from gateway.transports.enginereplies import PROTOCOL, Replies
+from gateway.transports.handlers import call_handler
+from gateway.transports.handshakes import Handshakes, wants_base64
 from gateway.transports.heartbeats import Heartbeats
-from gateway.transports.msgpack import MsgpackRefused
-from gateway.transports.notices import Notice
-from gateway.transports.polling import PollingResponse, read_body
-from gateway.transports.rfc6455 import VERSION, CloseCode, HandshakeError, UpgradeRequired, binary_frame, text_frame
+from gateway.transports.jsonio import PacketJSON, check_module
+from gateway.transports.pollrequests import PollRequests
+from gateway.transports.probe import Probe
+from gateway.transports.rfc6455 import CloseCode, HandshakeError, binary_frame, text_frame
 from gateway.transports.seats import Seats
-from gateway.transports.stream import TakenOver, WebSocketStream, check_handshake, let_go, take_over
-from gateway.transports.watch import ConnectionWatch, is_lost
+from gateway.transports.stream import check_handshake, take_over
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable
 
     from gateway.transports.budget import Budget
+    from gateway.transports.enginesocket import EngineSocket
     from gateway.transports.inorder import InOrder
-    from gateway.transports.polling import Polling
 
 SHUTDOWN_TIMEOUT: Final = 2.0
 """Seconds that handlers have to finish when the server is shut down."""
 
-PROTOCOL: Final = "4"
-"""The version of Engine.IO that is spoken here: the parameter ``EIO``."""
-
-UPDATE_CLIENT: Final = "socket.io-client 3 or 4, or another library for Socket.IO 3 or later, connects"
-
 logger = logging.getLogger(__name__)
-
-ERRORS: Final = {
-    "transport": (0, "Transport unknown"),
-    "session": (1, "Session ID unknown"),
-    "method": (2, "Bad handshake method"),
-    "request": (3, "Bad request"),
-    "forbidden": (4, "Forbidden"),
-    "version": (5, "Unsupported protocol version"),
-    "stopping": (6, "Server is stopping"),
-    "full": (7, "Server is full"),
-}
-"""The answers to requests that are refused, as the JavaScript server words them; it has no word for the last two."""
 
 
 class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
@@ -72,13 +54,27 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
         max_buffer: int = 1_048_576,
         seats: Seats | None = None,
         budget: Budget = UNLIMITED,
+        async_mode: str | None = None,
+        json: Any = None,
         **options: Any,
     ) -> None:
         """``max_buffer``: unsent bytes at which a client that does not read is cut (`backlog`). ``seats``, ``budget``:
         how many clients there may be, and the memory that they may take together; without them there is no limit.
-        ``options``: those of the base class.
+        ``json``: for this server alone, where python-engineio's is for the process. ``options``: those of the base
+        class.
+
+        Raises:
+            ValueError: an option has a value that this server cannot do; the message says what to do.
         """
-        super().__init__(**{**options, "async_mode": "aiohttp"})
+        if async_mode not in {None, "aiohttp"}:
+            raise ValueError(
+                f"async_mode={async_mode!r} is not supported: this server runs on aiohttp. Leave async_mode out, or "
+                "use the server of the library itself (socketio.AsyncServer, engineio.AsyncServer)"
+            )
+        if json is not None:
+            check_module(json)
+        super().__init__(**{"logger": logger, **options, "async_mode": "aiohttp"})
+        self.json = json or PacketJSON
         self.max_buffer = max_buffer
         self.seats = seats or Seats()
         self.budget = budget
@@ -88,14 +84,16 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
         """Called with what a client sends, as it arrives; puts into the order of the client's messages what is to be
         done with it. The client is closed where it raises ValueError.
         """
-        self.connected: Callable[[str, dict[str, Any]], Awaitable[bool] | None] = self._ask_application
-        """Called with a new client and its WSGI environment. Returns None where the client may stay, or what will say
-        whether it may.
+        self.connected: Callable[[str, dict[str, Any]], None] | None = None
+        """Called with a new client and its WSGI environment, instead of the handler of ``connect``, which may refuse
+        it.
         """
         self.closing: Callable[[str], None] = _ignore
         """Called the moment a client's session is over; the application hears of it after the client's last message."""
         self._cross_origin = CrossOrigin(self)
-        self._old_client = Notice(logger, "refused a client of another version of Engine.IO", UPDATE_CLIENT)
+        self._replies = Replies(self, self._cross_origin)
+        self._handshakes = Handshakes(self, self._replies)
+        self._poll_requests = PollRequests(self._replies, self.reason)
         self._path: str | None = None
         self._ids = tokens(15)
         self._ending: dict[str, EngineSocket] = {}
@@ -112,7 +110,7 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
 
     async def send(self, sid: str, data: Any) -> None:
         if not isinstance(data, str | bytes | bytearray):
-            data = orjson.dumps(data).decode()
+            data = self.json.dumps(data, separators=(",", ":"))
         self.write(sid, message_frame(bytes(data) if isinstance(data, bytearray) else data))
 
     async def send_packet(self, sid: str, pkt: packet.Packet) -> None:
@@ -211,15 +209,31 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
         in_order.put(partial(self.handle, sid, data))
 
     async def handle(self, sid: str, data: Any) -> None:
-        """Give a message to the application."""
-        await self._trigger_event("message", sid, data, run_async=False)
+        """Give a message to the application: text that is JSON as its value, unless it begins with a digit, as
+        python-engineio does.
+        """
+        if isinstance(data, str) and not data[:1].isnumeric():
+            with suppress(ValueError):
+                data = self.json.loads(data)
+        await self._trigger_event("message", sid, data)
 
     async def end(self, socket: EngineSocket, reason: str) -> None:
         """Tell the application that the session is over."""
         try:
-            await self._trigger_event("disconnect", socket.sid, reason, run_async=False)
+            await self._trigger_event("disconnect", socket.sid, reason)
         finally:
             self._ending.pop(socket.sid, None)
+
+    async def _trigger_event(self, event: str, *args: Any, **_: Any) -> Any:
+        """As python-engineio's, in the caller's task; but no handler is called twice."""
+        handler = self.handlers.get(event)
+        if handler is None:
+            return None
+        try:
+            return await call_handler(event, handler, args)
+        except Exception:
+            self.logger.exception("the handler of %s failed", event)
+            return False if event == "connect" else None
 
     def _get_socket(self, sid: str) -> EngineSocket:
         """Raises KeyError."""
@@ -240,7 +254,7 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
         query = request.query
         if request.method != "GET" or request.path != self._path or "sid" in query:
             return False
-        if not self.accepting or not self.seats.can_enter:
+        if not self.accepting or not self.seats.can_enter or self._handshakes.ask_application:
             return False
         if query.get("transport") != "websocket" or "websocket" not in self.transports or query.get("EIO") != PROTOCOL:
             return False
@@ -253,7 +267,7 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
             if inspect.iscoroutine(allowed):
                 allowed.close()
             return False
-        self._begin(request, transport, accepted, unread)
+        self._handshakes.begin(request, transport, accepted, unread)
         return True
 
     async def handle_request(self, request: web.Request) -> web.StreamResponse:
@@ -261,14 +275,14 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
         try:
             allowed = self._cross_origin.allows(request)
         except ValueError as error:
-            return self._refuse(request, "request", why=error)
+            return self._replies.refuse(request, "request", why=error)
         if not (allowed if isinstance(allowed, bool) else await allowed):
-            return self._refuse(request, "forbidden", 403)
+            return self._replies.refuse(request, "forbidden", 403)
         if request.method == "OPTIONS":
-            return self._respond(request, b"")
+            return self._replies.respond(request, b"")
         transport = request.query.get("transport")
         if transport is None or transport not in self.transports:
-            return self._refuse(request, "transport")
+            return self._replies.refuse(request, "transport")
         try:
             return await self._route(request, transport, request.query.get("sid"))
         except web.HTTPException as refusal:
@@ -276,187 +290,34 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
             raise
 
     async def _route(self, request: web.Request, transport: str, sid: str | None) -> web.StreamResponse:
-        if sid is None and not self.accepting:
-            return self._refuse(request, "stopping", 503)
-        if sid is None and not self.seats.can_enter:
-            return self._refuse(request, "full", 503)
         if sid is None:
-            return await self._handshake(request, transport)
+            return await self._handshakes.open(request, transport)
         socket: EngineSocket | None = self.sockets.get(sid)
         if socket is None:
-            return self._refuse(request, "session")
+            return self._replies.refuse(request, "session")
         if transport == "websocket":
             return self._upgrade(request, socket)
-        return await (self._poll if request.method == "GET" else self._post)(request, socket)
+        if request.method == "GET":
+            return await self._poll_requests.poll(request, socket)
+        return await self._poll_requests.post(request, socket, self.max_http_buffer_size)
 
-    async def _handshake(self, request: web.Request, transport: str) -> web.StreamResponse:
-        if request.method != "GET":
-            return self._refuse(request, "method")
-        if request.query.get("EIO") != PROTOCOL:
-            return self._refuse_version(request)
-        if transport == "websocket":
-            try:
-                accepted = check_handshake(request)
-            except HandshakeError as error:
-                return self._refuse(request, "request", why=error)
-            connection = let_go(request)
-            if connection is not None:
-                self._begin(request, connection[0], accepted, connection[1])
-            return TakenOver()
-        socket = EngineSocket(self, self.generate_id())
-        polling = socket.open_polling()
-        self._greet(socket, transport)
-        answer = self.connected(socket.sid, driver.translate_request(request))
-        if not (answer is None or await answer):
-            socket.cut()
-            return self._refuse(request, "forbidden", 401)
-        self.heartbeats.add(socket)
-        response = self._respond(request, polling.take_payload(), polling=polling)
-        if self.cookie:
-            cookie = self.cookie if isinstance(self.cookie, dict) else _default_cookie(self.cookie)
-            response.headers["Set-Cookie"] = self._generate_sid_cookie(socket.sid, cookie)
-        return response
-
-    def _begin(self, request: web.BaseRequest, transport: asyncio.Transport, accepted: bytes, unread: bytes) -> None:
-        """Begin a session on a WebSocket. Nothing is read from it until the application has heard of the client."""
-        socket = EngineSocket(self, self.generate_id())
-        stream = WebSocketStream(socket, **self._stream_options())
-        stream.open(transport, accepted)
-        socket.open(stream)
-        self._greet(socket, "websocket")
-        answer = self.connected(socket.sid, driver.translate_request(request))
-        if answer is None:
-            self.heartbeats.add(socket)
-        else:
-            stream.pause()
-            socket.do(partial(self._decide, socket, stream, answer))
-        if unread:
-            stream.data_received(unread)
-
-    def _stream_options(self) -> dict[str, Any]:
+    def stream_options(self) -> dict[str, Any]:
+        """Those of a client's `WebSocketStream`."""
         return {"max_size": self.max_http_buffer_size, "max_buffer": self.max_buffer, "budget": self.budget}
-
-    async def _decide(self, socket: EngineSocket, stream: WebSocketStream, answer: Awaitable[bool]) -> None:
-        if not await answer:
-            socket.cut()
-        elif not socket.closed:
-            self.heartbeats.add(socket)
-            stream.resume()
-
-    async def _ask_application(self, sid: str, environ: dict[str, Any]) -> bool:
-        accepted = await self._trigger_event("connect", sid, environ, run_async=False)
-        return accepted is None or accepted is True
-
-    def _greet(self, socket: EngineSocket, transport: str) -> None:
-        self.sockets[socket.sid] = socket
-        socket.seated = self.seats.take()
-        if not socket.seated:
-            self.seats.stand()
-        socket.write(self._open_packet(socket, transport))
-
-    def _open_packet(self, socket: EngineSocket, transport: str) -> bytes:
-        upgrades = ["websocket"] if transport == "polling" and "websocket" in self.transports else []
-        handshake = {
-            "sid": socket.sid,
-            "upgrades": upgrades if self.allow_upgrades else [],
-            "pingInterval": round(self.ping_interval * 1000),
-            "pingTimeout": round(self.ping_timeout * 1000),
-            "maxPayload": self.max_http_buffer_size,
-        }
-        return open_frame(orjson.dumps(handshake))
 
     def _upgrade(self, request: web.Request, socket: EngineSocket) -> web.StreamResponse:
         try:
             accepted = check_handshake(request)
         except HandshakeError as error:
-            return self._refuse(request, "request", why=error)
-        probe = Probe(socket, **self._stream_options())
+            return self._replies.refuse(request, "request", why=error)
+        probe = Probe(socket, **self.stream_options())
         if not socket.can_upgrade:
             response = take_over(request, probe.stream, accepted)
             probe.stream.fail(CloseCode.PROTOCOL_ERROR, "the session is not to be upgraded")
             return response
+        socket.base64 = socket.base64 or wants_base64(request)
         socket.start_upgrade(probe.stream)
         return take_over(request, probe.stream, accepted)
-
-    async def _poll(self, request: web.Request, socket: EngineSocket) -> web.Response:
-        if socket.closed:
-            return self._respond(request, socket.take_rest())
-        polling = socket.polling
-        try:
-            payload = await socket.poll(request)
-        except ValueError:
-            return self._refuse(request, "request")
-        return self._respond(request, payload, polling=polling)
-
-    async def _post(self, request: web.Request, socket: EngineSocket) -> web.Response:
-        polling = socket.polling
-        if request.method != "POST" or polling is None or polling.posting or socket.closed:
-            if not socket.upgraded:
-                socket.close(self.reason.TRANSPORT_ERROR)
-            return self._refuse(request, "request")
-        polling.body_begins(request.transport)
-        try:
-            body = await read_body(request, polling, self.max_http_buffer_size)
-            with ConnectionWatch(request, partial(socket.request_lost, poll=False)):
-                await socket.take_body(polling, body)
-        except ConnectionError:
-            socket.request_lost(poll=False)
-            return self._refuse(request, "request")
-        except (ValueError, web.RequestPayloadError) as error:
-            socket.close(self.reason.TRANSPORT_ERROR)
-            return self._refuse(request, "request", why=error if isinstance(error, MsgpackRefused) else "")
-        except (web.HTTPException, asyncio.CancelledError):
-            socket.close(self.reason.TRANSPORT_CLOSE if is_lost(request) else self.reason.TRANSPORT_ERROR)
-            raise
-        finally:
-            polling.body_ended()
-        return self._respond(request, b"ok", polling=polling, poll=False)
-
-    def _respond(
-        self,
-        request: web.Request,
-        body: bytes,
-        status: int = 200,
-        kind: str = "text/plain",
-        *,
-        polling: Polling | None = None,
-        poll: bool = True,
-    ) -> web.Response:
-        """``polling``: that of the client, which is to know whether it gets the response."""
-        options: dict[str, Any] = {"body": body, "status": status, "content_type": kind, "charset": "utf-8"}
-        response = web.Response(**options) if polling is None else PollingResponse(polling, poll=poll, **options)
-        if status != 403:
-            self._cross_origin.share(request, response)
-        if self.http_compression and len(body) >= self.compression_threshold:
-            compress(request, response)
-        return response
-
-    def _refuse(self, request: web.Request, error: str, status: int = 400, *, why: object = "") -> web.Response:
-        """``why``: what the word for it does not say."""
-        code, message = ERRORS[error]
-        sentence = f"{message}: {why}" if why else message
-        body = orjson.dumps({"code": code, "message": sentence})
-        response = self._respond(request, body, status, "application/json")
-        if isinstance(why, UpgradeRequired):
-            response.headers["Sec-WebSocket-Version"] = VERSION
-        return response
-
-    def _refuse_version(self, request: web.Request) -> web.Response:
-        """Refuse a client of another version of Engine.IO, so that the operator hears of it as well."""
-        version = request.query.get("EIO")
-        said = "no EIO in the URL" if version is None else f"EIO={_printable(version[:10])}"
-        self._old_client.give(client=said, user_agent=_printable(request.headers.get("User-Agent", "")[:100]))
-        why = f"{said}, but this server speaks EIO={PROTOCOL}, as socket.io-client does from 3.0 on"
-        return self._refuse(request, "version", why=why)
-
-
-def _printable(text: str) -> str:
-    """What a client has written, for replies and for the log: with an escape for all that is not ASCII."""
-    return ascii(text)[1:-1]
-
-
-def _default_cookie(name: str) -> dict[str, Any]:
-    return {"name": name, "path": "/", "SameSite": "Lax"}
 
 
 def _ignore(sid: str) -> None:

@@ -51,12 +51,20 @@ def decode_payload(body: bytes) -> Iterator[Packet]:
 
 
 def _decode_packet(part: bytes) -> Packet:
-    if part[:1] == b"b":
-        try:
-            return base64.b64decode(part[1:], validate=True)
-        except binascii.Error as error:
-            raise ValueError("not base64") from error
-    return part.decode()
+    return decode_base64(part[1:]) if part[:1] == b"b" else part.decode()
+
+
+def decode_base64(data: Packet) -> bytes:
+    """The binary message in what follows the ``b`` of a packet that is text. Raises ValueError."""
+    try:
+        return base64.b64decode(data, validate=True)
+    except binascii.Error as error:
+        raise ValueError("not base64") from error
+
+
+def in_base64(frames: bytes) -> bytes:
+    """Frames for a client that takes text alone: their binary messages in base64."""
+    return b"".join(text_frame(_encode_packet(opcode, payload)) for opcode, payload in payloads_of(frames))
 
 
 def encode_payload(frames: bytes) -> bytes:

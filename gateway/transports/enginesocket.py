@@ -6,7 +6,15 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from gateway.transports.enginepackets import CLOSE, PING, PONG_PROBE, Packet, decode_payload, encode_payload
+from gateway.transports.enginepackets import (
+    CLOSE,
+    PING,
+    Packet,
+    decode_base64,
+    decode_payload,
+    encode_payload,
+    in_base64,
+)
 from gateway.transports.inorder import REST, InOrder
 from gateway.transports.polling import Polling
 from gateway.transports.rfc6455 import CloseCode, Message, Opcode
@@ -60,6 +68,7 @@ class EngineSocket:
         "_server",
         "_stranded",
         "_stream",
+        "base64",
         "closed",
         "heard",
         "left_unheard",
@@ -74,6 +83,8 @@ class EngineSocket:
         self.session: dict[str, Any] = {}
         """What the application keeps for the client (``eio.session(sid)``)."""
         self.closed = False
+        self.base64 = False
+        """Whether the client wants binary data as text on a WebSocket too (``b64=1``), as it is on long-polling."""
         self.seated = False
         """Whether it has one of the server's `Seats`."""
         self.heard = False
@@ -121,8 +132,8 @@ class EngineSocket:
 
     @property
     def outlet(self) -> WebSocketStream | None:
-        """Where packets go straight to: the client's WebSocket, unless they are held."""
-        return self._stream if self._corked is None else None
+        """Where packets go straight to: the client's WebSocket, unless they are held or to be written another way."""
+        return self._stream if self._corked is None and not self.base64 else None
 
     # --- out
 
@@ -157,7 +168,7 @@ class EngineSocket:
         if self.closed:
             return
         if self._stream is not None:
-            self._stream.write(frame)
+            self._stream.write(in_base64(frame) if self.base64 else frame)
         elif self._polling is not None:
             self._polling.write(frame)
 
@@ -228,6 +239,13 @@ class EngineSocket:
             polling.close()
         self._in_order.put(partial(self._server.end, self, reason))
 
+    def discard(self) -> None:
+        """The application does not want the client, so that there is no session of whose end it is to be told."""
+        self.closed = True
+        self._server.forget(self)
+        if self._polling is not None:
+            self._polling.close()
+
     def fail(self) -> None:
         """End the session of a client that broke the protocol."""
         if self._polling is not None:
@@ -266,6 +284,8 @@ class EngineSocket:
             self._receive(data)
         elif kind == "3":
             self._server.heartbeats.answered(self)
+        elif kind == "b":
+            self._receive(decode_base64(data[1:]))
         elif kind not in {"0", "2", "5", "6"}:
             raise ValueError("not an Engine.IO packet")
 
@@ -360,7 +380,7 @@ class EngineSocket:
         if polling is not None:
             polling.end_poll()
             for frame in polling.take_all():
-                stream.write(frame)
+                self.write_through(frame)
             polling.close()
 
     def _give_up(self, stream: WebSocketStream) -> None:
@@ -391,36 +411,3 @@ class EngineSocket:
         if self._polling is not None:
             self._polling.take_all()
         self.close(self._server.reason.PING_TIMEOUT)
-
-
-class Probe:
-    """Listens to the WebSocket of an upgrade until the client moves to it."""
-
-    __slots__ = ("_probed", "_socket", "stream")
-
-    def __init__(self, socket: EngineSocket, **options: Any) -> None:
-        """``options``: those of the `WebSocketStream`."""
-        self.stream = WebSocketStream(self, **options)
-        self._socket = socket
-        self._probed = False
-
-    def message_received(self, message: Message) -> None:
-        if message == (Opcode.TEXT, b"2probe") and not self._probed:
-            self._probed = True
-            self.stream.write(PONG_PROBE)
-            self._socket.probed()
-        elif message == (Opcode.TEXT, b"5") and self._probed:
-            self.stream.listen(self._socket)
-            self._socket.finish_upgrade(self.stream)
-        else:
-            self._socket.end_upgrade()
-            self.stream.fail(CloseCode.PROTOCOL_ERROR)
-
-    def pong_received(self) -> None:
-        pass
-
-    def too_slow(self, unsent: int) -> None:
-        self.stream.abort()
-
-    def stream_ended(self, code: int) -> None:
-        self._socket.end_upgrade()

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, TypeVar
-
-from gateway.logs import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -19,7 +18,7 @@ not for the store's thread, which waits for the interpreter.
 """
 
 T = TypeVar("T")
-logger = get_logger(__name__)
+logger = logging.getLogger(__name__)
 
 Work: TypeAlias = "Callable[[], Awaitable[None]]"
 """What is to be done when its turn comes."""

@@ -20,6 +20,11 @@ MAX_MEMBERS: Final = 1_000
 so many.
 """
 
+MODULE_WANTED: Final = (
+    "json= must be a module, or an object, with dumps(value, separators=(',', ':')) that returns a str, and "
+    "loads(text), as those of the standard library; wrap what differs, such as orjson, in a class with these two"
+)
+
 _SPACE: Final = re.compile(r"[ \t\n\r]*")
 
 _scan: Final = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=str).raw_decode
@@ -40,6 +45,32 @@ def decode(data: str | bytes) -> Any:
             return json.loads(text, parse_constant=_refuse, parse_float=_finite)
         except RecursionError as error:
             raise ValueError("nested too deeply") from error
+
+
+class PacketJSON:
+    """Our JSON, as the Socket.IO libraries call their JSON module."""
+
+    @staticmethod
+    def dumps(value: Any, **_: Any) -> str:
+        try:
+            return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS).decode()
+        except TypeError:  # what orjson is too strict for, such as an integer of more than 64 bits
+            return json.dumps(value, separators=(",", ":"))
+
+    loads = staticmethod(decode)
+
+
+def check_module(module: Any) -> None:
+    """Raises ValueError where ``module``, the option ``json`` of an application, cannot do what the libraries ask of
+    it.
+    """
+    try:
+        written = module.dumps([{"a": 1}], separators=(",", ":"))
+        works = isinstance(written, str) and module.loads(written) == [{"a": 1}]
+    except Exception as error:  # whatever another's function makes of arguments that it does not know
+        raise ValueError(MODULE_WANTED) from error
+    if not works:
+        raise ValueError(MODULE_WANTED)
 
 
 def raw_member(data: bytes, name: str, value: Any) -> bytes:

@@ -4,21 +4,12 @@ past those for the events of the namespace ``/``.
 
 from __future__ import annotations
 
-import asyncio
-import json
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
-import orjson
 from socketio import packet
 
-from gateway.transports.budget import COUNTED_FROM
-from gateway.transports.jsonio import decode
+from gateway.transports.jsonio import PacketJSON, check_module, decode
 from gateway.transports.rfc6455 import text_frame
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from gateway.transports.budget import Budget
 
 RESERVED_EVENTS: Final = frozenset(
     {"connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"}
@@ -27,28 +18,6 @@ RESERVED_EVENTS: Final = frozenset(
 
 MAX_ID: Final = 20
 """Digits of an ack's id; longer ones are python-socketio's business."""
-
-MAX_ATTACHMENTS: Final = 10
-"""Binary attachments in one packet (as socket.io-parser 4.2)."""
-
-MAX_ATTACHED: Final = 1_000_000
-"""Bytes in all attachments of one packet."""
-
-ATTACHMENT_TIMEOUT: Final = 10.0
-"""Seconds from a packet to the last of its attachments."""
-
-
-class PacketJSON:
-    """Our JSON, as the Socket.IO libraries call their JSON module."""
-
-    @staticmethod
-    def dumps(value: Any, **_: Any) -> str:
-        try:
-            return orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS).decode()
-        except TypeError:  # what orjson is too strict for, such as an integer of more than 64 bits
-            return json.dumps(value, separators=(",", ":"))
-
-    loads = staticmethod(decode)
 
 
 class Packet(packet.Packet):  # type: ignore[misc]
@@ -65,45 +34,48 @@ class Packet(packet.Packet):  # type: ignore[misc]
         return super()._reconstruct_binary_internal(data, attachments)
 
 
-class Incoming:
-    """A packet whose attachments are on their way. A `budget.Holder`: they are cut if there is no memory for them."""
+def packet_class(serializer: Any, json_module: Any) -> type[packet.Packet]:
+    """The class for the options ``serializer`` and ``json`` of an application.
 
-    __slots__ = ("_budget", "_drop", "_packet", "_size", "_timer")
+    Raises:
+        ValueError: there is none; the message says what to do.
+    """
+    if serializer == "default":
+        if json_module is None:
+            return Packet
+        check_module(json_module)
+        return type("JSONPacket", (Packet,), {"json": json_module})
+    if json_module is not None:
+        raise ValueError("json= is for the default serializer: give the class of serializer= a JSON module of its own")
+    if serializer == "msgpack":
+        return _msgpack_class()
+    if not isinstance(serializer, type) or not issubclass(serializer, packet.Packet):
+        raise ValueError(
+            f"serializer={serializer!r} is not supported: use 'default', 'msgpack', or a subclass of "
+            "socketio.packet.Packet with encode() and decode() of its own"
+        )
+    return serializer
 
-    def __init__(self, pkt: packet.Packet, drop: Callable[[], None], budget: Budget) -> None:
-        """``drop`` closes the client, which it does in `ATTACHMENT_TIMEOUT` seconds at the latest."""
-        self._packet = pkt
-        self._size = 0
-        self._drop = drop
-        self._budget = budget
-        self._timer = asyncio.get_running_loop().call_later(ATTACHMENT_TIMEOUT, drop)
 
-    def add(self, attachment: bytes) -> packet.Packet | None:
-        """The packet, if this was its last attachment. Raises ValueError."""
-        self._size += len(attachment)
-        if self._size > MAX_ATTACHED:
-            raise ValueError("the attachments are too large")
-        if self._packet.add_attachment(attachment):
-            return self._packet
-        if self._size > COUNTED_FROM:
-            self._budget.count(self)
-        return None
+def _msgpack_class() -> type[packet.Packet]:
+    try:
+        from socketio.msgpack_packet import MsgPackPacket, msgpack  # noqa: PLC0415 - its package may not be there
+    except ImportError as error:
+        raise ValueError("serializer='msgpack' needs the package msgpack: pip install msgpack") from error
 
-    def cancel(self) -> None:
-        self._budget.forget(self)
-        self._timer.cancel()
+    class MsgPack(MsgPackPacket):  # type: ignore[misc]
+        """As python-socketio's, but that ``undefined`` is None: socket.io-msgpack-parser sends it as the auth of a
+        client that has none.
+        """
 
-    def held(self) -> int:
-        return self._size
+        data: Any
 
-    def hold_back(self) -> None:
-        """Its timer runs already."""
+        def decode(self, encoded_packet: bytes) -> None:
+            super().decode(encoded_packet)
+            if self.data == msgpack.ExtType(0, b"\x00"):
+                self.data = None
 
-    def let_go_on(self) -> None:
-        pass
-
-    def cut(self) -> None:
-        self._drop()
+    return MsgPack
 
 
 def ack_frame(id_: int, body: bytes) -> bytes:
@@ -135,8 +107,12 @@ def check_event(data: object) -> None:
 
 
 def check_shape(pkt: packet.Packet) -> None:
-    """Raises ValueError where a packet's data does not fit its type."""
+    """Raises ValueError where a packet's data does not fit its type, or where, from another serializer than the
+    default, its namespace or id is something else than that.
+    """
     data = pkt.data
+    if not isinstance(pkt.namespace, str | None) or not isinstance(pkt.id, int | None):
+        raise ValueError("not a packet")
     if pkt.packet_type in {packet.EVENT, packet.BINARY_EVENT}:
         check_event(data)
     elif pkt.packet_type in {packet.ACK, packet.BINARY_ACK}:

@@ -17,12 +17,15 @@ from socketio import packet
 from socketio.exceptions import ConnectionRefusedError as Refused
 from socketio.exceptions import TimeoutError as CallTimeout
 
+from gateway.transports.adminqueue import AdminQueue
 from gateway.transports.engineio import EngineServer
 from gateway.transports.enginepackets import message_frame
+from gateway.transports.handlers import call_handler
 from gateway.transports.jsonio import shorten
 from gateway.transports.msgpack import ADVICE, REFUSAL, MsgpackRefused, is_msgpack
 from gateway.transports.notices import Notice
-from gateway.transports.socketpackets import MAX_ATTACHMENTS, Incoming, Packet, check_shape, read_event
+from gateway.transports.packetreader import MAX_ATTACHED, MAX_ATTACHMENTS, PacketReader
+from gateway.transports.socketpackets import packet_class
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -55,20 +58,40 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
     packet_class: type[packet.Packet]
     manager_initialized: bool
 
-    def __init__(self, client_manager: Any = None, *, connect_timeout: float = 5.0, **options: Any) -> None:
-        """``connect_timeout``: seconds until a client that has asked for no namespace is closed. ``options``: those
-        of the base class and of `EngineServer`; ``async_handlers`` is not heeded: one client's events are handled
-        in order, those of different clients side by side.
+    def __init__(
+        self,
+        client_manager: Any = None,
+        *,
+        connect_timeout: float = 5.0,
+        max_attachments: int = MAX_ATTACHMENTS,
+        max_attachments_size: int = MAX_ATTACHED,
+        serializer: Any = "default",
+        json: Any = None,
+        **options: Any,
+    ) -> None:
+        """``connect_timeout``: seconds until a client that has asked for no namespace is closed. ``max_attachments``:
+        binary attachments in one packet; ``max_attachments_size``: bytes in all of them. ``serializer``, ``json``: as
+        python-socketio's, but for this server alone. ``options``: those of the base class and of `EngineServer`;
+        ``async_handlers`` is not heeded: one client's events are handled in order, those of different clients side by
+        side.
+
+        Raises:
+            ValueError: an option has a value that this server cannot do; the message says what to do.
         """
+        chosen = packet_class(serializer, json)
         self._connect_timeout = connect_timeout
         self._joining: dict[str, asyncio.TimerHandle] = {}
-        self._incoming: dict[str, Incoming] = {}
         self._other_parser = Notice(logger, "refused a client with another parser", ADVICE)
         self._event_handlers: dict[str, EventHandler] = {}
         defaults = {"logger": LIBRARY_LOGGER, "engineio_logger": LIBRARY_LOGGER}
-        super().__init__(client_manager, **{**defaults, **options, "async_handlers": False})
-        if self.packet_class is packet.Packet:
-            self.packet_class = Packet
+        super().__init__(client_manager, **{**defaults, **options, "serializer": chosen, "async_handlers": False})
+        self._reader = PacketReader(
+            self.packet_class,
+            self.eio.fail,
+            self.eio.budget,
+            max_attachments=max_attachments,
+            max_attachments_size=max_attachments_size,
+        )
         self.eio.connected = self._connected
         self.eio.receive = self._receive
         self.eio.closing = self._closing
@@ -118,16 +141,16 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
         """
         handle = self._event_handlers.get(eio_sid)
         try:
-            if handle is not None and eio_sid not in self._incoming and (event := read_event(data)) is not None:
+            if handle is not None and (event := self._reader.read_event(eio_sid, data)) is not None:
                 in_order.overlap(partial(self._perform, eio_sid, *event))
                 return
-            pkt = self._read_packet(eio_sid, data)
-        except (ValueError, TypeError, IndexError, KeyError, AttributeError, RecursionError) as error:
-            if eio_sid not in self._incoming and is_msgpack(data):
+            pkt = self._reader.read(eio_sid, data)
+        except Exception as error:  # whatever a serializer makes of what is none
+            if self.packet_class.uses_binary_events and not self._reader.is_amid(eio_sid) and is_msgpack(data):
                 self._other_parser.give()
                 self.eio.write_through(eio_sid, message_frame(REFUSAL))
                 raise MsgpackRefused from None
-            self._drop_incoming(eio_sid)
+            self._reader.drop(eio_sid)
             raise ValueError("not a Socket.IO packet") from error
         if pkt is None:
             return
@@ -173,30 +196,6 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
         if sid is not None and method is not None:
             method(sid)
 
-    def _read_packet(self, eio_sid: str, data: str | bytes) -> packet.Packet | None:
-        """The packet that ``data`` completes, or None. Raises where it is none."""
-        if isinstance(data, bytes):
-            pkt = self._incoming[eio_sid].add(data)
-            if pkt is None:
-                return None
-            self._drop_incoming(eio_sid)
-        else:
-            if eio_sid in self._incoming:
-                raise ValueError("an attachment is missing")
-            pkt = self.packet_class(encoded_packet=data)
-            if pkt.packet_type in {packet.BINARY_EVENT, packet.BINARY_ACK} and pkt.attachment_count:
-                if pkt.attachment_count > MAX_ATTACHMENTS:
-                    raise ValueError("too many attachments")
-                check_shape(pkt)
-                self._incoming[eio_sid] = Incoming(pkt, partial(self.eio.fail, eio_sid), self.eio.budget)
-                return None
-        check_shape(pkt)
-        return pkt
-
-    def _drop_incoming(self, eio_sid: str) -> None:
-        if (incoming := self._incoming.pop(eio_sid, None)) is not None:
-            incoming.cancel()
-
     async def _handle_eio_message(self, eio_sid: str, pkt: packet.Packet) -> None:
         """Handle a packet that `_receive` has found."""
         if pkt.packet_type == packet.CONNECT:
@@ -239,14 +238,8 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
 
     async def _accept(self, eio_sid: str, namespace: str, sid: str, data: object) -> dict[str, Any]:
         """Ask the application. Raises python-socketio's ConnectionRefusedError."""
-        arguments = ("connect", namespace, sid, self.environ[eio_sid])
         try:
-            try:
-                answer = await self._trigger_event(*arguments, data or None)
-            except TypeError:
-                if data:
-                    raise
-                answer = await self._trigger_event(*arguments)  # a handler of the older kind takes no auth
+            answer = await self._trigger_event("connect", namespace, sid, self.environ[eio_sid], data or None)
         except ConnectionRefusedError:
             raise Refused("Connection refused by server") from None
         if answer is False:
@@ -265,7 +258,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
         """Take a client out that the application does not want; with ``always_connect`` it was in."""
         await self.manager.disconnect(sid, namespace)
         if self.always_connect:
-            self._answer(eio_sid, packet.DISCONNECT, None, namespace)
+            self._answer(eio_sid, packet.DISCONNECT, error, namespace)
         else:
             self._answer(eio_sid, packet.CONNECT_ERROR, error, namespace)
         self._left(eio_sid, namespace)
@@ -273,6 +266,31 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
     def _answer(self, eio_sid: str, kind: int, data: dict[str, Any] | None, namespace: str) -> None:
         pkt = self.packet_class(kind, data, namespace=namespace)
         self.eio.write_through(eio_sid, message_frame(pkt.encode()))
+
+    async def _trigger_event(self, event: str, namespace: str, *args: Any) -> Any:
+        """As python-socketio's, but that no handler is called twice."""
+        handler, arguments = self._get_event_handler(event, namespace, args)
+        if handler is None:
+            owner, arguments = self._get_namespace_handler(namespace, args)
+            if owner is None:
+                return self.not_handled
+            if type(owner).trigger_event is not socketio.AsyncNamespace.trigger_event:
+                return await owner.trigger_event(event, *arguments)
+            handler = getattr(owner, f"on_{event or ''}", None)
+            if handler is None:
+                return None
+        return await call_handler(event, handler, arguments)
+
+    def instrument(self, *args: Any, **options: Any) -> Any:
+        """As python-socketio's: report to the Socket.IO Admin UI."""
+        admin = super().instrument(*args, **options)
+        admin.admin_queue = AdminQueue()
+        # It has put a handler of its own in the place of the one for new clients, which has to be called from now on.
+        self.eio.connected = None
+        return admin
+
+    async def _handle_eio_connect(self, eio_sid: str, environ: dict[str, Any]) -> None:
+        self._connected(eio_sid, environ)
 
     def _connected(self, eio_sid: str, environ: dict[str, Any]) -> None:
         """What python-socketio does in `_handle_eio_connect`, and a timer."""
@@ -319,18 +337,28 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
             await super()._handle_event(eio_sid, namespace, id, data)
 
     async def _handle_disconnect(self, eio_sid: str, namespace: str | None, reason: str | None = None) -> None:
-        await super()._handle_disconnect(eio_sid, namespace, reason)
+        sid = self.manager.sid_from_eio_sid(eio_sid, namespace or NAMESPACE)
+        try:
+            await super()._handle_disconnect(eio_sid, namespace, reason)
+        except Exception:
+            logger.exception("the handler of disconnect failed")
+            await self.manager.disconnect(sid, namespace or NAMESPACE, ignore_queue=True)
         self._left(eio_sid, namespace or NAMESPACE)
 
     async def disconnect(self, sid: str, namespace: str | None = None, ignore_queue: bool = False) -> None:
         eio_sid = self.manager.eio_sid_from_sid(sid, namespace or NAMESPACE)
-        await super().disconnect(sid, namespace, ignore_queue)
-        if eio_sid is not None:
-            self._left(eio_sid, namespace or NAMESPACE)
+        try:
+            await super().disconnect(sid, namespace, ignore_queue)
+        except Exception:  # of the handler
+            await self.manager.disconnect(sid, namespace or NAMESPACE, ignore_queue=True)
+            raise
+        finally:
+            if eio_sid is not None:
+                self._left(eio_sid, namespace or NAMESPACE)
 
     async def _handle_eio_disconnect(self, eio_sid: str, reason: str) -> None:
         """A transport that closes, in whatever way, is lost: only a DISCONNECT packet says goodbye."""
-        self._drop_incoming(eio_sid)
+        self._reader.drop(eio_sid)
         self._event_handlers.pop(eio_sid, None)
         if reason == self.reason.CLIENT_DISCONNECT:
             reason = self.reason.TRANSPORT_CLOSE

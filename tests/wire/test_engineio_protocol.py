@@ -275,7 +275,7 @@ async def test_a_body_that_is_no_payload_closes_the_session(server: Any, body: s
     assert (await request("GET", url)).status == 400
 
 
-@pytest.mark.parametrize("frame", ["", "abc", "7", "b", "x"])
+@pytest.mark.parametrize("frame", ["", "abc", "7", "b!", "bé", "x"])
 async def test_a_frame_that_is_no_packet_closes_the_websocket(server: Any, frame: str) -> None:
     async with open_websocket(server.url + WEBSOCKET) as socket:
         await socket.send(frame)

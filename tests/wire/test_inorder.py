@@ -89,7 +89,7 @@ async def test_a_stream_is_paused_at_the_bound() -> None:
     assert handler.source.pauses == 1
 
 
-async def test_a_handler_that_fails_does_not_stop_the_next(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_a_handler_that_fails_does_not_stop_the_next(caplog: pytest.LogCaptureFixture) -> None:
     """It is logged, and the messages behind it are handled."""
     handler = Handler()
     handler.put(ValueError("wrong"))
@@ -97,7 +97,7 @@ async def test_a_handler_that_fails_does_not_stop_the_next(capsys: pytest.Captur
     handler._gate.release()
     await handler.let(1)
     assert handler.handled == ["next"]
-    assert "ValueError: wrong" in "".join(capsys.readouterr())
+    assert "ValueError: wrong" in caplog.text
 
 
 async def test_idle_waits_for_all_that_was_put() -> None:
@@ -216,14 +216,14 @@ async def test_what_is_done_alone_overlaps_with_nothing() -> None:
     assert handler.answered == [1, 2, "alone", 3, 4]
 
 
-async def test_one_that_fails_beside_others_keeps_no_answer_back(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_one_that_fails_beside_others_keeps_no_answer_back(caplog: pytest.LogCaptureFixture) -> None:
     handler = Overlapping()
     first, second = handler.add(1), handler.add(2)
     second.set_result(None)
     first.set_exception(ValueError("wrong"))
     await turns()
     assert handler.answered == [2]
-    assert "ValueError: wrong" in "".join(capsys.readouterr())
+    assert "ValueError: wrong" in caplog.text
 
 
 @pytest.mark.parametrize("wrong", [ValueError("wrong"), asyncio.CancelledError()], ids=["fails", "is given up"])
@@ -254,7 +254,7 @@ async def test_what_is_done_alone_and_fails_stops_nothing(wrong: BaseException) 
     assert handler.answered == [2, "end"]
 
 
-async def test_an_answer_that_fails_stops_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+async def test_an_answer_that_fails_stops_nothing(caplog: pytest.LogCaptureFixture) -> None:
     in_order = InOrder(Source())
     done: list[str] = []
 
@@ -268,7 +268,7 @@ async def test_an_answer_that_fails_stops_nothing(capsys: pytest.CaptureFixture[
     in_order.put(end)
     await in_order.idle()
     assert done == ["end"]
-    assert "ValueError" in "".join(capsys.readouterr())
+    assert "ValueError" in caplog.text
 
 
 async def test_messages_that_overlap_are_bounded() -> None:

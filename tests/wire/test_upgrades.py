@@ -8,8 +8,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 from aiohttp import web
-from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import InvalidStatus
 
 from gateway.transports.engineio import EngineServer
 from gateway.transports.httpserver import Runner
@@ -206,9 +206,13 @@ async def test_pages_of_other_origins_are_refused(policy: object) -> None:
         assert refusal.value.response.status_code == 403
 
 
+async def _connect(url: str) -> ClientConnection:
+    return await connect(url, ping_interval=None)
+
+
 @pytest.mark.parametrize("welcome", [True, False])
 async def test_a_client_waits_for_the_application(welcome: bool) -> None:
-    """What it says is heard when the application has taken it, and never where it has not."""
+    """Its handshake is answered when the application has taken it, or has not."""
     server = echo_server(ping_interval=30)
     decided = asyncio.Event()
 
@@ -217,17 +221,20 @@ async def test_a_client_waits_for_the_application(welcome: bool) -> None:
         await decided.wait()
         return welcome
 
-    async with Site(server).open() as site, connect(site.url("ws", PATH), ping_interval=None) as client:
-        await client.recv()
-        await client.send("4hello")
+    async with Site(server).open() as site:
+        connecting = asyncio.create_task(_connect(site.url("ws", PATH)))
         with pytest.raises(TimeoutError):
-            await asyncio.wait_for(client.recv(), 0.1)
+            await asyncio.wait_for(asyncio.shield(connecting), 0.1)
         decided.set()
         if welcome:
-            assert await client.recv() == "4hello"
+            client = await connecting
+            await client.send("4hello")
+            assert [str(await client.recv())[0], await client.recv()] == ["0", "4hello"]
+            await client.close()
         else:
-            with pytest.raises(ConnectionClosed):
-                await client.recv()
+            with pytest.raises(InvalidStatus) as refusal:
+                await connecting
+            assert refusal.value.response.status_code == 401
             assert not server.sockets
 
 

@@ -1,0 +1,62 @@
+"""The requests of a client on long-polling, polls and bodies, from its session's point of view."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from gateway.transports.msgpack import MsgpackRefused
+from gateway.transports.polling import read_body
+from gateway.transports.watch import ConnectionWatch, is_lost
+
+if TYPE_CHECKING:
+    from gateway.transports.enginereplies import Replies
+    from gateway.transports.enginesocket import EngineSocket
+
+
+class PollRequests:
+    """Handles those of one server."""
+
+    def __init__(self, replies: Replies, reason: Any) -> None:
+        """``reason``: python-engineio's reasons for the end of a session."""
+        self._replies = replies
+        self._reason = reason
+
+    async def poll(self, request: web.Request, socket: EngineSocket) -> web.Response:
+        """Reply with what there is for the client, once there is something."""
+        if socket.closed:
+            return self._replies.respond(request, socket.take_rest())
+        polling = socket.polling
+        try:
+            payload = await socket.poll(request)
+        except ValueError:
+            return self._replies.refuse(request, "request")
+        return self._replies.respond(request, payload, polling=polling)
+
+    async def post(self, request: web.Request, socket: EngineSocket, limit: int) -> web.Response:
+        """Take a body of at most ``limit`` bytes."""
+        polling = socket.polling
+        if request.method != "POST" or polling is None or polling.posting or socket.closed:
+            if not socket.upgraded:
+                socket.close(self._reason.TRANSPORT_ERROR)
+            return self._replies.refuse(request, "request")
+        polling.body_begins(request.transport)
+        try:
+            body = await read_body(request, polling, limit)
+            with ConnectionWatch(request, partial(socket.request_lost, poll=False)):
+                await socket.take_body(polling, body)
+        except ConnectionError:
+            socket.request_lost(poll=False)
+            return self._replies.refuse(request, "request")
+        except (ValueError, web.RequestPayloadError) as error:
+            socket.close(self._reason.TRANSPORT_ERROR)
+            return self._replies.refuse(request, "request", why=error if isinstance(error, MsgpackRefused) else "")
+        except (web.HTTPException, asyncio.CancelledError):
+            socket.close(self._reason.TRANSPORT_CLOSE if is_lost(request) else self._reason.TRANSPORT_ERROR)
+            raise
+        finally:
+            polling.body_ended()
+        return self._replies.respond(request, b"ok", polling=polling, poll=False)
