@@ -61,6 +61,8 @@ class Polling:
         "_posting",
         "_response",
         "_size",
+        "_whole",
+        "dropped",
     )
 
     def __init__(self, owner: Owner, max_buffer: int, budget: Budget) -> None:
@@ -72,7 +74,10 @@ class Polling:
         self._size = 0
         self._body = 0
         self._posting: asyncio.Transport | None = None
+        self._whole = False
         self._moving = False
+        self.dropped = False
+        """Whether what waited was dropped, and the client with it."""
         self._poll: asyncio.Future[None] | None = None
         self._response: asyncio.Transport | None = None
         self._paused: asyncio.Future[None] | None = None
@@ -158,8 +163,9 @@ class Polling:
 
     def drop(self) -> None:
         """Drop what waits, the response that is not read, and the body that is not whole."""
+        self.dropped = True
         self.take_all()
-        for transport in filter(None, (self._response, self._posting)):
+        for transport in filter(None, (self._response, None if self._whole else self._posting)):
             transport.abort()
 
     # --- in
@@ -179,9 +185,13 @@ class Polling:
         if size > COUNTED_FROM:
             self._budget.count(self)
 
+    def body_is_whole(self) -> None:
+        """All of it was read; its request is replied to, whatever becomes of the client."""
+        self._whole = True
+
     def body_ended(self) -> None:
         """It was handled, or refused."""
-        self._posting, self._body = None, 0
+        self._posting, self._body, self._whole = None, 0, False
 
     async def ready(self) -> None:
         """Wait while nothing is to be read from the client."""

@@ -46,6 +46,7 @@ class PollRequests:
         polling.body_begins(request.transport)
         try:
             body = await read_body(request, polling, limit)
+            polling.body_is_whole()
             with ConnectionWatch(request, partial(socket.request_lost, poll=False)):
                 await socket.take_body(polling, body)
         except ConnectionError:
@@ -59,4 +60,6 @@ class PollRequests:
             raise
         finally:
             polling.body_ended()
+        if polling.dropped:
+            return self._replies.refuse(request, "request", why="more was to be read than the client has read")
         return self._replies.respond(request, b"ok", polling=polling, poll=False)
