@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from hostile.conftest import LayOn
 
 SECONDS = 4
-MEMBERS, ROOMS = 100, 20
+MEMBERS, ROOMS = 100, 15
 
 
 def dearest(number: int, room: str, users: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
