@@ -24,7 +24,7 @@ SETTINGS = {"max_buffer": 100_000, "memory": 16.0, "left": 16.0}
 SHORT, LASTING = 0.2, 0.5
 """Seconds of an attack with one kind of reply, unless it is cut before."""
 
-UNTIL_CUT = 20.0
+UNTIL_CUT = 60.0
 LARGE = {"CONNECT error of a long name"}
 """Packets that are certain to be cut, once the buffers of the system are full, and how long that may take."""
 
