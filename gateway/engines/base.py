@@ -14,15 +14,17 @@ What an `Engine` guarantees:
    order in which they were begun, also where one is not done when the next is begun. The calls of two usernames take
    effect in the order in which the store takes them up: in turn, and later for those who have used it more. (A call
    that failed and is made again comes when it is made again. One that is cancelled before it is taken up changes
-   nothing; one that is cancelled later takes effect.)
+   nothing; one that is cancelled later takes effect. Log-ins may overtake each other: one that is given what it
+   missed may take several steps.)
 6. **Temporary failures are `Unavailable`.** The store works again by itself when its disk or server does.
 
 Where a call names an ``actor``, that user must be a member of the room: else `RoomNotFound`, as where there is no
 such room. A ``room`` may be given in any spelling of its name (`gateway.names.room_name`), but in `create_room`; a room
 that an older store calls exactly that comes first.
 
-An **offset** is an opaque string that names a position in the order of the log. It also names the log, so that
-a store that was wiped or exchanged is noticed. Positions are never used twice.
+An **offset** is an opaque string that names a position in the order of the log, and the epoch that gave it out: each
+opening of a store begins one. So a store that was wiped, exchanged or put back from a backup is noticed: an offset of
+an epoch that it does not know, or beyond the end of its epoch, recovers nothing.
 
 A **session** belongs to a username. It is *live* while a connection holds it, *suspended* after its connection
 was lost, and *ended* for good; a username has one session at most. A member of a room is a username with a
