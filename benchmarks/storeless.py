@@ -32,7 +32,11 @@ class NoStore:
     async def open(self, subscriber: Subscriber) -> None:
         self._subscriber = subscriber
 
-    async def close(self) -> None: ...
+    async def close(self, timeout: float) -> bool:  # noqa: ASYNC109 - as `Engine.close`
+        return True
+
+    def problem(self) -> str | None:
+        return None
 
     async def attach_session(
         self, username: str, connection: str, resume: ResumePoint | None, *, resumable: bool = True
@@ -48,6 +52,9 @@ class NoStore:
         self._users.discard(session.username)
 
     end_session = suspend_session
+
+    async def abandon_session(self, username: str, connection: str, resume: ResumePoint | None) -> None:
+        self._users.discard(username)
 
     async def end_expired_sessions(self) -> int:
         return 0

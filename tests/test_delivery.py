@@ -86,7 +86,7 @@ class Node:
     def __init__(self, path: str) -> None:
         policy = dataclasses.replace(POLICY, max_rooms=10, max_members=10)
         self.engine = SQLiteEngine(path, policy)
-        self.delivery = Delivery()
+        self.delivery = Delivery(recovery_window=120)
         self.sound, self.frail = Format("sound"), Format("frail")
 
     async def login(self, wire: Format, username: str, back: Client | None = None) -> Client:

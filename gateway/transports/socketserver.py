@@ -201,7 +201,10 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
         if pkt.packet_type == packet.CONNECT:
             await self._handle_connect(eio_sid, pkt.namespace, pkt.data)
         elif pkt.packet_type == packet.DISCONNECT:
-            await self._handle_disconnect(eio_sid, pkt.namespace, self.reason.CLIENT_DISCONNECT)
+            if self._is_somewhere(eio_sid):
+                await self._handle_disconnect(eio_sid, pkt.namespace, self.reason.CLIENT_DISCONNECT)
+            else:
+                self.eio.refuse(eio_sid)
         elif pkt.packet_type in {packet.EVENT, packet.BINARY_EVENT}:
             await self._handle_event(eio_sid, pkt.namespace, pkt.id, pkt.data)
         else:

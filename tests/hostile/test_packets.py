@@ -20,7 +20,7 @@ from hostile.siege import PlainAttacker, Siege, SocketIOAttacker, masked, messag
 from hostile.target import MARK, NAMESPACES
 
 MALFORMED: list[str | bytes] = [
-    *("", "x", "7", "8", "9", "b", "é", "4", "4x", "4-1", "47", "48", "49"),
+    *("", "x", "7", "8", "9", "b!", "é", "4", "4x", "4-1", "47", "48", "49"),
     *("44", '44{"message":"x"}', "40{", "40[", "41[]", '41{"a":1}'),
     *("42", "42[]", "42{}", '42"x"', "42[1]", "42[null]", "42[[]]", "42[", '42["x"', '42["x"]]', '42["x",]'),
     *('42["x",NaN]', "42" + "[" * 100_000, "42" + "1" * 101 + '["x"]', "42/", "42/other"),

@@ -99,14 +99,16 @@ def _source(store: str) -> Iterator[sqlite3.Connection]:
 def _temporary_file(target: Path) -> Iterator[tuple[int, Path]]:
     """A new file beside ``target``, gone at the end unless it was renamed."""
     temporary = target.parent / f".{target.name}.{secrets.token_hex(4)}.tmp"
-    descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), PRIVATE)
+    descriptor = None
     try:
+        descriptor = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), PRIVATE)
         yield descriptor, temporary
     finally:
         for suffix in ("", "-journal", *SIDE_FILES):
             with contextlib.suppress(OSError):
                 os.unlink(f"{temporary}{suffix}")
-        os.close(descriptor)
+        if descriptor is not None:
+            os.close(descriptor)
 
 
 def _copy(source: sqlite3.Connection, temporary: Path, descriptor: int) -> None:
