@@ -159,8 +159,11 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
 
     def refuse(self, sid: str) -> None:
         """Close a client that asked for what it may not have, behind all that was written."""
-        if (socket := self.sockets.get(sid)) is not None:
-            socket.close(self.reason.TRANSPORT_ERROR, code=CloseCode.PROTOCOL_ERROR)
+        socket = self.sockets.get(sid)
+        if socket is not None and socket.upgraded:
+            socket.fail()
+        elif socket is not None:
+            socket.close(self.reason.TRANSPORT_ERROR)
 
     async def disconnect(self, sid: str | None = None) -> None:
         for socket in tuple(self.sockets.values()) if sid is None else filter(None, [self.sockets.get(sid)]):
