@@ -32,7 +32,7 @@ ALL, JOINED = "all", "joined"
 """How far the history of a room reaches back for a member: to the first message kept, or to where the member joined."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: a user may be in a hundred rooms, and that would take twice the time
 class Member:
     username: str
     online: bool

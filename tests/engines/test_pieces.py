@@ -12,6 +12,7 @@ from typing import TypeVar
 import pytest
 
 from engines.large import HEAVY, LONE, POLICY, SIZE, LargeStore
+from engines.pace import Pace
 from engines.plans import Statements, faults
 from gateway.engines.base import Attachment, ResumePoint, Session
 from gateway.engines.sqlite.replay import Replay
@@ -21,7 +22,7 @@ from gateway.events import ALL
 T = TypeVar("T")
 
 LONGEST = 0.005
-"""Seconds of the processor that one piece may take."""
+"""Seconds of the processor that one piece may take, on a calm machine (see ``pace``)."""
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -35,8 +36,9 @@ class Pieces:
         self.tables = store.open(replace(POLICY, **changes))
         self.connection = self.tables._db
         self.connection.execute("PRAGMA synchronous = OFF")  # what the disk takes is not measured here
+        self.pace = Pace()
         self.took: dict[str, list[float]] = {}
-        """Seconds, by what was done."""
+        """Seconds, as a calm machine would take them, by what was done."""
         self.effects: list[object] = []
         self.run("open", self.tables.open)
         self.took.clear()  # nobody is served before it is done
@@ -48,12 +50,14 @@ class Pieces:
         times = self.took.setdefault(name, [])
         self.connection.set_trace_callback(self.statements.note if is_first else None)
         self.tables.begin()
+        slowness = self.pace.slowness()
         began = time.thread_time()
         with contextlib.suppress(GatewayError):
             result = operation(*arguments)
         self.tables.flush()
+        seconds = time.thread_time() - began
         if not is_first:
-            times.append(time.thread_time() - began)
+            times.append(2 * seconds / (slowness + self.pace.slowness()))
         self.tables.commit()
         self.connection.set_trace_callback(None)
         self.effects = list(self.tables.take_effects())

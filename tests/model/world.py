@@ -117,6 +117,8 @@ class World:
         self.sessions: dict[str, Session] = {}
         self.rooms: dict[str, Room] = {}
         self.direct: dict[frozenset[str], Room] = {}
+        self.left_direct: dict[frozenset[str], dict[str, float]] = {}
+        """When users left the direct room of a pair: the next room of the two has it from the last one."""
         self.sent: list[Sent] = []
         self.appended: list[Entry] = []
         """What happened since these two were emptied."""
@@ -155,11 +157,12 @@ class World:
         session = self.sessions[username]
         if number is None or number > self.count or session.unheard > number:
             return Missed([], complete=False, certain=False)
+        since = max(number, session.began)  # what a former holder of the name was sent is not this one's
         entries: list[Entry] = []
         certain = number > session.began or offset == session.welcome
         for room in self.rooms_of(username):
             membership = room.members[username]
-            mine = [entry for entry in room.log if entry.number > number and entry.is_for(username, membership)]
+            mine = [entry for entry in room.log if entry.number > since and entry.is_for(username, membership)]
             certain = certain and all(self._is_kept(room, entry) for entry in mine)
             entries += mine
         return Missed(sorted(entries, key=lambda entry: entry.number), complete=True, certain=certain)
@@ -199,6 +202,10 @@ class World:
             self._remove(room, username)
         for pair in [pair for pair in self.direct if username in pair]:
             del self.direct[pair]
+        for pair in [pair for pair in self.left_direct if username in pair]:
+            del self.left_direct[pair]
+        for room in self.rooms.values():
+            room.left.pop(username, None)
         del self.sessions[username]
 
     # --- rooms
@@ -234,7 +241,7 @@ class World:
         if room.kind == "direct":
             raise Refused("forbidden")
         already = tuple(user for user in users if user in room.members)
-        declined = tuple(user for user in users if user not in already and self._declines(room, user, declined))
+        declined = tuple(user for user in users if user not in already and self._declines(room.left, user, declined))
         added = tuple(user for user in users if user not in already and user not in declined)
         codes = self._reasons_against(added, by_others=True)
         if any(user not in self.sessions for user in users):
@@ -267,8 +274,8 @@ class World:
         pair = frozenset((actor, user))
         room = self.direct.get(pair)
         missing = [name for name in (actor, user) if room is None or name not in room.members]
-        is_declined = room is not None and user in missing and self._declines(room, user, declined)
-        declined = (user,) if is_declined else ()
+        left = self.left_direct.get(pair, {})
+        declined = (user,) if user in missing and self._declines(left, user, declined) else ()
         codes: set[str] = set()
         if actor in missing:
             codes |= self._reasons_against((actor,), by_others=False)
@@ -277,7 +284,8 @@ class World:
         if codes:
             raise Refused(*codes)
         if room is None:
-            room = self.rooms[name] = self.direct[pair] = Room(name, "direct", "all", pair=pair)
+            self.left_direct[pair] = left
+            room = self.rooms[name] = self.direct[pair] = Room(name, "direct", "all", pair=pair, left=left)
         if actor in missing:
             room.members[actor] = Membership(self.count, by_others=False)
             if len(room.members) > 1:
@@ -306,11 +314,11 @@ class World:
                 codes.add("limit_reached")
         return codes
 
-    def _declines(self, room: Room, user: str, declined: tuple[str, ...]) -> bool:
-        left = room.left.get(user)
-        if left is not None and self.stepped:
+    def _declines(self, left: dict[str, float], user: str, declined: tuple[str, ...]) -> bool:
+        since = left.get(user)
+        if since is not None and self.stepped:
             return user in declined
-        return left is not None and self.monotonic < left + self.policy.decline_window
+        return since is not None and self.monotonic < since + self.policy.decline_window
 
     def _join(self, room: Room, users: tuple[str, ...], *, by: str) -> None:
         """Make ``users`` members: each receives the room from its own ``room-joined`` on."""

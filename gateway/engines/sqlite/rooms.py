@@ -129,10 +129,11 @@ class Rooms:
 
     def list_rooms(self, username: str) -> tuple[Room, ...]:
         rows = self._db.execute(
-            "SELECT id, name, peer FROM members JOIN rooms ON id = room_id WHERE username = ? ORDER BY name",
+            "SELECT id, name, kind, history, member_count, peer FROM members JOIN rooms ON id = room_id "
+            "WHERE username = ? ORDER BY name",
             (username,),
         ).fetchall()
-        return tuple(self.shape(room_id, room, peer=peer) for room_id, room, peer in rows)
+        return tuple([self._shape(*row) for row in rows])
 
     def list_members(self, actor: str, room: str, after: str, limit: int) -> MemberPage:
         room_id, member_count = self._room_of_member(actor, room)
@@ -217,9 +218,10 @@ class Rooms:
 
     def shape(self, room_id: int, room: str, *, peer: str | None = None) -> Room:
         """The room as a member sees it. ``peer``: the other of a direct room."""
-        kind, history, member_count = self._db.execute(
-            "SELECT kind, history, member_count FROM rooms WHERE id = ?", (room_id,)
-        ).fetchone()
+        row = self._db.execute("SELECT kind, history, member_count FROM rooms WHERE id = ?", (room_id,)).fetchone()
+        return self._shape(room_id, room, *row, peer)
+
+    def _shape(self, room_id: int, room: str, kind: str, history: str, member_count: int, peer: str | None) -> Room:
         return Room(room, kind, history, self._members.page(room_id, "", SHOWN_MEMBERS), member_count, peer)
 
     def _pair(self, room_id: int) -> str | None:
