@@ -6,6 +6,7 @@ plays one game again.
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import time
@@ -54,6 +55,7 @@ async def test_an_engine_does_what_its_model_does(engine: str, tmp_path: Path) -
         await play_game(ENGINES[engine], tmp_path, POLICY, int(seed))
         return
     end = time.monotonic() + SECONDS
-    while time.monotonic() < end:
-        number = random.randrange(1_000_000)  # noqa: S311 (no secret)
-        await play_game(ENGINES[engine], tmp_path / str(number), POLICY, number)
+    for game in itertools.count():
+        await play_game(ENGINES[engine], tmp_path / str(game), POLICY, random.randrange(1_000_000))  # noqa: S311 (no secret)
+        if time.monotonic() > end:
+            break

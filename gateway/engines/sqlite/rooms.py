@@ -218,8 +218,10 @@ class Rooms:
 
     def shape(self, room_id: int, room: str, *, peer: str | None = None) -> Room:
         """The room as a member sees it. ``peer``: the other of a direct room."""
-        row = self._db.execute("SELECT kind, history, member_count FROM rooms WHERE id = ?", (room_id,)).fetchone()
-        return self._shape(room_id, room, *row, peer)
+        kind, history, member_count = self._db.execute(
+            "SELECT kind, history, member_count FROM rooms WHERE id = ?", (room_id,)
+        ).fetchone()
+        return self._shape(room_id, room, kind, history, member_count, peer)
 
     def _shape(self, room_id: int, room: str, kind: str, history: str, member_count: int, peer: str | None) -> Room:
         return Room(room, kind, history, self._members.page(room_id, "", SHOWN_MEMBERS), member_count, peer)
