@@ -58,6 +58,10 @@ class Connection(Protocol):
     """Whether the transport is gone."""
 
     @property
+    def may_know_pid(self) -> bool:
+        """Whether there is a sign that the client can come back: that it has heard of its session."""
+
+    @property
     def leaves_late(self) -> bool:
         """Whether the client may have left and not been able to say so yet."""
 

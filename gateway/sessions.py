@@ -10,6 +10,7 @@
 A connection that is closed holds nothing and claims nothing. The moment its transport is closed, the store is told, in
 its order of calls: also while the log-in is still on its way. A log-in that the store has not come to is not made at
 all; one that the client cannot have heard of is undone: a new session ends, and a resumed one is suspended again.
+So is one that the client seems not to have heard of: it is in no room, and said nothing.
 """
 
 from __future__ import annotations
@@ -171,12 +172,18 @@ class Sessions:
         if login.abandoned:
             raise Unavailable("The connection is closed.")
 
-    def suspend(self, connection: Connection) -> None:
-        """The transport of ``connection`` was lost; its client may come back, if it can know its session."""
-        self._release(connection, self._engine.suspend_session, "suspended")
+    def lose(self, connection: Connection) -> None:
+        """The transport of ``connection`` was lost: its session waits for the client, unless nobody could come back to
+        it, or would find anything there.
+        """
+        can_come_back = connection.may_know_pid or self._delivery.is_in_a_room(connection)
+        if connection.wire.resumable and can_come_back:
+            self._release(connection, self._engine.suspend_session, "suspended")
+        else:
+            self._release(connection, self._engine.end_session, "left")
 
     def abandon(self, connection: Connection) -> None:
-        """The transport of ``connection`` is closed: if it is still logging in, it is not to. `suspend` or `end`
+        """The transport of ``connection`` is closed: if it is still logging in, it is not to. `lose` or `end`
         follows when all that it asked for is done.
         """
         if (login := self._logins.get(connection.cid)) is not None:

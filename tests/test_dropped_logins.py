@@ -105,16 +105,17 @@ async def test_who_gives_up_leaves_nothing_behind(
     await forgotten(witness, *names)
 
 
-async def test_a_plain_connection_that_is_closed_amid_its_handshake(start_gateway: StartGateway, join: Join) -> None:
-    """It has claimed nothing, so that the next one with its name gets in. (On the JSON form a client may have read the
-    pid of its session in the last moment, and keeps the name for its window.)
-    """
+@pytest.mark.parametrize("query", ["", "?format=json"])
+async def test_a_plain_connection_that_is_closed_amid_its_handshake(
+    start_gateway: StartGateway, join: Join, query: str
+) -> None:
+    """It has claimed nothing, so that the next one with its name gets in: also where it was answered meanwhile."""
     own = await start_gateway(on_disk=True)
     witness = await join(to=own)
 
     async def lane(name: str) -> None:
         for _ in range(ROUNDS // LANES):
-            await drop_plain(own, name, "", read=0)
+            await drop_plain(own, name, query, read=0)
             again = await join("json", name, to=own)
             await again.leave()
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from gateway.actions import Actions
-    from gateway.delivery import Connection, Delivery
+    from gateway.delivery import Delivery
     from gateway.sessions import Sessions
     from gateway.transports.enginesocket import EngineSocket
     from gateway.transports.inorder import Answer
@@ -67,10 +67,8 @@ class SocketIOConnection(BaseConnection):
         self._resuming = resuming
 
     @property
-    def can_come_back(self) -> bool:
-        """Whether the client may know the ``pid`` of its session. It closes its transport without a word where it was
-        told to disconnect before it had heard that it was connected.
-        """
+    def may_know_pid(self) -> bool:
+        """A client that was told to disconnect before it had heard that it is connected closes without a word."""
         return self._resuming or not self._socket.left_unheard
 
     @property
@@ -134,22 +132,16 @@ class ChatNamespace(socketio.AsyncNamespace):  # type: ignore[misc]
         connection = self._delivery.connection(sid)
         if connection is None:
             return
-        if reason == self.server.reason.CLIENT_DISCONNECT or not self._can_come_back(connection):
+        if reason == self.server.reason.CLIENT_DISCONNECT:
             self._sessions.end(connection)
         else:
-            self._sessions.suspend(connection)
+            self._sessions.lose(connection)
 
     def note_slow(self, engine_id: str, unsent: int) -> None:
         """A client is cut because it does not read."""
         sid = self._delivery.sid_from_eio_sid(engine_id, NAMESPACE)
         connection = None if sid is None else self._delivery.connection(sid)
         note_slow(connection, SOCKETIO.name, unsent)
-
-    def _can_come_back(self, connection: Connection) -> bool:
-        """Whether there may be anybody, or anything, to come back to a session."""
-        if isinstance(connection, SocketIOConnection) and not connection.can_come_back:
-            return self._delivery.is_in_a_room(connection)
-        return True
 
     def leaving(self, sid: str) -> None:
         """The client has sent DISCONNECT."""

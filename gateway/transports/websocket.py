@@ -127,7 +127,7 @@ class AwaitedLogIn(NamedTuple):
 class PlainConnection(BaseConnection):
     """A client of the plain wire; the `Listener` of its stream."""
 
-    __slots__ = ("_awaited", "_in_order", "_knows_pid", "_reason", "_route", "stream", "wire")
+    __slots__ = ("_awaited", "_in_order", "_reason", "_route", "may_know_pid", "stream", "wire")
 
     wire: BareWire | JSONWire
 
@@ -135,7 +135,8 @@ class PlainConnection(BaseConnection):
         cid = next(_CIDS)
         super().__init__(wire, cid, cid)
         self._route = route
-        self._knows_pid = False
+        self.may_know_pid = False
+        """Whether the client has named its session, or said anything since it was told of it."""
         self._reason: CloseReason | None = None
         self._awaited: AwaitedLogIn | None = None
         self.stream = WebSocketStream(
@@ -143,15 +144,9 @@ class PlainConnection(BaseConnection):
         )
         self._in_order = InOrder(self.stream)
 
-    @property
-    def can_come_back(self) -> bool:
-        """Whether the client knows the ``pid`` of its session."""
-        return self.wire.resumable and self._knows_pid
-
     # --- a Connection
 
     def release(self) -> None:
-        self._knows_pid = self._knows_pid or self.stream.is_open
         super().release()
         if self._reason is not None:
             self.stream.close(self._reason.code, self._reason.text)
@@ -176,12 +171,14 @@ class PlainConnection(BaseConnection):
     def message_received(self, message: Message) -> None:
         if self.closed:
             return
+        self.may_know_pid = True
         if (awaited := self._stop_waiting()) is not None:
             self._in_order.put(partial(self._route.resume, self, awaited.username, message.data))
         else:
             self._in_order.overlap(partial(self._answer, message))
 
     def pong_received(self) -> None:
+        self.may_know_pid = True
         self._route.heartbeats.answered(self)
 
     def too_slow(self, unsent: int) -> None:
@@ -222,10 +219,6 @@ class PlainConnection(BaseConnection):
     def _give_up(self) -> None:
         self._awaited = None
         self.refuse({}, InvalidPayload(f"No frame came within {LOG_IN_TIMEOUT:g} seconds."))
-
-    def knows_pid(self) -> None:
-        """The client has named the session that it comes back to."""
-        self._knows_pid = True
 
     def refuse(self, ref: Reply, error: GatewayError) -> None:
         """Say why the client cannot log in, and close."""
@@ -302,7 +295,7 @@ class PlainRoute:
 
     async def _log_in(self, connection: PlainConnection, credentials: Credentials) -> None:
         if credentials.pid is not None:
-            connection.knows_pid()
+            connection.may_know_pid = True
         await self._sessions.connect(connection, credentials)
 
     async def resume(self, connection: PlainConnection, username: str, data: bytes) -> None:
@@ -358,10 +351,10 @@ class PlainRoute:
     def end(self, connection: PlainConnection, code: int) -> None:
         """The client is gone; it closed with ``code``."""
         self.heartbeats.remove(connection)
-        if code in LEAVING_CODES or not connection.can_come_back:
+        if code in LEAVING_CODES:
             self._sessions.end(connection)
         else:
-            self._sessions.suspend(connection)
+            self._sessions.lose(connection)
 
 
 class NoUpgrade(InvalidPayload):
