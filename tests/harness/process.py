@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import os
 import random
@@ -19,6 +20,9 @@ from harness.syncs import HeldSyncs
 
 COMMAND = Path(sys.executable).with_name("gateway")
 READY = re.compile(r"https?://\S+?(?=/?(\s|$))")
+FAREWELL = 0.3
+"""Seconds that a gateway has, when a test is over, to send clients away."""
+
 _libc = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG = 1
 
@@ -90,8 +94,18 @@ class GatewayProcess:
 
     async def __aexit__(self, *_: object) -> None:
         if self.running:
-            await self.stop()
+            await self._end()
         self.check_log()
+
+    async def _end(self) -> None:
+        """Stop, without waiting for clients that the test has left behind: a second signal says so."""
+        process = await self.signal(signal.SIGTERM)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(FAREWELL):
+                await process.wait()
+        if self.running:
+            process.terminate()
+        await self.wait()
 
     def check_log(self) -> None:
         """Nothing that the gateway has logged since the last check is a traceback."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import sys
@@ -156,12 +157,13 @@ def plain_route(chat: Chat) -> Callable[[web.Request], Awaitable[web.StreamRespo
 
         chat.people[name] = send
         try:
-            await send("welcome", {"username": name})
-            async for message in socket:
-                if message.type in {WSMsgType.TEXT, WSMsgType.BINARY}:
-                    frame = json.loads(message.data)
-                    reply = await chat.perform(name, frame["action"], frame)
-                    await send("reply", {**reply, **({"ref": frame["ref"]} if "ref" in frame else {})})
+            with contextlib.suppress(ConnectionResetError):  # the client has gone before it was answered
+                await send("welcome", {"username": name})
+                async for message in socket:
+                    if message.type in {WSMsgType.TEXT, WSMsgType.BINARY}:
+                        frame = json.loads(message.data)
+                        reply = await chat.perform(name, frame["action"], frame)
+                        await send("reply", {**reply, **({"ref": frame["ref"]} if "ref" in frame else {})})
         finally:
             chat.people.pop(name, None)
         return socket

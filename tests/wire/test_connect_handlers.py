@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from functools import partial
 from typing import Any
 
 import pytest
@@ -213,23 +214,24 @@ def refuse_with(server: SocketServer, refusal: Any) -> None:
     async def connect(sid: str, environ: Any, auth: Any) -> Any:
         if auth == "yes":
             return None
-        if isinstance(refusal, Exception):
-            raise refusal
+        if callable(refusal):
+            raise refusal()
         return refusal
 
 
-REFUSALS = [
-    (False, {"message": "Connection rejected by server"}),
-    (socketio.exceptions.ConnectionRefusedError(), {"message": "Connection rejected by server"}),
-    (socketio.exceptions.ConnectionRefusedError("no"), {"message": "no"}),
-    (socketio.exceptions.ConnectionRefusedError("no", {"code": 7}), {"message": "no", "data": {"code": 7}}),
-    (socketio.exceptions.ConnectionRefusedError("no", 1, 2), {"message": "no", "data": [1, 2]}),
-    (ConnectionRefusedError("errno"), {"message": "Connection refused by server"}),
-]
+Refusal = socketio.exceptions.ConnectionRefusedError
+REFUSALS = {
+    "False": (False, {"message": "Connection rejected by server"}),
+    "no reason": (Refusal, {"message": "Connection rejected by server"}),
+    "a reason": (partial(Refusal, "no"), {"message": "no"}),
+    "data": (partial(Refusal, "no", {"code": 7}), {"message": "no", "data": {"code": 7}}),
+    "several": (partial(Refusal, "no", 1, 2), {"message": "no", "data": [1, 2]}),
+    "errno": (partial(ConnectionRefusedError, "errno"), {"message": "Connection refused by server"}),
+}
 
 
 @pytest.mark.parametrize("always_connect", [False, True])
-@pytest.mark.parametrize(("refusal", "reason"), REFUSALS, ids=[repr(refusal) for refusal, _ in REFUSALS])
+@pytest.mark.parametrize(("refusal", "reason"), REFUSALS.values(), ids=REFUSALS)
 async def test_a_refusal_says_why(always_connect: bool, refusal: Any, reason: Any) -> None:
     """In CONNECT_ERROR; with ``always_connect`` in the DISCONNECT that comes behind CONNECT."""
     server = SocketServer(socketio.AsyncManager(), always_connect=always_connect)
@@ -246,7 +248,7 @@ async def test_a_refusal_says_why(always_connect: bool, refusal: Any, reason: An
 async def test_the_stock_client_hears_why(driver: Driver) -> None:
     """As ``connect_error``, with the data."""
     server = SocketServer(socketio.AsyncManager())
-    refuse_with(server, socketio.exceptions.ConnectionRefusedError("no", {"code": 7}))
+    refuse_with(server, partial(Refusal, "no", {"code": 7}))
     async with serve_alone(server) as url:
         client = Stock(driver, url, transports=["websocket"])
         driver.listeners[client.number] = client._report
