@@ -3,32 +3,46 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sqlite3
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from harness.client import Join, make_room, succeed
+from harness.inbox import PATIENCE
 from harness.plain import JsonClient
 from harness.process import COMMAND, GatewayProcess, StartGateway, clean_environment, die_with_parent
+from harness.syncs import HeldSyncs
 
 PAUSE = 0.05
 """Seconds for which a backup may keep anybody waiting."""
 
 
-async def start_backup(*arguments: object, **environment: str) -> asyncio.subprocess.Process:
-    return await asyncio.create_subprocess_exec(
+async def start_backup(
+    *arguments: object, syncs: HeldSyncs | None = None, **environment: str
+) -> asyncio.subprocess.Process:
+    def before_exec() -> None:
+        die_with_parent()
+        if syncs is not None:
+            syncs.before_exec()
+
+    process = await asyncio.create_subprocess_exec(
         COMMAND,
         "backup",
         *map(str, arguments),
         env={**clean_environment(), **environment},
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
-        preexec_fn=die_with_parent,
+        preexec_fn=before_exec,
     )
+    if syncs is not None:
+        syncs.start()
+    return process
 
 
 async def run_backup(*arguments: object, **environment: str) -> tuple[int | None, str]:
@@ -227,19 +241,26 @@ async def test_a_backup_takes_the_place_of_the_last_one(start_gateway: StartGate
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.skipif(sys.platform != "linux", reason="holds system calls back as Linux can")
 async def test_a_backup_that_is_ended_leaves_nothing(
     start_gateway: StartGateway, tmp_path: Path, number: signal.Signals
 ) -> None:
+    """Amid the copy, when a part of it is written."""
     own = await start_gateway(on_disk=True)
     await own.stop()
-    make_larger(tmp_path / "chat.db", 100)
+    make_larger(tmp_path / "chat.db", 10)
     folder = tmp_path / "copies"
     folder.mkdir()
-    process = await start_backup(folder / "copy.db", "--store", own.store)
-    while not os.listdir(folder):  # noqa: ASYNC110 - it is another process
-        await asyncio.sleep(0.005)
-    process.send_signal(number)
-    _, err = await process.communicate()
+    with contextlib.closing(HeldSyncs()) as syncs:
+        syncs.hold()
+        process = await start_backup(folder / "copy.db", "--store", own.store, syncs=syncs)
+        while not sum(part.stat().st_size for part in folder.iterdir()):
+            syncs.release()
+            syncs.hold()
+            async with asyncio.timeout(PATIENCE):
+                await syncs.came.wait()
+        process.send_signal(number)
+        _, err = await process.communicate()
     assert process.returncode == 128 + number
     assert b"Traceback" not in err
     assert os.listdir(folder) == []

@@ -56,10 +56,6 @@ class BaseConnection(Caller, ABC):
         for frames in held:
             self._send(frames)
 
-    @property
-    def leaves_late(self) -> bool:
-        return False
-
     @abstractmethod
     async def finish(self) -> None:
         """Take nothing more from the client, and return when all that it asked is answered."""

@@ -59,6 +59,7 @@ class EngineSocket:
     """A client's session, on whichever transport it is now. `Listener` of its stream, and a `Heartbeat`."""
 
     __slots__ = (
+        "_arriving",
         "_corked",
         "_corked_size",
         "_in_order",
@@ -72,7 +73,6 @@ class EngineSocket:
         "closed",
         "heard",
         "left_unheard",
-        "moved",
         "seated",
         "session",
         "sid",
@@ -91,8 +91,6 @@ class EngineSocket:
         """Whether the client has said anything. To learn whether it goes on after a certain thing, set it back then."""
         self.left_unheard = False
         """Whether the client closed, on purpose, without having been heard."""
-        self.moved = False
-        """Whether the client has moved from long-polling to a WebSocket."""
         self._server = server
         self._stream: WebSocketStream | None = None
         self._polling: Polling | None = None
@@ -100,6 +98,8 @@ class EngineSocket:
         self._corked_size = 0
         self._probe: WebSocketStream | None = None
         self._probe_timer: asyncio.TimerHandle | None = None
+        self._arriving = False
+        """Whether the client has moved to a WebSocket and said nothing on it yet."""
         self._stranded = False
         """Whether the last poll was lost while the client was about to upgrade."""
         self._in_order = InOrder(self)
@@ -126,9 +126,9 @@ class EngineSocket:
     @property
     def leaves_late(self) -> bool:
         """Whether the client may have left already: the stock one says so only when its requests are answered, and an
-        upgrade that has begun is done.
+        upgrade that has begun is done; and what it said before is done first.
         """
-        return self._stream is None or (self.moved and not self.heard)
+        return self._stream is None or self._arriving or self._in_order.busy
 
     @property
     def outlet(self) -> WebSocketStream | None:
@@ -278,6 +278,7 @@ class EngineSocket:
             self._left()
             return
         self.heard = True
+        self._arriving = False
         if kind == "4":
             self._receive(data[1:])
         elif isinstance(data, bytes):
@@ -376,7 +377,7 @@ class EngineSocket:
         """The client is on ``stream`` from here on; what still waited for a poll goes there."""
         polling, self._polling, self._stream = self._polling, None, stream
         self._stop_probe()
-        self.moved = True
+        self._arriving = True
         if polling is not None:
             polling.end_poll()
             for frame in polling.take_all():

@@ -63,6 +63,11 @@ class InOrder:
         """Begin ``work`` at once, or behind work that is done alone, and give its answer in its turn."""
         self._start(self._answer(work, self._alone, self._last()))
 
+    @property
+    def busy(self) -> bool:
+        """Whether something that was put is not done yet."""
+        return self._under_way is not None
+
     async def idle(self) -> None:
         """Wait until all that was put is done."""
         if (last := self._last()) is not None:

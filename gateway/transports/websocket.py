@@ -146,6 +146,10 @@ class PlainConnection(BaseConnection):
 
     # --- a Connection
 
+    @property
+    def leaves_late(self) -> bool:
+        return self._in_order.busy
+
     def release(self) -> None:
         super().release()
         if self._reason is not None:

@@ -9,7 +9,7 @@ import pytest
 from playwright.async_api import expect
 
 from harness.browser import OpenPage, WebClient
-from harness.client import Join
+from harness.client import Join, succeed
 from harness.names import fresh_name
 from harness.process import GatewayProcess, StartGateway
 
@@ -36,6 +36,7 @@ async def test_a_reserved_name_says_for_how_long(start_gateway: StartGateway, jo
     """Somebody lost their connection: others read that the name may be free later, and they themselves get it back."""
     own = await start_gateway(recovery_window=90)
     bob, client = await join("json", "bob", to=own), await open_page()
+    await succeed(bob, "list-rooms")
     await bob.drop()
     await client.join(own.url, "bob")
     await expect(client.page.get_by_role("alert")).to_have_text(

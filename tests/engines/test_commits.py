@@ -150,11 +150,11 @@ async def test_no_group_waits_for_ever() -> None:
     ledger = Ledger()
     commits = GroupCommit(ledger, lambda effects: None)
     running = []
-    end = time.perf_counter() + 10 * MAX_GATHER_TIME
-    while time.perf_counter() < end:
+    end = time.perf_counter() + 500 * MAX_GATHER_TIME
+    while len(ledger.committed) < 3:
+        assert time.perf_counter() < end
         running.append(commits.run(write("more"), "alice"))
         await asyncio.sleep(0)
-    assert len(ledger.committed) >= 3
     await asyncio.gather(*running)
     await commits.close(5)
 
