@@ -16,6 +16,8 @@ So is one that the client seems not to have heard of: it is in no room, and said
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections import defaultdict
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -37,6 +39,9 @@ LEAVE_TIMEOUT = 1.0
 """How long a log-in waits for the holder of its name, if that one may have left already (`Connection.leaves_late`), in
 seconds. It is a little more than the requests of a client take that is far away.
 """
+
+LOOK_INTERVAL = 0.01
+"""Seconds between two looks whether that holder may still have left."""
 
 LOGIN_TIMEOUT = 5.0
 """How long the store may take to answer a log-in, in seconds."""
@@ -77,7 +82,7 @@ class Sessions:
         self._tasks = TaskOwner()
         self._logins: dict[str, _Login] = {}
         """By the ``cid`` of their connections."""
-        self._leaving: dict[str, asyncio.Event] = {}
+        self._leaving: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
         """By the ``cid`` of connections whose names are waited for: set when they let go of them."""
         self._sweeper: asyncio.Task[None] | None = None
         self.accepting = True
@@ -137,17 +142,19 @@ class Sessions:
         holder = self._delivery.holder(username)
         if holder is None:
             return True
-        if not holder.leaves_late:
-            return False
-        leaving = self._leaving.setdefault(holder.cid, asyncio.Event())
+        leaving = asyncio.Event()
+        self._leaving[holder.cid].add(leaving)
+        end = asyncio.get_running_loop().time() + LEAVE_TIMEOUT
         try:
-            async with asyncio.timeout(LEAVE_TIMEOUT):
-                await leaving.wait()
-        except TimeoutError:
-            return False
+            while not leaving.is_set() and holder.leaves_late and asyncio.get_running_loop().time() < end:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(LOOK_INTERVAL):
+                        await leaving.wait()
         finally:
-            self._leaving.pop(holder.cid, None)
-        return True
+            self._leaving[holder.cid].discard(leaving)
+            if not self._leaving[holder.cid]:
+                del self._leaving[holder.cid]
+        return leaving.is_set()
 
     async def _answer(self, connection: Connection, login: _Login) -> None:
         """Wait for the store to answer a log-in. Where it has not let the client in, nothing is left of it."""
@@ -228,7 +235,7 @@ class Sessions:
     def _start(self, connection: Connection, transition: Callable[[], Awaitable[None]]) -> None:
         """Tell the store that a connection lets go of its session."""
         self._tasks.start(self._keep(transition))
-        if (leaving := self._leaving.get(connection.cid)) is not None:
+        for leaving in self._leaving.get(connection.cid, ()):
             leaving.set()
 
     async def _keep(self, transition: Callable[[], Awaitable[None]]) -> None:
