@@ -126,25 +126,28 @@ class Sessions:
         logger.info("connected", username=credentials.username, wire=connection.wire.name)
 
     async def _attach(self, connection: Connection, username: str, resume: ResumePoint | None) -> None:
-        """Have the session attached: at the second try, where the holder of the name was about to leave."""
-        attach = partial(
-            self._engine.attach_session, username, connection.cid, resume, resumable=connection.wire.resumable
-        )
-        try:
-            await attach()
-        except UsernameTaken as taken:
-            if taken.retry_after is not None or not await self._is_let_go(username):
-                raise
-            await attach()
+        """Have the session attached; again, as long as whoever holds the name may be about to leave."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + LEAVE_TIMEOUT
+        while True:
+            try:
+                await self._engine.attach_session(
+                    username, connection.cid, resume, resumable=connection.wire.resumable
+                )
+            except UsernameTaken as taken:
+                if taken.retry_after is not None or loop.time() >= end or not await self._is_let_go(username, end):
+                    raise
+            else:
+                return
 
-    async def _is_let_go(self, username: str) -> bool:
-        """Whether a name that was taken is not any more, or not for long."""
+    async def _is_let_go(self, username: str, end: float) -> bool:
+        """Whether a name that was taken is not any more, or not for long; waits until ``end`` for one that leaves."""
         holder = self._delivery.holder(username)
         if holder is None:
+            await asyncio.sleep(LOOK_INTERVAL)
             return True
         leaving = asyncio.Event()
         self._leaving[holder.cid].add(leaving)
-        end = asyncio.get_running_loop().time() + LEAVE_TIMEOUT
         try:
             while not leaving.is_set() and holder.leaves_late and asyncio.get_running_loop().time() < end:
                 with contextlib.suppress(TimeoutError):

@@ -12,9 +12,10 @@ from urllib.parse import urlencode, urlsplit
 import pytest
 
 from harness.client import RefusedError, make_room, succeed
-from harness.http import WEBSOCKET_HEADERS
+from harness.http import WEBSOCKET_HEADERS, request
 from harness.inbox import PATIENCE
 from harness.names import fresh_name
+from harness.raw import open_polling
 from harness.stock import TRANSPORTS
 from harness.syncs import HeldSyncs
 
@@ -122,6 +123,25 @@ async def test_a_plain_connection_that_is_closed_amid_its_handshake(
     names = [fresh_name() for _ in range(LANES)]
     await asyncio.gather(*map(lane, names))
     await forgotten(witness, *names)
+
+
+async def test_who_waits_for_a_name_is_not_in_the_way_of_the_next(gateway: GatewayProcess) -> None:
+    """Two wait for a holder that leaves, on long-polling; the one that gets the name leaves too: the other has it."""
+    name = fresh_name()
+    holder, *waiting = [await open_polling(gateway.url) for _ in range(3)]
+    await request("POST", holder, data=f'40{{"username":"{name}"}}')
+    assert '42["welcome"' in (await request("GET", holder)).text
+    answers = []
+    for url in waiting:
+        await request("POST", url, data=f'40{{"username":"{name}"}}')
+        answers.append(asyncio.create_task(request("GET", url)))
+    await request("POST", holder, data="41")
+    done, (late,) = await asyncio.wait(answers, return_when=asyncio.FIRST_COMPLETED)
+    (first,) = done
+    assert first.result().text.startswith("40{")
+    await request("POST", waiting[answers.index(first)], data="41")
+    assert (await late).text.startswith("40{")
+    await request("POST", waiting[answers.index(late)], data="41")
 
 
 class HungDisk:

@@ -15,11 +15,11 @@ from harness.http import request
 from harness.inbox import PATIENCE
 from harness.names import fresh_name
 from harness.plain import BareClient, JsonClient, dump
-from harness.raw import ENGINE, RawSocketIO
+from harness.raw import RawSocketIO, open_polling
 
 if TYPE_CHECKING:
     from harness.client import ChatClient, Join
-    from harness.process import GatewayProcess, StartGateway
+    from harness.process import StartGateway
 
 
 @pytest.mark.parametrize("letter", ["x", "é", "🙂", "\ue000"])
@@ -257,17 +257,10 @@ async def test_websocket_packet_size(start_gateway: StartGateway, join: Join) ->
     assert (await bob.next_event("presence")).fields == {"room": "r", "username": "alice", "online": False}
 
 
-async def open_polling(gateway: GatewayProcess) -> str:
-    """An Engine.IO session over long polling; returns its URL."""
-    answer = await request("GET", f"{gateway.url}{ENGINE}&transport=polling")
-    assert answer.status == 200, answer
-    return f"{gateway.url}{ENGINE}&transport=polling&sid={json.loads(answer.text[1:])['sid']}"
-
-
 async def test_polling_body_size(start_gateway: StartGateway) -> None:
     """A long-polling body of --max-frame-size bytes is taken; one byte more is 413 with the code `too_large`."""
     own = await start_gateway(max_frame_size=2000, **SMALL)
-    url = await open_polling(own)
+    url = await open_polling(own.url)
     assert (await request("POST", url, data='40{"username":"alice"}')).status == 200
     head, tail = '421["list-rooms",', "]"
     body = head + padded(2000 - len(head) - len(tail)) + tail
@@ -283,7 +276,7 @@ async def test_polling_body_size(start_gateway: StartGateway) -> None:
 async def test_polling_body_size_counts_bytes(start_gateway: StartGateway) -> None:
     """A body whose length is not told beforehand is cut off at the limit as well."""
     own = await start_gateway(max_frame_size=2000, **SMALL)
-    url = await open_polling(own)
+    url = await open_polling(own.url)
     await request("POST", url, data='40{"username":"alice"}')
 
     async def endless() -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Self
 
+from harness.http import request
 from harness.plain import Wire, dump, websocket_url
 
 if TYPE_CHECKING:
@@ -50,3 +51,9 @@ class RawSocketIO(Wire):
         ack = self._ack
         await self.send(f"42{ack}{text}")
         return str(await self.frames.take(lambda frame: str(frame).startswith(f"43{ack}["), f"the ack of {text[:200]}"))
+
+
+async def open_polling(url: str) -> str:
+    """A long-polling session; its URL."""
+    opened = await request("GET", f"{url}{ENGINE}&transport=polling")
+    return f"{url}{ENGINE}&transport=polling&sid={json.loads(opened.text[1:])['sid']}"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from harness.http import WEBSOCKET_HEADERS, request
+from harness.http import WEBSOCKET_HEADERS
 from harness.inbox import PATIENCE
 from harness.names import fresh_name
 from harness.plain import JsonClient, websocket_url
@@ -361,9 +361,3 @@ class PlainAttacker(Attacker):
         assert b" 101 " in (await self.shake_hands(f"/username/{name}?format=json", headers)).splitlines()[0]
         await self.read_until(b'"welcome"')
         return name
-
-
-async def open_polling(url: str) -> str:
-    """A long-polling session; its URL."""
-    opened = await request("GET", f"{url}{ENGINE}&transport=polling")
-    return f"{url}{ENGINE}&transport=polling&sid={json.loads(opened.text[1:])['sid']}"

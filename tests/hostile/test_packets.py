@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from harness.http import request
 from harness.names import fresh_name
+from harness.raw import open_polling
 from hostile.conftest import LayOn
 from hostile.scale import SCALE, STOCK
-from hostile.siege import PlainAttacker, Siege, SocketIOAttacker, masked, message, open_polling
+from hostile.siege import PlainAttacker, Siege, SocketIOAttacker, masked, message
 from hostile.target import MARK, NAMESPACES
 
 MALFORMED: list[str | bytes] = [

@@ -8,8 +8,9 @@ import pytest
 
 from harness.http import request
 from harness.names import fresh_name
+from harness.raw import open_polling
 from hostile.conftest import LayOn
-from hostile.siege import Attacker, open_polling
+from hostile.siege import Attacker
 
 MAX_SIZE = 131_072
 MAX_BUFFER = 1.05

@@ -15,8 +15,9 @@ import pytest
 
 from harness.http import request
 from harness.names import fresh_name
+from harness.raw import open_polling
 from hostile.conftest import LayOn
-from hostile.siege import Attacker, PlainAttacker, Siege, SocketIOAttacker, masked, message, open_polling
+from hostile.siege import Attacker, PlainAttacker, Siege, SocketIOAttacker, masked, message
 
 SETTINGS = {"max_buffer": 100_000, "memory": 16.0, "left": 16.0}
 """A small buffer, so that every kind comes to its bound. All kinds together take some memory of their own."""

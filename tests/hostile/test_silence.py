@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 from harness.http import WEBSOCKET_HEADERS, request
 from harness.names import fresh_name
+from harness.raw import open_polling
 from hostile.conftest import LayOn
-from hostile.siege import Attacker, Siege, SocketIOAttacker, open_polling
+from hostile.siege import Attacker, Siege, SocketIOAttacker
 
 IN_TIME = 12.0
 """Seconds within which whoever says nothing, or half of it, is gone."""
