@@ -75,7 +75,7 @@ async def forgotten(witness: ChatClient, *names: str) -> None:
                 await asyncio.sleep(0.02)
 
 
-@pytest.mark.parametrize("wire", ["socketio-websocket", "socketio-polling"])
+@pytest.mark.parametrize("wire", ["socketio-websocket", "socketio-polling", "socketio-polling-only"])
 async def test_who_reconnects_quickly_is_not_in_the_way_of_himself(
     start_gateway: StartGateway, join: Join, driver: Driver, wire: str
 ) -> None:
@@ -93,7 +93,7 @@ async def test_who_reconnects_quickly_is_not_in_the_way_of_himself(
     await forgotten(witness, *names)
 
 
-@pytest.mark.parametrize("wire", ["socketio-websocket", "socketio-polling"])
+@pytest.mark.parametrize("wire", ["socketio-websocket", "socketio-polling", "socketio-polling-only"])
 async def test_who_gives_up_leaves_nothing_behind(
     start_gateway: StartGateway, join: Join, driver: Driver, wire: str
 ) -> None:
