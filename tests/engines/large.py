@@ -34,7 +34,9 @@ SIZE = Size(100_000, 1_000, 10_000) if os.environ.get("LARGE") == "full" else Si
 ROOMS = 100
 MEMBERS = 100
 HEAVY = tuple(f"heavy{number:02}" for number in range(12))
-"""Each of them is in all of the rooms, and so are 88 others."""
+"""Each of them is in all of the rooms, and so are 88 others; and in as many rooms that others have put them into, where
+little was said: more rooms than these nobody can be in.
+"""
 LONE = tuple(f"lone{number}" for number in range(3))
 """Each of them is alone in as many rooms, which are as full."""
 
@@ -72,13 +74,14 @@ class LargeStore:
         crowd = (*HEAVY, *names[: MEMBERS - len(HEAVY)])
         shared = [(f"shared{number:03}", crowd, SIZE.message) for number in range(ROOMS)]
         own = [(f"{user}-{number:03}", (user,), SIZE.message // 10) for user in LONE for number in range(ROOMS)]
-        for room_id, (room, members, size) in enumerate(shared + own, 1):
+        quiet = [(f"quiet{number:03}", crowd, 0) for number in range(ROOMS)]
+        for room_id, (room, members, size) in enumerate(shared + own + quiet, 1):
             connection.execute(
                 "INSERT INTO rooms (id, name, member_count) VALUES (?, ?, ?)", (room_id, room, len(members))
             )
             connection.executemany(
-                "INSERT INTO members (room_id, username, joined) VALUES (?, ?, 0)",
-                [(room_id, name) for name in members],
+                "INSERT INTO members (room_id, username, joined, invited) VALUES (?, ?, 0, ?)",
+                [(room_id, name, not size) for name in members],
             )
             connection.executemany(
                 "INSERT INTO log (position, room_id, kind, event, origin, message_id, ts, number, size, other, body) "
@@ -92,7 +95,7 @@ class LargeStore:
     def _rows(self, room_id: int, room: str, members: tuple[str, ...], size: int) -> Iterator[Row]:
         """Every second message is the first member's own, so that whoever skips those has many to skip."""
         spans = {kind: Span() for kind in (MESSAGES, NOTICES)}
-        for number in range(2 * SIZE.history):
+        for number in range(2 * SIZE.history if size else 2):
             kind = number % 2
             author = members[0] if number % 4 < 2 else members[number % len(members)]
             self.position += 1

@@ -203,12 +203,12 @@ def test_many_that_expire_at_once(pieces: Pieces) -> None:
     )
     calls = 0
     while pieces.count("SELECT count(*) FROM sessions WHERE username LIKE 'heavy%' OR username LIKE 'lone%'"):
-        assert pieces.run("expire, in 100 rooms each", pieces.tables.sessions.end_expired_sessions)
+        assert pieces.run("expire, in 200 rooms each", pieces.tables.sessions.end_expired_sessions)
         calls += 1
     assert calls <= len(HEAVY) + len(LONE)
     for _ in range(20):
         assert pieces.run("expire, in no rooms", pieces.tables.sessions.end_expired_sessions)
-    for name in ("expire, in 100 rooms each", "expire, in no rooms"):
+    for name in ("expire, in 200 rooms each", "expire, in no rooms"):
         pieces.took[name] = [sorted(pieces.took[name])[len(pieces.took[name]) * 3 // 4]]
     pieces.check()
 
