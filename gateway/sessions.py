@@ -131,9 +131,7 @@ class Sessions:
         end = loop.time() + LEAVE_TIMEOUT
         while True:
             try:
-                await self._engine.attach_session(
-                    username, connection.cid, resume, resumable=connection.wire.resumable
-                )
+                await self._engine.attach_session(username, connection.cid, resume, resumable=connection.wire.resumable)
             except UsernameTaken as taken:
                 if taken.retry_after is not None or loop.time() >= end or not await self._is_let_go(username, end):
                     raise

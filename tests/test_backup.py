@@ -136,7 +136,7 @@ async def test_a_backup_keeps_nobody_waiting(start_gateway: StartGateway, join: 
     talker = Talker(client, await make_room(client))
     talking = asyncio.create_task(talker.talk())
     await asyncio.sleep(1)
-    for attempt in range(5):
+    for attempt in range(10):
         begun = len(talker.waits)
         process = await start_backup(tmp_path / f"copy{attempt}.db", "--store", own.store)
         await process.communicate()
@@ -260,6 +260,7 @@ async def test_a_backup_that_is_ended_leaves_nothing(
             async with asyncio.timeout(PATIENCE):
                 await syncs.came.wait()
         process.send_signal(number)
+        syncs.release()
         _, err = await process.communicate()
     assert process.returncode == 128 + number
     assert b"Traceback" not in err

@@ -115,6 +115,7 @@ def test_the_core_is_free_of_wires_and_storage(module: str) -> None:
             "__future__",
             "asyncio",
             "collections",
+            "contextlib",
             "dataclasses",
             "enum",
             "functools",

@@ -41,6 +41,7 @@ class Backlog:
         "_chance",
         "_due",
         "_in_one_go",
+        "_judged",
         "_last",
         "_max_buffer",
         "_reader",
@@ -66,9 +67,13 @@ class Backlog:
         self._taken = 0
         self._taken_before = 0
         self._due: asyncio.TimerHandle | None = None
+        self._judged = False
+        """Whether the client was cut: what is still written to it, the reason why, is no reason to cut it again."""
 
     def wrote(self, size: int, unsent: int) -> None:
         """``size`` bytes were written, with which ``unsent``, more than ``max_buffer``, are there."""
+        if self._judged:
+            return
         loop = asyncio.get_running_loop()
         if self._due is None:
             self._taken = self._taken_before = 0
@@ -113,6 +118,7 @@ class Backlog:
         if unsent <= self._max_buffer:
             return
         if unsent > self._limit or (lasting and not self._taken and unsent > self._allowed):
+            self._judged = True
             self._reader.too_slow(unsent)
             return
         if lasting:

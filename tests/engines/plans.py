@@ -21,7 +21,7 @@ AT_AN_OPENING = (
 )
 """Beginnings of statements that look at every session, before anybody is served."""
 
-SORTED = ("SELECT id, name, member_count FROM members JOIN rooms", "SELECT id, name, kind, history, member_count, peer")
+SORTED = ("SELECT id, name, member_count FROM members JOIN rooms", "SELECT name, kind, history, (")
 """Beginnings of statements that may sort: the names of one user's rooms, without what was said in them."""
 
 

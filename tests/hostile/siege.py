@@ -18,7 +18,7 @@ from harness.names import fresh_name
 from harness.plain import JsonClient, websocket_url
 from harness.process import GatewayProcess, die_with_parent
 from harness.raw import ENGINE
-from hostile.scale import SCALE, STOCK
+from hostile.scale import FULL, SCALE, STOCK
 
 HERE = Path(__file__).parent
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -27,6 +27,13 @@ TRACEBACK = "Traceback (most recent call last)"
 
 AT_ONCE = 16
 """Attackers of a `tally` at a time."""
+
+
+def crowding() -> float:
+    """How many processes want each processor of this machine; at least 1. Beside the suite's other tests, and beside
+    another run of it, everybody waits as much longer, attacked or not.
+    """
+    return max(1.0, os.getloadavg()[0] / len(os.sched_getaffinity(0)))
 
 
 class Target(GatewayProcess):
@@ -221,7 +228,8 @@ class Siege:
         self.note("p99", f"{attacked * 1e3:.0f} ms")
         self.note("p99 beside", f"{calm * 1e3:.0f} ms")
         self.note("peak", f"{self._peak:+.1f} MB")
-        self._expect(attacked <= min(max(SCALE.slow, 3 * calm), PATIENCE), f"bystanders waited {attacked * 1e3:.0f} ms")
+        slow = SCALE.slow if SCALE is FULL else SCALE.slow * crowding()
+        self._expect(attacked <= min(max(slow, 3 * calm), PATIENCE), f"bystanders waited {attacked * 1e3:.0f} ms")
         self._expect(self._peak <= self._memory, f"{self._peak:.1f} MB more")
         await self._check_what_is_left()
         tracebacks = self.gateway.log.count(TRACEBACK) - self._logged

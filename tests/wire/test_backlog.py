@@ -180,6 +180,7 @@ class Reader:
     def __init__(self, max_buffer: int) -> None:
         self.waiting = 0
         self.cut: int | None = None
+        self.verdicts = 0
         self.backlog = Backlog(self, max_buffer, chance=0.005)
         self._max_buffer = max_buffer
 
@@ -187,8 +188,10 @@ class Reader:
         return self.waiting
 
     def too_slow(self, unsent: int) -> None:
-        assert self.cut is None
         self.cut = unsent
+        self.verdicts += 1
+        self.waiting += 500  # the reason why
+        self.backlog.wrote(500, self.waiting)
 
     def write(self, size: int) -> None:
         self.waiting += size
@@ -208,6 +211,8 @@ async def test_one_frame_in_hand_is_always_allowed() -> None:
     reader.write(200)
     await asyncio.sleep(0.02)
     assert reader.cut == 1_001_600
+    await asyncio.sleep(PATIENCE + 0.1)
+    assert reader.verdicts == 1, "the reason why is written to it, and is no reason to cut it again"
 
 
 async def test_a_little_more_is_allowed_for_a_while() -> None:

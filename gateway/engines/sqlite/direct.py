@@ -43,7 +43,7 @@ class DirectRooms:
             self._rooms.enter(room_id, room, actor, peer=user)
         if user not in present | declined:
             self._rooms.join(room_id, room, (user,), by=actor, peer=actor)
-        return Opened(self._rooms.shape(room_id, room, peer=user), tuple(declined))
+        return Opened(self._rooms.shape(room_id, peer=user), tuple(declined))
 
     def _pair(self, actor: str, user: str) -> str:
         """What names the two sessions, whoever of them asks."""

@@ -27,6 +27,17 @@ SHOWN_MEMBERS = 10
 ``list-members`` pages through all.
 """
 
+SHAPE = f"""name, kind, history, (
+    SELECT json_group_array(json_object('username', username, 'online', json(iif(connection IS NULL, 'false', 'true'))))
+    FROM (
+        SELECT username, connection FROM members JOIN sessions USING (username)
+        WHERE room_id = rooms.id ORDER BY username LIMIT {SHOWN_MEMBERS}
+    )
+), member_count"""
+"""The columns of a `Room`, but for the other of a direct one. SQLite writes the members down: as Python objects they
+would take twice as long, and a user may be in two hundred rooms.
+"""
+
 MAX_KNOWN = 65_536
 """Members whose rooms' ids are remembered."""
 
@@ -70,7 +81,7 @@ class Rooms:
         self._members.insert(room_id, (actor,), [self._log.newest()], invited=False)
         self._log.move(room, joined=(actor,))
         self.join(room_id, room, users, by=actor)
-        return self.shape(room_id, room)
+        return self.shape(room_id)
 
     def add_members(self, actor: str, room: str, users: tuple[str, ...]) -> Added:
         room_id, member_count = self._room_of_member(actor, room)
@@ -128,12 +139,8 @@ class Rooms:
         return newest if newest > joined else joined if was_added else 0
 
     def list_rooms(self, username: str) -> tuple[Room, ...]:
-        rows = self._db.execute(
-            "SELECT id, name, kind, history, member_count, peer FROM members JOIN rooms ON id = room_id "
-            "WHERE username = ? ORDER BY name",
-            (username,),
-        ).fetchall()
-        return tuple([self._shape(*row) for row in rows])
+        query = f"SELECT {SHAPE}, peer FROM members JOIN rooms ON id = room_id WHERE username = ? ORDER BY name"
+        return tuple([Room(*row) for row in self._db.execute(query, (username,)).fetchall()])
 
     def list_members(self, actor: str, room: str, after: str, limit: int) -> MemberPage:
         room_id, member_count = self._room_of_member(actor, room)
@@ -156,7 +163,7 @@ class Rooms:
         # Each hears the room from behind its own room-joined, whose position it gets below.
         positions = [newest + 1 + index for index in range(len(users))]
         self._members.insert(room_id, users, positions, invited=True, peer=peer)
-        body = events.room_joined(self.shape(room_id, room, peer=peer), by)
+        body = events.room_joined(self.shape(room_id, peer=peer), by)
         for user in users:
             self._log.append(room_id, room, events.ROOM_JOINED, body, origin=by, recipient=user)
         self._log.move(room, joined=users)
@@ -216,15 +223,10 @@ class Rooms:
             (username,),
         ).fetchall()
 
-    def shape(self, room_id: int, room: str, *, peer: str | None = None) -> Room:
+    def shape(self, room_id: int, *, peer: str | None = None) -> Room:
         """The room as a member sees it. ``peer``: the other of a direct room."""
-        kind, history, member_count = self._db.execute(
-            "SELECT kind, history, member_count FROM rooms WHERE id = ?", (room_id,)
-        ).fetchone()
-        return self._shape(room_id, room, kind, history, member_count, peer)
-
-    def _shape(self, room_id: int, room: str, kind: str, history: str, member_count: int, peer: str | None) -> Room:
-        return Room(room, kind, history, self._members.page(room_id, "", SHOWN_MEMBERS), member_count, peer)
+        row = self._db.execute(f"SELECT {SHAPE}, ? FROM rooms WHERE id = ?", (peer, room_id)).fetchone()
+        return Room(*row)
 
     def _pair(self, room_id: int) -> str | None:
         """What names the two of a direct room; None for a room of another kind."""
