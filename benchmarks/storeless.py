@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 from gateway import app, cli, events
 from gateway.engines.base import Added, Attachment, Movement, Publication, Receipt, Session
 from gateway.errors import RoomExists, RoomNotFound, UnknownUser, UsernameTaken
-from gateway.events import Member, Room
+from gateway.events import Room
 
 if TYPE_CHECKING:
     from gateway.config import Settings
@@ -65,7 +65,8 @@ class NoStore:
         self._rooms[room] = {actor}
         self._tell(Movement(room, joined=(actor,)))
         await self.add_members(actor, room, users)
-        return Room(room, events.GROUP, history, (Member(actor, online=True),), len(self._rooms[room]))
+        member = events.encode(username=actor, online=True).decode()
+        return Room(room, events.GROUP, history, f"[{member}]", len(self._rooms[room]))
 
     async def add_members(self, actor: str, room: str, users: tuple[str, ...]) -> Added:
         members = self._members(actor, room)
@@ -73,7 +74,7 @@ class NoStore:
             raise UnknownUser(unknown)
         members.update(users)
         self._tell(Movement(room, joined=users))
-        body = events.room_joined(Room(room, events.GROUP, events.ALL, (), len(members)), actor)
+        body = events.room_joined(Room(room, events.GROUP, events.ALL, "[]", len(members)), actor)
         self._tell(Publication(events.ROOM_JOINED, body, room, self._next(), actor, users))
         return Added(users, ())
 

@@ -28,6 +28,7 @@ async def start_backup(
 ) -> asyncio.subprocess.Process:
     def before_exec() -> None:
         die_with_parent()
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # it is ignored where the tests run in the background of a script
         if syncs is not None:
             syncs.before_exec()
 
