@@ -10,7 +10,7 @@
 A connection that is closed holds nothing and claims nothing. The moment its transport is closed, the store is told, in
 its order of calls: also while the log-in is still on its way. A log-in that the store has not come to is not made at
 all; one that the client cannot have heard of is undone: a new session ends, and a resumed one is suspended again.
-So is one that the client seems not to have heard of: it is in no room, and said nothing.
+The same holds for one that the client shows no sign of having heard of: it is in no room and has sent nothing.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ seconds. It is a little more than the requests of a client take that is far away
 """
 
 LOOK_INTERVAL = 0.01
-"""Seconds between two looks whether that holder may still have left."""
+"""Seconds between two checks of whether that holder may still be leaving."""
 
 LOGIN_TIMEOUT = 5.0
 """How long the store may take to answer a log-in, in seconds."""
@@ -126,7 +126,7 @@ class Sessions:
         logger.info("connected", username=credentials.username, wire=connection.wire.name)
 
     async def _attach(self, connection: Connection, username: str, resume: ResumePoint | None) -> None:
-        """Have the session attached; again, as long as whoever holds the name may be about to leave."""
+        """Have the session attached; again, as long as the holder of the name may be about to leave."""
         loop = asyncio.get_running_loop()
         end = loop.time() + LEAVE_TIMEOUT
         while True:

@@ -20,7 +20,7 @@ from harness.syncs import HeldSyncs
 
 COMMAND = Path(sys.executable).with_name("gateway")
 READY = re.compile(r"https?://\S+?(?=/?(\s|$))")
-FAREWELL = 0.3
+STOP_TIMEOUT = 0.3
 """Seconds that a gateway has, when a test is over, to send clients away."""
 
 _libc = ctypes.CDLL(None)
@@ -101,7 +101,7 @@ class GatewayProcess:
         """Stop, without waiting for clients that the test has left behind: a second signal says so."""
         process = await self.signal(signal.SIGTERM)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(FAREWELL):
+            async with asyncio.timeout(STOP_TIMEOUT):
                 await process.wait()
         if self.running:
             process.terminate()

@@ -63,8 +63,8 @@ class Members:
             "SELECT username, connection IS NOT NULL FROM members JOIN sessions USING (username) "
             "WHERE room_id = ? AND username > ? ORDER BY username LIMIT ?",
             (room_id, after, limit),
-        ).fetchall()
-        return tuple([Member(username, online == 1) for username, online in rows])
+        )
+        return tuple(Member(username, bool(online)) for username, online in rows)
 
     def among(self, room_id: int, users: tuple[str, ...]) -> set[str]:
         """Those of ``users`` who are in the room."""
