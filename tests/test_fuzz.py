@@ -236,9 +236,14 @@ async def test_binary_attachments_from_the_stock_client(
 @few
 @example(auth={"username": 10**400})
 @example(auth={"username": "\ud800"})
+@example(auth={"username": "again"})
+@example(auth={"username": "again"})
 @given(auth=values | st.fixed_dictionaries({"username": text | values}, optional={"pid": values, "offset": values}))
 async def test_any_auth(arena: Arena, auth: Any) -> None:
-    """Any JSON as connect auth is answered, logged in or refused with a code, or closed where it is too absurd."""
+    """Any JSON as connect auth is answered, logged in or refused with a code, or closed where it is too absurd.
+
+    Whoever is in logs out: a name may be drawn twice.
+    """
     async with RawSocketIO(arena.gateway.url) as raw:
         try:
             answer = await raw.connect(auth)
@@ -248,6 +253,8 @@ async def test_any_auth(arena: Arena, auth: Any) -> None:
             answer = "closed"
         if answer.startswith("44"):
             assert json.loads(answer[2:])["data"]["code"] in {"invalid_payload", "invalid_username"}
+        elif answer.startswith("40"):
+            await raw.send("41")
     await arena.check()
 
 
