@@ -83,11 +83,33 @@ class Holder:
         self.writer.write(bytes([0x82, 0xFF]) + PART.to_bytes(8, "big") + bytes(4) + b"x" * PART)
 
     async def half_a_body(self) -> None:
+        await self._begin_body(120_000)
+        self.writer.write(b"x" * PART)
+
+    async def _begin_body(self, size: int) -> None:
         self.writer.write(f"GET {ENGINE}&transport=polling HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         opened = await self.reader.readuntil(b"}")
         sid = opened.split(b'"sid":"')[1].split(b'"')[0].decode()
-        head = f"POST {ENGINE}&transport=polling&sid={sid} HTTP/1.1\r\nHost: x\r\nContent-Length: 120000\r\n\r\n"
-        self.writer.write(head.encode() + b"x" * PART)
+        path = f"{ENGINE}&transport=polling&sid={sid}"
+        self.writer.write(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\r\n".encode())
+
+    # how it logs in, and reads nothing any more
+
+    async def stop_on_json(self, name: str) -> None:
+        await self._stop_reading(f"/username/{name}?format=json")
+
+    async def stop_on_socketio(self, name: str) -> None:
+        await self._stop_reading(f"{ENGINE}&transport=websocket&username={name}")
+        self.writer.write(b"\x81\x82" + bytes(4) + b"40")
+
+    async def _stop_reading(self, path: str) -> None:
+        self.writer.transport.pause_reading()
+        self.writer.write(f"GET {path} HTTP/1.1\r\n{HEAD}\r\n".encode())
+
+    async def stop_polling(self, name: str) -> None:
+        login = f'40{{"username":"{name}"}}'
+        await self._begin_body(len(login))
+        self.writer.write(login.encode())
 
 
 @asynccontextmanager
@@ -161,7 +183,14 @@ async def test_a_few_half_sent_messages_stay(start_gateway: StartGateway) -> Non
     assert CUT not in own.log
 
 
-async def test_unread_output_counts(start_gateway: StartGateway, join: Join) -> None:
+@pytest.mark.parametrize(
+    "stop",
+    [Holder.stop_on_json, Holder.stop_on_socketio, Holder.stop_polling],
+    ids=lambda stop: stop.__name__,
+)
+async def test_unread_output_counts(
+    start_gateway: StartGateway, join: Join, stop: Callable[[Holder, str], Awaitable[None]]
+) -> None:
     """Readers who have stopped, each with less unsent than is allowed, and too much together."""
     own = await start_gateway(max_memory="2M", max_content_length=100_000, max_frame_size=1_300_000, list_users="all")
     alice = await join(to=own)
@@ -169,8 +198,7 @@ async def test_unread_output_counts(start_gateway: StartGateway, join: Join) -> 
         names = [fresh_name() for _ in range(20)]
         for name in names:
             holder = await stack.enter_async_context(Holder(own))
-            holder.writer.transport.pause_reading()
-            holder.writer.write(f"GET /username/{name}?format=json HTTP/1.1\r\n{HEAD}\r\n".encode())
+            await stop(holder, name)
         found: list[str] = []
         while len(found) <= len(names):
             found = (await succeed(alice, "find-users"))["users"]
