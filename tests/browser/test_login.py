@@ -52,6 +52,17 @@ async def test_a_reserved_name_says_for_how_long(start_gateway: StartGateway, jo
     await expect(again.connection).to_have_text("Online")
 
 
+async def test_a_full_gateway_says_so(start_gateway: StartGateway, join: Join, open_page: OpenPage) -> None:
+    """It says that it is full, and lets in whoever tries again once there is a place."""
+    own = await start_gateway(max_connections=1)
+    bob, client = await join("json", to=own), await open_page()
+    await client.join(own.url, "alice")
+    await expect(client.page.get_by_role("alert")).to_have_text("The gateway is full. Try again later.")
+    await bob.leave()
+    await client.button("Join").click()
+    await expect(client.connection).to_have_text("Online")
+
+
 async def test_logging_out_frees_the_name(gateway: GatewayProcess, join: Join, open_page: OpenPage) -> None:
     """After "Log out" a reload asks for a name again, and anyone may take the one that was left."""
     client, name = await open_page(), fresh_name()

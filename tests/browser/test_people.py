@@ -13,7 +13,9 @@ from harness.process import GatewayProcess
 
 
 async def test_picking_one_person_is_enough_to_talk(gateway: GatewayProcess, open_page: OpenPage) -> None:
-    """A private chat needs no name, is the same for both, is called by the other one, and nobody can be added."""
+    """A private chat needs no name, is the same for both, is called by the other one, in the list it is said to be
+    private, and nobody can be added.
+    """
     left, right, alice, bob = await open_page(), await open_page(), fresh_name(), fresh_name()
     await left.join(gateway.url, alice)
     await right.join(gateway.url, bob)
@@ -25,6 +27,7 @@ async def test_picking_one_person_is_enough_to_talk(gateway: GatewayProcess, ope
     await right.sees("just the two of us")
     for page, other in ((left, bob), (right, alice)):
         assert await page.rooms.get_by_role("link").all_inner_texts() == [other]
+        await expect(page.row(other)).to_contain_text("Private chat.")
         await expect(page.page.get_by_text("Private chat · online")).to_be_visible()
         await expect(page.button("Add people")).to_have_count(0)
     await right.page.reload()
@@ -95,7 +98,7 @@ async def test_who_left_a_room_is_not_put_back_and_the_page_says_so(
 async def test_people_who_share_a_room_are_suggested_at_once(
     gateway: GatewayProcess, join: Join, open_page: OpenPage
 ) -> None:
-    """For all others two letters must be typed, and the box says so."""
+    """For all others two letters must be typed, and the box says so; where one is picked, it says what comes of it."""
     client, bob, carol = await open_page(), await join("json", fresh_name("7")), await join("json", fresh_name("7"))
     await client.join(gateway.url, fresh_name())
     await client.create_room(fresh_name("room"), bob.username)
@@ -110,13 +113,15 @@ async def test_people_who_share_a_room_are_suggested_at_once(
     await box.press_sequentially(carol.username[1:])
     await expect(hint).to_have_count(0)
     await expect(client.dialog.get_by_role("option")).to_have_text([re.compile(carol.username)])
+    await client.dialog.get_by_role("option").click()
+    await expect(client.dialog).to_contain_text(f"A private chat: {carol.username} and you, and nobody else.")
 
 
 async def test_members_can_be_seen(gateway: GatewayProcess, join: Join, open_page: OpenPage) -> None:
-    """All members with who is online, as it changes; one of them can be talked to from there."""
-    client, bob = await open_page(), await join()
+    """All members with who is online, as it changes; any other than oneself can be talked to from there."""
+    client, bob, alice = await open_page(), await join(), fresh_name()
     eve = await join("json", f"{bob.username}eve")
-    await client.join(gateway.url, fresh_name())
+    await client.join(gateway.url, alice)
     await client.create_room(fresh_name("room"), bob.username, eve.username)
     await client.page.get_by_role("button", name=bob.username).click()
     await expect(client.dialog).to_contain_text("3 members, 3 online")
@@ -124,6 +129,8 @@ async def test_members_can_be_seen(gateway: GatewayProcess, join: Join, open_pag
     row = client.dialog.get_by_role("listitem").filter(has_text=eve.username)
     await expect(row).to_contain_text("offline")
     await expect(client.dialog).to_contain_text("3 members, 2 online")
+    await expect(client.dialog.get_by_role("listitem").filter(has_text=f"{alice} (you)")).to_be_visible()
+    await expect(client.button(f"Chat with {alice}")).to_have_count(0)
     await client.button(f"Chat with {bob.username}").click()
     await client.is_in(bob.username)
 
