@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
+import os
 import shutil
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -105,6 +109,25 @@ def overwrite(path: Path) -> None:
     shutil.copyfile(backup, path)
 
 
+def empty_log(path: Path) -> None:
+    """`> gateway.db-wal`."""
+    os.truncate(f"{path}-wal", 0)
+
+
+def cut_log(path: Path) -> None:
+    """Behind its header."""
+    os.truncate(f"{path}-wal", 32)
+
+
+def overwrite_log(path: Path) -> None:
+    log = Path(f"{path}-wal")
+    size = log.stat().st_size
+    with log.open("r+b") as file:
+        file.write(bytes(size))
+
+
+SPOILED_LOGS = [empty_log, cut_log, overwrite_log]
+OVERWRITTEN = [overwrite, *SPOILED_LOGS]
 LOSSES = [
     delete,
     replace_by_copy,
@@ -114,7 +137,7 @@ LOSSES = [
     delete_index,
     replace_by_link,
     replace_folder_by_link,
-    overwrite,
+    *OVERWRITTEN,
 ]
 
 
@@ -122,7 +145,9 @@ LOSSES = [
 async def test_a_loss_is_noticed_and_nothing_is_acked_after_it(
     engine: SQLiteEngine, path: Path, lose: Callable[[Path], None]
 ) -> None:
-    """Writes are `unavailable`, reads go on; it is logged once, and again at the end."""
+    """Writes are `unavailable`, reads go on where there is something to read; it is logged once, and again at the
+    end.
+    """
     await engine.append_message("alice", "tea", "kept", None)
     with structlog.testing.capture_logs() as log:
         lose(path)
@@ -135,7 +160,8 @@ async def test_a_loss_is_noticed_and_nothing_is_acked_after_it(
             ):
                 with pytest.raises(Unavailable):
                     await call
-        assert [room.room for room in await engine.list_rooms("alice")] == ["tea"]
+        if lose not in SPOILED_LOGS:
+            assert [room.room for room in await engine.list_rooms("alice")] == ["tea"]
         assert [entry["event"] for entry in log].count("the store is gone") == 1
         assert engine.problem() is not None
         await engine.close(5)
@@ -205,13 +231,28 @@ async def test_what_another_program_put_there_is_left_alone(engine: SQLiteEngine
     assert contents(copy) == contents(path) == ["second"]
 
 
-async def test_an_overwritten_file_is_not_written_to_at_the_end(engine: SQLiteEngine, path: Path) -> None:
-    """What was put over it, most likely a backup, stays as it is."""
-    overwrite(path)
-    await until_noticed(engine)
+@pytest.mark.parametrize("spoil", OVERWRITTEN)
+@pytest.mark.parametrize("noticed", [True, False])
+async def test_an_overwritten_file_is_not_written_to_at_the_end(
+    engine: SQLiteEngine, path: Path, spoil: Callable[[Path], None], noticed: bool
+) -> None:
+    """What was put over it, most likely a backup, stays as it is; nor is a log copied that is not ours any more."""
+    await engine.append_message("alice", "tea", "kept", None)
+    spoil(path)
+    if noticed:
+        await until_noticed(engine)
     before = content_of(path)
-    await engine.close(5)
+    assert await engine.close(5) is False
     assert content_of(path) == before
+
+
+async def test_what_is_committed_after_a_cut_does_not_hide_it(engine: SQLiteEngine, path: Path) -> None:
+    """The log is as long as before, with a hole."""
+    engine._database.watch.look()  # as its thread has, twice a second
+    cut_log(path)
+    for _ in range(3):
+        await engine.append_message("alice", "tea", "lost", None)
+    assert f"{path}-wal was overwritten" in await until_noticed(engine)
 
 
 async def test_what_was_acked_is_saved_where_only_the_log_has_gone(engine: SQLiteEngine, path: Path) -> None:
@@ -245,6 +286,53 @@ async def test_files_that_were_moved_and_are_still_found_are_no_loss(engine: SQL
     await engine.append_message("alice", "tea", "kept", None)
     await engine.close(5)
     assert contents(path) == ["kept"]
+
+
+async def test_a_checkpoint_amid_a_look_is_no_loss(
+    engine: SQLiteEngine, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It begins and ends after the index was read, and before the database file is looked at."""
+    watch = engine._database.watch
+    signature = engine._database.files.signature
+
+    def signature_after_checkpoint() -> tuple[int, bytes]:
+        use_elsewhere(path, "PRAGMA wal_checkpoint(PASSIVE)")
+        return signature()
+
+    for _ in range(3):
+        await engine.append_message("alice", "tea", "x" * 5000, None)
+        watch.look()
+        with monkeypatch.context() as patched:
+            patched.setattr(engine._database.files, "signature", signature_after_checkpoint)
+            watch.look()
+        watch.look()
+        assert watch.problem is None
+
+
+async def test_no_moment_is_wrong_to_look(engine: SQLiteEngine, path: Path) -> None:
+    """Nor is one in the middle of a commit, of a checkpoint of ours or of others, or of the log's new beginning."""
+    watch = engine._database.watch
+    stop = asyncio.Event()
+
+    def look() -> None:
+        while not stop.is_set():
+            watch.look()
+
+    def check_point() -> None:
+        modes = itertools.cycle(["PASSIVE", "FULL", "RESTART", "TRUNCATE"])
+        while not stop.is_set():
+            with contextlib.closing(sqlite3.connect(path)) as connection, contextlib.suppress(sqlite3.Error):
+                connection.execute(f"PRAGMA wal_checkpoint({next(modes)})").fetchall()
+            time.sleep(0.01)  # others commit
+
+    threads = [asyncio.create_task(asyncio.to_thread(run)) for run in (look, check_point)]
+    end = asyncio.get_running_loop().time() + 2
+    while asyncio.get_running_loop().time() < end and watch.problem is None:
+        with contextlib.suppress(Unavailable):  # the other program has locked it
+            await asyncio.gather(*(engine.append_message("alice", "tea", "x" * 3000, None) for _ in range(20)))
+    stop.set()
+    await asyncio.gather(*threads)
+    assert watch.problem is None
 
 
 async def test_nothing_is_noticed_where_nothing_is_lost(engine: SQLiteEngine, path: Path) -> None:

@@ -69,8 +69,15 @@ class Checkpoints:
         elif rest or left >= LONG:
             self._wanted.set()
 
+    def _is_whole(self) -> bool:
+        """Whether nothing but what was committed would be copied."""
+        self._watch.look()
+        return self._watch.problem is None
+
     def _finish(self) -> None:
         """Copy the rest. The next commit begins the log anew, and cuts its file where it has grown."""
+        if not self._is_whole():
+            return
         size = os.stat(self._log_path).st_size
         with contextlib.suppress(sqlite3.Error):  # the log only stays as it is
             self._db.execute(f"PRAGMA journal_size_limit = {max(KEPT_SIZE, size - CUT)}").fetchone()
@@ -101,7 +108,7 @@ class Checkpoints:
 
     def _copy(self, connection: sqlite3.Connection) -> None:
         """Copy until what is left, of what is being written meanwhile, is short. Each pass finds less than the last."""
-        while not self._closing.is_set() and self._watch.problem is None:
+        while not self._closing.is_set() and self._is_whole():
             before = self._index.read()
             try:
                 connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()

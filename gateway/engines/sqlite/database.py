@@ -14,7 +14,7 @@ from pathlib import Path
 
 from gateway.engines.sqlite.checkpoints import Checkpoints
 from gateway.engines.sqlite.files import CAN_LOCK, StoreFiles
-from gateway.engines.sqlite.walindex import WalIndex
+from gateway.engines.sqlite.walindex import WalFile, WalIndex
 from gateway.engines.sqlite.watch import FileWatch
 from gateway.errors import StoreError
 from gateway.tokens import hash_token
@@ -45,13 +45,15 @@ class StoreConnection(sqlite3.Connection):
     """None: the store is in memory."""
     watch: FileWatch | None = None
     _index: WalIndex | None = None
+    _log: WalFile | None = None
     _checkpoints: Checkpoints | None = None
 
     def guard(self) -> None:
         """From here on, until it is closed, notice when the files are gone, and keep the log short."""
         if self.files is not None and CAN_LOCK:
             self._index = WalIndex(f"{self.files.real}-shm")
-            self.watch = FileWatch(self.files, self._index)
+            self._log = WalFile(f"{self.files.real}-wal", self._index)
+            self.watch = FileWatch(self.files, self._index, self._log)
             self._checkpoints = Checkpoints(self, self.files, self._index, self.watch)
             self.execute("PRAGMA wal_autocheckpoint = 0")
 
@@ -72,6 +74,8 @@ class StoreConnection(sqlite3.Connection):
 
     def close_in_order(self) -> None:
         """Close, and leave the mark that all was well, so that the next start need not check the whole store."""
+        if self.watch is not None:
+            self.watch.look()
         if self.watch is None or self.watch.problem is None:
             with contextlib.suppress(sqlite3.Error):  # then it is checked
                 if self.in_transaction:
@@ -89,6 +93,9 @@ class StoreConnection(sqlite3.Connection):
             self._abandon(self.watch)
             return
         super().close()
+        if self._log is not None:
+            self._log.close()
+            self._log = None
         if self._index is not None:
             self._index.close()
             self._index = None
@@ -98,8 +105,8 @@ class StoreConnection(sqlite3.Connection):
     def _abandon(self, watch: FileWatch) -> None:
         """Leave files that are not ours any more as they are, until the process ends.
 
-        Closing would have SQLite copy the log into a file that another program has written over ours. Where only the
-        log's name is gone, what it has is saved.
+        Closing would have SQLite copy the log into a file that another program has written over ours, or a log that
+        another has written into ours. Where only the log's name is gone, what it has is saved.
         """
         if watch.holds_database():
             with contextlib.suppress(sqlite3.Error):

@@ -17,7 +17,7 @@ from gateway.logs import get_logger
 
 if TYPE_CHECKING:
     from gateway.engines.sqlite.files import StoreFiles
-    from gateway.engines.sqlite.walindex import LogState, WalIndex
+    from gateway.engines.sqlite.walindex import LogState, WalFile, WalIndex
 
 INTERVAL: Final = 0.5
 """How long the thread waits between two looks, in seconds."""
@@ -37,15 +37,17 @@ class StoreGone(sqlite3.OperationalError):
 class FileWatch:
     """Compares the files that are open with those that are there."""
 
-    def __init__(self, files: StoreFiles, index: WalIndex) -> None:
-        """The files of ``index`` and the log must be there: they are what is watched."""
+    def __init__(self, files: StoreFiles, index: WalIndex, log: WalFile) -> None:
+        """``index`` and ``log`` are of the files that are watched."""
         self._path = files.path
         self._real = files.real
         self._files = files
         self._index = index
+        self._log = log
         self._expected = {suffix: _identity(files.real + suffix) for suffix in ("", *SIDE_FILES)}
         self._seen = self._see()
-        self._overwritten = False
+        self._overwritten: str | None = None
+        """What another program has written over: for good, whatever is there later."""
         self._looking = threading.Lock()
         self._closing = threading.Event()
         self.problem: str | None = None
@@ -80,8 +82,8 @@ class FileWatch:
             logger.warning("the store is back", store=self._path)
 
     def holds_database(self) -> bool:
-        """Whether the database file at least is ours and whole, whatever is wrong with those beside it."""
-        return _identity(self._real) == self._expected[""] and not self._overwritten
+        """Whether the database file and all that the log has are ours and whole, though their names may be gone."""
+        return _identity(self._real) == self._expected[""] and self._overwritten is None
 
     def close(self) -> None:
         """Look no more. A problem that there is stays, and is logged again: it is the last that is seen."""
@@ -101,7 +103,7 @@ class FileWatch:
         if missing is not None:
             return missing if real == self._real else f"{self._path} leads elsewhere: {missing}"
         self._overwritten = self._overwritten or self._find_overwritten()
-        return f"{self._real} was overwritten by another program" if self._overwritten else None
+        return None if self._overwritten is None else f"{self._overwritten} was overwritten by another program"
 
     def _find_missing(self, path: str) -> str | None:
         """Which of the files is not where the path, without links, leads to now."""
@@ -111,21 +113,29 @@ class FileWatch:
                 return f"{path}{suffix} is gone" if there is None else f"{path}{suffix} is another file"
         return None
 
-    def _find_overwritten(self) -> bool:
-        """Whether another program has written to the database file: not a checkpoint, of which the index tells."""
+    def _find_overwritten(self) -> str | None:
+        """Which file another program has written to."""
+        if self._log.is_spoiled():
+            return f"{self._real}-wal"
+        return self._real if self._is_database_changed() else None
+
+    def _is_database_changed(self) -> bool:
+        """By another program, and not by a checkpoint, of which the index tells."""
         before, self._seen = self._seen, self._see()
+        if _copied(self._index.read()) != _copied(self._seen[0]):
+            return False  # a checkpoint began, or ended, while we looked
         (log, content), (log_before, content_before) = self._seen, before
-        if content == content_before or (log.salts, log.copied, log.attempted) != (
-            log_before.salts,
-            log_before.copied,
-            log_before.attempted,
-        ):
+        if content == content_before or _copied(log) != _copied(log_before):
             return False
         return log.attempted <= log.copied  # else a checkpoint is under way, or was cut off
 
     def _see(self) -> tuple[LogState, tuple[int, bytes]]:
-        """The state of the log first: what a checkpoint writes after that is not noticed before its end is."""
         return self._index.read(), self._files.signature()
+
+
+def _copied(log: LogState) -> tuple[bytes, int, int]:
+    """How far checkpoints are; it changes before they write to the database, and after."""
+    return log.salts, log.copied, log.attempted
 
 
 def _identity(path: str) -> tuple[int, int] | None:

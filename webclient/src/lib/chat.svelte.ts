@@ -151,7 +151,6 @@ export class Chat {
     const reply = await this.#gateway.call("create-room", { room: name, users, history });
     const room = this.rooms.add(reply);
     room.startFresh();
-    this.#tellDeclined(reply.declined);
     return room;
   }
 

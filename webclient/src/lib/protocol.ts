@@ -55,7 +55,7 @@ interface Declined {
 
 /** What we may ask of the gateway, and what it replies. */
 export interface Actions {
-  "create-room": { request: { room: string; users?: string[]; history?: History }; reply: RoomInfo & Declined };
+  "create-room": { request: { room: string; users?: string[]; history?: History }; reply: RoomInfo };
   "open-direct": { request: { user: string }; reply: RoomInfo & Declined };
   "add-user": {
     request: { room: string; users: string[] };
