@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
+from websockets.exceptions import ConnectionClosed
 
 from harness.client import Join, RefusedError, make_room, succeed
 from harness.http import request
@@ -88,6 +90,28 @@ async def test_whoever_has_no_namespace_is_closed_each_time(gateway: GatewayProc
     async with asyncio.timeout(IN_TIME):
         await raw.wait_closed()
     assert loop.time() - since > 4.5
+
+
+@pytest.mark.parametrize("transport", ["websocket", "polling"])
+async def test_being_refused_wins_no_time(gateway: GatewayProcess, transport: str) -> None:
+    """Whoever tries to log in again and again, and never does, is closed as if it had said nothing."""
+    loop = asyncio.get_running_loop()
+    since = loop.time()
+    async with AsyncExitStack() as stack:
+        if transport == "websocket":
+            raw = await stack.enter_async_context(RawSocketIO(gateway.url))
+            with contextlib.suppress(AssertionError, ConnectionClosed):
+                while loop.time() < since + IN_TIME:
+                    assert '"invalid_username"' in await raw.connect({"username": "No"})
+                    await asyncio.sleep(0.5)
+            assert raw.closed
+        else:
+            poller = PollingClient(gateway.url)
+            await poller.open()
+            while loop.time() < since + IN_TIME and await poller.post('40{"username":"No"}') == 200:
+                await poller.poll()
+                await asyncio.sleep(0.5)
+    assert 4.5 < loop.time() - since < IN_TIME
 
 
 @pytest.mark.parametrize("kind", ["idle WebSockets", "idle polling", "plain sockets that wait"])

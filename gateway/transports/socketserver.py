@@ -216,7 +216,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
         if namespace not in served and self.namespaces != "*":
             self._answer(eio_sid, packet.CONNECT_ERROR, {"message": "Invalid namespace"}, shorten(namespace))
             return
-        self._joined(eio_sid)  # or, where the application refuses it, it has its time again
+        due = self._joined(eio_sid)
         sid = await self.manager.pre_connect(eio_sid, namespace)
         if sid is None:
             self.eio.fail(eio_sid)
@@ -229,9 +229,9 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
         try:
             fields = await self._accept(eio_sid, namespace, sid, data)
         except Refused as refusal:
-            await self._refuse(eio_sid, namespace, sid, refusal.error_args)
+            await self._refuse(eio_sid, namespace, sid, refusal.error_args, due)
         except BaseException:
-            await self._refuse(eio_sid, namespace, sid, {"message": "Internal server error"})
+            await self._refuse(eio_sid, namespace, sid, {"message": "Internal server error"}, due)
             raise
         else:
             if not self.always_connect:
@@ -257,14 +257,16 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
         if namespace == NAMESPACE and event_handler is not None:
             self._event_handlers[eio_sid] = event_handler(sid)
 
-    async def _refuse(self, eio_sid: str, namespace: str, sid: str, error: dict[str, Any]) -> None:
-        """Take a client out that the application does not want; with ``always_connect`` it was in."""
+    async def _refuse(self, eio_sid: str, namespace: str, sid: str, error: dict[str, Any], due: float | None) -> None:
+        """Take a client out that the application does not want; with ``always_connect`` it was in. Having asked wins it
+        no time: it is still ``due`` to be closed, unless it joins before.
+        """
         await self.manager.disconnect(sid, namespace)
         if self.always_connect:
             self._answer(eio_sid, packet.DISCONNECT, error, namespace)
         else:
             self._answer(eio_sid, packet.CONNECT_ERROR, error, namespace)
-        self._left(eio_sid, namespace)
+        self._left(eio_sid, namespace, due)
 
     def _answer(self, eio_sid: str, kind: int, data: dict[str, Any] | None, namespace: str) -> None:
         pkt = self.packet_class(kind, data, namespace=namespace)
@@ -303,26 +305,37 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
         self.environ[eio_sid] = environ
         self._await_join(eio_sid)
 
-    def _await_join(self, eio_sid: str) -> None:
-        """Close a client that is in no namespace, unless it joins one in time."""
+    def _await_join(self, eio_sid: str, due: float | None = None) -> None:
+        """Close a client that is in no namespace, unless it joins one until ``due``, a time of the loop's clock (None:
+        `connect_timeout` from now).
+        """
         if eio_sid not in self.environ or eio_sid in self._joining or self._is_somewhere(eio_sid):
             return
         loop = asyncio.get_running_loop()
-        self._joining[eio_sid] = loop.call_later(self._connect_timeout, self._give_up, eio_sid)
+        if due is None:
+            due = loop.time() + self._connect_timeout
+        if due <= loop.time():
+            self.eio.refuse(eio_sid)
+        else:
+            self._joining[eio_sid] = loop.call_at(due, self._give_up, eio_sid)
 
     def _is_somewhere(self, eio_sid: str) -> bool:
         """Whether a client is in a namespace."""
         return any(self.manager.sid_from_eio_sid(eio_sid, namespace) for namespace in self.manager.get_namespaces())
 
-    def _left(self, eio_sid: str, namespace: str) -> None:
-        """A client is in a namespace no more."""
+    def _left(self, eio_sid: str, namespace: str, due: float | None = None) -> None:
+        """A client is in a namespace no more; if it is in no other, it is ``due`` to be closed (see `_await_join`)."""
         if namespace == NAMESPACE:
             self._event_handlers.pop(eio_sid, None)
-        self._await_join(eio_sid)
+        self._await_join(eio_sid, due)
 
-    def _joined(self, eio_sid: str) -> None:
-        if (timer := self._joining.pop(eio_sid, None)) is not None:
-            timer.cancel()
+    def _joined(self, eio_sid: str) -> float | None:
+        """A client has joined, or tries to. Returns when it would have been closed; None where it would not."""
+        timer = self._joining.pop(eio_sid, None)
+        if timer is None:
+            return None
+        timer.cancel()
+        return timer.when()
 
     def _give_up(self, eio_sid: str) -> None:
         del self._joining[eio_sid]
