@@ -229,7 +229,7 @@ class EngineSocket:
         polling = self._polling
         by_server = reason == self._server.reason.SERVER_DISCONNECT
         if polling is not None and (by_server or (polling.has_unread and not polling.is_polled)):
-            asyncio.get_running_loop().call_later(LINGER, self._server.forget, self)
+            asyncio.get_running_loop().call_later(LINGER, self._stop_lingering, polling)
         else:
             self._server.forget(self)
         self._server.ending(self)
@@ -238,6 +238,11 @@ class EngineSocket:
             polling.end_poll()
             polling.close()
         self._in_order.put(partial(self._server.end, self, reason))
+
+    def _stop_lingering(self, polling: Polling) -> None:
+        """What the client has not read by now is not for it any more."""
+        polling.take_all()
+        self._server.forget(self)
 
     def discard(self) -> None:
         """The application does not want the client, so that there is no session of whose end it is to be told."""

@@ -49,10 +49,12 @@ class PollRequests:
             polling.body_is_whole()
             with ConnectionWatch(request, partial(socket.request_lost, poll=False)):
                 await socket.take_body(polling, body)
-        except ConnectionError:
+        except ConnectionError as error:
+            error.__traceback__ = None  # aiohttp keeps the error with the request; the body is not to stay with it
             socket.request_lost(poll=False)
             return self._replies.refuse(request, "request")
         except (ValueError, web.RequestPayloadError) as error:
+            error.__traceback__ = None  # as above
             socket.close(self._reason.TRANSPORT_ERROR)
             return self._replies.refuse(request, "request", why=error if isinstance(error, MsgpackRefused) else "")
         except (web.HTTPException, asyncio.CancelledError):

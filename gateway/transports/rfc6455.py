@@ -234,6 +234,10 @@ class Parser:
         """Bytes that were fed and are no whole message yet."""
         return len(self._unparsed) + (0 if self._message is None else len(self._message))
 
+    def drop(self) -> None:
+        """Let go of what is no whole message: nothing more is read."""
+        self._unparsed, self._message = b"", None
+
     def feed(self, data: bytes) -> None:
         """Take bytes from the network. Call `next_message` until there is none."""
         unparsed = self._unparsed

@@ -275,6 +275,7 @@ class WebSocketStream(asyncio.Protocol):
         self._finish()
 
     def _finish(self) -> None:
+        self._parser.drop()
         listener, self._listener = self._listener, None
         if listener is not None:
             listener.stream_ended(self._close_code)

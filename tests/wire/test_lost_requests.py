@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 from collections.abc import AsyncIterator
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from websockets.asyncio.client import connect
 
 from harness.client import Join, make_room
-from harness.http import request
+from harness.http import WEBSOCKET_HEADERS, request
 from harness.node import Driver, install_packages
 from harness.process import GatewayProcess
 from harness.stock import SocketIOClient
@@ -66,6 +67,41 @@ async def open_polling(server: Any) -> tuple[str, str]:
     answer = await request("GET", server.url + POLLING)
     sid = json.loads(answer.text[1:])["sid"]
     return f"{server.url}{POLLING}&sid={sid}", sid
+
+
+async def test_nothing_that_was_read_stays_behind(server: Any) -> None:
+    """Half a body, half a message, half a fragmented one: all are gone with their connection, without waiting for
+    Python's garbage collector, which comes rarely to what is old.
+    """
+    handshake = "".join(f"{name}: {value}\r\n" for name, value in {"Host": "x", **WEBSOCKET_HEADERS}.items())
+    opening = f"GET {urlsplit(server.url).path}?EIO=4&transport=websocket HTTP/1.1\r\n{handshake}\r\n".encode()
+    size = (2_000_000).to_bytes(8, "big") + bytes(4)
+    gc.collect()
+    gc.disable()
+    try:
+        for beginning in (
+            b"",
+            opening + b"\x81\xff" + size,
+            opening + b"\x01\xfe\x00\x05" + bytes(9) + b"\x80\xff" + size,
+        ):
+            url = server.url if beginning else (await open_polling(server))[0]
+            async with Connection(url) as connection:
+                if beginning:
+                    connection.writer.write(beginning + b"x" * 1_000_000)
+                else:
+                    connection.post("4" + "x" * 1_000_000, length=2_000_000)
+                await until(lambda: held() > 900_000)
+            await until(lambda: not server.sockets)
+            await until(lambda: held() < 100_000, AT_ONCE)
+    finally:
+        gc.enable()
+
+
+def held() -> int:
+    """Bytes in buffers that Python's garbage collector would find, or would have to."""
+    owners = (owner for owner in gc.get_objects() if type(owner).__module__ != "test_lost_requests")
+    buffers = {id(part): len(part) for owner in owners for part in gc.get_referents(owner) if type(part) is bytearray}
+    return sum(buffers.values())
 
 
 async def is_polled(server: Any, sid: str) -> None:
