@@ -129,10 +129,10 @@ def parse_networks(text: str) -> tuple[Network, ...]:
     Raises:
         ValueError: one of them is none, and which.
     """
-    words = [word.strip() for word in text.lower().split(",")]
+    words = [word for word in map(str.strip, text.lower().split(",")) if word]
     if len(words) == 1 and words[0] in YES:
         return EVERYBODY
-    if len(words) == 1 and words[0] in NO:
+    if len(words) <= 1 and "".join(words) in NO:
         return ()
     return tuple(_network(word) for word in words)
 

@@ -69,6 +69,8 @@ class StoreURL(click.ParamType[str]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         url = str(value)
+        if url == "sqlite:///:memory:":
+            return "sqlite://"
         scheme, separator, rest = url.partition("://")
         if scheme in {"redis", "rediss", "unix"} and separator:
             self.fail(
@@ -77,7 +79,8 @@ class StoreURL(click.ParamType[str]):
                 param,
                 ctx,
             )
-        if scheme != "sqlite" or not separator or (rest and (not rest.startswith("/") or rest == "/")):
+        wrong_path = rest and (not rest.startswith("/") or rest == "/" or rest.startswith("/file:"))
+        if scheme != "sqlite" or not separator or wrong_path:
             meant = self._meant(url)
             hint = f"; did you mean {meant}?" if meant else ""
             self.fail(f"{url!r} is not sqlite:///PATH or sqlite:// (memory){hint}", param, ctx)
@@ -96,7 +99,9 @@ class Address(click.ParamType[str]):
     """A host name, or an address of IPv4 or IPv6."""
 
     name = "address"
-    envvar_list_splitter: ClassVar[str] = ","
+
+    def split_envvar_value(self, rv: str) -> list[str]:
+        return [address for address in rv.split(",") if address.strip()]
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         address = str(value).strip()
@@ -237,9 +242,14 @@ class Settings:
         10 * 1024**3,
         Size(),
         "SIZE",
-        "How much of the disk the store may take, such as 500MB or 10GiB; beyond it, nothing is added.",
+        "How large the store may be, such as 500MB or 10GiB; beyond it, nothing is added. Its log takes 32 MiB more.",
     )
-    history_size: int = setting(1_000, POSITIVE, "N", "How many messages are kept for each room.")
+    history_size: int = setting(
+        1_000,
+        POSITIVE,
+        "N",
+        "How many messages are kept for each room, and as many other events (who was added, or left).",
+    )
     history_bytes: int = setting(
         16 * 1024**2,
         Size(),

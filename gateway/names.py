@@ -12,20 +12,44 @@ from typing import Final
 
 import regex
 
-_VISIBLE: Final = regex.compile(r"[^\p{Cc}\p{Cf}\p{Cs}\p{Z}\p{Mn}\p{Me}\p{Default_Ignorable_Code_Point}\u2800]")
-_BLANKS: Final = "\u115f\u1160\u3164\uffa0\u2800"
-"""The letters and symbols that cannot be seen: fillers of Hangul, the blank of Braille."""
-_ODD: Final = regex.compile(r"[\p{C}\p{Z}\p{Default_Ignorable_Code_Point}\u2800--\x20]", regex.VERSION1)
-"""What no name holds: what has no shape (also the blank of Braille), no fixed meaning or no room in a line."""
-_STRAY_MARK: Final = regex.compile(r"(?:^|\x20)\p{M}|(\p{Mn})\1|\p{Mn}{5}")
-"""A mark without a letter, the same twice (which looks like once), or too many (UTS 39, section 5.4)."""
-_WORD: Final = regex.compile(r"[\p{L}\p{M}\p{N}_'\u2019\u00b7]+")
+_BLANKS: Final = "\u115f\u1160\u3164\uffa0\u2800\ufffc\U0001d159\U00013441\U00013442"
+"""The letters and symbols that cannot be seen: fillers of Hangul, the blanks of Braille and of hieroglyphs, the place
+of an object, a note without a head.
+"""
+_SHAPELESS: Final = rf"\p{{Cc}}\p{{Cf}}\p{{Cs}}\p{{Z}}\p{{Default_Ignorable_Code_Point}}{_BLANKS}"
+_VISIBLE: Final = regex.compile(rf"[^{_SHAPELESS}\p{{Mn}}\p{{Me}}\p{{Noncharacter_Code_Point}}]")
+_ODD: Final = regex.compile(rf"[{_SHAPELESS}\p{{C}}--\x20]", regex.VERSION1)
+"""What no name holds: what has no shape, no fixed meaning or no room in a line."""
+_STRAY_MARK: Final = regex.compile(r"(?:^|\x20)\p{M}|(\p{Mn})\1|\p{Mn}{5}|[\p{Soft_Dotted}l\u0131\u0237]\p{M}*\u0307")
+"""A mark without a letter, the same twice (which looks like once), too many, or a dot on a letter that has one (UTS 39,
+section 5.4).
+"""
+_WORD: Final = regex.compile(r"[\p{L}\p{M}\p{N}\p{S}_'\u2018\u2019\u201b\u2032\u055a\u00b7]+")
+"""What is read as one: symbols are in a word, and so is all that looks like an apostrophe."""
 
-_PICTURE: Final = r"\p{Extended_Pictographic}(?:\uFE0F|\p{Emoji_Modifier})?"
+_JOINER: Final = "\u200d"
+_TONE: Final = r"\p{Emoji_Modifier}?"
+_ADULT: Final = f"[👨👩🧑]{_TONE}"
+_TO_THE_RIGHT: Final = f"(?:{_JOINER}➡\ufe0f?)?"
+_PAIRS: Final = "🏳🌈 🏳⚧ 🏴☠ 🐕🦺 🐈⬛ 🐦⬛ 🐦🔥 🐻❄ 👁🗨 😮💨 😵💫 😶🌫 🙂↔ 🙂↕ ❤🔥 ❤🩹 🍋🟩 🍄🟫 ⛓💥"
+_JOINED: Final = "|".join(
+    [
+        f"{_ADULT}{_JOINER}[⚕⚖✈🌾🍳🍼🎄🎓🎤🎨🏫🏭💻💼🔧🔬🚀🚒🦯🦼🦽🩰🦰🦱🦲🦳]\ufe0f?{_TO_THE_RIGHT}",
+        rf"(?:\p{{Emoji_Modifier_Base}}|[👯🤼🧞🧟]){_TONE}\ufe0f?{_JOINER}[♀♂]\ufe0f?{_TO_THE_RIGHT}",
+        f"[🚶🏃🧎]{_TONE}{_JOINER}➡\ufe0f?",
+        f"{_ADULT}{_JOINER}(?:❤\ufe0f?{_JOINER}(?:💋{_JOINER})?|🤝{_JOINER}){_ADULT}",
+        f"🫱{_TONE}{_JOINER}🫲{_TONE}",
+        f"[👨👩🧑](?:{_JOINER}[👨👩🧑])?(?:{_JOINER}[👦👧🧒]){{1,2}}",
+        *(f"{pair[0]}\ufe0f?{_JOINER}{pair[1]}\ufe0f?" for pair in _PAIRS.split()),
+    ]
+)
+"""The emoji that are joined (Unicode 16, emoji-zwj-sequences): people at work, of a sex, walking to the right, in pairs
+and families, and the others. Fonts show any others as if nothing joined them.
+"""
 _NATIONS: Final = "|".join("".join(chr(0xE0000 + ord(letter)) for letter in nation) for nation in ("eng", "sct", "wls"))
 _FLAGS: Final = rf"\U0001F3F4\U000E0067\U000E0062(?:{_NATIONS})\U000E007F"
 _EMOJI: Final = regex.compile(
-    rf"{_FLAGS}|{_PICTURE}(?:\u200D{_PICTURE})+|\p{{Emoji_Presentation}}\uFE0F?|\p{{Extended_Pictographic}}\uFE0F"
+    rf"{_FLAGS}|{_JOINED}|\p{{Emoji_Presentation}}\uFE0F?|\p{{Extended_Pictographic}}\uFE0F"
     r"|\p{Emoji_Modifier_Base}\p{Emoji_Modifier}|[0-9#*]\uFE0F?\u20E3"
 )
 """An emoji that is shown as a picture (UTS 51): the flags of England, Scotland and Wales, joined ones, single ones and
@@ -112,13 +136,13 @@ def _normal_emoji(emoji: str) -> str:
     if emoji[-1] == "\u20e3":
         return emoji[0] + _VARIANT + emoji[-1]
     plain = emoji.replace(_VARIANT, "")
-    if "\u200d" not in emoji and emoji == plain:
+    if _JOINER not in emoji and emoji == plain:
         return emoji
     parts = []
-    for part in plain.split("\u200d"):
+    for part in plain.split(_JOINER):
         needed = len(part) == 1 and _TEXT_PICTURE.match(part) is not None
         parts.append(part + _VARIANT if needed else part)
-    return "\u200d".join(parts)
+    return _JOINER.join(parts)
 
 
 def _check(name: str) -> None:
@@ -135,5 +159,12 @@ def _check(name: str) -> None:
     if _STRAY_MARK.search(unicodedata.normalize("NFD", text)) is not None:
         raise ValueError("Must not have a mark without a letter, or one twice, or more than four.")
     for word in _WORD.findall(text):
-        if not word.isascii() and _UNMIXED.fullmatch(word) is None:
+        if word.isascii():
+            continue
+        if _UNMIXED.fullmatch(word) is None or len(_digit_systems(word)) > 1:
             raise ValueError(f"Must not mix scripts in one word: {word[:100]!r}.")
+
+
+def _digit_systems(word: str) -> set[int]:
+    """Each by its zero: digits of one look like others of another (UTS 39, section 5.3)."""
+    return {ord(digit) - unicodedata.decimal(digit) for digit in word if digit.isdecimal()}

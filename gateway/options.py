@@ -123,7 +123,8 @@ def settings_from(ctx: click.Context) -> Settings:
 
 
 def unknown_variables() -> list[tuple[str, str | None]]:
-    """Environment variables that look like settings and are none, each with the setting that may be meant."""
+    """Environment variables that are set, look like settings and are none, each with the setting that may be meant."""
     known = [f"{PREFIX}{field.name.upper()}" for field in dataclasses.fields(Settings)]
-    names = sorted(name for name in os.environ if name.startswith(PREFIX) and name not in known)
+    are_set = (name for name, value in os.environ.items() if name.startswith(PREFIX) and value.strip())
+    names = sorted(name for name in are_set if name not in known)
     return [(name, next(iter(difflib.get_close_matches(name, known, n=1, cutoff=0.8)), None)) for name in names]

@@ -1,7 +1,7 @@
 """Signals from outside, heard by a thread of their own: also while the event loop is stuck on a disk.
 
-SIGTERM, SIGINT and SIGHUP stop the gateway; a second one ends it at once; so does the time limit. SIGQUIT writes the
-stacks of all threads to the log.
+SIGTERM, SIGINT and SIGHUP stop the gateway; a second one, unless it comes with the first, ends it at once; so does the
+time limit. SIGQUIT writes the stacks of all threads to the log.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import faulthandler
 import os
 import signal
 import threading
+import time
 from typing import TYPE_CHECKING, Final
 
 from gateway import logs
@@ -22,6 +23,11 @@ if TYPE_CHECKING:
 STOP_LIMIT: Final = 9.0
 """How long a stop may take, in seconds, from the signal until it is given up: README promises ten, and the last words
 in the log may take half a second.
+"""
+
+ONE_STOP: Final = 0.2
+"""How long after the first signal another one says the same, in seconds: ``timeout`` sends two, and a program that
+starts others often passes on what the terminal has sent to all of them.
 """
 
 STACKS_SIZE: Final = 65_536
@@ -67,13 +73,15 @@ class Signals:
     def _listen(self, stop: Callable[[], None], timed_out_status: int) -> None:
         while (number := self._next()) not in self._stopping:
             log_stacks()
+        first = time.monotonic()
         logger.info("stopping", signal=signal.Signals(number).name)
         timer = threading.Timer(STOP_LIMIT, _give_up, (timed_out_status,))
         timer.daemon = True
         timer.start()
         stop()
-        while (number := self._next()) not in self._stopping:
-            log_stacks()
+        while (number := self._next()) not in self._stopping or time.monotonic() < first + ONE_STOP:
+            if number not in self._stopping:
+                log_stacks()
         _end(number)
 
     def _next(self) -> int:

@@ -200,6 +200,7 @@ async def test_what_cannot_be_backed_up_is_one_clear_line(start_gateway: StartGa
     garbage.write_bytes(os.urandom(9000))
     (tmp_path / "stale-wal").write_text("x")
     (tmp_path / "link").symlink_to(there)
+    os.mkfifo(tmp_path / "pipe")
     other = sqlite3.connect(tmp_path / "other.db")
     other.execute("CREATE TABLE things (name TEXT)")
     other.close()
@@ -213,6 +214,7 @@ async def test_what_cannot_be_backed_up_is_one_clear_line(start_gateway: StartGa
         (1, "stale-wal", (tmp_path / "stale", "--store", own.store)),
         (1, "folder", (tmp_path / "missing" / "copy.db", "--store", own.store)),
         (1, "is a folder", (tmp_path, "--store", own.store)),
+        (1, "is not a file", (tmp_path / "pipe", "--replace", "--store", own.store)),
         (1, "no store", (tmp_path / "copy.db", "--store", f"sqlite:///{tmp_path / 'nothing.db'}")),
         (1, "not an SQLite database", (tmp_path / "copy.db", "--store", f"sqlite:///{garbage}")),
         (1, "not a gateway's store", (tmp_path / "copy.db", "--store", f"sqlite:///{tmp_path / 'other.db'}")),

@@ -105,6 +105,7 @@ def test_an_empty_variable_is_not_set() -> None:
 def test_hosts_are_several_flags_or_a_list() -> None:
     assert parse(["--host", "::", "--host", "127.0.0.1"]).host == ("::", "127.0.0.1")
     assert parse(GATEWAY_HOST="::, 127.0.0.1").host == ("::", "127.0.0.1")
+    assert parse(GATEWAY_HOST="::1,,127.0.0.1,").host == ("::1", "127.0.0.1")
     assert parse(["--host", "[::1]"]).host == ("::1",)
 
 
@@ -159,6 +160,7 @@ def test_proxies_are_trusted_by_address_or_all_of_them() -> None:
     assert parse(GATEWAY_TRUST_PROXY="true").trust_proxy == everybody
     assert not parse(GATEWAY_TRUST_PROXY="false").trust_proxy
     assert not parse().trust_proxy
+    assert parse(GATEWAY_TRUST_PROXY="10.0.0.1,") == parse(["--trust-proxy", "10.0.0.1"])
     assert [str(network) for network in parse(["--trust-proxy", "10.0.0.0/8, ::1"]).trust_proxy or ()] == [
         "10.0.0.0/8",
         "::1/128",
@@ -172,6 +174,7 @@ def test_proxies_are_trusted_by_address_or_all_of_them() -> None:
         ("--port", "70000", "70000 is not in the range 0<=x<=65535"),
         ("--store", "gateway.db", "is not sqlite:///PATH or sqlite://"),
         ("--store", "postgres://db", "is not sqlite:///PATH or sqlite://"),
+        ("--store", "sqlite:///file:x.db?mode=memory", "is not sqlite:///PATH or sqlite://"),
         ("--store", "sqlite://gateway.db", "is not sqlite:///PATH or sqlite://"),
         ("--store", "gateway.db", "did you mean sqlite:///gateway.db?"),
         ("--store", "/data/gateway.db", "did you mean sqlite:////data/gateway.db?"),
@@ -238,8 +241,10 @@ def test_a_wrong_variable_is_named(name: str, value: str) -> None:
 
 
 def test_an_unknown_variable_is_warned_of() -> None:
-    """With the one that may be meant; known ones and those of others are not."""
-    log = run("--host", "192.0.2.1", GATEWAY_PROT="1", GATEWAY_XYZ="2", GATEWAY_PORT="3", GATEWAYS="4").stderr
+    """With the one that may be meant; known ones, empty ones and those of others are not."""
+    log = run(
+        "--host", "192.0.2.1", GATEWAY_PROT="1", GATEWAY_XYZ="2", GATEWAY_PORT="3", GATEWAYS="4", GATEWAY_EMPTY=""
+    ).stderr
     warnings = [line for line in log.splitlines() if "unknown environment variable" in line]
     assert len(warnings) == 2
     assert "GATEWAY_PROT" in warnings[0]
@@ -302,6 +307,8 @@ def test_help_names_every_flag_and_default_and_says_how_variables_are_named() ->
         assert f"--{field.name.replace('_', '-')}" in words
         assert str(field.metadata["help"]).split("  ", maxsplit=1)[0] in words
         assert field.default in (None, ()) or f"default: {SHOWN.get(field.name, field.default)}" in words
+    headings = ["Network:", "Storage:", "Limits:", "Other:", "Commands:"]
+    assert [line for line in result.stdout.splitlines() if line in headings] == headings
     assert "GATEWAY_LOG_LEVEL" in words
     assert "also read from PORT" in words
     assert "also read from REDIS_URL" in words
@@ -330,6 +337,7 @@ def test_a_disk_that_does_not_last_is_warned_of(tmp_path: Path) -> None:
 
     on_disk = f"sqlite:///{tmp_path / 'gateway.db'}"
     assert "nothing lasts" in start("sqlite://")
+    assert "nothing lasts" in start("sqlite:///:memory:")
     assert "nothing lasts" not in start(on_disk)
     assert "redis://" in start(on_disk, DYNO="web.1")
     assert "redis://" not in start(on_disk)

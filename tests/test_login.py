@@ -209,6 +209,10 @@ async def test_a_request_that_is_no_handshake_is_426(gateway: GatewayProcess, fo
     assert answer.status == 426
     check_http_error(answer.error, "invalid_payload")
     assert answer.headers["upgrade"].lower() == "websocket"
+    for method in ("HEAD", "POST", "PUT", "DELETE", "OPTIONS"):
+        other = await request(method, f"{gateway.url}/username/{name}{form}")
+        assert (other.status, other.headers["upgrade"]) == (426, "websocket")
+        assert (await request(method, f"{gateway.url}/username/No{form}")).status == 404
     async with await open_websocket(f"{websocket_url(gateway.url)}/username/{name}"):
         pass
 

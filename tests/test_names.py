@@ -52,6 +52,19 @@ KEPT += [
     "🧑🏽\u200d🚀",
     "🏳\ufe0f\u200d🌈",
     "🇩🇪",
+    "👮🏿\u200d♀\ufe0f",
+    "👯\u200d♂\ufe0f",
+    "🏃🏽\u200d♀\ufe0f\u200d➡\ufe0f",
+    "👩🏻\u200d❤\ufe0f\u200d💋\u200d👨🏿",
+    "🧑🏻\u200d🤝\u200d🧑🏿",
+    "🫱🏻\u200d🫲🏿",
+    "👩\u200d👧\u200d👦",
+    "👨\u200d🦰",
+    "❤\ufe0f\u200d🔥",
+    "🐻\u200d❄\ufe0f",
+    "😶\u200d🌫\ufe0f",
+    "⛓\ufe0f\u200d💥",
+    "Чат🔥Gaming",
     "™\ufe0f",
     "🈁",
 ]
@@ -67,6 +80,8 @@ SAME = {
     "ﬁsh": "fish",
     "①": "1",
     "K": "K",  # the sign of kelvin
+    "😮\ufe0f\u200d💨": "😮\u200d💨",
+    "🕵\ufe0f\u200d♀": "🕵\ufe0f\u200d♀\ufe0f",
     "\u1112\u1161\u11ab\u1100\u1173\u11af": "한글",
     "☕\ufe0f": "☕",
     "1\u20e3": "1\ufe0f\u20e3",
@@ -112,6 +127,11 @@ REFUSED += [
     "\u0378",
     "\ufdd0",
 ]
+REFUSED += ["\U0001d159", "tea\U0001d159", "tea\ufffc", "tea\U00013441", "tea\U00013442"]
+REFUSED += ["😀\u200d😀", "❤\u200d❤", "\u200d".join("👨👨👨👨👨"), "👨\u200d😀", "🚀\u200d🧑"]
+REFUSED += ["ti\u0307p", "ti\u0323\u0307p", "l\u0307", "t\u0131\u0307p"]
+REFUSED += [f"te{sign}\u0430" for sign in "`^$+\u2018\u201b\u2032\u055a"]
+REFUSED += ["1\u0662", "\u0967\u09e8"]
 REFUSED += ["te\u0430", "раypal", "tea_чаеk", "αlpha", "аб茶", "Ꭲea", "ａ\u0430", "\u0585n", "茶чай", "한a\u3042"]
 REFUSED += [
     "a\u200db",
@@ -180,6 +200,7 @@ BLANK = [
     "\u00a0\u3000",
     "\x00",
 ]
+BLANK += ["\ufffc", "\U0001d159", "\U00013441", "\ufffe\uffff", "\U0010ffff"]
 BLANK += ["\ufeff", "\u202e\u2066", "\u034f", "\ufe0f", "\u200d", "\u0301", "\U000e0041", "\u180e", "\u00ad \u061c"]
 
 

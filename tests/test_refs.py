@@ -29,6 +29,10 @@ REFS = [
     "18446744073709551616",
     "9007199254740993",
     "1.0000000000000000000000001",
+    "1E400",
+    "-1e309",
+    "9" * 4000,
+    "1" + "0" * 400 + ".0",
     "null",
     "true",
     '""',
@@ -58,12 +62,22 @@ async def test_a_ref_comes_back_byte_for_byte(join: Join, action: str, binary: b
             frame(ref, before=f'"action":"{action}",'),
             frame(f" {ref}\r\n", after=f', "action" : "{action}"'),
             frame("[0]", before=f'"action":"{action}",', after=f',"re\\u0066":{ref}'),
+            frame(ref, before=f'"extra":1e999,"action":"{action}",'),
         ):
             await client.send(text.encode() if binary else text)
             reply = await client.frames.take(lambda answer: b"reply" in _bytes(answer), f"the reply to {text}")
             assert isinstance(reply, bytes) is binary
             assert f'"ref":{ref},'.encode() in _bytes(reply), text
             json.loads(reply)
+
+
+def test_numbers_have_no_limit() -> None:
+    """What JavaScript takes for infinite is that, and what was written is not forgotten."""
+    for number in ("1e999", "9" * 5_000, "9" * 100_000, "1" + "0" * 400 + ".5"):
+        frame_ = f'{{"ref":-{number}}}'.encode()
+        value = decode(frame_)["ref"]
+        assert value == float("-inf")
+        assert raw_member(frame_, "ref", value) == f"-{number}".encode()
 
 
 async def test_without_a_ref_there_is_none(join: Join) -> None:

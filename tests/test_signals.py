@@ -12,6 +12,7 @@ import time
 
 import pytest
 
+from gateway.signals import ONE_STOP
 from harness.client import Join, make_room, succeed
 from harness.http import request
 from harness.inbox import PATIENCE
@@ -105,11 +106,23 @@ async def test_a_second_signal_while_the_disk_hangs(start_gateway: StartGateway,
             await syncs.came.wait()
         await own.signal(signal.SIGTERM)
         await until(lambda: "stopping" in own.log)
+        await asyncio.sleep(2 * ONE_STOP)
         started = time.monotonic()
         await own.signal(signal.SIGTERM)
         assert await own.wait() == -signal.SIGTERM
         assert time.monotonic() - started < 2
         creating.cancel()
+
+
+async def test_two_signals_at_once_are_one(start_gateway: StartGateway, join: Join) -> None:
+    """``timeout`` and others send two: clients are told all the same, and what they sent is kept."""
+    own = await start_gateway(on_disk=True)
+    clients = [await join("json", to=own) for _ in range(20)]
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        await own.signal(number)
+    assert {await client.wait_closed() for client in clients} == {1012}
+    assert await own.wait() == 0
+    assert "stopped" in own.log
 
 
 STUCK = """

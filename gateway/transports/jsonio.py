@@ -35,14 +35,15 @@ def decode(data: str | bytes) -> Any:
     """The JSON value in ``data``.
 
     Raises:
-        ValueError: it is none (RFC 8259; neither ``NaN`` nor ``Infinity`` is), or nested too deeply.
+        ValueError: it is none (RFC 8259; neither ``NaN`` nor ``Infinity`` is), or nested too deeply. A number that is
+            too large for a float is infinite, as in JavaScript.
     """
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError:
         try:
             text = data if isinstance(data, str) else data.decode()
-            return json.loads(text, parse_constant=_refuse, parse_float=_finite)
+            return json.loads(text, parse_constant=_refuse, parse_int=_whole)
         except RecursionError as error:
             raise ValueError("nested too deeply") from error
 
@@ -125,8 +126,9 @@ def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is not JSON")
 
 
-def _finite(digits: str) -> float:
-    number = float(digits)
-    if number in (float("inf"), float("-inf")):
-        raise ValueError("a number is too large")
-    return number
+def _whole(digits: str) -> int | float:
+    """An integer; of more digits than Python takes (4,300, for that takes long), what JavaScript makes of it."""
+    try:
+        return int(digits)
+    except ValueError:
+        return float(digits)

@@ -78,6 +78,9 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
         Raises:
             ValueError: an option has a value that this server cannot do; the message says what to do.
         """
+        for name, number in (("max_attachments", max_attachments), ("max_attachments_size", max_attachments_size)):
+            if type(number) is not int or number < 0:
+                raise ValueError(f"{name}= must be an integer of 0 or more, not {number!r}; a large one is no limit")
         chosen = packet_class(serializer, json)
         self._connect_timeout = connect_timeout
         self._joining: dict[str, asyncio.TimerHandle] = {}

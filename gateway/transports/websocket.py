@@ -338,7 +338,7 @@ class PlainRoute:
         except ValueError:
             value = None
         if not isinstance(value, dict):
-            error = InvalidPayload("A frame must be one JSON object.")
+            error = InvalidPayload("A frame must be one JSON object, and not nested too deeply.")
             return connection.wire.answer(data, None, {}, refusal(error))
         action = value.get("action")
         try:
@@ -396,6 +396,9 @@ def _credentials(request: web.Request) -> dict[str, Any]:
 
 
 async def _unknown_path(request: web.Request) -> web.Response:
+    """Reply where there is no user of that name, or no GET, as a handshake is."""
+    if is_username(request.match_info["rest"]):
+        return refuse(NoUpgrade(f"This is a WebSocket; connect with ws:// or wss:// (RFC 6455), not {request.method}."))
     return refuse(InvalidUsername())
 
 

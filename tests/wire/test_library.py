@@ -162,3 +162,11 @@ async def test_how_many_attachments_and_how_large(
     async with serving(echo(**options), "socket.io") as url:
         assert await send(url, accepted) == accepted
         assert await send(url, refused) == 1002
+
+
+@pytest.mark.parametrize("option", ["max_attachments", "max_attachments_size"])
+@pytest.mark.parametrize("value", [None, "10", -1, 1.5, True])
+def test_a_limit_of_attachments_is_a_number(option: str, value: object) -> None:
+    """Anything else is refused when the server is made, not with the first event that has one."""
+    with pytest.raises(ValueError, match=rf"{option}= must be an integer of 0 or more, not {value!r}"):
+        SocketServer(**{option: value})

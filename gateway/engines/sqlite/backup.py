@@ -69,6 +69,8 @@ def _check_target(store: Path, target: Path, *, replace: bool) -> None:
         raise StoreError(f"The folder of the backup {target} does not exist.")
     if target.is_dir():
         raise StoreError(f"The backup {target} is a folder; name a file in it.")
+    if target.exists() and not target.is_file():
+        raise StoreError(f"The backup {target} is not a file; name one.")
     real = os.path.realpath(store)
     if os.path.realpath(target) in {real, *(real + suffix for suffix in SIDE_FILES)}:
         raise StoreError(f"The backup {target} is the store itself; name another file.")
