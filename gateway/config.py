@@ -34,9 +34,12 @@ class Number(click.FloatRange):
 
 
 class Size(click.ParamType[int]):
-    """A number of bytes, also as ``500MB`` (10^6) or ``10GiB`` (2^30; ``10G`` is the same)."""
+    """A number of bytes of at least ``minimum``, also as ``500MB`` (10^6) or ``10GiB`` (2^30; ``10G`` is the same)."""
 
     name = "size"
+
+    def __init__(self, minimum: int = 1) -> None:
+        self._minimum = minimum
 
     UNITS: ClassVar = {
         "": 1,
@@ -51,6 +54,8 @@ class Size(click.ParamType[int]):
         size = 0 if number is None or unit is None else int(float(number[1]) * unit)
         if size < 1:
             self.fail(f"{value!r} is not a size such as 500MB or 10GiB", param, ctx)
+        if size < self._minimum:
+            self.fail(f"{value!r} is too small: at least {self._minimum} bytes are needed", param, ctx)
         return size
 
     @staticmethod
@@ -240,7 +245,7 @@ class Settings:
     )
     max_store: int = setting(
         10 * 1024**3,
-        Size(),
+        Size(1_000_000),
         "SIZE",
         "How large the store may be, such as 500MB or 10GiB; beyond it, nothing is added. Its log takes 32 MiB more.",
     )

@@ -379,7 +379,15 @@ def test_a_store_that_cannot_be_used_is_one_clear_line(store: str, reason: str) 
     ],
 )
 def test_sizes_have_units(written: str, size: int) -> None:
-    assert parse(["--max-store", written]).max_store == size
+    assert parse(["--history-bytes", written]).history_bytes == size
+
+
+def test_a_store_has_room_for_something() -> None:
+    """What an empty one takes would be refused too late: when the first room is to be made."""
+    assert parse(["--max-store", "1MB"]).max_store == 1_000_000
+    result = run("--max-store", "100KB")
+    assert (result.returncode, result.stderr.count("\n")) == (2, 1)
+    assert "'100KB' is too small: at least 1000000 bytes are needed" in result.stderr
 
 
 @pytest.mark.parametrize("written", ["", "0", "-1", "10XB", "GiB", "1e9", "ten", "1.GB", "nan", "\u0661GB", "9" * 40])

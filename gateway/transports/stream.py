@@ -305,7 +305,12 @@ class WebSocketStream(asyncio.Protocol):
 
 
 class TakenOver(web.StreamResponse):
-    """What aiohttp gets for a request whose transport is not its own any more: nothing is left to send."""
+    """What aiohttp gets for a request whose transport is not its own any more: nothing is left to send. Its status is
+    what the access log has.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(status=101)
 
     async def prepare(self, request: web.BaseRequest) -> None:
         pass

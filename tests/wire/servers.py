@@ -27,7 +27,7 @@ async def serving(
     """
     app = web.Application()
     server.attach(app, path)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1, **options)
+    runner = web.AppRunner(app, **{"access_log": None, "shutdown_timeout": 0.1, **options})
     await runner.setup()
     assert runner.server is not None
     engine: EngineServer = getattr(server, "eio", server)

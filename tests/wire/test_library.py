@@ -164,6 +164,22 @@ async def test_how_many_attachments_and_how_large(
         assert await send(url, refused) == 1002
 
 
+@pytest.mark.parametrize("handled", [True, False], ids=["handler of connect", "no handler"])
+async def test_the_access_log_has_what_the_client_has_got(caplog: pytest.LogCaptureFixture, handled: bool) -> None:
+    """101 for a WebSocket, as on aiohttp's own."""
+    server = echo()
+    if handled:
+        server.on("connect", lambda sid, environ: None)
+    caplog.set_level(logging.INFO, "aiohttp.access")
+    async with (
+        serving(server, "socket.io", access_log=logging.getLogger("aiohttp.access")) as url,
+        connect(f"{url}{WEBSOCKET}".replace("http", "ws")) as socket,
+    ):
+        await socket.recv()
+    (line,) = [record.getMessage() for record in caplog.records if record.name == "aiohttp.access"]
+    assert f'GET /socket.io/{WEBSOCKET} HTTP/1.1" 101 ' in line
+
+
 @pytest.mark.parametrize("option", ["max_attachments", "max_attachments_size"])
 @pytest.mark.parametrize("value", [None, "10", -1, 1.5, True])
 def test_a_limit_of_attachments_is_a_number(option: str, value: object) -> None:
