@@ -172,6 +172,7 @@ async def test_typing_is_not_kept_for_who_has_more_to_read(start_gateway: StartG
         await succeed(alice, "create-room", room="r", users=[reader.username, "slow"])
         for _ in range(100):
             await succeed(alice, "send-msg", room="r", content="x" * LENGTH)
+        await until(lambda: sum(event.name == "message" for event in reader.events.log) == 100)
         for _ in range(50):
             await succeed(alice, "typing", room="r")
         await reader.drain()

@@ -8,7 +8,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from gateway.engines.sqlite.commits import MAX_RUN_TIME, GroupCommit
-from gateway.engines.sqlite.turns import MIN_REMEMBERED, Turns
+from gateway.engines.sqlite.turns import HANDICAP, MIN_REMEMBERED, Turns
 
 from .test_commits import Ledger
 
@@ -23,9 +23,10 @@ class Queue:
         self.turns = Turns()
         self._loop = asyncio.new_event_loop()
 
-    def put(self, client: str, *words: str) -> None:
+    def put(self, client: str, *words: str, low_priority: bool = False) -> None:
         for word in words:
-            self.turns.put(client, lambda _, word=word: word, self._loop.create_future())
+            future = self._loop.create_future()
+            self.turns.put(client, lambda _, word=word: word, future, low_priority=low_priority)
 
     def serve(self, cost: float = 0.0) -> str:
         call = self.turns.next()
@@ -80,6 +81,17 @@ def test_nobody_saves_up_by_waiting_nor_gets_rid_of_debts_by_it() -> None:
         queue.put("mallory", "m")
         queue.put("alice", "a")
         assert queue.serve(1.0) == "a"
+
+
+def test_what_nobody_waits_for_comes_after_the_others() -> None:
+    """But for its own client's calls, and not for ever: the others have their share first, and then it comes."""
+    queue = Queue()
+    for leaver in ("xavier", "yves", "zoe"):
+        queue.put(leaver, leaver[0], low_priority=True)
+    queue.put("zoe", "Z")
+    queue.put("alice", *"aaaaaa")
+    queue.put("bob", *"bbbbbb")
+    assert "".join(queue.serve(HANDICAP / 3) for _ in range(16)) == "abababxyzZababab"
 
 
 def test_shares_are_by_client() -> None:
@@ -154,6 +166,22 @@ async def test_a_dear_client_holds_nobody_up_for_longer_than_one_call() -> None:
     assert not attack[-1].done()
     assert sorted(waited)[10] < 2 * 5 * MAX_RUN_TIME
     await asyncio.gather(*attack)
+    await commits.close(5)
+
+
+async def test_many_who_leave_hold_nobody_up() -> None:
+    """The ends of forty sessions wait, each of which takes a while: who asks later is served before most of them."""
+    commits = GroupCommit(Ledger(), lambda effects: None)
+
+    def end(ledger: Ledger) -> None:
+        time.sleep(MAX_RUN_TIME)
+        ledger.write("left")
+
+    leaving = [commits.run(end, f"leaver {number}", low_priority=True) for number in range(40)]
+    for number in range(5):
+        await commits.run(lambda ledger: ledger.write("cheap"), "alice")
+        assert sum(end.done() for end in leaving) <= 4 * (number + 1)
+    await asyncio.gather(*leaving)
     await commits.close(5)
 
 

@@ -141,12 +141,12 @@ class GroupCommit:
         self._thread = threading.Thread(target=self._commit_batches, name="gateway-store", daemon=True)
         self._thread.start()
 
-    def run(self, operation: Callable[[D], T], client: str) -> asyncio.Future[T]:
+    def run(self, operation: Callable[[D], T], client: str, *, low_priority: bool = False) -> asyncio.Future[T]:
         """Run ``operation`` in a transaction; its result, when it is committed and its effects are delivered.
 
         ``client`` says whose it is: operations of one client are run in the order in which they came, those of several
-        in turn, and who has used the store more comes later. Where the future is cancelled before its turn comes, the
-        operation is not run.
+        in turn, and who has used the store more comes later; so does, with ``low_priority``, one for which no client
+        waits. Where the future is cancelled before its turn comes, the operation is not run.
 
         Raises:
             Unavailable: it was not committed. Trying again may help.
@@ -157,7 +157,7 @@ class GroupCommit:
         if len(self._turns) >= self._max_pending:
             raise Unavailable("The store is behind; try again.")
         future: asyncio.Future[T] = self._loop.create_future()
-        self._turns.put(client, operation, future)
+        self._turns.put(client, operation, future, low_priority=low_priority)
         if self._state is State.IDLE:
             self._gather()
         return future

@@ -112,10 +112,14 @@ class SQLiteEngine:
                 more = False
             await asyncio.sleep(0 if more else MAINTENANCE_INTERVAL)
 
-    def _run(self, client: str, operation: Callable[[Tables], T]) -> asyncio.Future[T]:
+    def _run(self, client: str, operation: Callable[[Tables], T], *, low_priority: bool = False) -> asyncio.Future[T]:
         """Run ``operation`` for ``client``, a username or `STORE`: what one client asks for is done in its order."""
         assert self._commits is not None, "open() comes first"  # noqa: S101 - a mistake of the program
-        return self._commits.run(operation, client)
+        return self._commits.run(operation, client, low_priority=low_priority)
+
+    async def _depart(self, username: str, operation: Callable[[Tables], None]) -> None:
+        """Run an operation for a client that is gone, and may be in a hundred rooms: others need not wait for it."""
+        await self._run(username, operation, low_priority=True)
 
     def _run_in(self, actor: str, room: str, operation: Callable[[Rooms, str], T]) -> asyncio.Future[T]:
         """Run an operation in a room of ``actor``'s, which gets the name that the store has for it."""
@@ -134,13 +138,13 @@ class SQLiteEngine:
         return attached
 
     async def suspend_session(self, session: Session, connection: str) -> None:
-        await self._run(session.username, lambda tables: tables.sessions.suspend_session(session, connection))
+        await self._depart(session.username, lambda tables: tables.sessions.suspend_session(session, connection))
 
     async def end_session(self, session: Session, connection: str) -> None:
-        await self._run(session.username, lambda tables: tables.sessions.end_session(session, connection))
+        await self._depart(session.username, lambda tables: tables.sessions.end_session(session, connection))
 
     async def abandon_session(self, username: str, connection: str, resume: ResumePoint | None) -> None:
-        await self._run(username, lambda tables: tables.sessions.abandon_session(username, connection, resume))
+        await self._depart(username, lambda tables: tables.sessions.abandon_session(username, connection, resume))
 
     async def end_expired_sessions(self) -> int:
         return await self._run(STORE, lambda tables: tables.sessions.end_expired_sessions())

@@ -4,7 +4,7 @@ This is fair queueing by virtual time. Each client has a line of calls, in their
 that its calls have taken. The next call is that of the client in line with the smallest account. The *level* is about
 what a client has on its account that has always been in line: one that comes, or comes back, is raised to it, so that
 nobody saves time up by doing nothing. One that is above it has debts: it is served when nobody else waits, or when the
-level has reached it.
+level has reached it. A call for which nobody waits, such as the end of a session, waits as if its client had debts.
 """
 
 from __future__ import annotations
@@ -22,6 +22,13 @@ if TYPE_CHECKING:
 
 MIN_REMEMBERED: Final = 1024
 """How many clients are remembered, whether they wait or not, before those without debts are forgotten."""
+
+
+HANDICAP: Final = 0.008
+"""Seconds that are on the account of a client for whose call nobody waits, until it is taken: more than two clients in
+one batch may differ by, so that those who wait are served first, and so little that it comes soon where there are
+always some.
+"""
 
 
 class Call:
@@ -43,13 +50,14 @@ class Call:
 
 
 class Line:
-    """The calls of one client, and its account in seconds."""
+    """The calls of one client, and its account in seconds, of which ``handicap`` will not stay."""
 
-    __slots__ = ("account", "client", "first", "last")
+    __slots__ = ("account", "client", "first", "handicap", "last")
 
     def __init__(self, client: str) -> None:
         self.client = client
         self.account = 0.0
+        self.handicap = 0.0
         self.first: Call | None = None
         self.last: Call | None = None
 
@@ -72,8 +80,15 @@ class Turns:
     def __len__(self) -> int:
         return self._waiting
 
-    def put(self, client: str, operation: Callable[[Any], Any], future: asyncio.Future[Any]) -> None:
-        """Put a call at the end of its client's line."""
+    def put(
+        self,
+        client: str,
+        operation: Callable[[Any], Any],
+        future: asyncio.Future[Any],
+        *,
+        low_priority: bool = False,
+    ) -> None:
+        """Put a call at the end of its client's line. ``low_priority``: nobody waits for it."""
         line = self._lines.get(client)
         if line is None:
             if len(self._lines) >= self._remembered:
@@ -82,7 +97,7 @@ class Turns:
         call = Call(line, operation, future)
         if line.last is None:
             line.first = line.last = call
-            self._enter(line)
+            self._enter(line, HANDICAP if low_priority else 0.0)
         else:
             line.last.following = line.last = call
         self._waiting += 1
@@ -97,6 +112,8 @@ class Turns:
         line.first, call.following = call.following, None
         if line.first is None:
             line.last = None
+        line.account -= line.handicap
+        line.handicap = 0.0
         self._waiting -= 1
         self._level = max(self._level, line.account)
 
@@ -128,8 +145,9 @@ class Turns:
             self.charge(call, 0.0)
             yield call
 
-    def _enter(self, line: Line) -> None:
-        line.account = max(line.account, self._level)
+    def _enter(self, line: Line, handicap: float = 0.0) -> None:
+        line.handicap = handicap
+        line.account = max(line.account, self._level) + handicap
         heapq.heappush(self._heap, (line.account, next(self._numbers), line))
 
     def _forget(self) -> None:
