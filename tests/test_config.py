@@ -67,6 +67,7 @@ def test_every_setting_is_a_flag_and_a_variable(field: dataclasses.Field[object]
         "host": "::1",
         "unix_socket": "/run/gateway.sock",
         "max_frame_size": "200000",
+        "max_store": "7MB",
         "store": "sqlite://",
         "log_level": "debug",
         "list_users": "all",
