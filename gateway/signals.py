@@ -26,8 +26,8 @@ in the log may take half a second.
 """
 
 ONE_STOP: Final = 0.2
-"""How long after the first signal another one says the same, in seconds: ``timeout`` sends two, and a program that
-starts others often passes on what the terminal has sent to all of them.
+"""How long after the first signal further ones are ignored, in seconds: ``timeout`` sends two, and a process manager
+often passes on a signal that the terminal has sent to all processes.
 """
 
 STACKS_SIZE: Final = 65_536

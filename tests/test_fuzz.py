@@ -242,7 +242,7 @@ async def test_binary_attachments_from_the_stock_client(
 async def test_any_auth(arena: Arena, auth: Any) -> None:
     """Any JSON as connect auth is answered, logged in or refused with a code, or closed where it is too absurd.
 
-    Whoever is in logs out: a name may be drawn twice.
+    A client that got in logs out: a name may be drawn twice.
     """
     async with RawSocketIO(arena.gateway.url) as raw:
         try:

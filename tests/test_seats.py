@@ -94,7 +94,7 @@ async def test_whoever_has_no_namespace_is_closed_each_time(gateway: GatewayProc
 
 @pytest.mark.parametrize("transport", ["websocket", "polling"])
 async def test_being_refused_wins_no_time(gateway: GatewayProcess, transport: str) -> None:
-    """Whoever tries to log in again and again, and never does, is closed as if it had said nothing."""
+    """A client whose log-ins are refused again and again is closed as if it had sent nothing."""
     loop = asyncio.get_running_loop()
     since = loop.time()
     async with AsyncExitStack() as stack:

@@ -35,7 +35,7 @@ def decode(data: str | bytes) -> Any:
     """The JSON value in ``data``.
 
     Raises:
-        ValueError: it is none (RFC 8259; neither ``NaN`` nor ``Infinity`` is), or nested too deeply. A number that is
+        ValueError: not JSON (RFC 8259; neither ``NaN`` nor ``Infinity`` is), or nested too deeply. A number that is
             too large for a float is infinite, as in JavaScript.
     """
     try:

@@ -235,7 +235,7 @@ class Parser:
         return len(self._unparsed) + (0 if self._message is None else len(self._message))
 
     def drop(self) -> None:
-        """Let go of what is no whole message: nothing more is read."""
+        """Drop what is not a whole message: nothing more is read."""
         self._unparsed, self._message = b"", None
 
     def feed(self, data: bytes) -> None:

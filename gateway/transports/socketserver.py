@@ -327,7 +327,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
         return any(self.manager.sid_from_eio_sid(eio_sid, namespace) for namespace in self.manager.get_namespaces())
 
     def _left(self, eio_sid: str, namespace: str, due: float | None = None) -> None:
-        """A client is in a namespace no more; if it is in no other, it is ``due`` to be closed (see `_await_join`)."""
+        """A client has left a namespace; if it is in no other, it is ``due`` to be closed (see `_await_join`)."""
         if namespace == NAMESPACE:
             self._event_handlers.pop(eio_sid, None)
         self._await_join(eio_sid, due)

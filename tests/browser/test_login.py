@@ -53,7 +53,7 @@ async def test_a_reserved_name_says_for_how_long(start_gateway: StartGateway, jo
 
 
 async def test_a_full_gateway_says_so(start_gateway: StartGateway, join: Join, open_page: OpenPage) -> None:
-    """It says that it is full, and lets in whoever tries again once there is a place."""
+    """It says that it is full, and lets in anyone who tries again once there is a place."""
     own = await start_gateway(max_connections=1)
     bob, client = await join("json", to=own), await open_page()
     await client.join(own.url, "alice")
