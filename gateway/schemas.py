@@ -266,7 +266,13 @@ class Payload(Generic[Request]):
 
     def _problem(self, payload: dict[str, Any]) -> InvalidPayload:
         """All that is wrong with a payload."""
-        return InvalidPayload.in_fields(self._schema.validate(payload))
+        problems: dict[str, list[str]] = {}
+        try:
+            self._schema.load(payload)
+        except marshmallow.ValidationError as error:
+            error.__traceback__ = None  # a frame of it has the error, and would keep it and the payload
+            problems = error.messages_dict
+        return InvalidPayload.in_fields(problems)
 
 
 _CREDENTIALS = Payload(

@@ -1,18 +1,22 @@
-"""What an idle client costs."""
+"""What an idle client costs, and one that is refused."""
 
 from __future__ import annotations
 
 import asyncio
 import re
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
-from harness.http import WEBSOCKET_HEADERS
+from harness.http import WEBSOCKET_HEADERS, request
+from harness.http1 import head
 from harness.inbox import PATIENCE
+from harness.names import fresh_name
 from harness.process import GatewayProcess, StartGateway
-from harness.raw import ENGINE
+from harness.raw import ENGINE, open_polling
+from hostile.siege import Attacker, PlainAttacker, SocketIOAttacker, masked, message
 
 WARM, MEASURED, AT_ONCE = 500, 1_500, 50
 BOUND = 8 * 1024
@@ -59,3 +63,93 @@ async def test_an_idle_client_costs_little(start_gateway: StartGateway, wire: st
     for writer in writers:
         writer.transport.abort()
     assert (after - before) / MEASURED <= BOUND
+
+
+LONG = "x" * 120_000
+"""Nearly as long as a frame may be."""
+
+FRAMES = {
+    "too large": masked(1, b"x" * 300_000),
+    "no UTF-8": masked(1, b"\xff" * 120_000),
+    "no UTF-8 at its end": masked(1, LONG.encode() + b"\xff"),
+    "no JSON": message(f'42["{LONG}'),
+    "fragments that are too large": masked(1, LONG.encode(), head=0) + masked(0, LONG.encode()),
+    "half of its fragments": masked(1, LONG.encode(), head=0),
+    "a message amid another": masked(1, LONG.encode(), head=0) + masked(1, b"x"),
+    "a reserved bit": masked(1, LONG.encode(), head=0xC0),
+    "an unknown opcode": masked(7, LONG.encode()),
+    "binary": masked(2, LONG.encode()),
+}
+"""What neither wire takes."""
+
+PACKETS = {
+    "an unknown packet": f"9{LONG}",
+    "an unknown action": f'421["nope","{LONG}"]',
+    "a wrong payload": f'421["send-msg",{{"room":"r","content":"{LONG}"}}]',
+    "an event without its attachments": f'452-1["send-msg",{{"_placeholder":true,"num":0}},"{LONG}"]',
+    "an unknown namespace": f"40/{LONG},{{}}",
+    "a second log-in": f'40{{"username":"{LONG}"}}',
+    "an unknown ack": f'431["{LONG}"]',
+}
+ACTIONS = {
+    "an unknown action": f'{{"action":"nope","x":"{LONG}"}}',
+    "a wrong payload": f'{{"action":"send-msg","room":"r","content":"{LONG}"}}',
+    "a list": f'["{LONG}"]',
+}
+BODIES = {
+    "an unknown packet": f"9{LONG}",
+    "no JSON": f'42["{LONG}',
+    "no base64": f"b{LONG}!",
+    "too large": LONG * 2,
+}
+HEADS = {
+    "no HTTP": LONG.encode(),
+    "a long line": f"GET /{LONG} HTTP/1.1\r\n\r\n".encode(),
+    "a body for nobody": head("/nope", [("Content-Length", str(len(LONG)))], method="POST") + LONG.encode(),
+    "a body for a page": head("/", [("Content-Length", str(len(LONG)))], method="POST") + LONG.encode(),
+}
+
+
+async def ask(kind: type[Attacker], url: str, data: bytes) -> None:
+    """Log in, send ``data``, and go once it is replied to; what is half of a message is not."""
+    async with kind(url) as client:
+        if isinstance(client, SocketIOAttacker | PlainAttacker):
+            await client.log_in()
+        await client.send(data)
+        try:
+            async with asyncio.timeout(0.02):
+                await client.reader.read(100)
+        except (TimeoutError, ConnectionError):
+            pass
+
+
+async def post(url: str, body: str) -> None:
+    polling = await open_polling(url)
+    await request("POST", polling, data=f'40{{"username":"{fresh_name()}"}}')
+    await request("GET", polling)
+    await request("POST", polling, data=body)
+
+
+REFUSED = {
+    **{f"socketio: {name}": partial(ask, SocketIOAttacker, data=frame) for name, frame in FRAMES.items()},
+    **{f"plain: {name}": partial(ask, PlainAttacker, data=frame) for name, frame in FRAMES.items()},
+    **{f"socketio: {name}": partial(ask, SocketIOAttacker, data=message(packet)) for name, packet in PACKETS.items()},
+    **{f"plain: {name}": partial(ask, PlainAttacker, data=message(text)) for name, text in ACTIONS.items()},
+    **{f"polling: {name}": partial(post, body=body) for name, body in BODIES.items()},
+    **{f"http: {name}": partial(ask, Attacker, data=data) for name, data in HEADS.items()},
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+async def test_what_is_refused_leaves_nothing(gateway: GatewayProcess, kind: str) -> None:
+    """It is gone with its reply: not kept by an error, or by what an error has gone through, until Python's garbage
+    collector comes, for that comes rarely.
+    """
+    refuse = REFUSED[kind]
+    for _ in range(5):
+        await refuse(gateway.url)
+    before = most = resident(gateway)
+    for _ in range(30):
+        await refuse(gateway.url)
+        most = max(most, resident(gateway))
+    assert most - before < 1_500_000

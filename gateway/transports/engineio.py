@@ -14,7 +14,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import engineio
-from aiohttp import web
 from engineio import packet
 
 from gateway.tokens import tokens
@@ -34,6 +33,8 @@ from gateway.transports.stream import check_handshake, take_over
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from aiohttp import web
 
     from gateway.transports.budget import Budget
     from gateway.transports.enginesocket import EngineSocket
@@ -286,11 +287,7 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
         transport = request.query.get("transport")
         if transport is None or transport not in self.transports:
             return self._replies.refuse(request, "transport")
-        try:
-            return await self._route(request, transport, request.query.get("sid"))
-        except web.HTTPException as refusal:
-            self._cross_origin.share(request, refusal)
-            raise
+        return await self._route(request, transport, request.query.get("sid"))
 
     async def _route(self, request: web.Request, transport: str, sid: str | None) -> web.StreamResponse:
         if sid is None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import orjson
 from aiohttp import web
 
+from gateway.errors import TooLarge
 from gateway.transports.compression import compress
 from gateway.transports.crossorigin import CrossOrigin
 from gateway.transports.crossorigin import Options as CrossOriginOptions
@@ -84,6 +85,10 @@ class Replies:
         if isinstance(why, UpgradeRequired):
             response.headers["Sec-WebSocket-Version"] = VERSION
         return response
+
+    def too_large(self, request: web.Request, limit: int) -> web.Response:
+        """Refuse a body of more than ``limit`` bytes."""
+        return self.respond(request, orjson.dumps({"error": TooLarge(limit).as_dict()}), 413, "application/json")
 
     def refuse_version(self, request: web.Request) -> web.Response:
         """Refuse a client of another version of Engine.IO, so that the operator hears of it as well."""

@@ -111,9 +111,13 @@ class HTTPConnection(RequestHandler):
             self._fail(HeadError(code=408, message=message))
 
     def _heads_received(self, data: bytes, known: int, count: int) -> None:
-        heads = [head for head, _ in islice(self._messages, known, None) if not isinstance(head, _ErrInfo)]
-        if len(heads) < count:
+        received = [head for head, _ in islice(self._messages, known, None)]
+        heads = [head for head in received if not isinstance(head, _ErrInfo)]
+        errors = [head.exc for head in received if isinstance(head, _ErrInfo)]
+        if errors:
             self._lose()
+            for error in errors:
+                _drop_frames(error)
         elif any(_size(head) > MAX_HEAD_SIZE for head in heads):
             for _ in heads:
                 self._messages.pop()
@@ -179,6 +183,8 @@ class HTTPConnection(RequestHandler):
             finished = await super().finish_response(request, resp, start_time)
         finally:
             self._replying = None
+            for error in (resp, request.content.exception()):
+                _drop_frames(error)
         if last:
             self._part()
         return finished
@@ -229,6 +235,14 @@ class HTTPConnection(RequestHandler):
 def _size(message: RawRequestMessage) -> int:
     """Bytes in the head of a request."""
     return len(message.path) + sum(len(name) + len(value) + 4 for name, value in message.raw_headers)
+
+
+def _drop_frames(error: object) -> None:
+    """Let go of the frames that an error went through, and of what they had read. The error and its request know each
+    other, so that all of it would stay until Python's collector comes.
+    """
+    if isinstance(error, BaseException):
+        error.__traceback__ = error.__context__ = error.__cause__ = None
 
 
 def _explain(error: HttpProcessingError) -> str:

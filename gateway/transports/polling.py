@@ -11,10 +11,8 @@ import asyncio
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-import orjson
 from aiohttp import web
 
-from gateway.errors import TooLarge
 from gateway.transports.backlog import Backlog
 from gateway.transports.budget import COUNTED_FROM
 from gateway.transports.enginepackets import NOOP, encode_payload
@@ -30,6 +28,14 @@ BODY_TIMEOUT: Final = 8.0
 
 CHANCE: Final = 0.05
 """Seconds in which the next poll comes, if the client reads: it has to hear of the last one's end first."""
+
+
+class BodyTooLarge(Exception):
+    """A body has more bytes than it may have."""
+
+
+class BodyTimeout(Exception):
+    """A body took longer than `BODY_TIMEOUT`."""
 
 
 class Owner(Protocol):
@@ -233,8 +239,8 @@ async def read_body(request: web.Request, polling: Polling, limit: int) -> bytes
     """The whole body of a request, however many segments it comes in.
 
     Raises:
-        web.HTTPRequestEntityTooLarge: it has more than ``limit`` bytes.
-        web.HTTPRequestTimeout: it took longer than `BODY_TIMEOUT`.
+        BodyTooLarge: it has more than ``limit`` bytes.
+        BodyTimeout: it took longer than `BODY_TIMEOUT`.
         ConnectionError: its connection was lost.
     """
     body = bytearray()
@@ -243,12 +249,11 @@ async def read_body(request: web.Request, polling: Polling, limit: int) -> bytes
             async for chunk in request.content.iter_any():
                 body += chunk
                 if len(body) > limit:
-                    reply = orjson.dumps({"error": TooLarge(limit).as_dict()}).decode()
-                    raise web.HTTPRequestEntityTooLarge(limit, len(body), text=reply, content_type="application/json")
+                    raise BodyTooLarge
                 polling.body_grows(len(body))
                 await polling.ready()
     except TimeoutError:
-        raise web.HTTPRequestTimeout from None
+        raise BodyTimeout(f"a body must come within {BODY_TIMEOUT:g} seconds") from None
     return bytes(body)
 
 

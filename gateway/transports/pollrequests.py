@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from aiohttp import web
 
 from gateway.transports.msgpack import MsgpackRefused
-from gateway.transports.polling import read_body
+from gateway.transports.polling import BodyTimeout, BodyTooLarge, read_body
 from gateway.transports.watch import ConnectionWatch, is_lost
 
 if TYPE_CHECKING:
@@ -53,11 +53,11 @@ class PollRequests:
             error.__traceback__ = None  # aiohttp keeps the error with the request; the body is not to stay with it
             socket.request_lost(poll=False)
             return self._replies.refuse(request, "request")
-        except (ValueError, web.RequestPayloadError) as error:
+        except (ValueError, web.RequestPayloadError, BodyTooLarge, BodyTimeout) as error:
             error.__traceback__ = None  # as above
             socket.close(self._reason.TRANSPORT_ERROR)
-            return self._replies.refuse(request, "request", why=error if isinstance(error, MsgpackRefused) else "")
-        except (web.HTTPException, asyncio.CancelledError):
+            return self._refuse_body(request, error, limit)
+        except asyncio.CancelledError:
             socket.close(self._reason.TRANSPORT_CLOSE if is_lost(request) else self._reason.TRANSPORT_ERROR)
             raise
         finally:
@@ -65,3 +65,10 @@ class PollRequests:
         if polling.dropped:
             return self._replies.refuse(request, "request", why="more was to be read than the client has read")
         return self._replies.respond(request, b"ok", polling=polling, poll=False)
+
+    def _refuse_body(self, request: web.Request, error: Exception, limit: int) -> web.Response:
+        if isinstance(error, BodyTooLarge):
+            return self._replies.too_large(request, limit)
+        status = 408 if isinstance(error, BodyTimeout) else 400
+        why = error if isinstance(error, BodyTimeout | MsgpackRefused) else ""
+        return self._replies.refuse(request, "request", status, why=why)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,6 +16,7 @@ from gateway.transports import httpserver
 from gateway.transports.httpserver import Runner
 from gateway.transports.upgrades import Upgrades
 from harness.http1 import Connection, connection, head
+from harness.memory import traced, tracing
 from harness.waiting import until
 
 SOON = 5.0
@@ -22,6 +24,9 @@ SOON = 5.0
 
 LARGE = 4_000_000
 """Bytes that do not fit into the buffers of the system between two sockets, as `a_slow_reader` has them."""
+
+MOST = 6_000_000
+"""Bytes that a body can have."""
 
 SMALL = 50_000
 """Bytes that fit into the buffers of the process and the system, but not into those of the system alone."""
@@ -35,12 +40,13 @@ class Site:
         self.large = folder / "large"
         self.large.write_bytes(b"x" * LARGE)
         self.release = asyncio.Event()
-        app = web.Application()
+        app = web.Application(client_max_size=MOST)
         app.router.add_get("/", self._page)
         app.router.add_get("/wait", self._wait)
         app.router.add_get("/file", self._file)
         app.router.add_get("/large", self._large)
         app.router.add_get("/small", self._small)
+        app.router.add_post("/read/{end}", self._read)
         self._runner = Runner(app, access_log=None, shutdown_timeout=0.1, headers={"X-Frame": "none"}, **options)
 
     async def _page(self, request: web.Request) -> web.Response:
@@ -58,6 +64,21 @@ class Site:
 
     async def _small(self, request: web.Request) -> web.Response:
         return web.Response(body=b"x" * SMALL)
+
+    async def _read(self, request: web.Request) -> web.Response:
+        """Read the body and keep it, for as long as whatever keeps this frame."""
+        body = await request.read()
+        match request.match_info["end"]:
+            case "refused":
+                raise web.HTTPBadRequest(text=f"{len(body)} bytes")
+            case "refused-after-another-error":
+                try:
+                    int(body)
+                except ValueError as error:
+                    raise web.HTTPUnprocessableEntity from error
+            case "failed":
+                raise LookupError(len(body))
+        return web.Response(text="read")
 
     @property
     def connections(self) -> int:
@@ -243,3 +264,52 @@ async def test_every_reply_has_the_headers_and_no_server(tmp_path: Path, asked: 
 
 def _open_files() -> int:
     return len(list(Path("/proc/self/fd").iterdir()))
+
+
+@pytest.mark.parametrize(
+    ("path", "length", "status"),
+    [
+        ("/read/refused", LARGE, 400),
+        ("/read/refused-after-another-error", LARGE, 422),
+        ("/read/failed", LARGE, 500),
+        ("/read/too-much", 2 * LARGE, 413),
+        ("/nowhere", LARGE, 404),
+        ("/file", LARGE, 405),
+        ("/read/lost", 2 * LARGE, None),
+    ],
+)
+async def test_nothing_of_a_body_stays_behind(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, path: str, length: int, status: int | None
+) -> None:
+    """However its request ended: an error that aiohttp replies with, or keeps, is not to keep the frames it has gone
+    through, and with them what they had read, until Python's collector comes.
+    """
+    caplog.set_level(logging.CRITICAL, "aiohttp.server")  # what is captured keeps its error
+    async with Site(tmp_path).open() as site:
+        with tracing():
+            for attempt in range(4):
+                async with connection(site.url) as tcp:
+                    tcp.send(head(path, [("Content-Length", str(length))], method="POST") + b"x" * (LARGE - 1))
+                    if status is None:
+                        await tcp.writer.drain()
+                    else:
+                        tcp.send(b"x" * (length - LARGE + 1))
+                        assert (await tcp.answer()).status == status
+                await until(lambda: site.connections == 0, SOON)
+                if attempt == 0:
+                    before = traced()
+            await until(lambda: traced() - before < LARGE / 20, SOON)
+
+
+@pytest.mark.parametrize("data", [b"x" * LARGE, b"GET /" + b"x" * LARGE, b"GET / HTTP/1.1\r\nA: " + b"x" * LARGE])
+async def test_nothing_of_what_is_no_http_stays_behind(tmp_path: Path, data: bytes) -> None:
+    async with Site(tmp_path).open() as site:
+        with tracing():
+            for attempt in range(21):
+                async with connection(site.url) as tcp:
+                    tcp.send(data)
+                    assert (await tcp.answer()).status == 400
+                await until(lambda: site.connections == 0, SOON)
+                if attempt == 0:
+                    before = traced()
+            await until(lambda: traced() - before < LARGE / 20, SOON)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import json
-import tracemalloc
 from collections.abc import AsyncIterator
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,8 +11,10 @@ from urllib.parse import urlsplit
 import pytest
 from websockets.asyncio.client import connect
 
+from gateway.transports import polling
 from harness.client import Join, make_room
 from harness.http import WEBSOCKET_HEADERS, request
+from harness.memory import traced, tracing
 from harness.node import Driver, install_packages
 from harness.process import GatewayProcess
 from harness.stock import SocketIOClient
@@ -77,10 +77,7 @@ async def test_nothing_that_was_read_stays_behind(server: Any) -> None:
     handshake = "".join(f"{name}: {value}\r\n" for name, value in {"Host": "x", **WEBSOCKET_HEADERS}.items())
     opening = f"GET {urlsplit(server.url).path}?EIO=4&transport=websocket HTTP/1.1\r\n{handshake}\r\n".encode()
     size = (2_000_000).to_bytes(8, "big") + bytes(4)
-    gc.collect()
-    gc.disable()
-    tracemalloc.start()
-    try:
+    with tracing():
         for beginning in (
             b"",
             opening + b"\x81\xff" + size,
@@ -97,14 +94,36 @@ async def test_nothing_that_was_read_stays_behind(server: Any) -> None:
                 await until(lambda: traced() - before > 900_000)  # noqa: B023 - called before the next one
             await until(lambda: not server.sockets)
             await until(lambda: traced() - before < 300_000, AT_ONCE)  # noqa: B023
-    finally:
-        tracemalloc.stop()
-        gc.enable()
 
 
-def traced() -> int:
-    """Bytes that this process, the server's and the client's, has allocated since it traces them."""
-    return tracemalloc.get_traced_memory()[0]
+CHUNKED = "Transfer-Encoding: chunked\r\n\r\n7a1200\r\n"
+
+
+@pytest.mark.parametrize(
+    ("head", "packet", "status"),
+    [
+        ("Content-Length: 8000001\r\n\r\n", "4", 413),
+        (CHUNKED, "4", 413),
+        ("Content-Length: 900000\r\n\r\n", "9", 400),
+        ("Content-Length: 900000\r\n\r\n", "bnot base64", 400),
+    ],
+    ids=["too-large", "too-large-chunked", "no-packet", "no-base64"],
+)
+async def test_nothing_of_a_refused_body_stays_behind(server: Any, head: str, packet: str, status: int) -> None:
+    """As above: whoever sends bodies that are refused takes no memory, and many at once take that of their number."""
+    server.max_http_buffer_size = 1_000_000
+    with tracing():
+        for attempt in range(5):
+            url, _ = await open_polling(server)
+            async with Connection(url) as connection:
+                connection.writer.write(f"POST {connection.path} HTTP/1.1\r\nHost: x\r\n{head}{packet}".encode())
+                connection.writer.write(b"x" * (900_000 - len(packet) if status == 400 else 8_000_000))
+                async with asyncio.timeout(5):
+                    assert (await connection.reader.readline()).split()[1] == str(status).encode()
+            await until(lambda: not server.sockets)
+            if attempt == 0:
+                before = traced()
+        await until(lambda: traced() - before < 300_000, AT_ONCE)
 
 
 async def is_polled(server: Any, sid: str) -> None:
@@ -151,6 +170,22 @@ async def test_a_body_that_is_not_whole(server: Any) -> None:
         await until(lambda: server.sockets[sid].polling.posting)
         await post.lose("reset")
         await is_gone(server)
+
+
+async def test_a_body_that_takes_too_long(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """408 says so, and the session ends; what drips into it makes its time no longer."""
+    monkeypatch.setattr(polling, "BODY_TIMEOUT", 0.3)
+    url, _ = await open_polling(server)
+    async with Connection(url) as post:
+        post.post("4hello", length=1000)
+        answer = asyncio.create_task(post.reader.readuntil(b"}"))
+        while not answer.done():
+            post.writer.write(b"x")
+            await asyncio.sleep(0.02)
+        head, body = (await answer).split(b"\r\n\r\n")
+        assert b" 408 " in head.splitlines()[0]
+        assert json.loads(body) == {"code": 3, "message": "Bad request: a body must come within 0.3 seconds"}
+        await is_gone(server, "transport error")
 
 
 async def test_a_body_that_is_being_handled(server: Any) -> None:
