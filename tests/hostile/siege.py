@@ -169,6 +169,10 @@ class Siege:
         self._size = self.gateway.size
         self._peak = 0.0
 
+    def take_for_granted(self) -> None:
+        """Allow for what the process has grown by since it `settle`d: it does so without the attack as well."""
+        self._memory += self._peak
+
     def begin_again(self) -> None:
         """Count from now on: what came before was no attack."""
         for bystanders in self._bystanders:
