@@ -123,6 +123,7 @@ class Sessions:
             await self._answer(connection, login)
         finally:
             del self._logins[connection.cid]
+            del login.attaching  # it has the error of a refusal, which has this frame and those of its callers
         logger.info("connected", username=credentials.username, wire=connection.wire.name)
 
     async def _attach(self, connection: Connection, username: str, resume: ResumePoint | None) -> None:

@@ -14,6 +14,7 @@ from harness.http import WEBSOCKET_HEADERS, request
 from harness.http1 import head
 from harness.inbox import PATIENCE
 from harness.names import fresh_name
+from harness.plain import JsonClient
 from harness.process import GatewayProcess, StartGateway
 from harness.raw import ENGINE, open_polling
 from hostile.siege import Attacker, PlainAttacker, SocketIOAttacker, masked, message
@@ -32,7 +33,7 @@ def resident(gateway: GatewayProcess) -> int:
     return int(kilobytes) * 1024
 
 
-async def log_in(gateway: GatewayProcess, wire: str, name: str) -> asyncio.StreamWriter:
+async def come(gateway: GatewayProcess, wire: str, name: str) -> asyncio.StreamWriter:
     """A connection of its own making: clients of a library would fill the machine before the gateway does."""
     address = urlsplit(gateway.url)
     reader, writer = await asyncio.open_connection(address.hostname, address.port, limit=4096)
@@ -55,7 +56,7 @@ async def test_an_idle_client_costs_little(start_gateway: StartGateway, wire: st
     async def crowd(size: int) -> int:
         while len(writers) < size:
             names = [f"user{len(writers) + number}" for number in range(AT_ONCE)]
-            writers.extend(await asyncio.gather(*(log_in(own, wire, name) for name in names)))
+            writers.extend(await asyncio.gather(*(come(own, wire, name) for name in names)))
         return resident(own)
 
     before = await crowd(WARM)
@@ -130,7 +131,30 @@ async def post(url: str, body: str) -> None:
     await request("POST", polling, data=body)
 
 
+LOG_INS = {
+    "a wrong username": f'{{"username":"!","x":"{LONG}"}}',
+    "a wrong pid": f'{{"username":"alice","pid":1,"x":"{LONG}"}}',
+    "no object": f'["{LONG}"]',
+    "a long namespace": f'/{LONG},{{"username":"alice"}}',
+}
+
+
+async def log_in(url: str, auth: str) -> None:
+    """Ask for a session, and go once it is refused."""
+    async with SocketIOAttacker(url) as client:
+        await client.open()
+        await client.send(message(f"40{auth}"))
+        await client.read_until(b"44")
+
+
+async def log_in_as_another(url: str) -> None:
+    async with JsonClient(url, fresh_name()) as holder:
+        await log_in(url, f'{{"username":"{holder.username}","x":"{LONG}"}}')
+
+
 REFUSED = {
+    **{f"socketio: {name}, at log-in": partial(log_in, auth=auth) for name, auth in LOG_INS.items()},
+    "socketio: a name that is taken": log_in_as_another,
     **{f"socketio: {name}": partial(ask, SocketIOAttacker, data=frame) for name, frame in FRAMES.items()},
     **{f"plain: {name}": partial(ask, PlainAttacker, data=frame) for name, frame in FRAMES.items()},
     **{f"socketio: {name}": partial(ask, SocketIOAttacker, data=message(packet)) for name, packet in PACKETS.items()},

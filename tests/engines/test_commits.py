@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import sqlite3
 import threading
 import time
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -327,3 +329,37 @@ async def test_a_subscriber_that_breaks_keeps_nobody_waiting(log: LogCapture) ->
     assert await commits.run(write("a"), "alice") == "a"
     assert "the effects of a commit could not be delivered" in said(log)
     await commits.close(5)
+
+
+class Operation:
+    """An operation that can be watched."""
+
+    def __init__(self, operation: Callable[[Ledger], Any]) -> None:
+        self._operation = operation
+
+    def __call__(self, ledger: Ledger) -> Any:
+        return self._operation(ledger)
+
+
+@pytest.mark.parametrize("odd", [refuse, stumble, write("none")], ids=["refused", "stumbling", "none"])
+@pytest.mark.parametrize("fails", [False, True], ids=["the disk works", "the disk fails"])
+async def test_a_batch_is_let_go_of(odd: Callable[[Ledger], Any], fails: bool) -> None:
+    """Also where one of its operations was refused or went wrong, or all of it: no error keeps what was to be written
+    until Python's garbage collector comes. What failed last may stay until something is kept again.
+    """
+    setup = Setup()
+    operations = [Operation(write("a")), Operation(odd), Operation(write("b"))]
+    watched = [weakref.ref(operation) for operation in operations]
+    gc.collect()
+    gc.disable()
+    try:
+        setup.ledger.fails = fails
+        await setup.gather(*operations)
+        operations.clear()
+        setup.ledger.fails = False
+        await setup.commits.run(write("next"), "alice")
+        await asyncio.sleep(0)
+        assert [reference() for reference in watched] == [None] * 3
+    finally:
+        gc.enable()
+        await setup.commits.close(5)

@@ -257,7 +257,7 @@ class GroupCommit:
                 call.error = None
                 call.result = call.operation(database)
             except GatewayError as refusal:
-                call.error = refusal
+                call.error = refusal.with_traceback(None)  # a frame of it has the batch, and this error with it
             finally:
                 now = clock()
                 turns.charge(call, now - began)
