@@ -128,9 +128,7 @@ async def test_a_backup_of_a_busy_gateway_has_all_that_was_acked(
 
 
 async def test_a_backup_keeps_nobody_waiting(start_gateway: StartGateway, join: Join, tmp_path: Path) -> None:
-    """The slowest ack while one is made is not slower by more than 50 ms than without, in as long a time; the log does
-    not stay large.
-    """
+    """The slowest ack while one is made is not slower by more than 50 ms than without, in as long a time."""
     loop = asyncio.get_running_loop()
     own = await start_gateway(on_disk=True, history_size=100_000)
     await own.stop()
