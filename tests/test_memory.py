@@ -33,7 +33,7 @@ def resident(gateway: GatewayProcess) -> int:
     return int(kilobytes) * 1024
 
 
-async def come(gateway: GatewayProcess, wire: str, name: str) -> asyncio.StreamWriter:
+async def connect_idle(gateway: GatewayProcess, wire: str, name: str) -> asyncio.StreamWriter:
     """A connection of its own making: clients of a library would fill the machine before the gateway does."""
     address = urlsplit(gateway.url)
     reader, writer = await asyncio.open_connection(address.hostname, address.port, limit=4096)
@@ -56,7 +56,7 @@ async def test_an_idle_client_costs_little(start_gateway: StartGateway, wire: st
     async def crowd(size: int) -> int:
         while len(writers) < size:
             names = [f"user{len(writers) + number}" for number in range(AT_ONCE)]
-            writers.extend(await asyncio.gather(*(come(own, wire, name) for name in names)))
+            writers.extend(await asyncio.gather(*(connect_idle(own, wire, name) for name in names)))
         return resident(own)
 
     before = await crowd(WARM)

@@ -238,8 +238,8 @@ def _size(message: RawRequestMessage) -> int:
 
 
 def _drop_frames(error: object) -> None:
-    """Let go of the frames that an error went through, and of what they had read. The error and its request know each
-    other, so that all of it would stay until Python's collector comes.
+    """Drop an error's traceback, and with it what its frames have read. The error and its request refer to each other,
+    so that all of it would stay in memory until Python's garbage collector comes.
     """
     if isinstance(error, BaseException):
         error.__traceback__ = error.__context__ = error.__cause__ = None

@@ -37,7 +37,7 @@ def crowding() -> float:
 
 
 def allow(seconds: float) -> float:
-    """How long may take what takes so many seconds on a machine that has nothing else to do."""
+    """The bound, in seconds, for something that may take ``seconds`` on an idle machine."""
     return seconds if SCALE is FULL else seconds * crowding()
 
 

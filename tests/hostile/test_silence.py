@@ -21,8 +21,8 @@ Begin = Callable[[Attacker, int], None]
 async def crowd(
     siege: Siege, count: int, begin: Begin, trickle: bytes = b"", *, rehearsal: Begin | None = None
 ) -> None:
-    """So many connections that begin something and go on with a byte each second, until all are closed. As many before
-    them begin it, or ``rehearsal``, and go: what is measured is what it takes to keep them.
+    """``count`` connections that begin something and go on with a byte each second, until all are closed. Before them,
+    as many connect, begin it (or ``rehearsal``) and disconnect: only what it takes to keep them is measured.
     """
 
     async def come_and_go(number: int) -> None:

@@ -110,7 +110,7 @@ CHUNKED = "Transfer-Encoding: chunked\r\n\r\n7a1200\r\n"
     ids=["too-large", "too-large-chunked", "no-packet", "no-base64"],
 )
 async def test_nothing_of_a_refused_body_stays_behind(server: Any, head: str, packet: str, status: int) -> None:
-    """As above: whoever sends bodies that are refused takes no memory, and many at once take that of their number."""
+    """As above: a body that is refused takes no memory afterwards."""
     server.max_http_buffer_size = 1_000_000
     with tracing():
         for attempt in range(5):
