@@ -12,6 +12,7 @@ import pytest
 
 from harness.names import fresh_name
 from harness.plain import JsonClient
+from hostile.scale import FULL, SCALE
 from hostile.siege import PlainAttacker, masked
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
     from hostile.conftest import LayOn
 
-SECONDS = 4
+SECONDS = 12 if SCALE is FULL else 4
 MEMBERS, ROOMS = 100, 15
 
 
@@ -37,8 +38,10 @@ def dearest(number: int, room: str, users: list[str]) -> Iterator[tuple[str, dic
 
 
 async def ask(attacker: PlainAttacker, actions: Iterator[tuple[str, dict[str, Any]]]) -> None:
-    """As much as the gateway takes: it reads on while 32 are in flight or fewer."""
+    """As much as the gateway takes, which reads on while 32 are in flight or fewer, until it closes the connection."""
     for action, payload in actions:
+        if attacker.writer.is_closing():
+            return
         await attacker.send(masked(1, json.dumps({"action": action, **payload}).encode()))
 
 
