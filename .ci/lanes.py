@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-TESTS = ["tests/wire", "tests/test_docs.py", "tests/test_hooks.py"]
+TESTS = ["tests/servers", "tests/test_docs.py"]
 """The protocols, the documented conversation on every wire, and what we use of the libraries' private parts."""
 
 OTHER_PYTHONS = ("3.12", "3.13")

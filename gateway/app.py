@@ -8,6 +8,7 @@ from aiohttp import web
 
 from gateway import health
 from gateway import web as pages
+from gateway.access.origins import OriginPolicy
 from gateway.actions import Actions
 from gateway.chat import Chat
 from gateway.delivery import Delivery
@@ -16,19 +17,19 @@ from gateway.engines.base import ListUsers, Policy
 from gateway.engines.sqlite.engine import SQLiteEngine
 from gateway.listening import Listening
 from gateway.logs import get_logger
+from gateway.manager import ChatManager
 from gateway.openfiles import FileWatch
 from gateway.schemas import ActionPayloads
+from gateway.servers.budget import Budget, machine_memory
+from gateway.servers.heartbeats import Heartbeats
+from gateway.servers.http.proxies import Proxies
+from gateway.servers.http.runner import Runner
+from gateway.servers.http.upgrades import Upgrades
+from gateway.servers.seats import Seats
 from gateway.sessions import Sessions
 from gateway.tasks import TaskOwner
-from gateway.transports.budget import Budget, machine_memory
-from gateway.transports.heartbeats import Heartbeats
-from gateway.transports.httpserver import Runner
-from gateway.transports.origins import OriginPolicy
-from gateway.transports.proxies import Proxies
-from gateway.transports.seats import Seats
-from gateway.transports.socketio import ChatNamespace, socket_server
-from gateway.transports.upgrades import Upgrades
-from gateway.transports.websocket import PlainRoute
+from gateway.wires.plain import PlainRoute
+from gateway.wires.socketio import ChatNamespace, socket_server
 
 if TYPE_CHECKING:
     from gateway.config import Settings
@@ -82,7 +83,8 @@ class Gateway:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._engine = create_engine(settings)
-        self._delivery = Delivery(recovery_window=settings.recovery_window)
+        self._manager = ChatManager()
+        self._delivery = Delivery(self._manager, recovery_window=settings.recovery_window)
         self._sessions = Sessions(self._engine, self._delivery)
         seats = Seats(settings.max_connections)
         budget = Budget(settings.max_memory or machine_memory() // 2)
@@ -92,7 +94,7 @@ class Gateway:
         origins = OriginPolicy(settings.allowed_origins, Proxies(settings.trust_proxy or ()))
         base = settings.base_path.rstrip("/")
         self._socketio = socket_server(
-            self._delivery,
+            ChatNamespace(self._manager, self._sessions, actions),
             origins,
             ping_interval=settings.ping_interval,
             ping_timeout=settings.ping_timeout,
@@ -101,9 +103,6 @@ class Gateway:
             seats=seats,
             budget=budget,
         )
-        namespace = ChatNamespace(self._delivery, self._sessions, actions)
-        self._socketio.register_namespace(namespace)
-        self._socketio.eio.too_slow = namespace.note_slow
         self._listening: Listening | None = None
         self._upgrades: Upgrades | None = None
         self._tasks = TaskOwner()
@@ -166,10 +165,10 @@ class Gateway:
         steps = Steps()
         self._sessions.stop()
         self._socketio.eio.accepting = False
-        connections = self._delivery.connections()
+        connections = self._manager.connections
         await steps.take("send the clients away", send_away(connections), until=CLIENTS_GONE)
-        if not await self._delivery.drained(min(CLOSE_TIMEOUT, steps.left_until(CLIENTS_GONE))):
-            logger.warning("clients did not go in time", connections=self._delivery.connection_count)
+        if not await self._manager.drained(min(CLOSE_TIMEOUT, steps.left_until(CLIENTS_GONE))):
+            logger.warning("clients did not go in time", connections=len(self._manager.connections))
         await steps.take("close the Socket.IO server", self._socketio.shutdown(), until=SOCKETIO_CLOSED)
         if self._listening is not None:
             self._listening.close()

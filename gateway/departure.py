@@ -14,7 +14,7 @@ from gateway.logs import get_logger
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Iterable
 
-    from gateway.delivery import Connection
+    from gateway.connections import Connection
 
 PACE: Final = 0.005
 """Seconds between two clients that are sent away."""

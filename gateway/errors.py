@@ -169,14 +169,6 @@ class RateLimited(GatewayError):
         return cls(f"You can add at most {limit:g} users a minute; try again.", retry_after=round(retry_after, 3))
 
 
-class TooLarge(GatewayError):
-    code = "too_large"
-    http_status = 413
-
-    def __init__(self, limit: int) -> None:
-        super().__init__(f"A body can have at most {limit} bytes.")
-
-
 class Unavailable(GatewayError):
     code = "unavailable"
     http_status = 503

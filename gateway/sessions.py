@@ -29,7 +29,8 @@ from gateway.tasks import TaskOwner
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from gateway.delivery import Connection, Delivery
+    from gateway.connections import Connection
+    from gateway.delivery import Delivery
     from gateway.engines.base import Engine, Session
     from gateway.schemas import Credentials
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from gateway.transports.budget import Budget, machine_memory
+from gateway.servers.budget import Budget, machine_memory
 from harness.client import Join, make_room, succeed
 from harness.http import WEBSOCKET_HEADERS
 from harness.names import fresh_name

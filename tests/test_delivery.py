@@ -15,6 +15,7 @@ from gateway.delivery import Delivery
 from gateway.engines.base import Attachment, Movement, ResumePoint, Session
 from gateway.engines.sqlite.engine import SQLiteEngine
 from gateway.errors import CloseReason
+from gateway.manager import ChatManager
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -86,7 +87,8 @@ class Node:
     def __init__(self, path: str) -> None:
         policy = dataclasses.replace(POLICY, max_rooms=10, max_members=10)
         self.engine = SQLiteEngine(path, policy)
-        self.delivery = Delivery(recovery_window=120)
+        self.manager = ChatManager()
+        self.delivery = Delivery(self.manager, recovery_window=120)
         self.sound, self.frail = Format("sound"), Format("frail")
 
     async def login(self, wire: Format, username: str, back: Client | None = None) -> Client:
@@ -170,7 +172,7 @@ async def test_a_movement_or_an_attachment_that_fails(
     await node.login(node.sound, "alice")
     bob, carol = await node.login(node.sound, "bob"), await node.login(node.sound, "carol")
     await node.engine.create_room("alice", "tea", ("carol",))
-    monkeypatch.setattr(node.delivery, "_enter", lambda *_: 1 / 0)
+    monkeypatch.setattr(node.manager, "enter", lambda *_: 1 / 0)
     if what is Movement:
         await node.engine.add_members("alice", "tea", ("bob",))
         assert bob.reasons == [CloseReason.MISSED]

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.offsets import looks_like_offset, parse_offset
-from gateway.transports.jsonio import decode, raw_member
+from gateway.servers.jsonio import decode, raw_member
 from harness.client import fail, make_room, succeed
 
 if TYPE_CHECKING:

@@ -16,36 +16,13 @@ LAYERS = [
     ["cli"],
     ["commands.backup", "commands.serve"],
     ["app", "options", "signals"],
-    ["transports", "transports.socketio", "transports.websocket", "health", "web"],
-    ["transports.connection", "transports.socketserver"],
-    ["transports.adminqueue", "transports.engineio", "transports.packetreader"],
-    ["transports.socketpackets"],
-    ["transports.handshakes", "transports.pollrequests", "transports.probe"],
-    ["transports.enginereplies", "transports.enginesocket"],
-    ["transports.polling"],
-    ["transports.enginepackets", "transports.stream"],
-    [
-        "transports.backlog",
-        "transports.budget",
-        "transports.heartbeats",
-        "transports.inorder",
-        "transports.upgrades",
-        "transports.watch",
-    ],
-    ["actions", "transports.httpserver", "transports.origins", "transports.seats"],
-    [
-        "transports.compression",
-        "transports.crossorigin",
-        "transports.handlers",
-        "transports.jsonio",
-        "transports.msgpack",
-        "transports.notices",
-    ],
-    ["transports.proxies", "transports.rfc6455"],
+    ["wires.socketio", "wires.plain", "health", "web"],
+    ["wires.connection"],
+    ["actions", "access.origins"],
     ["chat", "departure", "sessions"],
     ["delivery", "engines.sqlite.engine", "engines.sqlite.backup"],
-    ["engines.sqlite.commits", "engines.sqlite.tables"],
-    ["engines.sqlite.database"],
+    ["manager", "engines.sqlite.commits", "engines.sqlite.tables"],
+    ["connections", "engines.sqlite.database"],
     ["engines.sqlite.direct", "engines.sqlite.sessions", "engines.sqlite.turns"],
     ["engines.sqlite.rooms", "engines.sqlite.replay"],
     ["engines.sqlite.departures", "engines.sqlite.history", "engines.sqlite.members"],
@@ -57,7 +34,34 @@ LAYERS = [
     ["config"],
     ["addresses", "buckets", "errors", "events", "listening", "logs", "names", "offsets", "tokens"],
     ["streams"],
-    ["", "commands", "engines", "engines.sqlite"],
+    # The servers, for any application.
+    ["servers"],
+    ["servers.socketio.server"],
+    ["servers.socketio.engine", "servers.socketio.adminqueue", "servers.socketio.manager", "servers.socketio.reader"],
+    ["servers.engineio.server", "servers.socketio.clients"],
+    ["servers.socketio.attachments"],
+    ["servers.engineio.handshakes", "servers.engineio.pollrequests", "servers.engineio.probe"],
+    ["servers.engineio.replies", "servers.engineio.socket", "servers.socketio.packets"],
+    ["servers.engineio.polling"],
+    ["servers.engineio.packets", "servers.websocket.stream"],
+    ["servers.backlog", "servers.budget", "servers.heartbeats", "servers.inorder", "servers.seats"],
+    ["servers.http.crossorigin", "servers.http.upgrades", "servers.http.watch"],
+    ["servers.http.runner"],
+    ["servers.http.compression", "servers.http.proxies", "servers.websocket.rfc6455"],
+    ["servers.handlers", "servers.hooks", "servers.jsonio", "servers.msgpack", "servers.notices"],
+    # Packages, which import nothing.
+    [
+        "",
+        "access",
+        "commands",
+        "engines",
+        "engines.sqlite",
+        "servers.engineio",
+        "servers.http",
+        "servers.socketio",
+        "servers.websocket",
+        "wires",
+    ],
 ]
 """Modules of the package, top to bottom. A module imports from the lines below its own."""
 
@@ -127,3 +131,9 @@ def test_the_core_is_free_of_wires_and_storage(module: str) -> None:
         *OUTSIDE[module],
     }
     assert {name.split(".")[0] for name in imports_of(FILES[module])} <= known
+
+
+@pytest.mark.parametrize("module", sorted(module for module in FILES if module.split(".")[0] == "servers"))
+def test_the_servers_know_no_chat(module: str) -> None:
+    """They are for any application: what they import of the package is theirs."""
+    assert {imported.split(".")[0] for imported in internal(imports_of(FILES[module]))} <= {"servers"}

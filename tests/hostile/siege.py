@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
-from typing import Any, Self, TypeAlias
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 from harness.http import WEBSOCKET_HEADERS
@@ -24,12 +24,6 @@ HERE = Path(__file__).parent
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 TRACEBACK = "Traceback (most recent call last)"
-
-Timed: TypeAlias = tuple[float, float]
-"""A message: when it was sent, by the monotonic clock, and how many seconds passed until it was acked and heard."""
-
-MAX_PAUSED = 0.1
-"""The part of the messages that pauses of the machine may excuse."""
 
 AT_ONCE = 16
 """Attackers of a `tally` at a time."""
@@ -82,25 +76,6 @@ class Target(GatewayProcess):
         return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * PAGE / 1e6
 
 
-def p99(messages: list[Timed]) -> float:
-    """The 99th percentile of what messages took, in seconds; infinite where there are none."""
-    times = sorted(seconds for _, seconds in messages)
-    return times[int(0.99 * (len(times) - 1))] if times else float("inf")
-
-
-def outside_pauses(attacked: list[Timed], calm: list[Timed], slow: float) -> list[Timed]:
-    """The messages of ``attacked`` that were not under way while the machine stood still, as a disk does now and then:
-    while one of ``calm``, of the gateway beside it, took longer than ``slow``. All of them where that was often.
-    """
-    pauses = [(start, start + seconds) for start, seconds in calm if seconds > slow]
-    outside = [
-        (sent, seconds)
-        for sent, seconds in attacked
-        if all(sent > end or sent + seconds < start for start, end in pauses)
-    ]
-    return outside if len(outside) > (1 - MAX_PAUSED) * len(attacked) else attacked
-
-
 class Bystanders:
     """The process of ``bystander.py``."""
 
@@ -127,18 +102,19 @@ class Bystanders:
         assert self._process.stdin is not None
         self._process.stdin.write(b"!")
 
-    async def messages(self) -> list[Timed]:
-        """When each was sent since they `begin`, and how many seconds it took; none where somebody was not heard, or
-        was disconnected.
+    async def p99(self) -> float:
+        """The 99th percentile since they `begin`, in seconds; infinite where somebody was not heard, or was
+        disconnected.
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         with contextlib.suppress(ConnectionError, TimeoutError):
             async with asyncio.timeout(PATIENCE):
                 self._process.stdin.write(b"?")
-                messages: list[Timed] = json.loads(await self._process.stdout.readline() or "[]")
-                return messages
-        return []
+                times = sorted(json.loads(await self._process.stdout.readline() or "[]"))
+                if times:
+                    return float(times[int(0.99 * (len(times) - 1))])
+        return float("inf")
 
     async def kill(self) -> None:
         if self._process.returncode is None:
@@ -257,11 +233,7 @@ class Siege:
 
     async def _check(self) -> None:
         self.note_size()
-        messages, beside = await asyncio.gather(*(bystanders.messages() for bystanders in self._bystanders))
-        counted = outside_pauses(messages, beside, allow(SCALE.slow))
-        attacked, calm = p99(counted), p99(beside)
-        if len(counted) < len(messages):
-            self.note("amid a pause of the machine", f"{len(messages) - len(counted)} of {len(messages)} messages")
+        attacked, calm = await asyncio.gather(*(bystanders.p99() for bystanders in self._bystanders))
         self.note("p99", f"{attacked * 1e3:.0f} ms")
         self.note("p99 beside", f"{calm * 1e3:.0f} ms")
         self.note("peak", f"{self._peak:+.1f} MB")

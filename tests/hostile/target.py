@@ -28,7 +28,7 @@ from gateway import cli
 from gateway.app import Gateway
 from gateway.commands import serve as command
 from gateway.listening import Listening
-from gateway.transports.socketserver import SocketServer
+from gateway.servers.socketio.server import SocketServer
 
 MARK = "hostile"
 """In the arguments of events that no handler may ever see."""

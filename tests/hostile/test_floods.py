@@ -39,7 +39,7 @@ async def fill(speaker: JsonClient, room: str, messages: int) -> None:
 async def test_a_reader_that_stops(siege: LayOn, attacker: Kind) -> None:
     """It sends pongs but reads nothing: it is cut at ``--max-buffer``, and recovers or is forgotten.
 
-    Before it one that reads hears some of it, so that the log and its caches have what they take, and then as much, to
+    Before it one that reads hears as much, twice: once so that the log and its caches have what they take, and once to
     see what a room costs whose members read.
     """
     held = 1.5 * MAX_BUFFER + BURST * 0.01  # a half more for a second, and what was written last (`backlog`)
@@ -56,9 +56,9 @@ async def test_a_reader_that_stops(siege: LayOn, attacker: Kind) -> None:
             await speaker.call("create-room", room=rooms[-1], users=[name])
         reading = asyncio.create_task(hearing.closed(SCALE.timeout))
         try:
-            for messages in (SCALE.messages // 2, SCALE.messages):
+            for _ in range(2):
                 lasting.settle()
-                await lasting.watch(fill(speaker, rooms[0], messages))
+                await lasting.watch(fill(speaker, rooms[0], min(SCALE.messages // 2, 3_000)))
         finally:
             reading.cancel()
         lasting.note("peak with one that reads", f"{lasting.peak:+.1f} MB")

@@ -1,0 +1,30 @@
+"""Engine.IO, Socket.IO and WebSocket servers for any application on aiohttp (``docs/servers.md``). They know nothing of
+the chat.
+"""
+
+import logging
+
+from gateway.servers.budget import Budget
+from gateway.servers.engineio.server import EngineServer
+from gateway.servers.http.runner import Runner
+from gateway.servers.http.upgrades import Upgrades
+from gateway.servers.seats import Seats
+from gateway.servers.socketio.clients import Client, EventHandler
+from gateway.servers.socketio.manager import Manager
+from gateway.servers.socketio.server import SocketServer
+
+# An application that configures no logging hears nothing of the servers (docs/servers.md).
+for name in ("gateway.servers", "gateway.socketio"):
+    logging.getLogger(name).addHandler(logging.NullHandler())
+
+__all__ = [
+    "Budget",
+    "Client",
+    "EngineServer",
+    "EventHandler",
+    "Manager",
+    "Runner",
+    "Seats",
+    "SocketServer",
+    "Upgrades",
+]

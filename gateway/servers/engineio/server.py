@@ -1,0 +1,330 @@
+"""Engine.IO v4: long-polling and WebSocket under one session (docs/engine.io-protocol of socketio/socket.io).
+
+`EngineServer` takes the place of ``engineio.AsyncServer`` on aiohttp: the same options, handlers and methods. A
+client's packets are handled in the order they came; what is queued for it is bounded; one timer pings all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import secrets
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+import engineio
+from engineio import packet
+
+from gateway.servers.budget import UNLIMITED
+from gateway.servers.engineio.handshakes import Handshakes, wants_base64
+from gateway.servers.engineio.packets import CLOSE, Packet, message_frame
+from gateway.servers.engineio.pollrequests import PollRequests
+from gateway.servers.engineio.probe import Probe
+from gateway.servers.engineio.replies import PROTOCOL, Replies
+from gateway.servers.handlers import call_handler
+from gateway.servers.heartbeats import Heartbeats
+from gateway.servers.http.crossorigin import CrossOrigin
+from gateway.servers.jsonio import PacketJSON, check_module
+from gateway.servers.seats import Seats
+from gateway.servers.websocket.rfc6455 import CloseCode, HandshakeError, binary_frame, text_frame
+from gateway.servers.websocket.stream import check_handshake, take_over
+
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from gateway.servers.budget import Budget
+    from gateway.servers.engineio.socket import EngineSocket
+    from gateway.servers.inorder import InOrder
+
+SHUTDOWN_TIMEOUT: Final = 2.0
+"""Seconds that handlers have to finish when the server is shut down."""
+
+logger = logging.getLogger(__name__)
+
+
+class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
+    """An ``engineio.AsyncServer`` on aiohttp."""
+
+    def __init__(
+        self,
+        *,
+        max_buffer: int = 1_048_576,
+        seats: Seats | None = None,
+        budget: Budget = UNLIMITED,
+        async_mode: str | None = None,
+        json: Any = None,
+        **options: Any,
+    ) -> None:
+        """``max_buffer``: unsent bytes at which a client that does not read is cut (`backlog`). ``seats``, ``budget``:
+        how many clients there may be, and the memory that they may take together; without them there is no limit.
+        ``json``: for this server alone, where python-engineio's is for the process. ``options``: those of the base
+        class.
+
+        Raises:
+            ValueError: an option has a value that this server cannot do; the message says what to do.
+        """
+        if async_mode not in {None, "aiohttp"}:
+            raise ValueError(
+                f"async_mode={async_mode!r} is not supported: this server runs on aiohttp. Leave async_mode out, or "
+                "use the server of the library itself (socketio.AsyncServer, engineio.AsyncServer)"
+            )
+        if json is not None:
+            check_module(json)
+        super().__init__(**{"logger": logger, **options, "async_mode": "aiohttp"})
+        self.json = json or PacketJSON
+        self.max_buffer = max_buffer
+        self.seats = seats or Seats()
+        self.budget = budget
+        self._cross_origin = CrossOrigin(self)
+        self._replies = Replies(self, self._cross_origin)
+        self._handshakes = Handshakes(self, self._replies)
+        self._poll_requests = PollRequests(self._replies, self.reason)
+        self._path: str | None = None
+        self._ending: dict[str, EngineSocket] = {}
+        """Sessions whose end the application has not handled yet."""
+        self.heartbeats = Heartbeats(self.ping_interval, self.ping_timeout)
+        self._empty: asyncio.Event | None = None
+        self.accepting = True
+        """Whether new clients are taken; else they hear 503."""
+
+    # --- what applications call
+
+    def generate_id(self) -> str:
+        return secrets.token_urlsafe(15)
+
+    async def send(self, sid: str, data: Any) -> None:
+        if not isinstance(data, str | bytes | bytearray):
+            data = self.json.dumps(data, separators=(",", ":"))
+        self.write(sid, message_frame(bytes(data) if isinstance(data, bytearray) else data))
+
+    async def send_packet(self, sid: str, pkt: packet.Packet) -> None:
+        encoded = pkt.encode()
+        self.write(sid, text_frame(encoded.encode()) if isinstance(encoded, str) else binary_frame(encoded))
+
+    def write(self, sid: str, frame: bytes) -> None:
+        """Send a packet, given as its WebSocket frame. A client that is too slow is cut; one that is gone hears
+        nothing.
+        """
+        socket: EngineSocket | None = self.sockets.get(sid)
+        if socket is not None:
+            socket.write(frame)
+
+    def has_seat(self, sid: str) -> bool:
+        """Whether a client has one of the `Seats`, or gets one that is free by now."""
+        socket: EngineSocket | None = self.sockets.get(sid)
+        if socket is None:
+            return False
+        if not socket.seated and self.seats.take():
+            self.seats.stand_no_more()
+            socket.seated = True
+        return socket.seated
+
+    def write_through(self, sid: str, frame: bytes) -> None:
+        """Send a packet, given as its WebSocket frame, past those that are held."""
+        if (socket := self.sockets.get(sid)) is not None:
+            socket.write_through(frame)
+
+    def cork(self, sid: str) -> None:
+        """Hold what is written to a client until `uncork`."""
+        if (socket := self.sockets.get(sid)) is not None:
+            socket.cork()
+
+    def uncork(self, sid: str) -> None:
+        if (socket := self.sockets.get(sid)) is not None:
+            socket.uncork()
+
+    def fail(self, sid: str) -> None:
+        """Close a client that broke the protocol."""
+        if (socket := self.sockets.get(sid)) is not None:
+            socket.fail()
+
+    def refuse(self, sid: str) -> None:
+        """Close a client that asked for what it may not have, behind all that was written."""
+        socket = self.sockets.get(sid)
+        if socket is not None and socket.upgraded:
+            socket.fail()
+        elif socket is not None:
+            socket.close(self.reason.TRANSPORT_ERROR)
+
+    async def disconnect(self, sid: str | None = None) -> None:
+        for socket in tuple(self.sockets.values()) if sid is None else filter(None, [self.sockets.get(sid)]):
+            if socket.upgraded:
+                socket.write(CLOSE)
+            socket.close(self.reason.SERVER_DISCONNECT)
+
+    async def shutdown(self) -> None:
+        """Send every client away, take no new one, and let long-polling clients have what waits for them. What handlers
+        are doing is cancelled after `SHUTDOWN_TIMEOUT`.
+
+        An application that was given to `attach` does this as it shuts down.
+        """
+        self.accepting = False
+        self.heartbeats.close()
+        sockets = {**self.sockets, **self._ending}.values()
+        if not sockets:
+            return
+        ends = [asyncio.create_task(socket.shut_down()) for socket in sockets]
+        _, late = await asyncio.wait([*ends, asyncio.create_task(self._emptied())], timeout=SHUTDOWN_TIMEOUT)
+        for task in late:
+            task.cancel()
+
+    async def _emptied(self) -> None:
+        """Wait until no request can find a session any more."""
+        self._empty = asyncio.Event()
+        if self.sockets:
+            await self._empty.wait()
+
+    async def _on_shutdown(self, app: web.Application) -> None:
+        await self.shutdown()
+
+    def forget(self, socket: EngineSocket) -> None:
+        """The session is over: no request finds it any more."""
+        if self.sockets.pop(socket.sid, None) is not None:
+            (self.seats.give_back if socket.seated else self.seats.stand_no_more)()
+        if self._empty is not None and not self.sockets:
+            self._empty.set()
+
+    def ending(self, socket: EngineSocket) -> None:
+        """The session is over, and the application is to hear of it: until then it finds what it kept there."""
+        self._ending[socket.sid] = socket
+        self.closing(socket)
+
+    # --- what happens to a session: for a server on top of this one to override
+
+    @property
+    def asks_application(self) -> bool:
+        """Whether the handler of ``connect`` says which clients may stay; else `opened` is called for each."""
+        return "connect" in self.handlers
+
+    def opened(self, socket: EngineSocket, environ: dict[str, Any]) -> None:
+        """There is a new client, and ``environ`` is the WSGI environment of its handshake."""
+
+    def receive(self, socket: EngineSocket, data: Packet, in_order: InOrder) -> None:
+        """A message arrives. What is to be done with it is put into the order of the client's messages.
+
+        Raises:
+            ValueError: it breaks the protocol; the client is closed.
+        """
+        in_order.put(partial(self.handle, socket.sid, data))
+
+    def too_slow(self, socket: EngineSocket, unsent: int) -> None:
+        """A client is about to be cut because it does not read; ``unsent`` bytes wait for it."""
+        self.logger.warning("%s does not read and is cut: %d bytes are unsent", socket.sid, unsent)
+
+    def closing(self, socket: EngineSocket) -> None:
+        """A session is over; the handler of ``disconnect`` is called after the client's last message is handled."""
+
+    # --- the application's handlers
+
+    async def handle(self, sid: str, data: Any) -> None:
+        """Give a message to the application: text that is JSON as its value, unless it begins with a digit, as
+        python-engineio does.
+        """
+        if isinstance(data, str) and not data[:1].isnumeric():
+            with suppress(ValueError):
+                data = self.json.loads(data)
+        await self._trigger_event("message", sid, data)
+
+    async def end(self, socket: EngineSocket, reason: str) -> None:
+        """Tell the application that the session is over."""
+        try:
+            await self._trigger_event("disconnect", socket.sid, reason)
+        finally:
+            self._ending.pop(socket.sid, None)
+
+    async def ask(self, sid: str, environ: dict[str, Any]) -> Any:
+        """What the application's handler of ``connect`` says of a new client; None or True where it wants it."""
+        return await self._trigger_event("connect", sid, environ)
+
+    async def _trigger_event(self, event: str, *args: Any, **_: Any) -> Any:
+        """As python-engineio's, in the caller's task; but no handler is called twice."""
+        handler = self.handlers.get(event)
+        if handler is None:
+            return None
+        try:
+            return await call_handler(event, handler, args)
+        except Exception:
+            self.logger.exception("the handler of %s failed", event)
+            return False if event == "connect" else None
+
+    def _get_socket(self, sid: str) -> EngineSocket:
+        """Raises KeyError."""
+        return self._ending.get(sid) or self.sockets[sid]
+
+    # --- requests
+
+    def attach(self, app: web.Application, engineio_path: str = "engine.io") -> None:
+        """Serve ``/{engineio_path}/``, whatever the method: Engine.IO has its own answer to wrong ones."""
+        self._path = f"/{engineio_path.strip('/')}/"
+        app.router.add_route("*", self._path, self.handle_request)
+        app.on_shutdown.append(self._on_shutdown)
+
+    def take_handshake(self, request: web.BaseRequest, transport: asyncio.Transport, unread: bytes) -> bool:
+        """Begin a session with a WebSocket handshake that aiohttp has not seen (`upgrades.TakeHandshake`). Whatever is
+        something else, or to be refused, is left to `handle_request`.
+        """
+        query = request.query
+        if request.method != "GET" or request.path != self._path or "sid" in query:
+            return False
+        if not self.accepting or not self.seats.can_enter or self.asks_application:
+            return False
+        if query.get("transport") != "websocket" or "websocket" not in self.transports or query.get("EIO") != PROTOCOL:
+            return False
+        try:
+            allowed = self._cross_origin.allows(request)
+            accepted = check_handshake(request)
+        except ValueError:
+            return False
+        if allowed is not True:
+            if inspect.iscoroutine(allowed):
+                allowed.close()
+            return False
+        self._handshakes.begin(request, transport, accepted, unread)
+        return True
+
+    async def handle_request(self, request: web.Request) -> web.StreamResponse:
+        """Handle an HTTP request; the handler of the route that ``attach`` makes."""
+        try:
+            allowed = self._cross_origin.allows(request)
+        except ValueError as error:
+            return self._replies.refuse(request, "request", why=error)
+        if not (allowed if isinstance(allowed, bool) else await allowed):
+            return self._replies.refuse(request, "forbidden", 403)
+        if request.method == "OPTIONS":
+            return self._replies.respond(request, b"")
+        transport = request.query.get("transport")
+        if transport is None or transport not in self.transports:
+            return self._replies.refuse(request, "transport")
+        return await self._route(request, transport, request.query.get("sid"))
+
+    async def _route(self, request: web.Request, transport: str, sid: str | None) -> web.StreamResponse:
+        if sid is None:
+            return await self._handshakes.open(request, transport)
+        socket: EngineSocket | None = self.sockets.get(sid)
+        if socket is None:
+            return self._replies.refuse(request, "session")
+        if transport == "websocket":
+            return self._upgrade(request, socket)
+        if request.method == "GET":
+            return await self._poll_requests.poll(request, socket)
+        return await self._poll_requests.post(request, socket, self.max_http_buffer_size)
+
+    def stream_options(self) -> dict[str, Any]:
+        """Those of a client's `WebSocketStream`."""
+        return {"max_size": self.max_http_buffer_size, "max_buffer": self.max_buffer, "budget": self.budget}
+
+    def _upgrade(self, request: web.Request, socket: EngineSocket) -> web.StreamResponse:
+        try:
+            accepted = check_handshake(request)
+        except HandshakeError as error:
+            return self._replies.refuse(request, "request", why=error)
+        probe = Probe(socket, **self.stream_options())
+        if not socket.can_upgrade:
+            response = take_over(request, probe.stream, accepted)
+            probe.stream.fail(CloseCode.PROTOCOL_ERROR, "the session is not to be upgraded")
+            return response
+        socket.base64 = socket.base64 or wants_base64(request)
+        socket.start_upgrade(probe.stream)
+        return take_over(request, probe.stream, accepted)

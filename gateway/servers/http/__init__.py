@@ -1,0 +1,1 @@
+"""aiohttp's HTTP server, with what it lacks."""

@@ -1,0 +1,62 @@
+"""Packets whose binary attachments are on their way."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from gateway.servers.budget import COUNTED_FROM
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from socketio import packet
+
+    from gateway.servers.budget import Budget
+
+ATTACHMENT_TIMEOUT: Final = 10.0
+"""Seconds from a packet to the last of its attachments."""
+
+
+class Incoming:
+    """A packet whose attachments are on their way. A `budget.Holder`: they are cut if there is no memory for them."""
+
+    __slots__ = ("_budget", "_drop", "_max_size", "_packet", "_size", "_timer")
+
+    def __init__(self, pkt: packet.Packet, drop: Callable[[], None], budget: Budget, *, max_size: int) -> None:
+        """``drop`` closes the client, which it does in `ATTACHMENT_TIMEOUT` seconds at the latest. ``max_size``: bytes
+        in all attachments.
+        """
+        self._max_size = max_size
+        self._packet = pkt
+        self._size = 0
+        self._drop = drop
+        self._budget = budget
+        self._timer = asyncio.get_running_loop().call_later(ATTACHMENT_TIMEOUT, drop)
+
+    def add(self, attachment: bytes) -> packet.Packet | None:
+        """The packet, if this was its last attachment. Raises ValueError."""
+        self._size += len(attachment)
+        if self._size > self._max_size:
+            raise ValueError("the attachments are too large")
+        if self._packet.add_attachment(attachment):
+            return self._packet
+        if self._size > COUNTED_FROM:
+            self._budget.count(self)
+        return None
+
+    def cancel(self) -> None:
+        self._budget.forget(self)
+        self._timer.cancel()
+
+    def held(self) -> int:
+        return self._size
+
+    def hold_back(self) -> None:
+        """Its timer runs already."""
+
+    def let_go_on(self) -> None:
+        pass
+
+    def cut(self) -> None:
+        self._drop()

@@ -1,0 +1,1 @@
+"""How the chat is spoken on each wire: decode, perform, reply."""

@@ -1,0 +1,129 @@
+"""``sio.instrument()``: the Socket.IO Admin UI is told of what happens, and nothing is kept for nobody."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import socketio
+
+from gateway.servers import SocketServer
+from gateway.servers.socketio.adminqueue import MAX_REPORTS
+from harness.inbox import PATIENCE
+from harness.waiting import until
+from servers.serving import serving
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+ADMIN = "/admin"
+INTERVAL = 0.05
+"""Seconds between two reports."""
+
+
+@asynccontextmanager
+async def instrumented(*, past_aiohttp: bool = False, **options: Any) -> AsyncIterator[tuple[str, SocketServer, Any]]:
+    """URL, server, and what instruments it."""
+    server = SocketServer(socketio.AsyncManager())
+
+    @server.event
+    async def enter(sid: str, room: str) -> None:
+        await server.enter_room(sid, room)
+
+    @server.event
+    async def leave(sid: str, room: str) -> None:
+        await server.leave_room(sid, room)
+
+    admin = server.instrument(auth=False, server_stats_interval=INTERVAL, **options)
+    async with serving(server, "socket.io", past_aiohttp=past_aiohttp) as url:
+        yield url.removesuffix("/socket.io/"), server, admin
+    await admin.shutdown()
+
+
+class Heard:
+    """A client, and what the Admin UI would hear."""
+
+    def __init__(self) -> None:
+        self.sio = socketio.AsyncClient(reconnection=False)
+        self.reports: asyncio.Queue[tuple[str, Any]] = asyncio.Queue()
+        self.sio.on("*", lambda name, *args: self.reports.put_nowait((name, args)), namespace=ADMIN)
+
+    async def next(self, name: str) -> Any:
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                found, args = await self.reports.get()
+                if found == name:
+                    return args
+
+    async def __aenter__(self) -> Heard:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.sio.disconnect()
+        await self.sio.shutdown()
+
+
+@pytest.mark.parametrize("transport", ["websocket", "polling"])
+@pytest.mark.parametrize("past_aiohttp", [False, True])
+async def test_an_admin_hears_what_happens(transport: str, past_aiohttp: bool) -> None:
+    """Statistics, who connects and goes, what is sent, and who joins and leaves which room."""
+    async with instrumented(past_aiohttp=past_aiohttp) as (url, _, _), Heard() as admin, Heard() as user:
+        await admin.sio.connect(url, namespaces=[ADMIN], transports=[transport])
+        assert (await admin.next("config"))[0]["supportedFeatures"]
+        stats = (await admin.next("server_stats"))[0]
+        assert stats["clientsCount"] == 1
+        await user.sio.connect(url, namespaces=["/"], transports=[transport])
+        assert (await admin.next("socket_connected"))[0]["transport"] == transport
+        sid = user.sio.get_sid("/")
+        await user.sio.emit("enter", "r")
+        assert (await admin.next("event_received"))[:3] == ("/", sid, ["enter", "r"])
+        while (joined := (await admin.next("room_joined"))[:3])[1] != "r":
+            pass
+        assert joined == ("/", "r", sid)
+        await user.sio.emit("leave", "r")
+        assert (await admin.next("room_left"))[:3] == ("/", "r", sid)
+        await user.sio.disconnect()
+        assert (await admin.next("socket_disconnected"))[:2] == ("/", sid)
+        stats = (await admin.next("server_stats"))[0]
+        assert {namespace["name"] for namespace in stats["namespaces"]} == {"/", ADMIN}
+
+
+async def test_production_mode_sends_statistics() -> None:
+    async with instrumented(mode="production") as (url, _, instruments), Heard() as admin:
+        await admin.sio.connect(url, namespaces=[ADMIN], transports=["websocket"])
+        stats = (await admin.next("server_stats"))[0]
+        assert stats["clientsCount"] == 1
+        assert instruments.admin_queue == []
+
+
+async def test_who_may_not_is_refused() -> None:
+    """The handler of a namespace may refuse, as for any other."""
+    server = SocketServer(socketio.AsyncManager())
+    server.instrument(auth={"username": "admin", "password": "x"}, server_stats_interval=INTERVAL)
+    async with serving(server, "socket.io") as url, Heard() as admin:
+        with pytest.raises(socketio.exceptions.ConnectionError):
+            await admin.sio.connect(url.removesuffix("/socket.io/"), namespaces=[ADMIN], transports=["websocket"])
+
+
+async def test_the_queue_is_emptied_where_nobody_is_an_admin() -> None:
+    async with instrumented() as (url, _, instruments), Heard() as user:
+        await user.sio.connect(url, namespaces=["/"], transports=["websocket"])
+        for number in range(100):
+            await user.sio.call("enter", f"room {number}", timeout=PATIENCE)
+        await until(lambda: not instruments.admin_queue)
+
+
+async def test_the_queue_has_an_end_before_the_first_client() -> None:
+    """What has connected before the application was instrumented moves about, and nobody takes the reports."""
+    server = SocketServer(socketio.AsyncManager())
+    async with serving(server, "socket.io") as url, Heard() as user:
+        await user.sio.connect(url.removesuffix("/socket.io/"), namespaces=["/"], transports=["websocket"])
+        admin = server.instrument(auth=False)
+        sid = server.manager.sid_from_eio_sid(next(iter(server.eio.sockets)), "/")
+        for number in range(MAX_REPORTS + 10):
+            await server.enter_room(sid, f"room {number}")
+            await server.leave_room(sid, f"room {number}")
+        assert len(admin.admin_queue) == MAX_REPORTS
+        assert admin.admin_queue[-1][1][1] == f"room {MAX_REPORTS + 9}"

@@ -1,0 +1,249 @@
+"""What is written to a client is bounded by what it does not read, and by nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from typing import Any
+
+import aiohttp
+import pytest
+import socketio
+from websockets.asyncio.client import connect
+
+from gateway.servers import SocketServer
+from gateway.servers.backlog import PATIENCE, Backlog
+from harness.client import Join, make_room, succeed
+from harness.http import request
+from harness.process import StartGateway
+from harness.waiting import until
+from servers.serving import echo_server, serving
+
+QUIET: dict[str, Any] = {"ping_interval": 60, "ping_timeout": 60, "max_http_buffer_size": 20_000_000}
+POLLING = "?EIO=4&transport=polling"
+WEBSOCKET = "?EIO=4&transport=websocket"
+LARGE = {"polling": 1_100_000, "websocket": 8_000_000}
+"""Bytes of a message that is larger than ``max_buffer``, which is 1 MiB."""
+
+
+class Client:
+    """An Engine.IO client that reads as fast as it can."""
+
+    def __init__(self, url: str, transport: str) -> None:
+        self.messages: list[str] = []
+        self._url = url
+        self._transport = transport
+
+    async def __aenter__(self) -> Client:
+        if self._transport == "websocket":
+            self._socket = await connect(self._url.replace("http", "ws") + WEBSOCKET, ping_interval=None, max_size=None)
+            opened = str(await self._socket.recv())
+        else:
+            self._session = aiohttp.ClientSession()
+            async with self._session.get(self._url + POLLING) as answer:
+                opened = await answer.text()
+        self.sid = json.loads(opened[1:])["sid"]
+        self._reading = asyncio.create_task(self._read())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._reading.cancel()
+        if self._transport == "websocket":
+            await self._socket.close()
+        else:
+            await self._session.close()
+
+    async def _read(self) -> None:
+        while True:
+            if self._transport == "websocket":
+                packets = [str(await self._socket.recv())]
+            else:
+                async with self._session.get(f"{self._url}{POLLING}&sid={self.sid}") as answer:
+                    packets = (await answer.text()).split("\x1e")
+                    answer.raise_for_status()
+            self.messages += [packet[1:] for packet in packets if packet[:1] == "4"]
+
+    async def send(self, data: str) -> None:
+        if self._transport == "websocket":
+            await self._socket.send("4" + data)
+        else:
+            await request("POST", f"{self._url}{POLLING}&sid={self.sid}", data="4" + data)
+
+    async def heard(self, sizes: list[int]) -> None:
+        await until(lambda: len(self.messages) >= len(sizes) or self._reading.done(), 20)
+        assert [len(message) for message in self.messages] == sizes
+
+
+@pytest.mark.parametrize("transport", LARGE)
+async def test_a_message_larger_than_the_buffer(transport: str) -> None:
+    """It arrives, whether the server begins it or answers with it; and so does what is written behind it at once."""
+    server = echo_server(**QUIET)
+    size = LARGE[transport]
+    async with serving(server, "engine.io") as url, Client(url, transport) as client:
+        await server.send(client.sid, "x" * size)
+        await server.send(client.sid, "y" * 500_000)
+        await client.heard([size, 500_000])
+        await client.send("z" * size)
+        await client.heard([size, 500_000, size])
+        assert server.reasons == []
+
+
+@pytest.mark.parametrize("transport", LARGE)
+@pytest.mark.parametrize("pause", [None, 0.0, 0.005], ids=["in-one-go", "a-turn-between", "5-ms-between"])
+async def test_who_reads_as_fast_as_it_can_is_never_cut(transport: str, pause: float | None) -> None:
+    """Ten messages, each larger than the buffer, faster than anybody could read them."""
+    server = echo_server(**QUIET)
+    async with serving(server, "engine.io") as url, Client(url, transport) as client:
+        for _ in range(10):
+            await server.send(client.sid, "x" * 1_100_000)
+            if pause is not None:
+                await asyncio.sleep(pause)
+        await client.heard([1_100_000] * 10)
+        assert server.reasons == []
+
+
+async def test_large_acks_and_events_of_any_application() -> None:
+    """Of a python-socketio application on `SocketServer`, to its stock client."""
+    sio = SocketServer(socketio.AsyncManager(), **QUIET)
+
+    @sio.on("ask")
+    async def ask(sid: str, size: int) -> str:
+        await sio.emit("event", "e" * size, to=sid)
+        return "a" * size
+
+    heard: list[int] = []
+    async with serving(sio, "socket.io") as url:
+        for transport, size in LARGE.items():
+            client = socketio.AsyncClient(reconnection=False, websocket_extra_options={"max_msg_size": 0})
+            client.on("event", lambda text: heard.append(len(text)))
+            await client.connect(url.removesuffix("/socket.io/"), transports=[transport])
+            for _ in range(3):
+                assert len(await client.call("ask", size, timeout=20)) == size
+            assert heard == [size] * 3
+            heard.clear()
+            await client.disconnect()
+
+
+@pytest.mark.parametrize("wire", ["socketio-websocket", "socketio-polling-only", "json", "bare"])
+async def test_messages_larger_than_the_buffer_in_the_gateway(
+    start_gateway: StartGateway, join: Join, wire: str
+) -> None:
+    """A member who reads receives all of them, and each in a page of history."""
+    own = await start_gateway(max_buffer=16_384, max_content_length=100_000, max_frame_size=1_300_000)
+    alice, reader = await join(to=own), await join(wire, to=own)
+    room = await make_room(alice) if wire == "bare" else await make_room(alice, reader)
+    if wire == "bare":
+        await succeed(alice, "add-user", room=room, users=[reader.username])
+    replies = await alice.burst([("send-msg", {"room": room, "content": "x" * 100_000})] * 10)
+    assert all(reply["ok"] for reply in replies)
+    for _ in range(10):
+        if wire == "bare":
+            assert len(await reader.next_frame()) == 100_000
+        else:
+            assert len((await reader.next_event("message")).fields["content"]) == 100_000
+    if wire != "bare":
+        page = await succeed(reader, "history", room=room)
+        assert (len(page["messages"]), page["more"]) == (1, True)  # however small the buffer is, a page has a message
+    assert "cut a slow client" not in own.log
+
+
+@pytest.mark.parametrize("transport", LARGE)
+async def test_a_cut_is_logged_once_with_its_reason(transport: str, caplog: pytest.LogCaptureFixture) -> None:
+    """By an application's server, in the log that it was given."""
+    logger = logging.getLogger("of-the-test")
+    server = echo_server(logger=logger, **QUIET)
+    async with serving(server, "engine.io") as url, Client(url, transport) as client:
+        client._reading.cancel()
+        if transport == "websocket":
+            client._socket.transport.pause_reading()
+        with caplog.at_level(logging.WARNING, "of-the-test"):
+            for _ in range(400):
+                await server.send(client.sid, "x" * 100_000)
+                await asyncio.sleep(0.001)
+                if server.reasons:
+                    break
+        assert server.reasons == ["transport error"]
+        (record,) = (record for record in caplog.records if record.name == "of-the-test")
+        assert client.sid in record.getMessage()
+        assert "does not read" in record.getMessage()
+        if transport == "websocket":
+            client._socket.transport.abort()
+
+
+# --- the rule
+
+
+class Reader:
+    """A client whose unsent bytes the test decides on."""
+
+    def __init__(self, max_buffer: int) -> None:
+        self.waiting = 0
+        self.cut: int | None = None
+        self.verdicts = 0
+        self.backlog = Backlog(self, max_buffer, chance=0.005)
+        self._max_buffer = max_buffer
+
+    def unsent(self) -> int:
+        return self.waiting
+
+    def too_slow(self, unsent: int) -> None:
+        self.cut = unsent
+        self.verdicts += 1
+        self.waiting += 500  # the reason why
+        self.backlog.wrote(500, self.waiting)
+
+    def write(self, size: int) -> None:
+        self.waiting += size
+        if self.waiting > self._max_buffer:
+            self.backlog.wrote(size, self.waiting)
+
+
+async def test_one_frame_in_hand_is_always_allowed() -> None:
+    """And as much as ever beside it; more is too much."""
+    reader = Reader(1000)
+    reader.write(1000)
+    reader.write(1_000_000)
+    await asyncio.sleep(0.02)
+    reader.write(400)
+    await asyncio.sleep(0.02)
+    assert reader.cut is None
+    reader.write(200)
+    await asyncio.sleep(0.02)
+    assert reader.cut == 1_001_600
+    await asyncio.sleep(PATIENCE + 0.1)
+    assert reader.verdicts == 1, "the reason why is written to it, and is no reason to cut it again"
+
+
+async def test_a_little_more_is_allowed_for_a_while() -> None:
+    """Whoever takes nothing meanwhile is cut, and whoever takes something is not."""
+    deaf, slow = Reader(1000), Reader(1000)
+    for reader in (deaf, slow):
+        reader.write(900)
+        reader.write(200)
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        reader.write(500)
+        await asyncio.sleep(0.02)
+        assert reader.cut is None
+    slow.waiting -= 50
+    await asyncio.sleep(PATIENCE + 0.1)
+    assert deaf.cut == 1600
+    assert slow.cut is None
+    await asyncio.sleep(PATIENCE + 0.1)
+    assert slow.cut is None, "what is not more than it was allowed is no reason"
+    for reader in (deaf, slow):
+        reader.backlog.close()
+
+
+async def test_a_trickle_is_no_progress() -> None:
+    """Who takes a hundredth of what is written is cut all the same, and holds little until then."""
+    reader = Reader(10_000)
+    for _ in range(1000):
+        reader.write(1000)
+        reader.waiting -= min(reader.waiting, 10)
+        await asyncio.sleep(0.001)
+        if reader.cut is not None:
+            break
+    assert reader.cut is not None
+    assert reader.cut < 50_000

@@ -1,0 +1,324 @@
+"""Engine.IO v4, statement by statement (docs/engine.io-protocol/v4-current.md of socketio/socket.io)."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from websockets.asyncio.client import connect
+
+from harness.http import Answer, request
+from servers.serving import closed, echo_server, serving
+
+POLLING = "?EIO=4&transport=polling"
+WEBSOCKET = "?EIO=4&transport=websocket"
+
+
+@pytest.fixture(params=["aiohttp", "past-aiohttp"])
+async def server(request: pytest.FixtureRequest) -> AsyncIterator[Any]:
+    server = echo_server()
+    async with serving(server, "engine.io", past_aiohttp=request.param == "past-aiohttp") as server.url:
+        yield server
+
+
+async def open_polling(url: str) -> str:
+    """The URL of a new long-polling session."""
+    answer = await request("GET", url + POLLING)
+    return f"{url}{POLLING}&sid={json.loads(answer.text[1:])['sid']}"
+
+
+def open_websocket(url: str) -> Any:
+    return connect(url.replace("http", "ws"), ping_interval=None)
+
+
+# --- transports: HTTP long-polling
+
+
+@pytest.mark.parametrize(
+    "query", ["", "?EIO=4", "?transport=polling", "?EIO=3&transport=polling", "?EIO=4&transport=pigeon"]
+)
+async def test_a_mandatory_parameter_that_is_missing_is_400(server: Any, query: str) -> None:
+    """If a mandatory query parameter is missing, then the server MUST respond with an HTTP 400 error status."""
+    answer = await request("GET", server.url + query)
+    assert answer.status == 400
+    assert set(json.loads(answer.text)) == {"code", "message"}
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+async def test_an_unknown_session_is_400(server: Any, method: str) -> None:
+    """The server MUST return an HTTP 400 response if the session ID is not known."""
+    answer = await request(method, f"{server.url}{POLLING}&sid=unknown", data="4x" if method == "POST" else None)
+    assert (answer.status, json.loads(answer.text)["message"]) == (400, "Session ID unknown")
+
+
+async def test_a_body_is_answered_ok(server: Any) -> None:
+    """To indicate success, the server MUST return an HTTP 200 response, with the string `ok` in the body."""
+    answer = await request("POST", await open_polling(server.url), data="4hello")
+    assert (answer.status, answer.text) == (200, "ok")
+
+
+async def test_a_second_post_at_once_closes_the_session(server: Any) -> None:
+    """The server MUST return an HTTP 400 error status and close the session."""
+    url = await open_polling(server.url)
+
+    async def slow_body() -> AsyncIterator[bytes]:
+        yield b"4slow"
+        await asyncio.sleep(0.1)  # the second body comes in the middle of this one
+        yield b"ly"
+
+    first, second = await asyncio.gather(request("POST", url, data=slow_body()), _later(url))
+    assert second.status == 400
+    assert (await request("GET", url)).status == 400
+    assert first.status in {200, 400}
+
+
+async def _later(url: str) -> Answer:
+    await asyncio.sleep(0.05)
+    return await request("POST", url, data="4quick")
+
+
+async def test_a_poll_waits_until_there_is_something(server: Any) -> None:
+    """The server MAY not respond right away if there are no packets buffered for the given session."""
+    url = await open_polling(server.url)
+    poll = asyncio.create_task(request("GET", url))
+    await asyncio.sleep(0.05)
+    assert not poll.done()
+    await request("POST", url, data="4hello")
+    assert (await poll).text == "4hello"
+
+
+async def test_a_second_poll_at_once_closes_the_session(server: Any) -> None:
+    """The server MUST return an HTTP 400 error status and close the session. The first poll hears of it."""
+    url = await open_polling(server.url)
+    first = asyncio.create_task(request("GET", url))
+    await asyncio.sleep(0.05)
+    assert (await request("GET", url)).status == 400
+    assert (await first).text == "1"
+    assert (await request("GET", url)).status == 400
+    assert server.reasons == ["transport error"]
+
+
+@pytest.mark.parametrize("method", ["PUT", "DELETE", "PATCH"])
+async def test_another_method_is_400(server: Any, method: str) -> None:
+    """Neither a handshake nor anything else, as the official suite has it."""
+    assert (await request(method, server.url + POLLING)).status == 400
+
+
+# --- transports: WebSocket
+
+
+@pytest.mark.parametrize("query", ["?EIO=4", "?transport=websocket", "?EIO=4&transport=pigeon", f"{WEBSOCKET}&sid=no"])
+async def test_a_websocket_with_a_wrong_parameter_is_closed(server: Any, query: str) -> None:
+    """If a mandatory query parameter is missing, then the server MUST close the WebSocket connection."""
+    with pytest.raises(Exception, match="HTTP 400"):
+        await open_websocket(server.url + query)
+
+
+async def test_each_packet_has_a_frame_of_its_own(server: Any) -> None:
+    """Each packet (read or write) is sent its own WebSocket frame; binary payloads are sent as they are."""
+    async with open_websocket(server.url + WEBSOCKET) as socket:
+        assert str(await socket.recv()).startswith("0")
+        for packet in ("4hello", "4", "4\x1e4", "4€", b"\x01\x02", b""):
+            await socket.send(packet)
+            assert await socket.recv() == packet
+
+
+async def test_a_second_websocket_of_a_session_is_closed(server: Any) -> None:
+    """A client MUST NOT open more than one WebSocket connection per session. Should it happen, the server MUST close
+    the WebSocket connection. Whether the first one has finished its upgrade or not.
+    """
+    url = (await open_polling(server.url)).replace("polling", "websocket")
+    async with open_websocket(url) as first:
+        await first.send("2probe")
+        assert await first.recv() == "3probe"
+        async with open_websocket(url) as second:
+            assert await closed(second)
+        await first.send("5")
+        async with open_websocket(url) as third:
+            assert await closed(third)
+        await first.send("4still here")
+        assert await first.recv() == "4still here"
+
+
+# --- handshake and heartbeat
+
+
+@pytest.mark.parametrize(("transport", "upgrades"), [("polling", ["websocket"]), ("websocket", [])])
+async def test_the_handshake_says_how_to_go_on(server: Any, transport: str, upgrades: list[str]) -> None:
+    """The five keys of the open packet; intervals in milliseconds, fractions of a second included."""
+    if transport == "polling":
+        opened = (await request("GET", server.url + POLLING)).text
+    else:
+        async with open_websocket(server.url + WEBSOCKET) as socket:
+            opened = str(await socket.recv())
+    handshake = json.loads(opened.removeprefix("0"))
+    assert isinstance(handshake.pop("sid"), str)
+    assert handshake == {"upgrades": upgrades, "pingInterval": 300, "pingTimeout": 200, "maxPayload": 1000}
+
+
+async def test_pings_come_at_their_interval_and_a_client_that_answers_stays(server: Any) -> None:
+    """At a given interval the server sends a `ping` packet; on a busy machine, some come later."""
+    loop = asyncio.get_running_loop()
+    intervals: list[float] = []
+    async with open_websocket(server.url + WEBSOCKET) as socket:
+        await socket.recv()
+        while len(intervals) < 3 or (min(intervals) >= 0.45 and len(intervals) < 20):
+            since = loop.time()
+            assert await socket.recv() == "2"
+            intervals.append(loop.time() - since)
+            await socket.send("3")
+    assert 0.28 < min(intervals) < 0.45
+    assert server.reasons != ["ping timeout"]
+
+
+@pytest.mark.parametrize("transport", ["polling", "websocket"])
+async def test_a_client_that_answers_no_ping_is_closed(server: Any, transport: str) -> None:
+    """If the server does not receive a `pong` packet back, the connection is closed."""
+    if transport == "websocket":
+        async with open_websocket(server.url + WEBSOCKET) as socket:
+            assert await closed(socket)
+    else:
+        url = await open_polling(server.url)
+        while (answer := await request("GET", url)).status == 200:
+            assert answer.text in {"2", "6"}
+    assert server.reasons == ["ping timeout"]
+
+
+async def test_a_pong_that_nobody_asked_for_does_not_delay_the_next_ping(server: Any) -> None:
+    """A client cannot put off being asked."""
+    async with open_websocket(server.url + WEBSOCKET) as socket:
+        await socket.recv()
+        loop = asyncio.get_running_loop()
+        intervals: list[float] = []
+        while not intervals or (min(intervals) >= 0.4 and len(intervals) < 20):
+            since = loop.time()
+            await socket.send("3")
+            await asyncio.sleep(0.2)
+            await socket.send("3")
+            assert await socket.recv() == "2"
+            intervals.append(loop.time() - since)
+        assert min(intervals) < 0.4
+
+
+# --- upgrade
+
+
+async def test_an_upgrade_ends_the_poll_and_takes_everything_along(server: Any) -> None:
+    """The server sends `noop` to a pending GET and answers the probe; what was sent meanwhile arrives in order."""
+    polling = await open_polling(server.url)
+    poll = asyncio.create_task(request("GET", polling))
+    await asyncio.sleep(0.05)
+    async with open_websocket(polling.replace("polling", "websocket")) as socket:
+        await socket.send("2probe")
+        assert await socket.recv() == "3probe"
+        assert (await poll).text == "6"
+        await request("POST", polling, data="4one\x1e4two")
+        await socket.send("5")
+        await socket.send("4three")
+        assert [await socket.recv() for _ in range(3)] == ["4one", "4two", "4three"]
+        assert (await request("GET", polling)).status == 400
+        assert (await request("POST", polling, data="4x")).status == 400
+
+
+@pytest.mark.parametrize("frame", ["2", "4hello", "5", "zzz", b"2probe", None])
+async def test_a_probe_that_fails_leaves_the_session_on_long_polling(server: Any, frame: str | bytes | None) -> None:
+    """Whatever a proxy makes of the WebSocket, the client goes on where it was."""
+    polling = await open_polling(server.url)
+    async with open_websocket(polling.replace("polling", "websocket")) as socket:
+        if frame is not None:
+            await socket.send(frame)
+            assert await closed(socket)
+    await request("POST", polling, data="4hello")
+    assert (await request("GET", polling)).text == "4hello"
+
+
+async def test_a_probe_that_hangs_leaves_long_polling_as_it_is(server: Any) -> None:
+    """While a WebSocket says nothing, polls wait for packets as ever, and bring them."""
+    polling = await open_polling(server.url)
+    async with open_websocket(polling.replace("polling", "websocket")):
+        poll = asyncio.create_task(request("GET", polling))
+        await asyncio.sleep(0.05)
+        assert not poll.done()
+        await request("POST", polling, data="4hello")
+        assert (await poll).text == "4hello"
+
+
+async def test_an_upgrade_can_be_tried_again(server: Any) -> None:
+    """After a probe that failed, another WebSocket may come."""
+    url = (await open_polling(server.url)).replace("polling", "websocket")
+    async with open_websocket(url) as socket:
+        await socket.send("nonsense")
+        assert await closed(socket)
+    async with open_websocket(url) as socket:
+        await socket.send("2probe")
+        await socket.recv()
+        await socket.send("5")
+        await socket.send("4hello")
+        assert await socket.recv() == "4hello"
+
+
+# --- packets and payloads
+
+
+async def test_a_payload_holds_packets_and_binary_in_base64(server: Any) -> None:
+    """Binary payloads MUST be base64-encoded and prefixed with a `b` character, packets separated by 0x1e."""
+    url = await open_polling(server.url)
+    body = "4hello\x1eb" + base64.b64encode(b"\x01\x02\x03\x04").decode() + "\x1e4€"
+    await request("POST", url, data=body.encode())
+    assert (await request("GET", url)).text == body
+
+
+@pytest.mark.parametrize("body", ["", "abc", "4a\x1e", "\x1e4a", "bnot base64", "7", b"4\xff", "4a\x1e9"])
+async def test_a_body_that_is_no_payload_closes_the_session(server: Any, body: str | bytes) -> None:
+    """400, and the session is over."""
+    url = await open_polling(server.url)
+    assert (await request("POST", url, data=body)).status == 400
+    assert (await request("GET", url)).status == 400
+
+
+@pytest.mark.parametrize("frame", ["", "abc", "7", "b!", "bé", "x"])
+async def test_a_frame_that_is_no_packet_closes_the_websocket(server: Any, frame: str) -> None:
+    async with open_websocket(server.url + WEBSOCKET) as socket:
+        await socket.send(frame)
+        assert await closed(socket)
+    assert server.reasons == ["transport error"]
+
+
+async def test_a_close_packet_closes_the_session(server: Any) -> None:
+    """On a WebSocket the connection ends; a pending poll is ended with `noop`, as the official suite has it."""
+    async with open_websocket(server.url + WEBSOCKET) as socket:
+        await socket.send("1")
+        assert await closed(socket)
+    url = await open_polling(server.url)
+    poll = asyncio.create_task(request("GET", url))
+    await asyncio.sleep(0.05)
+    await request("POST", url, data="1")
+    assert (await poll).text == "6"
+    assert (await request("GET", url)).status == 400
+    assert server.reasons == ["client disconnect"] * 2
+
+
+async def test_a_body_over_max_payload_is_413(server: Any) -> None:
+    """The bound that the handshake has announced, to the byte."""
+    url = await open_polling(server.url)
+    assert (await request("POST", url, data="4" + "x" * 999)).status == 200
+    assert len((await request("GET", url)).text) == 1000
+    assert (await request("POST", url, data="4" + "x" * 1000)).status == 413
+    assert (await request("GET", url)).status == 400
+
+
+async def test_what_the_server_says_last_can_still_be_polled(server: Any) -> None:
+    """A session that the server ends between two polls is there for one more; CLOSE comes behind it, alone: the stock
+    client drops acks that come with it.
+    """
+    url = await open_polling(server.url)
+    (sid,) = server.sockets
+    await server.send(sid, "goodbye")
+    await server.disconnect(sid)
+    assert (await request("GET", url)).text == "4goodbye"
+    assert (await request("GET", url)).text == "1"
+    assert (await request("GET", url)).status == 400

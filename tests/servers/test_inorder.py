@@ -1,0 +1,303 @@
+"""The order in which a client's messages are handled and answered."""
+
+from __future__ import annotations
+
+import asyncio
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from gateway.servers.inorder import MAX_WAITING, REST, Answer, InOrder
+from harness.waiting import until
+
+SOON = 5.0
+"""Seconds that only a failing test waits."""
+
+
+class Source:
+    """A stream that counts how often it was paused."""
+
+    def __init__(self) -> None:
+        self.paused = False
+        self.pauses = 0
+
+    def pause(self) -> None:
+        self.pauses += not self.paused
+        self.paused = True
+
+    def resume(self) -> None:
+        self.paused = False
+
+
+class Handler:
+    """A coroutine that handles messages one by one, when it is let."""
+
+    def __init__(self) -> None:
+        self.source = Source()
+        self.handled: list[Any] = []
+        self.at_once = 0
+        self._gate = asyncio.Semaphore(0)
+        self.in_order = InOrder(self.source)
+
+    def put(self, item: Any) -> None:
+        self.in_order.put(partial(self._handle, item))
+
+    async def _handle(self, item: Any) -> None:
+        self.at_once += 1
+        assert self.at_once == 1, "two at once"
+        await self._gate.acquire()
+        self.at_once -= 1
+        if isinstance(item, Exception):
+            raise item
+        self.handled.append(item)
+
+    async def let(self, count: int) -> None:
+        """Let so many be handled, and wait until they are."""
+        wanted = len(self.handled) + count
+        for _ in range(count):
+            self._gate.release()
+        async with asyncio.timeout(SOON):
+            while len(self.handled) < wanted:  # noqa: ASYNC110 (turns of the loop, no time)
+                await asyncio.sleep(0)
+
+
+async def test_messages_are_handled_one_after_the_other() -> None:
+    """In the order they came, never two at once, however slow the handler."""
+    handler = Handler()
+    for number in range(20):
+        handler.put(number)
+    await handler.let(20)
+    assert handler.handled == list(range(20))
+
+
+async def test_a_stream_is_paused_at_the_bound() -> None:
+    """So many wait behind the one that is handled; reading goes on when half of them are done."""
+    handler = Handler()
+    for number in range(MAX_WAITING):
+        handler.put(number)
+    assert not handler.source.paused
+    handler.put(MAX_WAITING)
+    assert handler.source.paused
+    await handler.let(MAX_WAITING // 2 - 1)
+    assert handler.source.paused
+    await handler.let(2)
+    await until(lambda: not handler.source.paused)
+    await handler.let(MAX_WAITING // 2)
+    assert handler.handled == list(range(MAX_WAITING + 1))
+    assert handler.source.pauses == 1
+
+
+async def test_a_handler_that_fails_does_not_stop_the_next(caplog: pytest.LogCaptureFixture) -> None:
+    """It is logged, and the messages behind it are handled."""
+    handler = Handler()
+    handler.put(ValueError("wrong"))
+    handler.put("next")
+    handler._gate.release()
+    await handler.let(1)
+    assert handler.handled == ["next"]
+    assert "ValueError: wrong" in caplog.text
+
+
+async def test_idle_waits_for_all_that_was_put() -> None:
+    """It returns at once where nothing waits, and otherwise behind the last message."""
+    handler = Handler()
+    await handler.in_order.idle()
+    handler.put(1)
+    handler.put(2)
+    waiting = asyncio.create_task(handler.in_order.idle())
+    await handler.let(1)
+    assert not waiting.done()
+    await handler.let(1)
+    async with asyncio.timeout(SOON):
+        await waiting
+    assert handler.handled == [1, 2]
+
+
+async def test_there_is_no_task_where_nothing_is_to_do() -> None:
+    """A client that says nothing costs no task, before its first message and after its last."""
+    before = asyncio.all_tasks()
+    handler = Handler()
+    assert asyncio.all_tasks() == before
+    handler.put(1)
+    assert len(asyncio.all_tasks() - before) == 1
+    await handler.let(1)
+    await handler.in_order.idle()
+    assert asyncio.all_tasks() == before
+
+
+async def test_a_client_whose_messages_never_wait_gives_way_to_others() -> None:
+    """However much it has to say: it rests after so many messages."""
+    handled: list[float] = []
+
+    async def handle() -> None:
+        handled.append(asyncio.get_running_loop().time())
+
+    class Endless(Source):
+        def resume(self) -> None:
+            super().resume()
+            while not self.paused and len(handled) < 10 * MAX_WAITING:
+                in_order.put(handle)
+
+    source = Endless()
+    in_order = InOrder(source)
+    source.resume()
+    await until(lambda: len(handled) >= 10 * MAX_WAITING)
+    rests = [after - before for before, after in pairwise(handled) if after - before > REST / 2]
+    assert len(rests) >= len(handled) / (MAX_WAITING + 1) - 2
+
+
+class Overlapping:
+    """Messages that may overlap: what was begun, and what was answered."""
+
+    def __init__(self) -> None:
+        self.source = Source()
+        self.begun: list[Any] = []
+        self.answered: list[Any] = []
+        self.in_order = InOrder(self.source)
+
+    def add(self, item: Any) -> asyncio.Future[None]:
+        """A message; its answer is found when the future has a result."""
+        found = asyncio.get_running_loop().create_future()
+        self.in_order.overlap(partial(self._handle, item, found))
+        return found
+
+    def add_alone(self, item: Any) -> asyncio.Future[None]:
+        found = asyncio.get_running_loop().create_future()
+
+        async def work() -> None:
+            (await self._handle(item, found))()
+
+        self.in_order.put(work)
+        return found
+
+    async def _handle(self, item: Any, found: asyncio.Future[None]) -> Answer:
+        self.begun.append(item)
+        await found
+        return partial(self.answered.append, item)
+
+
+async def turns() -> None:
+    """Let everything happen that is about to."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def test_messages_that_overlap_are_begun_at_once_and_answered_in_order() -> None:
+    handler = Overlapping()
+    found = [handler.add(number) for number in range(5)]
+    await turns()
+    assert handler.begun == [0, 1, 2, 3, 4]
+    for number, answered in ((4, []), (1, []), (0, [0, 1]), (3, [0, 1]), (2, [0, 1, 2, 3, 4])):
+        found[number].set_result(None)
+        await turns()
+        assert handler.answered == answered
+
+
+async def test_what_is_done_alone_overlaps_with_nothing() -> None:
+    """It begins behind the answers before it, and what is behind it begins when it is done."""
+    handler = Overlapping()
+    found = [handler.add(1), handler.add(2), handler.add_alone("alone"), handler.add(3), handler.add(4)]
+    await turns()
+    assert handler.begun == [1, 2]
+    found[1].set_result(None)
+    await turns()
+    assert handler.begun == [1, 2]
+    found[0].set_result(None)
+    await turns()
+    assert (handler.begun, handler.answered) == ([1, 2, "alone"], [1, 2])
+    found[3].set_result(None)
+    found[2].set_result(None)
+    await turns()
+    assert (handler.begun, handler.answered) == ([1, 2, "alone", 3, 4], [1, 2, "alone", 3])
+    found[4].set_result(None)
+    await handler.in_order.idle()
+    assert handler.answered == [1, 2, "alone", 3, 4]
+
+
+async def test_one_that_fails_beside_others_keeps_no_answer_back(caplog: pytest.LogCaptureFixture) -> None:
+    handler = Overlapping()
+    first, second = handler.add(1), handler.add(2)
+    second.set_result(None)
+    first.set_exception(ValueError("wrong"))
+    await turns()
+    assert handler.answered == [2]
+    assert "ValueError: wrong" in caplog.text
+
+
+@pytest.mark.parametrize("wrong", [ValueError("wrong"), asyncio.CancelledError()], ids=["fails", "is given up"])
+async def test_one_that_fails_early_lets_nothing_overtake(wrong: BaseException) -> None:
+    """What is done alone still waits for what is before the one that failed, and so does whoever waits for all."""
+    handler = Overlapping()
+    first, second = handler.add(1), handler.add(2)
+    second.set_exception(wrong)
+    await turns()
+    handler.add_alone("alone").set_result(None)
+    idle = asyncio.create_task(handler.in_order.idle())
+    await turns()
+    assert (handler.begun, idle.done()) == ([1, 2], False)
+    first.set_result(None)
+    await idle
+    assert handler.answered == [1, "alone"]
+
+
+@pytest.mark.parametrize("wrong", [ValueError("wrong"), asyncio.CancelledError()], ids=["fails", "is given up"])
+async def test_what_is_done_alone_and_fails_stops_nothing(wrong: BaseException) -> None:
+    """Not what waits, and not the end of the session behind it."""
+    handler = Overlapping()
+    found = [handler.add_alone(1), handler.add(2), handler.add_alone("end")]
+    found[0].set_exception(wrong)
+    found[1].set_result(None)
+    found[2].set_result(None)
+    await turns()
+    assert handler.answered == [2, "end"]
+
+
+async def test_an_answer_that_fails_stops_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    in_order = InOrder(Source())
+    done: list[str] = []
+
+    async def find() -> Answer:
+        return partial(done.remove, "nothing")
+
+    async def end() -> None:
+        done.append("end")
+
+    in_order.overlap(find)
+    in_order.put(end)
+    await in_order.idle()
+    assert done == ["end"]
+    assert "ValueError" in caplog.text
+
+
+async def test_messages_that_overlap_are_bounded() -> None:
+    handler = Overlapping()
+    found = [handler.add(number) for number in range(MAX_WAITING + 1)]
+    assert handler.source.paused
+    for future in found:
+        future.set_result(None)
+    await until(lambda: not handler.source.paused)
+
+
+async def test_nothing_is_read_any_more_from_a_client_that_finishes() -> None:
+    """Not even when what waited is done."""
+    handler = Overlapping()
+    found = [handler.add(number) for number in range(MAX_WAITING + 1)]
+    finishing = asyncio.create_task(handler.in_order.finish())
+    for future in found:
+        future.set_result(None)
+    await finishing
+    await asyncio.sleep(5 * REST)
+    assert handler.source.paused
+    assert len(handler.answered) == len(found)
+
+
+async def test_what_is_cancelled_is_not_answered() -> None:
+    handler = Overlapping()
+    found = [handler.add(1), handler.add_alone(2), handler.add(3)]
+    await turns()
+    handler.in_order.cancel()
+    await turns()
+    assert (handler.begun, handler.answered) == ([1], [])
+    assert found[0].cancelled()

@@ -1,0 +1,271 @@
+"""What carries a WebSocket: the order of a client's messages, heartbeats, and taking connections over from aiohttp."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+
+import pytest
+from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed
+
+from gateway.servers.heartbeats import Heartbeats
+from gateway.servers.websocket.rfc6455 import binary_frame
+from gateway.servers.websocket.stream import MAX_AT_ONCE
+from harness.http import WEBSOCKET_HEADERS, request
+from harness.waiting import until
+from servers.echo import EchoServer
+
+SOON = 5.0
+"""Seconds that only a failing test waits."""
+
+
+# --- Heartbeats
+
+
+class Beating:
+    """A connection that writes down when it was pinged and when it was given up."""
+
+    def __init__(self, heartbeats: Heartbeats, log: list[tuple[str, Beating, float]], *, answers: bool = False) -> None:
+        self._heartbeats = heartbeats
+        self._log = log
+        self._answers = answers
+        self.gone = asyncio.Event()
+        self.pinged = asyncio.Event()
+
+    def ping(self) -> None:
+        self._log.append(("ping", self, asyncio.get_running_loop().time()))
+        self.pinged.set()
+        if self._answers:
+            self._heartbeats.answered(self)
+
+    def timed_out(self) -> None:
+        self._log.append(("timed out", self, asyncio.get_running_loop().time()))
+        self.gone.set()
+
+
+Log = list[tuple[str, Beating, float]]
+
+
+async def test_the_silent_are_pinged_and_given_up_in_order() -> None:
+    """Each after the interval, and after the timeout behind it, to the millisecond and not before 0.99 of it."""
+    heartbeats, log = Heartbeats(0.15, 0.1), Log()
+    start = asyncio.get_running_loop().time()
+    clients = [Beating(heartbeats, log) for _ in range(3)]
+    for client in clients:
+        heartbeats.add(client)
+    async with asyncio.timeout(SOON):
+        await clients[-1].gone.wait()
+    assert [(what, clients.index(client)) for what, client, _ in log] == [
+        *(("ping", number) for number in range(3)),
+        *(("timed out", number) for number in range(3)),
+    ]
+    assert log[0][2] - start >= 0.148
+    assert log[3][2] - log[0][2] >= 0.098
+    heartbeats.close()
+
+
+async def test_who_answers_is_pinged_again_and_again() -> None:
+    """A client that answers stays, beside one that does not."""
+    heartbeats, log = Heartbeats(0.02, 0.05), Log()
+    good, bad = Beating(heartbeats, log, answers=True), Beating(heartbeats, log)
+    heartbeats.add(good)
+    heartbeats.add(bad)
+    async with asyncio.timeout(SOON):
+        await bad.gone.wait()
+    assert sum(client is good for _, client, _ in log) >= 2
+    assert not good.gone.is_set()
+    heartbeats.close()
+
+
+async def test_who_answers_at_once_is_pinged_after_the_interval() -> None:
+    """However long a client may take to answer, and also where it is the only one."""
+    heartbeats, log = Heartbeats(0.02, 60), Log()
+    client = Beating(heartbeats, log)
+    heartbeats.add(client)
+    async with asyncio.timeout(SOON):
+        for _ in range(3):
+            await client.pinged.wait()
+            client.pinged.clear()
+            heartbeats.answered(client)
+    heartbeats.close()
+
+
+async def test_a_pong_that_nobody_asked_for_changes_nothing() -> None:
+    """A client cannot put its next ping off by chattering."""
+    heartbeats, log = Heartbeats(0.1, 0.1), Log()
+    client = Beating(heartbeats, log)
+    start = asyncio.get_running_loop().time()
+    heartbeats.add(client)
+    async with asyncio.timeout(SOON):
+        while not client.pinged.is_set():
+            heartbeats.answered(client)
+            await asyncio.sleep(0)
+    assert log[0][2] - start < 0.2
+    heartbeats.close()
+
+
+async def test_who_is_gone_is_not_pinged() -> None:
+    """Before its ping or while its answer is awaited, others go on."""
+    heartbeats, log = Heartbeats(0.05, 0.05), Log()
+    never, once, last = (Beating(heartbeats, log) for _ in range(3))
+    for client in (never, once, last):
+        heartbeats.add(client)
+    heartbeats.remove(never)
+    async with asyncio.timeout(SOON):
+        await once.pinged.wait()
+        heartbeats.remove(once)
+        heartbeats.remove(once)
+        await last.gone.wait()
+    assert [(what, client) for what, client, _ in log] == [("ping", once), ("ping", last), ("timed out", last)]
+    heartbeats.close()
+
+
+async def test_a_connection_may_be_removed_by_another_that_times_out() -> None:
+    """What happens to one connection in a beat may end others."""
+    heartbeats, log = Heartbeats(0.02, 0.02), Log()
+
+    class Deadly(Beating):
+        def timed_out(self) -> None:
+            heartbeats.remove(victim)
+            super().timed_out()
+
+    deadly, victim = Deadly(heartbeats, log), Beating(heartbeats, log)
+    heartbeats.add(deadly)
+    heartbeats.add(victim)
+    async with asyncio.timeout(SOON):
+        await deadly.gone.wait()
+    await asyncio.sleep(0)
+    assert not victim.gone.is_set()
+    heartbeats.close()
+
+
+async def test_a_timer_runs_only_while_somebody_is_there() -> None:
+    """Heartbeats that were closed, or have nobody left, wake nobody; a new client starts them again."""
+    heartbeats, log = Heartbeats(0.02, 0.02), Log()
+    first, second = Beating(heartbeats, log), Beating(heartbeats, log)
+    heartbeats.add(first)
+    async with asyncio.timeout(SOON):
+        await first.gone.wait()
+        heartbeats.add(second)
+        await second.gone.wait()
+    assert [what for what, _, _ in log] == ["ping", "timed out"] * 2
+    heartbeats.close()
+
+
+# --- taking over
+
+
+async def hand_shaken(server: EchoServer, behind: bytes = b"") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """A connection whose handshake is answered; ``behind`` was sent with it."""
+    reader, writer = await asyncio.open_connection(*server.address.split(":"))
+    head = "".join(f"{name}: {value}\r\n" for name, value in {"Host": "x", **WEBSOCKET_HEADERS}.items())
+    writer.write(f"GET / HTTP/1.1\r\n{head}\r\n".encode() + behind)
+    async with asyncio.timeout(SOON):
+        answer = await reader.readuntil(b"\r\n\r\n")
+    assert b" 101 " in answer.splitlines()[0]
+    return reader, writer
+
+
+def of_aiohttp() -> list[object]:
+    gc.collect()
+    return [item for item in gc.get_objects() if isinstance(item, RequestHandler | web.BaseRequest)]
+
+
+async def test_nothing_of_aiohttp_is_left_behind() -> None:
+    """Request, protocol and tasks are let go of while the WebSocket goes on."""
+    assert of_aiohttp() == [], "other tests have left something"
+    async with EchoServer() as server:
+        before = len(asyncio.all_tasks())
+        async with connect(f"ws://{server.address}/", compression=None, ping_interval=None) as client:
+            await client.send("hello")
+            assert await client.recv() == "hello"
+            assert of_aiohttp() == []
+            assert server.runner.server is not None
+            assert server.runner.server.connections == []
+            of_client = 1  # the keepalive task of the client library, where it has one
+            assert len(asyncio.all_tasks()) <= before + of_client
+            await client.send(b"still here")
+            assert await client.recv() == b"still here"
+        assert server.echoes[0].ended == 1000
+
+
+async def test_what_comes_with_the_handshake_is_not_lost() -> None:
+    """A client that does not wait for the answer is heard from its first frame."""
+    async with EchoServer() as server:
+        reader, writer = await hand_shaken(server, b"\x81\x85\0\0\0\0early" + b"\x81\x84\0\0\0\0bird")
+        async with asyncio.timeout(SOON):
+            assert await reader.readexactly(13) == b"\x81\x05early\x81\x04bird"
+        writer.close()
+
+
+async def test_a_handshake_with_a_body_is_refused() -> None:
+    """RFC 9110 lets a GET have one, but what follows it would be no frame."""
+    async with EchoServer() as server:
+        answer = await request("GET", f"http://{server.address}/", headers=WEBSOCKET_HEADERS, data=b"x" * 100)
+        assert (answer.status, answer.text) == (400, "a handshake has no body")
+
+
+async def test_a_close_without_an_answer_ends_all_the_same() -> None:
+    """A reset connection ends its stream with 1006."""
+    async with EchoServer() as server:
+        client = await connect(f"ws://{server.address}/", ping_interval=None)
+        await client.send("x")
+        await client.recv()
+        client.transport.abort()
+        await until(lambda: server.echoes[0].ended is not None)
+        assert server.echoes[0].ended == 1006
+
+
+@pytest.mark.parametrize("last_words", [b"\xc1\x80\0\0\0\0", b"\x88\x80\0\0\0\0"], ids=["violation", "goodbye"])
+async def test_who_reads_nothing_is_cut_all_the_same(last_words: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that goes wrong, or says goodbye, and does not read what was sent before, holds no socket for long."""
+    monkeypatch.setattr("gateway.servers.websocket.stream.CLOSE_TIMEOUT", 0.2)
+    async with EchoServer() as server:
+        _, writer = await hand_shaken(server)
+        writer.transport.pause_reading()
+        server.echoes[0].stream.write(binary_frame(bytes(20_000_000)))
+        writer.write(last_words)
+        await until(lambda: not server.echoes[0].stream.unsent())
+        writer.transport.abort()
+
+
+async def test_messages_before_a_violation_are_answered() -> None:
+    """A client that goes wrong is told why, behind the answers to what was right."""
+    async with EchoServer() as server:
+        client = await connect(f"ws://{server.address}/", ping_interval=None)
+        await client.send("fine")
+        client.transport.write(b"\xc1\x80\0\0\0\0")
+        assert await client.recv() == "fine"
+        with pytest.raises(ConnectionClosed):
+            await client.recv()
+        assert client.close_code == 1002
+        assert server.echoes[0].ended == 1006
+
+
+async def test_pongs_are_told_and_pings_answered() -> None:
+    """Both without a word from the listener."""
+    async with EchoServer() as server, connect(f"ws://{server.address}/", ping_interval=None) as client:
+        async with asyncio.timeout(SOON):
+            await (await client.ping(b"are you there"))
+            await client.pong()
+            await client.send("x")
+            await client.recv()
+        assert server.echoes[0].pongs == 1
+
+
+async def test_very_many_messages_do_not_take_one_turn_of_the_loop() -> None:
+    """What arrives at once is handled in parts, all of it, and others have their turn in between."""
+    async with EchoServer() as server, connect(f"ws://{server.address}/", compression=None) as client:
+        await client.send("here")
+        await client.recv()
+        echo = server.echoes[0]
+        echo.stream.data_received(b"\x8a\x80\0\0\0\0" * 10 * MAX_AT_ONCE)
+        assert echo.pongs == MAX_AT_ONCE
+        async with asyncio.timeout(SOON):
+            while echo.pongs < 10 * MAX_AT_ONCE:  # noqa: ASYNC110 (turns of the loop, no time)
+                await asyncio.sleep(0)
+        await client.send("still here")
+        assert await client.recv() == "still here"
