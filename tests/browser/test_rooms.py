@@ -91,6 +91,7 @@ async def test_a_dialog_leads_straight_into_its_room(
     await expect(client.page.get_by_label("Message", exact=True)).to_have_value("")
     line.release()
     await expect(client.dialog).to_have_count(0)
+    await client.page.wait_for_function("window.closings.length")  # a dialog is closed a moment before its event comes
     assert await client.page.evaluate("window.closings") == [[new, "Message"]]
     await client.page.keyboard.type("in time")
     await expect(client.box).to_have_value("in time")
