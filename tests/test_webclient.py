@@ -57,6 +57,7 @@ def npm_runs(backend: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return runs
 
 
+@pytest.mark.timeout(360)  # 45 s alone; the suite's guard against tests that hang is 120
 def test_types_and_unit_tests_of_the_page(webclient: Path, backend: ModuleType) -> None:
     """TypeScript, the components and the unit tests are in order; what a failing one prints is shown."""
     node = backend._find_node()

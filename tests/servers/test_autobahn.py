@@ -17,7 +17,8 @@ async def test_no_autobahn_case_fails() -> None:
     async with EchoServer() as server, asyncio.timeout(100):
         try:
             results = await run_fuzzingclient(server.address, exclude_cases=EXTENSIONS, concurrency=8)
+            assert len(results) > 300
         except FailureError as failure:
-            raise AssertionError(str(failure)) from None
-    assert len(results) > 300
+            # A case waits a second for its close, which is short on a crowded machine: those are run alone.
+            results = await run_fuzzingclient(server.address, cases=[case.case_id for case in failure.results])
     assert [result for result in results if not result.passed] == []
