@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from gateway.servers.budget import Budget, machine_memory
+from gateway.servers.pauses import Pause
 from harness.client import Join, make_room, succeed
 from harness.http import WEBSOCKET_HEADERS
 from harness.names import fresh_name
@@ -229,10 +230,10 @@ class Piece:
     def held(self) -> int:
         return self.size
 
-    def hold_back(self) -> None:
+    def pause(self, reason: Pause) -> None:
         self.paused += 1
 
-    def let_go_on(self) -> None:
+    def resume(self, reason: Pause) -> None:
         self.paused -= 1
 
     def cut(self) -> None:

@@ -13,6 +13,8 @@ import os
 from pathlib import Path
 from typing import Final, Protocol
 
+from gateway.servers.pauses import Pausable, Pause
+
 COUNTED_FROM: Final = 4096
 """Bytes from which on a client is worth counting."""
 
@@ -31,16 +33,11 @@ STEP: Final = 0.05
 logger = logging.getLogger(__name__)
 
 
-class Holder(Protocol):
-    """Whoever takes memory for a client."""
+class Holder(Pausable, Protocol):
+    """Whoever takes memory for a client. It is paused for `Pause.MEMORY`."""
 
     def held(self) -> int:
         """Bytes that it takes now."""
-
-    def hold_back(self) -> None:
-        """Read nothing more from the client until `let_go_on`."""
-
-    def let_go_on(self) -> None: ...
 
     def cut(self) -> None:
         """Drop the client, and all that is held for it."""
@@ -84,7 +81,7 @@ class Budget:
         elif self.total > self.limit and self._due is None:
             self._held_back = self._largest()
             for holder in self._held_back:
-                holder.hold_back()
+                holder.pause(Pause.MEMORY)
             self._due = asyncio.get_running_loop().call_later(GRACE, self._check)
 
     def _largest(self) -> list[Holder]:
@@ -104,7 +101,7 @@ class Budget:
             self._cut()
         held_back, self._held_back = self._held_back, []
         for holder in held_back:
-            holder.let_go_on()
+            holder.resume(Pause.MEMORY)
 
     def _cut(self) -> None:
         largest = self._largest()

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Final, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
+
+from gateway.servers.pauses import Pause
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
+
+    from gateway.servers.pauses import Pausable
 
 MAX_WAITING: Final = 32
 """Messages of one client that wait for the one before them; then its reading is paused."""
@@ -27,13 +31,6 @@ Answer: TypeAlias = "Callable[[], None]"
 
 OverlappingWork: TypeAlias = "Callable[[], Awaitable[Answer | None]]"
 """What may be done beside what is before it; then it is answered, in its turn."""
-
-
-class Pausable(Protocol):
-    """Where messages come from."""
-
-    def pause(self) -> None: ...
-    def resume(self) -> None: ...
 
 
 class InOrder:
@@ -76,7 +73,7 @@ class InOrder:
     async def finish(self) -> None:
         """Pause the stream for good, and wait until all that was put is done."""
         self.finishing = True
-        self._stream.pause()
+        self._stream.pause(Pause.HANDLING)
         await self.idle()
 
     def cancel(self) -> None:
@@ -95,7 +92,7 @@ class InOrder:
             self._under_way.append(task)
             if len(self._under_way) > MAX_WAITING:
                 self._paused = True
-                self._stream.pause()
+                self._stream.pause(Pause.HANDLING)
         return task
 
     async def _do(self, work: Work, before: asyncio.Task[None] | None) -> None:
@@ -132,7 +129,7 @@ class InOrder:
 
     def _resume(self) -> None:
         if not self.finishing:
-            self._stream.resume()
+            self._stream.resume(Pause.HANDLING)
 
 
 async def _attempt(work: Callable[[], Awaitable[T]]) -> T | None:

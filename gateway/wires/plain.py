@@ -292,7 +292,7 @@ class PlainRoute:
             self.seats.give_back()
             raise
         response = take_over(request, connection.stream, accepted)
-        if connection.stream.answered:
+        if response.replied:
             self.heartbeats.add(connection)
             connection.release()
         return response

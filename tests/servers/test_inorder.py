@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from gateway.servers.inorder import MAX_WAITING, REST, Answer, InOrder
+from gateway.servers.pauses import Pause
 from harness.waiting import until
 
 SOON = 5.0
@@ -23,11 +24,11 @@ class Source:
         self.paused = False
         self.pauses = 0
 
-    def pause(self) -> None:
+    def pause(self, reason: Pause) -> None:
         self.pauses += not self.paused
         self.paused = True
 
-    def resume(self) -> None:
+    def resume(self, reason: Pause) -> None:
         self.paused = False
 
 
@@ -135,14 +136,14 @@ async def test_a_client_whose_messages_never_wait_gives_way_to_others() -> None:
         handled.append(asyncio.get_running_loop().time())
 
     class Endless(Source):
-        def resume(self) -> None:
-            super().resume()
+        def resume(self, reason: Pause) -> None:
+            super().resume(reason)
             while not self.paused and len(handled) < 10 * MAX_WAITING:
                 in_order.put(handle)
 
     source = Endless()
     in_order = InOrder(source)
-    source.resume()
+    source.resume(Pause.HANDLING)
     await until(lambda: len(handled) >= 10 * MAX_WAITING)
     rests = [after - before for before, after in pairwise(handled) if after - before > REST / 2]
     assert len(rests) >= len(handled) / (MAX_WAITING + 1) - 2

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
+from enum import Enum
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -11,9 +14,12 @@ from aiohttp.web_protocol import RequestHandler
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
+from gateway.servers.engineio import socket
+from gateway.servers.engineio.socket import EngineSocket
 from gateway.servers.heartbeats import Heartbeats
-from gateway.servers.websocket.rfc6455 import binary_frame
-from gateway.servers.websocket.stream import MAX_AT_ONCE
+from gateway.servers.websocket import stream
+from gateway.servers.websocket.rfc6455 import Message, binary_frame
+from gateway.servers.websocket.stream import MAX_AT_ONCE, WebSocketStream
 from harness.http import WEBSOCKET_HEADERS, request
 from harness.waiting import until
 from servers.echo import EchoServer
@@ -269,3 +275,51 @@ async def test_very_many_messages_do_not_take_one_turn_of_the_loop() -> None:
                 await asyncio.sleep(0)
         await client.send("still here")
         assert await client.recv() == "still here"
+
+
+# --- what may follow what
+
+
+@pytest.mark.parametrize("kind", [stream.StreamState, socket.EngineState])
+def test_states_change_as_their_table_says(kind: type[Enum]) -> None:
+    """Each state has its changes, what is closed stays so, and any other change is an error of ours."""
+    module = stream if kind is stream.StreamState else socket
+    owner = WebSocketStream if module is stream else EngineSocket
+    table: dict[Any, set[Any]] = module.CHANGES  # type: ignore[assignment]
+    assert set(table) == set(kind)
+    assert [state for state in kind if not table[state]] == [list(kind)[-1]]
+    for before in kind:
+        for after in kind:
+            changed = object.__new__(owner)
+            changed.state = before  # type: ignore[assignment]
+            if after in table[before]:
+                changed._change(after)  # type: ignore[arg-type]
+                assert changed.state is after
+            else:
+                with pytest.raises(RuntimeError, match=f"{before.name} to {after.name}"):
+                    changed._change(after)  # type: ignore[arg-type]
+
+
+async def test_the_end_of_a_stream_is_told_once() -> None:
+    """Whatever comes after it: another close, an error, or the loss of the transport."""
+    for ends in itertools.permutations(["close", "fail", "connection_lost"]):
+        told: list[int] = []
+        one = WebSocketStream(Ear(told), max_size=100)
+        for end in ends:
+            getattr(one, end)(*([None] if end == "connection_lost" else [1000]))
+        assert told == [1006]
+        assert one.state is stream.StreamState.ENDED
+
+
+class Ear:
+    """A `Listener` that notes the end."""
+
+    def __init__(self, told: list[int]) -> None:
+        self._told = told
+
+    def message_received(self, message: Message) -> None: ...
+    def pong_received(self) -> None: ...
+    def too_slow(self, unsent: int) -> None: ...
+
+    def stream_ended(self, code: int) -> None:
+        self._told.append(code)

@@ -110,13 +110,13 @@ class Handshakes:
         connection = detach_transport(request)
         if connection is None:
             socket.close(self._server.reason.TRANSPORT_CLOSE)
-            return TakenOver()
+            return TakenOver(replied=False)
         transport, unread = connection
         stream.open(transport, accepted)
         socket.uncork()
         self._server.heartbeats.add(socket)
         stream.data_received(unread)
-        return TakenOver()
+        return TakenOver(replied=True)
 
     def _new_socket(self, request: web.BaseRequest) -> EngineSocket:
         socket = EngineSocket(self._server, self._server.generate_id())

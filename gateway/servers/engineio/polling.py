@@ -18,6 +18,7 @@ from gateway.servers.budget import COUNTED_FROM
 from gateway.servers.engineio.packets import NOOP, encode_payload
 from gateway.servers.hooks import writer_of
 from gateway.servers.http.watch import ConnectionWatch, is_lost
+from gateway.servers.pauses import Pause
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,10 +64,11 @@ class Polling:
         "_max_buffer",
         "_moving",
         "_owner",
-        "_paused",
+        "_pauses",
         "_poll",
         "_posting",
         "_response",
+        "_resumed",
         "_size",
         "_whole",
         "dropped",
@@ -87,7 +89,9 @@ class Polling:
         """Whether what waited was dropped, and the client with it."""
         self._poll: asyncio.Future[None] | None = None
         self._response: asyncio.Transport | None = None
-        self._paused: asyncio.Future[None] | None = None
+        self._pauses = Pause(0)
+        self._resumed: asyncio.Future[None] | None = None
+        """What those wait for who would read on."""
 
     # --- out
 
@@ -202,35 +206,32 @@ class Polling:
 
     async def ready(self) -> None:
         """Wait while nothing is to be read from the client."""
-        if self._paused is not None:
-            await self._paused
+        if self._pauses:
+            if self._resumed is None:
+                self._resumed = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._resumed)
 
-    def pause(self) -> None:
-        if self._paused is None:
-            self._paused = asyncio.get_running_loop().create_future()
+    def pause(self, reason: Pause) -> None:
+        """Read nothing more for now (`Pausable`)."""
+        self._pauses |= reason
 
-    def resume(self) -> None:
-        paused, self._paused = self._paused, None
-        if paused is not None and not paused.done():
-            paused.set_result(None)
+    def resume(self, reason: Pause) -> None:
+        self._pauses &= ~reason
+        if not self._pauses and self._resumed is not None:
+            self._resumed.set_result(None)
+            self._resumed = None
 
     def close(self) -> None:
         """The client is not on long-polling any more; what waits stays for who `take_all`."""
-        self.resume()
+        self.resume(self._pauses)
         self._budget.forget(self)
         if self._backlog is not None:
             self._backlog.close()
 
-    # --- a Holder
+    # --- a Holder, which is paused for its memory
 
     def held(self) -> int:
         return self._body + self.unsent()
-
-    def hold_back(self) -> None:
-        self.pause()
-
-    def let_go_on(self) -> None:
-        self.resume()
 
     def cut(self) -> None:
         self._owner.cut()

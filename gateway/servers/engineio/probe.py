@@ -32,7 +32,7 @@ class Probe:
             self.stream.listen(self._socket)
             self._socket.finish_upgrade(self.stream)
         else:
-            self._socket.end_upgrade()
+            self._socket.end_upgrade(self.stream)
             self.stream.fail(CloseCode.PROTOCOL_ERROR)
 
     def pong_received(self) -> None:
@@ -42,4 +42,4 @@ class Probe:
         self.stream.abort()
 
     def stream_ended(self, code: int) -> None:
-        self._socket.end_upgrade()
+        self._socket.end_upgrade(self.stream)

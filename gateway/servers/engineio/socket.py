@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from enum import Enum, auto
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -17,6 +18,7 @@ from gateway.servers.engineio.packets import (
 )
 from gateway.servers.engineio.polling import Polling
 from gateway.servers.inorder import REST, InOrder
+from gateway.servers.pauses import Pause
 from gateway.servers.websocket.rfc6455 import CloseCode, Message, Opcode
 from gateway.servers.websocket.stream import MAX_AT_ONCE, WebSocketStream
 
@@ -32,6 +34,37 @@ LINGER: Final = 2.0
 
 UPGRADE_TIMEOUT: Final = 10.0
 """Seconds from the WebSocket of an upgrade to its UPGRADE packet (as the JavaScript server)."""
+
+
+class EngineState(Enum):
+    """Where a session is. `CHANGES` has what may follow what."""
+
+    OPENING = auto()
+    """It is on no transport yet."""
+    POLLING = auto()
+    PROBING = auto()
+    """On long-polling still; the client tries a WebSocket."""
+    STRANDED = auto()
+    """As `PROBING`, but the connection of its poll was lost: it is closed if the upgrade fails."""
+    ARRIVING = auto()
+    """On a WebSocket, to which it has moved, and on which nothing was heard of it yet."""
+    WEBSOCKET = auto()
+    CLOSED = auto()
+    """Nothing more is taken from the client or written to it. What waits for a poll may be polled for a while."""
+
+
+CHANGES: Final = {
+    EngineState.OPENING: {EngineState.POLLING, EngineState.WEBSOCKET, EngineState.CLOSED},
+    EngineState.POLLING: {EngineState.PROBING, EngineState.CLOSED},
+    EngineState.PROBING: {EngineState.POLLING, EngineState.STRANDED, EngineState.ARRIVING, EngineState.CLOSED},
+    EngineState.STRANDED: {EngineState.PROBING, EngineState.ARRIVING, EngineState.CLOSED},
+    EngineState.ARRIVING: {EngineState.WEBSOCKET, EngineState.CLOSED},
+    EngineState.WEBSOCKET: {EngineState.CLOSED},
+    EngineState.CLOSED: set(),
+}
+
+_CLOSED: Final = EngineState.CLOSED
+_ARRIVING: Final = EngineState.ARRIVING
 
 
 class Host(Protocol):
@@ -58,7 +91,6 @@ class EngineSocket:
     """A client's session, on whichever transport it is now. `Listener` of its stream, and a `Heartbeat`."""
 
     __slots__ = (
-        "_arriving",
         "_corked",
         "_corked_size",
         "_in_order",
@@ -66,22 +98,21 @@ class EngineSocket:
         "_probe",
         "_probe_timer",
         "_server",
-        "_stranded",
         "_stream",
         "base64",
-        "closed",
         "heard",
         "left_unheard",
         "seated",
         "session",
         "sid",
+        "state",
     )
 
     def __init__(self, server: Host, sid: str) -> None:
         self.sid = sid
         self.session: dict[str, Any] = {}
         """What the application keeps for the client (``eio.session(sid)``)."""
-        self.closed = False
+        self.state = EngineState.OPENING
         self.base64 = False
         """Whether the client wants binary data as text on a WebSocket too (``b64=1``), as it is on long-polling."""
         self.seated = False
@@ -97,20 +128,27 @@ class EngineSocket:
         self._corked_size = 0
         self._probe: WebSocketStream | None = None
         self._probe_timer: asyncio.TimerHandle | None = None
-        self._arriving = False
-        """Whether the client has moved to a WebSocket and said nothing on it yet."""
-        self._stranded = False
-        """Whether the last poll was lost while the client was about to upgrade."""
         self._in_order = InOrder(self)
 
     def open(self, stream: WebSocketStream) -> None:
         """The session is on a WebSocket from the start."""
         self._stream = stream
+        self._change(EngineState.WEBSOCKET)
 
     def open_polling(self) -> Polling:
         """The session is on long-polling, to begin with."""
         self._polling = Polling(self, self._server.max_buffer, self._server.budget)
+        self._change(EngineState.POLLING)
         return self._polling
+
+    def _change(self, state: EngineState) -> None:
+        if state not in CHANGES[self.state]:
+            raise RuntimeError(f"a session does not go from {self.state.name} to {state.name}")
+        self.state = state
+
+    @property
+    def closed(self) -> bool:
+        return self.state is _CLOSED
 
     @property
     def upgraded(self) -> bool:
@@ -127,7 +165,7 @@ class EngineSocket:
         """Whether the client may have left already: the stock one says so only when its requests are answered, and an
         upgrade that has begun is done; and what it said before is done first.
         """
-        return self._stream is None or self._arriving or self._in_order.busy
+        return self._stream is None or self.state is _ARRIVING or self._in_order.busy
 
     @property
     def outlet(self) -> WebSocketStream | None:
@@ -202,16 +240,17 @@ class EngineSocket:
             polling.write(CLOSE)
             self.close(self._server.reason.TRANSPORT_ERROR)
             raise ValueError("duplicate poll")
-        self._stranded = False
+        if self.state is EngineState.STRANDED:
+            self._change(EngineState.PROBING)
         return await polling.poll(request)
 
     def request_lost(self, *, poll: bool) -> None:
         """The connection of a request was lost: so is the client, unless it is on its way to a WebSocket."""
         if self.closed or self._stream is not None:
             return
-        if poll and self._probe is not None:
-            self._stranded = True
-        else:
+        if poll and self.state is EngineState.PROBING:
+            self._change(EngineState.STRANDED)
+        elif not poll or self.state is not EngineState.STRANDED:
             self.close(self._server.reason.TRANSPORT_CLOSE)
 
     def close(self, reason: str, *, code: int = CloseCode.NORMAL, text: str = "") -> None:
@@ -224,7 +263,7 @@ class EngineSocket:
 
     def _end(self, reason: str) -> None:
         """Nothing more is taken from the client or written to it."""
-        self.closed = True
+        self._change(EngineState.CLOSED)
         polling = self._polling
         by_server = reason == self._server.reason.SERVER_DISCONNECT
         if polling is not None and (by_server or (polling.has_unread and not polling.is_polled)):
@@ -245,7 +284,7 @@ class EngineSocket:
 
     def discard(self) -> None:
         """The application does not want the client, so that there is no session of whose end it is to be told."""
-        self.closed = True
+        self._change(EngineState.CLOSED)
         self._server.forget(self)
         if self._polling is not None:
             self._polling.close()
@@ -282,7 +321,8 @@ class EngineSocket:
             self._left()
             return
         self.heard = True
-        self._arriving = False
+        if self.state is _ARRIVING:
+            self._change(EngineState.WEBSOCKET)
         if kind == "4":
             self._receive(data[1:])
         elif isinstance(data, bytes):
@@ -338,7 +378,7 @@ class EngineSocket:
         """Receive nothing more, and wait until all that was received is handled."""
         await self._in_order.finish()
         if self._polling is not None:
-            self._polling.resume()
+            self._polling.resume(Pause.HANDLING)
 
     async def shut_down(self) -> None:
         """Send the client away, and wait for what the application still does for it; cancelled, that is too."""
@@ -349,26 +389,27 @@ class EngineSocket:
             self._in_order.cancel()
             raise
 
-    def pause(self) -> None:
-        """Read no more from the client for now: too much of it waits."""
+    def pause(self, reason: Pause) -> None:
+        """Read nothing more for now (`Pausable`)."""
         if self._stream is not None:
-            self._stream.pause()
+            self._stream.pause(reason)
         elif self._polling is not None:
-            self._polling.pause()
+            self._polling.pause(reason)
 
-    def resume(self) -> None:
+    def resume(self, reason: Pause) -> None:
         if self._stream is not None:
-            self._stream.resume()
+            self._stream.resume(reason)
         elif self._polling is not None:
-            self._polling.resume()
+            self._polling.resume(reason)
 
     # --- upgrade
 
     @property
     def can_upgrade(self) -> bool:
-        return not self.closed and self._stream is None and self._probe is None
+        return self.state is EngineState.POLLING
 
     def start_upgrade(self, stream: WebSocketStream) -> None:
+        self._change(EngineState.PROBING)
         self._probe = stream
         self._probe_timer = asyncio.get_running_loop().call_later(UPGRADE_TIMEOUT, self._give_up, stream)
 
@@ -379,9 +420,11 @@ class EngineSocket:
 
     def finish_upgrade(self, stream: WebSocketStream) -> None:
         """The client is on ``stream`` from here on; what still waited for a poll goes there."""
-        polling, self._polling, self._stream = self._polling, None, stream
+        if self._probe is not stream or self.closed:
+            return
         self._stop_probe()
-        self._arriving = True
+        self._change(EngineState.ARRIVING)
+        polling, self._polling, self._stream = self._polling, None, stream
         if polling is not None:
             polling.end_poll()
             for frame in polling.take_all():
@@ -390,16 +433,22 @@ class EngineSocket:
 
     def _give_up(self, stream: WebSocketStream) -> None:
         if self._probe is stream:
-            self.end_upgrade()
+            self.end_upgrade(stream)
             stream.close(CloseCode.PROTOCOL_ERROR)
 
-    def end_upgrade(self) -> None:
-        """It has failed: the client goes on with long-polling, if it is still there."""
+    def end_upgrade(self, stream: WebSocketStream) -> None:
+        """It has failed: the client goes on with long-polling, if it is still there. A WebSocket with which no upgrade
+        was begun, for there was another, ends nothing.
+        """
+        if self._probe is not stream:
+            return
         self._stop_probe()
         if self._polling is not None:
             self._polling.stop_moving()
-        if self._stranded:
-            self.request_lost(poll=True)
+        if self.state is EngineState.STRANDED:
+            self.close(self._server.reason.TRANSPORT_CLOSE)
+        elif self.state is EngineState.PROBING:
+            self._change(EngineState.POLLING)
 
     def _stop_probe(self) -> None:
         self._probe = None

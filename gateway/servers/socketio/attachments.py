@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from socketio import packet
 
     from gateway.servers.budget import Budget
+    from gateway.servers.pauses import Pause
 
 ATTACHMENT_TIMEOUT: Final = 10.0
 """Seconds from a packet to the last of its attachments."""
@@ -52,11 +53,11 @@ class Incoming:
     def held(self) -> int:
         return self._size
 
-    def hold_back(self) -> None:
+    def pause(self, reason: Pause) -> None:
         """Its timer runs already."""
 
-    def let_go_on(self) -> None:
-        pass
+    def resume(self, reason: Pause) -> None:
+        """It was not paused."""
 
     def cut(self) -> None:
         self._drop()

@@ -7,7 +7,8 @@ No task, future or queue lives as long as a connection: what arrives is parsed a
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Protocol
+from enum import Enum, auto
+from typing import TYPE_CHECKING, Final, Protocol
 
 from aiohttp import web
 from aiohttp.http import HttpVersion11
@@ -16,6 +17,7 @@ from gateway.servers.backlog import Backlog
 from gateway.servers.budget import COUNTED_FROM, UNLIMITED
 from gateway.servers.hooks import detach_transport
 from gateway.servers.inorder import REST
+from gateway.servers.pauses import Pause
 from gateway.servers.websocket.rfc6455 import (
     HANDSHAKE_HEADERS,
     CloseCode,
@@ -34,10 +36,7 @@ if TYPE_CHECKING:
     from gateway.servers.budget import Budget
 
 MAX_AT_ONCE = 64
-"""Messages of one client that are read in one turn of the loop."""
-
-PAUSED, RESTING, HELD_BACK = 1, 2, 4
-"""Why a stream reads nothing: its listener has enough, others are to have their turn, the `Budget` is spent."""
+"""Messages of one client that are read in one event-loop iteration."""
 
 UNBOUNDED = 2**63
 """The ``max_buffer`` of whoever sets none."""
@@ -47,6 +46,32 @@ CHANCE = 0.005
 
 CLOSE_TIMEOUT = 5.0
 """Seconds that a client has to answer a close frame, and to read what was sent before it was cut."""
+
+
+class StreamState(Enum):
+    """Where a stream is between its handshake and its end. `CHANGES` has what may follow what."""
+
+    OPENING = auto()
+    """The handshake is not replied to; nothing can be written yet."""
+    OPEN = auto()
+    CLOSING = auto()
+    """A close frame was sent, and the client's is awaited: nothing more is written, but messages are still read."""
+    LOST = auto()
+    """The transport is gone. Messages that came before may still be handled."""
+    ENDED = auto()
+    """The listener was told. Of the transport at most what was written is left, until it is flushed."""
+
+
+CHANGES: Final = {
+    StreamState.OPENING: {StreamState.OPEN, StreamState.LOST, StreamState.ENDED},
+    StreamState.OPEN: {StreamState.CLOSING, StreamState.LOST, StreamState.ENDED},
+    StreamState.CLOSING: {StreamState.LOST, StreamState.ENDED},
+    StreamState.LOST: {StreamState.ENDED},
+    StreamState.ENDED: set(),
+}
+
+_OPEN: Final = StreamState.OPEN
+_ENDED: Final = StreamState.ENDED
 
 
 class Listener(Protocol):
@@ -76,16 +101,14 @@ class WebSocketStream(asyncio.Protocol):
         "_backlog",
         "_budget",
         "_close_code",
-        "_close_sent",
-        "_eof",
         "_full",
-        "_halted",
         "_listener",
         "_max_buffer",
         "_parser",
+        "_pauses",
         "_pong",
         "_transport",
-        "answered",
+        "state",
     )
 
     def __init__(
@@ -100,14 +123,13 @@ class WebSocketStream(asyncio.Protocol):
         self._max_buffer = max_buffer
         self._budget = budget
         self._backlog: Backlog | None = None
-        self._halted = 0
-        self._close_sent = False
+        self._pauses = Pause(0)
         self._close_code = CloseCode.ABNORMAL.value
-        self._eof = False
         self._full = False
+        """Whether the transport's buffer is above its high-water mark."""
         self._pong: bytes | None = None
-        self.answered = False
-        """Whether the handshake was answered; it is not where the client was gone before."""
+        """What the last ping that could not be answered for that said."""
+        self.state = StreamState.OPENING
 
     def open(self, transport: asyncio.Transport, accepted: bytes) -> None:
         """Reply to a handshake, which `check_handshake` has accepted. What the client sent after it is for
@@ -115,15 +137,15 @@ class WebSocketStream(asyncio.Protocol):
         """
         transport.write(accepted)
         self._transport = transport
-        self.answered = True
+        self._change(StreamState.OPEN)
         transport.set_protocol(self)
-        if self._halted:
+        if self._pauses:
             transport.pause_reading()
 
-    @property
-    def is_open(self) -> bool:
-        """Whether what is written may still arrive."""
-        return self._transport is not None and not self._transport.is_closing()
+    def _change(self, state: StreamState) -> None:
+        if state not in CHANGES[self.state]:
+            raise RuntimeError(f"a stream does not go from {self.state.name} to {state.name}")
+        self.state = state
 
     def listen(self, listener: Listener) -> None:
         """Give the stream to another listener."""
@@ -134,7 +156,7 @@ class WebSocketStream(asyncio.Protocol):
     def write(self, frames: bytes) -> None:
         """Write frames. What is written to a socket that is closing or gone is dropped."""
         transport = self._transport
-        if transport is None or self._close_sent:
+        if transport is None or self.state is not _OPEN:
             return
         transport.write(frames)
         unsent = transport.get_write_buffer_size()
@@ -159,25 +181,26 @@ class WebSocketStream(asyncio.Protocol):
             self.abort()
 
     def close(self, code: int, reason: str = "") -> None:
-        """Say goodbye, behind all that was written, and wait `CLOSE_TIMEOUT` for the client to answer."""
+        """Send a close frame, after all that was written, and wait `CLOSE_TIMEOUT` seconds for the client's."""
         transport = self._transport
-        if transport is None or self._close_sent:
+        if transport is None or self.state is not StreamState.OPEN:
             return
-        self._say_goodbye(close_frame(code, reason))
+        self._send_close(close_frame(code, reason))
         asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, transport.abort)
-        self.resume()  # to hear the answer
+        self.resume(Pause.HANDLING)  # the client's close frame comes after what waits
 
     def fail(self, code: int, reason: str = "") -> None:
-        """Say why the client cannot go on, behind all that was written, and close without waiting for it
+        """Say why the client cannot go on, after all that was written, and close without waiting for it
         (section 7.1.7).
         """
-        if self._transport is not None and not self._close_sent:
-            self._say_goodbye(close_frame(code, reason))
-        self._hang_up()
+        self._send_close(close_frame(code, reason))
+        self._end()
 
-    def _say_goodbye(self, frame: bytes) -> None:
-        self.write(frame)
-        self._close_sent = True
+    def _send_close(self, frame: bytes) -> None:
+        """Send a close frame, unless one was sent."""
+        if self.state is StreamState.OPEN:
+            self.write(frame)
+            self._change(StreamState.CLOSING)
 
     def abort(self) -> None:
         """Drop the transport and what is unsent."""
@@ -193,47 +216,37 @@ class WebSocketStream(asyncio.Protocol):
             self._budget.count(self)
 
     def _read(self) -> None:
-        """Handle what is here already; a great many messages not in one turn of the loop."""
+        """Handle what is here already; a great many messages not in one event-loop iteration."""
         try:
             for _ in range(MAX_AT_ONCE):
-                if self._halted or self._listener is None:
+                if self._pauses or self.state is _ENDED:
                     return
                 message = self._parser.next_message()
                 if message is None:
-                    if self._eof:
-                        self._finish()
+                    if self.state is StreamState.LOST:
+                        self._end()
                     return
                 self._handle(message)
-            self._rest()
+            self.pause(Pause.FAIRNESS)
+            asyncio.get_running_loop().call_later(REST, self.resume, Pause.FAIRNESS)
         except ProtocolError as error:
             self.fail(error.code, error.reason)
 
-    def _rest(self) -> None:
-        """Let others have their turn."""
-        self._halt(RESTING)
-        asyncio.get_running_loop().call_later(REST, self._go_on, RESTING)
-
-    def _halt(self, why: int) -> None:
-        """Read nothing more, until all who want that `_go_on`."""
-        if not self._halted and self._transport is not None:
+    def pause(self, reason: Pause) -> None:
+        """Read nothing more for now (`Pausable`)."""
+        if not self._pauses and self._transport is not None:
             self._transport.pause_reading()
-        self._halted |= why
+        self._pauses |= reason
 
-    def _go_on(self, why: int) -> None:
-        """Go on reading, with what is here already."""
-        if self._halted & why:
-            self._halted &= ~why
-            if not self._halted:
-                if self._transport is not None and not self._transport.is_closing():
-                    self._transport.resume_reading()
-                self._read()
-
-    def pause(self) -> None:
-        """Read nothing more for now: too much of the client waits."""
-        self._halt(PAUSED)
-
-    def resume(self) -> None:
-        self._go_on(PAUSED)
+    def resume(self, reason: Pause) -> None:
+        """Go on, with what is here already, if there is no other reason not to."""
+        if not self._pauses & reason:
+            return
+        self._pauses &= ~reason
+        if not self._pauses:
+            if self._transport is not None and not self._transport.is_closing():
+                self._transport.resume_reading()
+            self._read()
 
     def _handle(self, message: Message) -> None:
         opcode = message.opcode
@@ -247,8 +260,8 @@ class WebSocketStream(asyncio.Protocol):
                 self._listener.pong_received()
         else:
             self._close_code = close_code(message.data)
-            self._say_goodbye(frame(Opcode.CLOSE, message.data[:2]))
-            self._hang_up()
+            self._send_close(frame(Opcode.CLOSE, message.data[:2]))
+            self._end()
 
     def _answer_ping(self, data: bytes) -> None:
         """Where the client does not read, only its last ping is answered, once it does (section 5.5.3)."""
@@ -266,16 +279,18 @@ class WebSocketStream(asyncio.Protocol):
         if data is not None:
             self.write(frame(Opcode.PONG, data))
 
-    def _hang_up(self) -> None:
-        """Both sides have said goodbye, or the client cannot be understood: the server closes first (section 7.1.1)."""
+    def _end(self) -> None:
+        """No message comes any more: both sides have sent a close frame, the client cannot be understood, or the
+        transport is lost. The server closes the transport first (section 7.1.1).
+        """
+        if self.state is StreamState.ENDED:
+            return
+        self._change(StreamState.ENDED)
         transport = self._transport
         if transport is not None:
             transport.close()
             if transport.get_write_buffer_size():
                 asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, transport.abort)
-        self._finish()
-
-    def _finish(self) -> None:
         self._parser.drop()
         listener, self._listener = self._listener, None
         if listener is not None:
@@ -286,20 +301,15 @@ class WebSocketStream(asyncio.Protocol):
         self._budget.forget(self)
         if self._backlog is not None:
             self._backlog.close()
-        self._eof = True
-        self._halted &= ~HELD_BACK
-        self._read()
+        if self.state is not StreamState.ENDED:
+            self._change(StreamState.LOST)
+            self._pauses &= ~Pause.MEMORY
+            self._read()
 
-    # --- a Holder
+    # --- a Holder, which is paused for its memory
 
     def held(self) -> int:
         return self._parser.pending + self.unsent()
-
-    def hold_back(self) -> None:
-        self._halt(HELD_BACK)
-
-    def let_go_on(self) -> None:
-        self._go_on(HELD_BACK)
 
     def cut(self) -> None:
         self.abort()
@@ -310,8 +320,10 @@ class TakenOver(web.StreamResponse):
     what the access log has.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, replied: bool) -> None:
         super().__init__(status=101)
+        self.replied = replied
+        """Whether the handshake was replied to; it is not where the client was gone before."""
 
     async def prepare(self, request: web.BaseRequest) -> None:
         pass
@@ -346,4 +358,4 @@ def take_over(request: web.Request, stream: WebSocketStream, accepted: bytes) ->
         transport, unread = connection
         stream.open(transport, accepted)
         stream.data_received(unread)
-    return TakenOver()
+    return TakenOver(replied=connection is not None)

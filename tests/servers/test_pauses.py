@@ -1,0 +1,81 @@
+"""Reading is paused for reasons, and goes on when none is left, on each transport."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from gateway.servers.budget import UNLIMITED
+from gateway.servers.engineio.polling import Polling
+from gateway.servers.pauses import Pausable, Pause
+from gateway.servers.websocket.rfc6455 import Message, Opcode
+from gateway.servers.websocket.stream import WebSocketStream
+from hostile.siege import message
+
+OTHERS = {Pause.HANDLING: Pause.MEMORY, Pause.MEMORY: Pause.HANDLING}
+
+
+class Owner:
+    """The owner of a `Polling`, and the `Listener` of a stream."""
+
+    def __init__(self) -> None:
+        self.heard: list[bytes] = []
+
+    def message_received(self, message: Message) -> None:
+        assert message.opcode == Opcode.TEXT
+        self.heard.append(message.data)
+
+    def pong_received(self) -> None: ...
+    def stream_ended(self, code: int) -> None: ...
+    def too_slow(self, unsent: int) -> None: ...
+    def request_lost(self, *, poll: bool) -> None: ...
+    def cut(self) -> None: ...
+
+
+class OnPolling:
+    """A long-polling client, of whose body the next part is to be read."""
+
+    def __init__(self) -> None:
+        self.source: Pausable = Polling(Owner(), 1000, UNLIMITED)
+
+    async def reads(self) -> bool:
+        assert isinstance(self.source, Polling)
+        try:
+            async with asyncio.timeout(0.05):
+                await self.source.ready()
+        except TimeoutError:
+            return False
+        return True
+
+
+class OnWebSocket:
+    """A client on a WebSocket, that sends a message."""
+
+    def __init__(self) -> None:
+        self.owner = Owner()
+        self.source: Pausable = WebSocketStream(self.owner, max_size=1000)
+
+    async def reads(self) -> bool:
+        assert isinstance(self.source, WebSocketStream)
+        before = len(self.owner.heard)
+        self.source.data_received(message("x"))
+        return len(self.owner.heard) > before
+
+
+@pytest.mark.parametrize("transport", [OnPolling, OnWebSocket])
+@pytest.mark.parametrize("first", OTHERS, ids=lambda reason: reason.name)
+async def test_two_reasons(transport: type[Any], first: Pause) -> None:
+    """That the one is gone does not end the other: nothing is read until both are."""
+    client = transport()
+    assert await client.reads()
+    client.source.pause(Pause.HANDLING)
+    client.source.pause(Pause.MEMORY)
+    assert not await client.reads()
+    client.source.resume(first)
+    assert not await client.reads()
+    client.source.resume(first)
+    assert not await client.reads()
+    client.source.resume(OTHERS[first])
+    assert await client.reads()
