@@ -80,6 +80,22 @@ async def test_a_refusal_is_401_with_its_reason(
 
 
 @pytest.mark.parametrize(("transport", "past_aiohttp"), WAYS)
+async def test_a_client_that_is_disconnected_and_refused(transport: str, past_aiohttp: bool) -> None:
+    """A handler that disconnects the client and then refuses it as well is heard: 401."""
+    server = EngineServer()
+
+    @server.on("connect")
+    async def on_connect(sid: str, environ: dict[str, Any]) -> str:
+        await server.disconnect(sid)
+        return "nobody"
+
+    async with serving(server, "engine.io", past_aiohttp=past_aiohttp) as url:
+        answer = await shake(url, transport)
+        assert (answer.status, json.loads(answer.text)) == (401, "nobody")
+    assert not server.sockets
+
+
+@pytest.mark.parametrize(("transport", "past_aiohttp"), WAYS)
 @pytest.mark.parametrize("returned", [None, True])
 async def test_who_is_accepted_gets_what_the_handler_sent(transport: str, past_aiohttp: bool, returned: Any) -> None:
     """Behind the handshake, on whichever transport; the session of ``eio.session`` is there as well."""

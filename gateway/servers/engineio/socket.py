@@ -284,7 +284,8 @@ class EngineSocket:
 
     def discard(self) -> None:
         """The application does not want the client, so that there is no session of whose end it is to be told."""
-        self._change(EngineState.CLOSED)
+        if not self.closed:
+            self._change(EngineState.CLOSED)
         self._server.forget(self)
         if self._polling is not None:
             self._polling.close()
