@@ -6,10 +6,19 @@ import json
 import re
 from pathlib import Path
 
+import pytest
+
 from harness.client import Join, succeed
 from test_events import STORED, VOLATILE
 
-PROTOCOL = (Path(__file__).parents[1] / "docs" / "protocol.md").read_text()
+ROOT = Path(__file__).parents[1]
+PROTOCOL = (ROOT / "docs" / "protocol.md").read_text()
+DOCUMENTS = [
+    *ROOT.glob("*.md"),
+    *ROOT.glob("docs/**/*.md"),
+    ROOT / "benchmarks/README.md",
+    ROOT / "webclient/README.md",
+]
 
 
 def rows(heading: str) -> list[list[str]]:
@@ -63,3 +72,29 @@ async def test_the_plain_conversation_of_the_document(join: Join) -> None:
     event = await alice.next_event("message")
     assert {"event": event.name, "offset": event.offset, **event.fields}.keys() == message.keys()
     assert len(str(event.fields["ts"])) == len(str(message["ts"]))
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_what_a_document_links_to_is_there(document: Path) -> None:
+    """Files, pictures and headings of this repository."""
+    for target in re.findall(r"\]\((?!https?:|mailto:)([^)\s]+)\)", document.read_text()):
+        path, _, heading = target.partition("#")
+        found = document.parent / path if path else document
+        assert found.exists(), target
+        if heading:
+            headings = re.findall(r"^#+ (.*)$", found.read_text(), re.MULTILINE)
+            assert heading in {re.sub(r"[^\w -]", "", text.lower()).replace(" ", "-") for text in headings}, target
+
+
+def test_the_table_of_tests_names_tests_that_are_there() -> None:
+    """CONTRIBUTING.md says which test is for which module."""
+    contributing = (ROOT / "CONTRIBUTING.md").read_text()
+    tests = set(re.findall(r"test_\w+\.py", contributing))
+    assert len(tests) > 30
+    assert tests <= {path.name for path in (ROOT / "tests").rglob("test_*.py")}
+    modules = {path.stem for path in (ROOT / "gateway").glob("*.py")} | {
+        f"{path.parent.name}/" for path in (ROOT / "gateway").rglob("__init__.py")
+    }
+    named = re.findall(r"^\| (`.*?) \| `tests", contributing, re.MULTILINE)
+    listed = {name.strip("` ") for row in named for name in row.split(",")}
+    assert listed - {"engines/base", "engines/sqlite/"} <= modules
