@@ -165,9 +165,10 @@ class ChatNamespace(socketio.AsyncNamespace, EventHandler):  # type: ignore[misc
         if client.data is not None:
             self._sessions.abandon(client.data)
 
-    def too_slow(self, clients: Sequence[Client], unsent: int) -> None:
+    def too_slow(self, clients: Sequence[Client], unsent: int) -> bool:
         connection = clients[0].data if clients else None
         note_slow(connection, SOCKETIO.name, unsent)
+        return True
 
 
 def _action_and_payload(data: list[Any]) -> tuple[object, object]:

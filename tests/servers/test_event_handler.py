@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -148,3 +148,30 @@ async def test_an_event_before_connect_is_nobodys(application: Application) -> N
         async with asyncio.timeout(5):
             await socket.wait_closed()
     assert application.told == []
+
+
+@pytest.mark.parametrize("noted", [False, True])
+async def test_a_client_that_does_not_read_is_logged_once(
+    application: Application, noted: bool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the server, unless the application has said that it did."""
+    told: list[tuple[list[str], int]] = []
+
+    def too_slow(clients: Sequence[Client], unsent: int) -> bool:
+        told.append(([client.namespace for client in clients], unsent))
+        return True
+
+    if noted:
+        monkeypatch.setattr(application, "too_slow", too_slow)
+    async with connected(application, *NAMESPACES):
+        (socket,) = application.server.eio.sockets.values()
+        with caplog.at_level("WARNING"):
+            socket.too_slow(4711)
+    assert told == ([(NAMESPACES, 4711)] if noted else [])
+    assert sum("does not read" in record.message for record in caplog.records) == (not noted)
+
+
+def test_a_handler_without_handle_event_is_none() -> None:
+    """It would drop all events; it cannot be made."""
+    with pytest.raises(TypeError, match="handle_event"):
+        type("Half", (EventHandler,), {})()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class EventHandler(Protocol):
     ``disconnect`` are the application's as ever. To be extended; only `handle_event` has to be there.
     """
 
+    @abstractmethod
     async def handle_event(self, client: Client, event: list[Any], id_: int | None) -> Answer | None:
         """Handle one event: its name and its arguments, and the id of the ack that the client wants, if it wants one.
 
@@ -67,7 +69,8 @@ class EventHandler(Protocol):
     def closing(self, client: Client) -> None:
         """The client's transport is closed. ``disconnect`` is handled when all that it sent before is."""
 
-    def too_slow(self, clients: Sequence[Client], unsent: int) -> None:
+    def too_slow(self, clients: Sequence[Client], unsent: int) -> bool:
         """A transport, with ``clients`` in its namespaces, is cut because it does not read what it is sent;
-        ``unsent`` bytes wait for it.
+        ``unsent`` bytes wait for it. Returns whether the application has logged that; else the server does.
         """
+        return False

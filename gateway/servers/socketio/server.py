@@ -191,12 +191,11 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
                 self._event_handler.closing(client)
 
     def transport_too_slow(self, socket: EngineSocket, unsent: int) -> bool:
-        """A transport is cut because its client does not read. Whether the application has noted that."""
+        """A transport is cut because its client does not read. Returns whether the application has logged that."""
         if self._event_handler is None:
             return False
         peer = self._peers.get(socket.sid)
-        self._event_handler.too_slow(() if peer is None else tuple(peer.clients.values()), unsent)
-        return True
+        return self._event_handler.too_slow(() if peer is None else tuple(peer.clients.values()), unsent)
 
     # --- packets
 
@@ -413,7 +412,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
                 self._left(peer, namespace or NAMESPACE)
 
     async def _handle_eio_disconnect(self, eio_sid: str, reason: str) -> None:
-        """A transport that closes, in whatever way, is lost: only a DISCONNECT packet says goodbye."""
+        """A transport that closes, in whatever way, is lost: only a DISCONNECT packet leaves."""
         peer = self._peers.get(eio_sid)
         if peer is None:
             return
