@@ -48,7 +48,8 @@ LAYERS = [
     ["servers.http.crossorigin", "servers.http.upgrades", "servers.http.watch"],
     ["servers.http.runner"],
     ["servers.http.compression", "servers.http.proxies", "servers.websocket.rfc6455"],
-    ["servers.handlers", "servers.hooks", "servers.jsonio", "servers.msgpack", "servers.notices", "servers.pauses"],
+    ["servers.handlers", "servers.hooks", "servers.jsonio", "servers.msgpack", "servers.notices"],
+    ["servers.pauses", "servers.states"],
     # Packages, which import nothing.
     [
         "",

@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 
 class Holder(Pausable, Protocol):
-    """Whoever takes memory for a client. It is paused for `Pause.MEMORY`."""
+    """What takes memory for a client. It is paused for `Pause.MEMORY`."""
 
     def held(self) -> int:
         """Bytes that it takes now."""

@@ -12,7 +12,7 @@ class Pause(IntFlag):
     HANDLING = auto()
     """As many of the client's messages are in flight as may be (`inorder`)."""
     FAIRNESS = auto()
-    """So many were read in one event-loop iteration that others are to be served first."""
+    """Others are to be served first: many were read in one event-loop iteration."""
     MEMORY = auto()
     """The memory that all clients may take together is spent (`budget`)."""
 

@@ -19,6 +19,7 @@ from gateway.servers.engineio.packets import (
 from gateway.servers.engineio.polling import Polling
 from gateway.servers.inorder import REST, InOrder
 from gateway.servers.pauses import Pause
+from gateway.servers.states import change
 from gateway.servers.websocket.rfc6455 import CloseCode, Message, Opcode
 from gateway.servers.websocket.stream import MAX_AT_ONCE, WebSocketStream
 
@@ -53,7 +54,7 @@ class EngineState(Enum):
     """Nothing more is taken from the client or written to it. What waits for a poll may be polled for a while."""
 
 
-CHANGES: Final = {
+CHANGES: Final[dict[EngineState, set[EngineState]]] = {
     EngineState.OPENING: {EngineState.POLLING, EngineState.WEBSOCKET, EngineState.CLOSED},
     EngineState.POLLING: {EngineState.PROBING, EngineState.CLOSED},
     EngineState.PROBING: {EngineState.POLLING, EngineState.STRANDED, EngineState.ARRIVING, EngineState.CLOSED},
@@ -142,9 +143,7 @@ class EngineSocket:
         return self._polling
 
     def _change(self, state: EngineState) -> None:
-        if state not in CHANGES[self.state]:
-            raise RuntimeError(f"a session does not go from {self.state.name} to {state.name}")
-        self.state = state
+        self.state = change(CHANGES, self.state, state)
 
     @property
     def closed(self) -> bool:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from aiohttp.http import RawRequestMessage
     from aiohttp.web_request import BaseRequest
 
-FAREWELL = 1.0
+LINGER = 1.0
 """Seconds that a client has to read its last answer before its connection is reset: what it still sends stays
 unread.
 """
@@ -219,7 +219,7 @@ class HTTPConnection(Connection):
         transport.pause_reading()
         if transport.can_write_eof():
             transport.write_eof()
-        self.event_loop.call_later(FAREWELL, transport.abort)
+        self.event_loop.call_later(LINGER, transport.abort)
 
 
 def _size(message: RawRequestMessage) -> int:

@@ -46,7 +46,7 @@ class PacketReader:
         return read_event(data)
 
     def read(self, peer: Peer, data: str | bytes) -> packet.Packet | None:
-        """The packet that ``data`` completes, or None. Raises, whatever a serializer does, where it is none."""
+        """The packet that ``data`` completes, or None. Raises whatever a serializer does for what is not a packet."""
         if self._packet_class.uses_binary_events and isinstance(data, bytes):
             if peer.incoming is None:
                 raise ValueError("an attachment of no packet")

@@ -18,6 +18,7 @@ from gateway.servers.budget import COUNTED_FROM, UNLIMITED
 from gateway.servers.hooks import detach_transport
 from gateway.servers.inorder import REST
 from gateway.servers.pauses import Pause
+from gateway.servers.states import change
 from gateway.servers.websocket.rfc6455 import (
     HANDSHAKE_HEADERS,
     CloseCode,
@@ -62,7 +63,7 @@ class StreamState(Enum):
     """The listener was told. Of the transport at most what was written is left, until it is flushed."""
 
 
-CHANGES: Final = {
+CHANGES: Final[dict[StreamState, set[StreamState]]] = {
     StreamState.OPENING: {StreamState.OPEN, StreamState.LOST, StreamState.ENDED},
     StreamState.OPEN: {StreamState.CLOSING, StreamState.LOST, StreamState.ENDED},
     StreamState.CLOSING: {StreamState.LOST, StreamState.ENDED},
@@ -143,9 +144,7 @@ class WebSocketStream(asyncio.Protocol):
             transport.pause_reading()
 
     def _change(self, state: StreamState) -> None:
-        if state not in CHANGES[self.state]:
-            raise RuntimeError(f"a stream does not go from {self.state.name} to {state.name}")
-        self.state = state
+        self.state = change(CHANGES, self.state, state)
 
     def listen(self, listener: Listener) -> None:
         """Give the stream to another listener."""
