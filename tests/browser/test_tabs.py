@@ -57,7 +57,7 @@ async def test_one_tab_is_in_a_session_at_a_time(gateway: GatewayProcess, open_p
     tab = await another_tab(client, gateway.url)
     await expect(tab.username).to_be_focused()
     await tab.join(gateway.url, alice)
-    await expect(tab.page.get_by_role("alert")).to_contain_text(f"“{alice}” is taken")
+    await expect(tab.page.get_by_role("alert")).to_contain_text(f"'{alice}' is taken")
     await tab.username.fill(carol)
     await tab.button("Join").click()
     await tab.create_room(other := fresh_name("other"))
