@@ -35,7 +35,7 @@ async def test_the_page_is_for_everybody(gateway: GatewayProcess, join: Join, cl
     await expect(client.page.get_by_role("alert")).to_contain_text("taken")
     await look_at(client)
     await client.join(gateway.url, fresh_name())
-    await expect(client.rooms).to_contain_text("no room yet")
+    await expect(client.rooms).to_contain_text("not in any room yet")
     await look_at(client)
     await client.button("New room").click()
     await client.dialog.get_by_role("combobox", name="Add people").fill(bob.username)

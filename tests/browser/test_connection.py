@@ -35,10 +35,10 @@ async def test_the_gateway_is_killed_while_somebody_types(own: GatewayProcess, j
     await bob.next_event("message")
     await client.page.keyboard.type("while it ")
     await own.kill9()
-    await expect(client.connection).to_contain_text("Reconnecting… messages wait")
+    await expect(client.connection).to_contain_text("Reconnecting… messages are queued")
     await client.page.keyboard.type("was down")
     await client.page.keyboard.press("Enter")
-    await expect(client.message("while it was down")).to_contain_text("Waits for the connection")
+    await expect(client.message("while it was down")).to_contain_text("Waiting for a connection")
     await client.page.keyboard.type("half a")
     await own.restart()
     await expect(client.connection).to_have_text("Online")
@@ -47,7 +47,7 @@ async def test_the_gateway_is_killed_while_somebody_types(own: GatewayProcess, j
     bob = await come_back(bob, join, own)
     assert (await bob.next_event("message")).fields["content"] == "while it was down"
     assert await contents(bob) == ["before", "while it was down"]
-    await expect(client.message("while it was down")).not_to_contain_text("Waits")
+    await expect(client.message("while it was down")).not_to_contain_text("Waiting")
 
 
 async def test_a_reload_goes_on(gateway: GatewayProcess, join: Join, open_page: OpenPage) -> None:
@@ -130,7 +130,7 @@ async def test_a_session_that_ended_meanwhile_is_told_of(
     await client.say("too late")
     await own.restart()
     await expect(client.page.get_by_role("alert")).to_contain_text("A message was not sent.")
-    await expect(client.rooms).to_contain_text("You are in no room yet.")
+    await expect(client.rooms).to_contain_text("You are not in any room yet.")
 
 
 async def test_closing_asks_only_while_something_is_unsent(own: GatewayProcess, open_page: OpenPage) -> None:

@@ -17,7 +17,7 @@ async def test_rooms_come_up_by_themselves(gateway: GatewayProcess, join: Join, 
     """
     client, bob, alice = await open_page(), await join("socketio-websocket"), fresh_name()
     await client.join(gateway.url, alice)
-    await expect(client.rooms).to_contain_text("You are in no room yet.")
+    await expect(client.rooms).to_contain_text("You are not in any room yet.")
     mine = fresh_name("mine")
     await client.create_room(mine)
     await expect(client.room(mine)).to_have_attribute("aria-current", "page")

@@ -90,7 +90,7 @@ async def test_a_tab_opened_after_the_session_ended_asks_for_a_name(
     await alice.leave()
     await again.button("Join").click()
     await expect(again.connection).to_have_text("Online")
-    await expect(again.rooms).to_contain_text("You are in no room yet.")
+    await expect(again.rooms).to_contain_text("You are not in any room yet.")
 
 
 async def test_nobody_goes_on_after_logging_out(gateway: GatewayProcess, open_page: OpenPage) -> None:

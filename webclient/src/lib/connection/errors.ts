@@ -15,7 +15,7 @@ export class Refused extends Error {
 /** The connection is up, but no reply came in time. */
 export class ReplyTimeout extends Error {
   constructor() {
-    super("The gateway did not answer.");
+    super("The gateway did not reply in time.");
   }
 }
 

@@ -6,8 +6,8 @@
 import type { Member } from "../wire";
 
 export const UNREACHABLE = "The gateway cannot be reached.";
-export const SESSION_OVER = "Your session ended while you were away. Join to begin another.";
-export const SESSION_LOST = "Your session ended while you were away, and you left your rooms.";
+export const SESSION_OVER = "Your session ended while you were away. Join to start a new one.";
+export const SESSION_LOST = "Your session ended while you were away, so you are no longer in your rooms.";
 
 /** "2 messages were not sent."; empty if all were. */
 export function describeUnsent(count: number): string {
@@ -18,7 +18,7 @@ export function describeUnsent(count: number): string {
 /** Of people whom the gateway did not add because they had left not long before. */
 export function describeDeclined(usernames: readonly string[]): string {
   const were = usernames.length === 1 ? "was" : "were";
-  return `${enumerate(usernames)} ${were} not added: who leaves a room is not put into it again by others for an hour.`;
+  return `${enumerate(usernames)} ${were} not added: anyone who leaves a room cannot be added back to it for an hour.`;
 }
 
 /** "bob is typing"; empty if nobody is. */

@@ -33,7 +33,7 @@ export class People {
 
   /** With fewer letters the gateway finds only people we share a room with. */
   get help(): string {
-    return this.#text.trim().length < 2 ? "Type two letters to find people you share no room with." : "";
+    return this.#text.trim().length < 2 ? "Type at least two letters to search beyond your rooms." : "";
   }
 
   /** The names chosen, and those typed but not chosen yet. */
