@@ -14,17 +14,17 @@ from harness.names import fresh_name
 from harness.process import GatewayProcess, StartGateway
 
 
-@pytest.mark.parametrize("username", ["Not A Name", "taken"])
+@pytest.mark.parametrize("username", ["", "Not A Name", "taken"])
 async def test_a_name_that_cannot_be_had_is_refused_with_a_reason(
     gateway: GatewayProcess, join: Join, open_page: OpenPage, username: str
 ) -> None:
-    """A name that is invalid or taken brings an alert and leaves the focus where it is; another one then gets in."""
+    """A missing, invalid or taken name brings an alert and leaves the focus where it is; another one then gets in."""
     if username == "taken":
         username = (await join("json")).username
     client = await open_page()
     await client.join(gateway.url, username)
     await expect(client.page.get_by_role("alert")).to_contain_text(
-        "lower-case letter" if " " in username else f"'{username}' is taken"
+        f"'{username}' is taken" if username.isalnum() else "lower-case letter"
     )
     await expect(client.username).to_be_focused()
     await client.username.fill(fresh_name())

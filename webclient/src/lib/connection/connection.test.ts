@@ -107,13 +107,15 @@ describe("in a new tab", () => {
   });
 
   it("nobody is logged in who has not asked for it: if that session is over, the form says so", async () => {
-    const { chat, close, listener, tab } = makeChat(undefined, savedUnsent);
-    await chat.connection.resume();
-    listener.connected(false, { sid: "another", pid: "p2" });
-    expect(close).toHaveBeenCalled();
-    expect(tab.forget).toHaveBeenCalled();
-    expect(chat.session).toMatchObject({ phase: "out", username: "alice" });
-    expect(chat.session.problem).toMatch(/^Your session ended .* A message was not sent\.$/);
+    for (const recovered of [false, true]) {
+      const { chat, close, listener, tab } = makeChat(undefined, savedUnsent);
+      await chat.connection.resume();
+      listener.connected(recovered, { sid: "another", pid: "p2" });
+      expect(close).toHaveBeenCalled();
+      expect(tab.forget).toHaveBeenCalled();
+      expect(chat.session).toMatchObject({ phase: "out", username: "alice" });
+      expect(chat.session.problem).toMatch(/^Your session ended .* A message was not sent\.$/);
+    }
   });
 
   it("joining with the name of a session of this browser resumes that session", async () => {

@@ -39,9 +39,10 @@ describe("SessionLock", () => {
   it("is not granted after the wait was given up", async () => {
     const [one, two] = setUp();
     await one.acquire("s");
-    void two.acquire("s");
+    const waiting = two.acquire("s");
     two.release();
     one.release();
+    expect(await waiting).toBe(false);
     await settled();
     expect(await one.tryAcquire("s")).toBe(true);
   });

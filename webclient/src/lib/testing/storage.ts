@@ -28,12 +28,16 @@ export class FakeLocks {
     const previous = this.#queues.get(name);
     if (previous && options.ifAvailable) return callback(null);
     const holding = (async () => {
-      await previous;
-      if (!options.signal?.aborted) await callback({ name, mode: "exclusive" });
+      await previous?.catch(() => {});
+      options.signal?.throwIfAborted();
+      await callback({ name, mode: "exclusive" });
     })();
     this.#queues.set(name, holding);
-    await holding;
-    if (this.#queues.get(name) === holding) this.#queues.delete(name);
+    try {
+      await holding;
+    } finally {
+      if (this.#queues.get(name) === holding) this.#queues.delete(name);
+    }
   }) as LockManager["request"];
 }
 
