@@ -24,6 +24,15 @@ describe("a reload", () => {
     expect(browser.shared.length).toBe(0);
   });
 
+  it("finds what an earlier version of the page saved: the stored names never change", () => {
+    const own = fakeStorage();
+    const room = { name: "tea", draft: "a", unsent: [], unread: 0, newFrom: null, latest: "bob 1", activity: 5 };
+    const stored = { username: "alice", sid: "s", pid: "p", open: "tea", rooms: [room] };
+    own.setItem("chat-gateway / ", JSON.stringify({ sid: "s", elsewhere: true }));
+    browser.shared.setItem("chat-gateway / s", JSON.stringify({ ...stored, at: Date.now() }));
+    expect(open(own).read()).toEqual({ ...stored, elsewhere: true });
+  });
+
   it("finds that another tab has taken over, and what that one has saved since", () => {
     const own = fakeStorage();
     open(own).write(alice);
