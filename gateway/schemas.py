@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 import marshmallow
 from marshmallow import fields, missing
 
-from gateway import events, names
+from gateway import events
 from gateway.config import ID_LENGTH
 from gateway.errors import InvalidPayload, InvalidUsername
-from gateway.offsets import looks_like_offset
+from gateway.protocol import names
+from gateway.protocol.offsets import looks_like_offset
 
 if TYPE_CHECKING:
     from gateway.config import Settings

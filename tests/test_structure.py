@@ -32,8 +32,14 @@ LAYERS = [
     ["engines.sqlite.files", "engines.sqlite.walindex"],
     ["engines.base", "openfiles", "tasks", "schemas"],
     ["config"],
-    ["addresses", "buckets", "errors", "events", "listening", "logs", "names", "offsets", "tokens"],
+    ["addresses", "buckets", "errors", "events", "listening", "logs", "tokens"],
     ["streams"],
+    # What is said, as data.
+    ["protocol.actions"],
+    ["protocol.events"],
+    ["protocol.shapes", "protocol.schemas"],
+    ["protocol.fields"],
+    ["protocol.closecodes", "protocol.errors", "protocol.limits", "protocol.names", "protocol.offsets"],
     # The servers, for any application.
     ["servers"],
     ["servers.socketio.server"],
@@ -57,6 +63,7 @@ LAYERS = [
         "commands",
         "engines",
         "engines.sqlite",
+        "protocol",
         "servers.engineio",
         "servers.http",
         "servers.socketio",
@@ -138,3 +145,9 @@ def test_the_core_is_free_of_wires_and_storage(module: str) -> None:
 def test_the_servers_know_no_chat(module: str) -> None:
     """They are for any application: what they import of the package is theirs."""
     assert {imported.split(".")[0] for imported in internal(imports_of(FILES[module]))} <= {"servers"}
+
+
+@pytest.mark.parametrize("module", sorted(module for module in FILES if module.split(".")[0] == "protocol"))
+def test_the_protocol_is_data(module: str) -> None:
+    """What is said depends on nothing that says it."""
+    assert {imported.split(".")[0] for imported in internal(imports_of(FILES[module]))} <= {"protocol"}
