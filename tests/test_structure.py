@@ -18,8 +18,8 @@ LAYERS = [
     ["app", "options", "signals"],
     ["wires.socketio", "wires.plain", "health", "web"],
     ["wires.connection"],
-    ["actions", "access.origins"],
-    ["chat", "departure", "sessions"],
+    ["access.origins", "pipeline"],
+    ["access.limits", "chat", "departure", "payloads", "sessions"],
     ["delivery", "engines.sqlite.engine", "engines.sqlite.backup"],
     ["manager", "engines.sqlite.commits", "engines.sqlite.tables"],
     ["connections", "engines.sqlite.database"],
@@ -30,8 +30,8 @@ LAYERS = [
     ["engines.sqlite.trimming", "engines.sqlite.watch"],
     ["engines.sqlite.clocks", "engines.sqlite.epochs", "engines.sqlite.spans"],
     ["engines.sqlite.files", "engines.sqlite.walindex"],
-    ["engines.base", "openfiles", "tasks", "schemas"],
-    ["config"],
+    ["engines.base", "observe", "openfiles", "tasks"],
+    ["access.actors", "config"],
     ["addresses", "buckets", "errors", "events", "listening", "logs", "tokens"],
     ["streams"],
     # What is said, as data.
@@ -75,7 +75,7 @@ LAYERS = [
 
 OUTSIDE = {
     "chat": {"orjson"},
-    "schemas": {"marshmallow"},
+    "payloads": {"marshmallow"},
     "sessions": set(),
     "engines.base": set(),
 }

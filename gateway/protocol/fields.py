@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 JSONSchema: TypeAlias = "dict[str, Any]"
 T = TypeVar("T")
 
+UNBOUNDED: Final = 2**63 - 1
+"""The maximum of what has none."""
+
 DIRECT_MARK: Final = "@"
 """What the name of a direct room begins with, and that of no room that a client creates."""
 
@@ -63,12 +66,11 @@ class Field(fields.Field[T]):
 class Text(Field[str]):
     """A string of ``minimum`` to ``maximum`` Unicode code points."""
 
-    def __init__(self, about: str = "", *, minimum: int = 1, maximum: int | Limit | None = None) -> None:
+    def __init__(self, about: str = "", *, minimum: int = 1, maximum: int | Limit = UNBOUNDED) -> None:
         super().__init__(about)
         self.minimum = minimum
+        self.maximum = UNBOUNDED
         self._bound = maximum
-        self.maximum: int | None = None
-        """The value of the bound, once the field is bound to a schema."""
 
     def _bind_to_schema(self, field_name: str, parent: Any) -> None:
         super()._bind_to_schema(field_name, parent)
@@ -77,9 +79,8 @@ class Text(Field[str]):
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         if not isinstance(value, str):
             raise marshmallow.ValidationError("Must be a string.")
-        if len(value) < self.minimum or (self.maximum is not None and len(value) > self.maximum):
-            most = "" if self.maximum is None else f" to {self.maximum}"
-            raise marshmallow.ValidationError(f"Must be {self.minimum}{most} characters long.")
+        if not self.minimum <= len(value) <= self.maximum:
+            raise marshmallow.ValidationError(f"Must be {self.minimum} to {self.maximum} characters long.")
         if not value.isascii():
             _check_surrogates(value)
         return value
@@ -88,7 +89,7 @@ class Text(Field[str]):
         schema: JSONSchema = {"type": "string"}
         if self.minimum:
             schema["minLength"] = self.minimum
-        if self.maximum is not None:
+        if self.maximum != UNBOUNDED:
             schema["maxLength"] = self.maximum
         return schema
 
@@ -108,7 +109,7 @@ class MessageId(Text):
         super().__init__(about, maximum=ID_LENGTH)
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
-        id_ = super()._deserialize(value, attr, data, **kwargs)
+        id_ = Text._deserialize(self, value, attr, data)
         if looks_like_offset(id_):
             raise marshmallow.ValidationError("Must not have the form of an offset.")
         return id_
@@ -118,7 +119,7 @@ class Content(Text):
     """A `Text` with at least one visible character."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
-        content = super()._deserialize(value, attr, data, **kwargs)
+        content = Text._deserialize(self, value, attr, data)
         if not names.is_visible(content):
             raise marshmallow.ValidationError("Must have a character that can be seen.")
         return content
@@ -133,9 +134,9 @@ class RoomName(Text):
         super().__init__(about, maximum=ROOM_NAME)
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
-        if isinstance(value, str) and self.maximum is not None and len(value) > self.maximum and not value.isascii():
+        if isinstance(value, str) and len(value) > self.maximum and not value.isascii():
             return _room_name(value, self.maximum)
-        return super()._deserialize(value, attr, data, **kwargs)
+        return Text._deserialize(self, value, attr, data)
 
 
 class NewRoomName(RoomName):
@@ -146,7 +147,7 @@ class NewRoomName(RoomName):
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         if not isinstance(value, str):
             raise marshmallow.ValidationError("Must be a string.")
-        name = _room_name(value, self.maximum or 0)
+        name = _room_name(value, self.maximum)
         if name.startswith(DIRECT_MARK):
             raise marshmallow.ValidationError(f"Must not begin with {DIRECT_MARK}.")
         return name
@@ -221,23 +222,21 @@ class Usernames(Field[tuple[str, ...]]):
 
 
 class Integer(Field[int]):
-    """A whole number from ``minimum`` on, to ``maximum`` where there is one."""
+    """A whole number from ``minimum`` to ``maximum``."""
 
-    def __init__(self, about: str = "", *, minimum: int = 0, maximum: int | None = None) -> None:
+    def __init__(self, about: str = "", *, minimum: int = 0, maximum: int = UNBOUNDED) -> None:
         super().__init__(about)
         self.minimum = minimum
         self.maximum = maximum
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
-        fits = isinstance(value, int) and not isinstance(value, bool) and value >= self.minimum
-        if not fits or (self.maximum is not None and value > self.maximum):
-            end = "on" if self.maximum is None else f"to {self.maximum}"
-            raise marshmallow.ValidationError(f"Must be a whole number from {self.minimum} {end}.")
-        return int(value)
+        if isinstance(value, bool) or not isinstance(value, int) or not self.minimum <= value <= self.maximum:
+            raise marshmallow.ValidationError(f"Must be a whole number from {self.minimum} to {self.maximum}.")
+        return value
 
     def json_schema(self) -> JSONSchema:
         schema: JSONSchema = {"type": "integer", "minimum": self.minimum}
-        if self.maximum is not None:
+        if self.maximum != UNBOUNDED:
             schema["maximum"] = self.maximum
         return schema
 

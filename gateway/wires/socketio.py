@@ -17,7 +17,7 @@ from socketio.exceptions import ConnectionRefusedError as Refused
 from gateway import events
 from gateway.errors import CloseReason, GatewayError, LimitReached, Stopping, Unavailable
 from gateway.manager import NAMESPACE
-from gateway.schemas import load_credentials
+from gateway.payloads import load_credentials
 from gateway.servers.engineio.packets import message_frame
 from gateway.servers.jsonio import printable
 from gateway.servers.socketio.clients import EventHandler
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gateway.access.origins import OriginPolicy
-    from gateway.actions import Actions
     from gateway.manager import ChatManager
+    from gateway.pipeline import Pipeline
     from gateway.servers.engineio.socket import EngineSocket
     from gateway.servers.inorder import Answer
     from gateway.servers.socketio.clients import Client
@@ -102,11 +102,11 @@ class SocketIOConnection(BaseConnection):
 class ChatNamespace(socketio.AsyncNamespace, EventHandler):  # type: ignore[misc]
     """The gateway's side of the namespace ``/``: who comes and goes, and their events, each of which is an action."""
 
-    def __init__(self, manager: ChatManager, sessions: Sessions, actions: Actions) -> None:
+    def __init__(self, manager: ChatManager, sessions: Sessions, pipeline: Pipeline) -> None:
         super().__init__(NAMESPACE)
         self.manager = manager
         self._sessions = sessions
-        self._actions = actions
+        self._pipeline = pipeline
 
     async def on_connect(self, sid: str, environ: dict[str, Any], auth: object) -> dict[str, str]:
         """Log in with ``auth``, or with ``?username=``; returns what CONNECT tells the client of its session."""
@@ -147,7 +147,7 @@ class ChatNamespace(socketio.AsyncNamespace, EventHandler):  # type: ignore[misc
         if connection.closed:
             return None
         action, payload = _action_and_payload(event)
-        reply = await self._actions.perform(connection, action, payload)
+        reply = await self._pipeline.perform(connection.actor, action, payload)
         if id_ is not None:
             return partial(connection.write, ack_frame(id_, orjson.dumps(reply)))
         if reply["ok"]:
