@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from gateway.commands import backup
+from gateway.commands import asyncapi, backup
 from gateway.commands.serve import serve
 from gateway.options import SettingsCommand, settings_from
 from gateway.streams import open_missing
@@ -23,7 +23,7 @@ EPILOG = (
     "and a variable that is empty is not set."
 )
 
-COMMANDS: tuple[click.Command, ...] = (backup.command,)
+COMMANDS: tuple[click.Command, ...] = (asyncapi.command, backup.command)
 """What ``gateway NAME …`` can do: the ``command`` of each module in ``gateway/commands/`` but ``serve``."""
 
 CONTEXT: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}

@@ -14,7 +14,7 @@ PACKAGE = Path(gateway.__file__).parent
 LAYERS = [
     ["__main__"],
     ["cli"],
-    ["commands.backup", "commands.serve"],
+    ["commands.asyncapi", "commands.backup", "commands.serve"],
     ["app", "options", "signals"],
     ["wires.socketio", "wires.plain", "health", "web"],
     ["wires.connection"],
@@ -35,6 +35,7 @@ LAYERS = [
     ["addresses", "buckets", "errors", "events", "listening", "logs", "tokens"],
     ["streams"],
     # What is said, as data.
+    ["protocol.asyncapi"],
     ["protocol.actions"],
     ["protocol.events"],
     ["protocol.shapes", "protocol.schemas"],
