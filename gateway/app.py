@@ -19,6 +19,7 @@ from gateway.engines.sqlite.engine import SQLiteEngine
 from gateway.listening import Listening
 from gateway.logs import get_logger
 from gateway.manager import ChatManager
+from gateway.observe import NullObserver
 from gateway.openfiles import FileWatch
 from gateway.pipeline import Pipeline
 from gateway.servers.budget import Budget, machine_memory
@@ -30,7 +31,7 @@ from gateway.servers.seats import Seats
 from gateway.sessions import Sessions
 from gateway.tasks import TaskOwner
 from gateway.wires.plain import PlainRoute
-from gateway.wires.socketio import ChatNamespace, socket_server
+from gateway.wires.socketio.namespace import ChatNamespace, socket_server
 
 if TYPE_CHECKING:
     from gateway.config import Settings
@@ -90,7 +91,7 @@ class Gateway:
         seats = Seats(settings.max_connections)
         budget = Budget(settings.max_memory or machine_memory() // 2)
         rates = RateLimits(rate_limit=settings.rate_limit, add_limit=settings.add_limit)
-        pipeline = Pipeline(Chat(self._engine), rates, dataclasses.asdict(settings))
+        pipeline = Pipeline(Chat(self._engine), rates, dataclasses.asdict(settings), NullObserver())
         origins = OriginPolicy(settings.allowed_origins, Proxies(settings.trust_proxy or ()))
         base = settings.base_path.rstrip("/")
         self._socketio = socket_server(

@@ -1,6 +1,6 @@
-"""What happens in the gateway, for whoever wants to count it: metrics, traces, an audit log.
+"""What happens in the gateway, for anything that counts it: metrics, traces, an audit log.
 
-Each method is called in one place, on the event loop, and may neither wait nor raise. Durations are in seconds.
+Each method is called in one place, on the event loop; it may neither wait nor raise. Durations are in seconds.
 """
 
 from __future__ import annotations
@@ -13,25 +13,25 @@ if TYPE_CHECKING:
 
 class Observer(Protocol):
     def connected(self, wire: str) -> None:
-        """A client has logged in (by the wires)."""
+        """A client has logged in. Called by `Sessions`, which every wire calls."""
 
     def disconnected(self, wire: str) -> None:
-        """A client that was logged in is gone (by the wires)."""
+        """A client that was logged in has left, or has lost its connection. Called by `Sessions`."""
 
     def performed(self, actor: Actor | None, action: object, error: str | None, duration: float) -> None:
-        """An action was done, or refused with the code ``error`` (by the pipeline). ``action`` is what the client sent:
-        it may be the name of no action, or no name at all.
+        """An action was done, or refused with the code ``error``. Called by `Pipeline`. ``action`` is what the client
+        sent: it may be no action's name, and no string.
         """
 
     def committed(self, operations: int, duration: float) -> None:
-        """A batch of operations is on disk, ``duration`` after it was begun (by the store's commits)."""
+        """A batch of operations is on disk, ``duration`` after its transaction began. Called by the store."""
 
     def delivered(self, event: str, members: int) -> None:
-        """An event was written to as many connections (by the delivery)."""
+        """An event was written to that many connections. Called by `Delivery`."""
 
 
 class NullObserver:
-    """Notes nothing."""
+    """The `Observer` that does nothing."""
 
     def connected(self, wire: str) -> None:
         pass

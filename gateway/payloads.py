@@ -28,7 +28,7 @@ class Payload(Generic[Request]):
         """``shape`` is a dataclass of `gateway.protocol`, ``limits`` the bounds of its fields."""
         self._shape = shape
         self._schema = request_schema(shape, limits)
-        self._fields = tuple(self._schema.load_fields.items())
+        self._fields = tuple(self._schema.known.items())
 
     def load(self, payload: object) -> Request:
         """The request that ``payload``, a decoded JSON value, asks for.
@@ -41,9 +41,9 @@ class Payload(Generic[Request]):
         try:
             # What `Schema.load` does besides is to collect the errors; without one, it need not take its time.
             values = {
-                name: field.deserialize(payload.get(name, missing))
+                name: field.deserialize(value) if value is None or value is missing else field.read(value)
                 for name, field in self._fields
-                if name in payload or field.required
+                if (value := payload.get(name, missing)) is not missing or field.required
             }
         except marshmallow.ValidationError:
             raise self._problem(payload) from None

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 from gateway.errors import GatewayError, InvalidPayload, Unauthorized, Unavailable, UnknownAction
 from gateway.logs import get_logger
-from gateway.observe import NullObserver
 from gateway.payloads import Payload
 from gateway.protocol.actions import ACTIONS
 
@@ -38,11 +37,11 @@ class _Accepted(NamedTuple):
 
 
 class Pipeline:
-    def __init__(self, chat: Chat, rates: RateLimits, limits: LimitValues, observer: Observer | None = None) -> None:
+    def __init__(self, chat: Chat, rates: RateLimits, limits: LimitValues, observer: Observer) -> None:
         """``limits``: the bounds of payloads."""
         self._chat = chat
         self._rates = rates
-        self._observer = observer or NullObserver()
+        self._observer = observer
         self._accepted: dict[str, _Accepted] = {}
         for action in ACTIONS:
             accepted = _Accepted(action, Payload(action.request, limits))
@@ -74,7 +73,8 @@ class Pipeline:
         if accepted is None:
             raise self._unknown(action)
         request = accepted.payload.load(payload)
-        self._rates.check_additions(actor, request.additions(actor.username))
+        if users := request.additions(actor.username):
+            self._rates.check_additions(actor, users)
         return self._chat.perform(actor.username, request)
 
     def _unknown(self, action: object) -> GatewayError:

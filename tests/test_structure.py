@@ -16,7 +16,8 @@ LAYERS = [
     ["cli"],
     ["commands.asyncapi", "commands.backup", "commands.serve"],
     ["app", "options", "signals"],
-    ["wires.socketio", "wires.plain", "health", "web"],
+    ["wires.socketio.namespace", "wires.plain", "health", "web"],
+    ["wires.socketio.connection"],
     ["wires.connection"],
     ["access.origins", "pipeline"],
     ["access.limits", "chat", "departure", "payloads", "sessions"],
@@ -70,6 +71,7 @@ LAYERS = [
         "servers.socketio",
         "servers.websocket",
         "wires",
+        "wires.socketio",
     ],
 ]
 """Modules of the package, top to bottom. A module imports from the lines below its own."""

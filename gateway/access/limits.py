@@ -35,7 +35,7 @@ class RateLimits:
         """Count the users that an action asks to add; whether they can be added is not known yet, and not asked.
         Raises RateLimited.
         """
-        if users and self._add_limit:
+        if self._add_limit:
             retry_after = self._additions.take(actor.username, users)
             if retry_after:
                 raise RateLimited.additions(self._add_limit, retry_after)

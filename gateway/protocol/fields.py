@@ -11,7 +11,7 @@ from copy import copy
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 import marshmallow
-from marshmallow import fields, missing
+from marshmallow import fields
 
 from gateway.protocol import names
 from gateway.protocol.limits import ID_LENGTH, PAGE_SIZE, ROOM_NAME, USERNAME_LENGTH, Limit, LimitValues
@@ -38,6 +38,25 @@ def is_username(value: object) -> bool:
     return isinstance(value, str) and _USERNAME.fullmatch(value) is not None
 
 
+class Field(fields.Field[T]):
+    """A field that needs none of marshmallow's further steps. ``about`` says what it is, as a phrase."""
+
+    def __init__(self, about: str = "") -> None:
+        super().__init__()
+        self.about = about
+
+    def read(self, value: Any) -> T:
+        """What ``value``, decoded JSON and not null, stands for. Raises ValidationError where it is not accepted."""
+        raise NotImplementedError
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> T:
+        return self.read(value)
+
+    def json_schema(self) -> JSONSchema:
+        """The JSON Schema of the field, once it is bound to a schema."""
+        return {}
+
+
 class Schema(marshmallow.Schema):
     """A schema whose fields take their bounds from ``limits``."""
 
@@ -45,22 +64,10 @@ class Schema(marshmallow.Schema):
         self.limits = limits
         super().__init__(**options)
 
-
-class Field(fields.Field[T]):
-    """A field without marshmallow's further steps, of which ours have none. ``about`` says what it is, as a phrase."""
-
-    def __init__(self, about: str = "") -> None:
-        super().__init__()
-        self.about = about
-
-    def deserialize(self, value: Any, attr: str | None = None, data: Any = None, **kwargs: Any) -> Any:
-        if value is missing or value is None:
-            return super().deserialize(value, attr, data, **kwargs)
-        return self._deserialize(value, attr, data, **kwargs)
-
-    def json_schema(self) -> JSONSchema:
-        """The JSON Schema of the field, once it is bound to a schema."""
-        return {}
+    @property
+    def known(self) -> dict[str, Field[Any]]:
+        """The fields, by their names."""
+        return {name: field for name, field in self.load_fields.items() if isinstance(field, Field)}
 
 
 class Text(Field[str]):
@@ -76,7 +83,7 @@ class Text(Field[str]):
         super()._bind_to_schema(field_name, parent)
         self.maximum = self._bound.value(parent.limits) if isinstance(self._bound, Limit) else self._bound
 
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+    def read(self, value: Any) -> str:
         if not isinstance(value, str):
             raise marshmallow.ValidationError("Must be a string.")
         if not self.minimum <= len(value) <= self.maximum:
@@ -108,8 +115,8 @@ class MessageId(Text):
     def __init__(self, about: str = "") -> None:
         super().__init__(about, maximum=ID_LENGTH)
 
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
-        id_ = Text._deserialize(self, value, attr, data)
+    def read(self, value: Any) -> str:
+        id_ = Text.read(self, value)
         if looks_like_offset(id_):
             raise marshmallow.ValidationError("Must not have the form of an offset.")
         return id_
@@ -118,8 +125,8 @@ class MessageId(Text):
 class Content(Text):
     """A `Text` with at least one visible character."""
 
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
-        content = Text._deserialize(self, value, attr, data)
+    def read(self, value: Any) -> str:
+        content = Text.read(self, value)
         if not names.is_visible(content):
             raise marshmallow.ValidationError("Must have a character that can be seen.")
         return content
@@ -133,10 +140,10 @@ class RoomName(Text):
     def __init__(self, about: str = "") -> None:
         super().__init__(about, maximum=ROOM_NAME)
 
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+    def read(self, value: Any) -> str:
         if isinstance(value, str) and len(value) > self.maximum and not value.isascii():
             return _room_name(value, self.maximum)
-        return Text._deserialize(self, value, attr, data)
+        return Text.read(self, value)
 
 
 class NewRoomName(RoomName):
@@ -144,7 +151,7 @@ class NewRoomName(RoomName):
     server's.
     """
 
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+    def read(self, value: Any) -> str:
         if not isinstance(value, str):
             raise marshmallow.ValidationError("Must be a string.")
         name = _room_name(value, self.maximum)
@@ -169,7 +176,7 @@ class Choice(Field[str]):
         super().__init__(about)
         self.words = words
 
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+    def read(self, value: Any) -> str:
         if not isinstance(value, str) or value not in self.words:
             raise marshmallow.ValidationError(f"Must be one of {', '.join(self.words)}.")
         return value
@@ -181,7 +188,7 @@ class Choice(Field[str]):
 class Username(Field[str]):
     """One username."""
 
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+    def read(self, value: Any) -> str:
         if not is_username(value):
             raise marshmallow.ValidationError(f"Must be a username. {USERNAME_RULE}")
         return str(value)
@@ -203,7 +210,7 @@ class Usernames(Field[tuple[str, ...]]):
         super()._bind_to_schema(field_name, parent)
         self.maximum = self._bound.value(parent.limits)
 
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> tuple[str, ...]:
+    def read(self, value: Any) -> tuple[str, ...]:
         if not isinstance(value, list):
             raise marshmallow.ValidationError("Must be a list of usernames.")
         if not self.minimum <= len(value) <= self.maximum:
@@ -229,7 +236,7 @@ class Integer(Field[int]):
         self.minimum = minimum
         self.maximum = maximum
 
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
+    def read(self, value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or not self.minimum <= value <= self.maximum:
             raise marshmallow.ValidationError(f"Must be a whole number from {self.minimum} to {self.maximum}.")
         return value
@@ -251,7 +258,7 @@ class PageLimit(Integer):
 class Seconds(Field[float]):
     """A span of time."""
 
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> float:
+    def read(self, value: Any) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
             raise marshmallow.ValidationError("Must be a number of seconds.")
         return float(value)
@@ -267,7 +274,7 @@ class Flag(Field[bool]):
         super().__init__(about)
         self.only = only
 
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> bool:
+    def read(self, value: Any) -> bool:
         if not isinstance(value, bool) or (self.only is not None and value is not self.only):
             wanted = "true or false" if self.only is None else str(self.only).lower()
             raise marshmallow.ValidationError(f"Must be {wanted}.")
@@ -280,14 +287,14 @@ class Flag(Field[bool]):
 class Anything(Field[Any]):
     """Any JSON value."""
 
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+    def read(self, value: Any) -> Any:
         return value
 
 
 class Object(Field["Mapping[str, Any]"]):
     """An object with any fields."""
 
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Mapping[str, Any]:
+    def read(self, value: Any) -> Mapping[str, Any]:
         if not isinstance(value, dict):
             raise marshmallow.ValidationError("Must be an object.")
         return value
@@ -308,7 +315,7 @@ class Nested(Field[Any]):
         super()._bind_to_schema(field_name, parent)
         self._schema = self.nested(parent.limits, unknown=parent.unknown)
 
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Any:
+    def read(self, value: Any) -> Any:
         assert self._schema is not None  # noqa: S101 - bound before it is used
         return self._schema.load(value)
 
@@ -328,7 +335,7 @@ class Many(Field[list[Any]]):
         self._item = copy(self._item)
         self._item._bind_to_schema(field_name, parent)
 
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> list[Any]:
+    def read(self, value: Any) -> list[Any]:
         if not isinstance(value, list):
             raise marshmallow.ValidationError("Must be a list.")
         return [self._item.deserialize(item) for item in value]

@@ -52,8 +52,8 @@ def reply_schema(shape: type, limits: LimitValues) -> Schema:
 
 def json_schema(shape: type, limits: LimitValues) -> JSONSchema:
     """The JSON Schema of a shape. It refers to the shapes in its fields as ``#/components/schemas/{name}``."""
-    known = reply_schema(shape, limits).load_fields
-    properties = {name: _described(field) for name, field in known.items() if isinstance(field, Field)}
+    known = reply_schema(shape, limits).known
+    properties = {name: _described(field) for name, field in known.items()}
     schema: JSONSchema = {"type": "object", "properties": properties}
     if required := [name for name, field in known.items() if field.required]:
         schema["required"] = required
