@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from gateway.protocol.errors import ErrorKind
 
 MAX_SHOWN = 100
-"""How many characters of a name that a client has sent an error shows."""
+"""How many characters of a name from a client an error shows."""
 
 
 def shown(name: str) -> str:
@@ -66,7 +66,7 @@ class InvalidPayload(GatewayError, kind=errors.INVALID_PAYLOAD):
 
 class UnknownAction(GatewayError, kind=errors.UNKNOWN_ACTION):
     def __init__(self, action: str, known: Iterable[str]) -> None:
-        super().__init__(f"There is no action {shown(action)}; there are {', '.join(known)}.")
+        super().__init__(f"Unknown action {shown(action)}. The actions are {', '.join(known)}.")
 
 
 class InvalidUsername(GatewayError, kind=errors.INVALID_USERNAME):
@@ -82,7 +82,7 @@ class UsernameTaken(GatewayError, kind=errors.USERNAME_TAKEN):
         else:
             seconds = math.ceil(retry_after)
             super().__init__(
-                f"The username {shown(username)} is taken: its holder has lost the connection, and may come back for "
+                f"The username {shown(username)} is taken: its holder lost the connection and may return within "
                 f"{seconds} {'second' if seconds == 1 else 'seconds'}.",
                 retry_after=round(retry_after, 3),
             )
@@ -94,63 +94,65 @@ class Unauthorized(GatewayError, kind=errors.UNAUTHORIZED):
 
 class RoomExists(GatewayError, kind=errors.ROOM_EXISTS):
     def __init__(self, room: str) -> None:
-        super().__init__(f"A room named {shown(room)} exists already.")
+        super().__init__(f"A room named {shown(room)} already exists.")
 
 
 class RoomNotFound(GatewayError, kind=errors.ROOM_NOT_FOUND):
-    """No such room, or none that the user is in: strangers do not learn which rooms there are."""
+    """The room does not exist, or the user is not in it: outsiders cannot tell which."""
 
     def __init__(self, room: str) -> None:
-        super().__init__(f"You are in no room named {shown(room)}.")
+        super().__init__(f"You are not in a room named {shown(room)}.")
 
 
 class Forbidden(GatewayError, kind=errors.FORBIDDEN):
     @classmethod
     def adding_to_direct(cls) -> Forbidden:
-        return cls("A direct room is for two; create a room for more.")
+        return cls("A direct room has exactly two members; create a room for more.")
 
 
 class UnknownUser(GatewayError, kind=errors.UNKNOWN_USER):
     def __init__(self, usernames: list[str]) -> None:
-        super().__init__(f"Nobody is here by the name of {', '.join(usernames)}.", fields={"users": usernames})
+        super().__init__(f"No such user: {', '.join(usernames)}.", fields={"users": usernames})
 
 
 class LimitReached(GatewayError, kind=errors.LIMIT_REACHED):
     @classmethod
     def own_rooms(cls, usernames: list[str], limit: int) -> LimitReached:
         return cls(
-            f"A user can have made or opened at most {limit} rooms; leave one to enter another.",
+            f"A user can create or open at most {limit} rooms; leave one first.",
             fields={"users": usernames},
         )
 
     @classmethod
     def invitations(cls, usernames: list[str], limit: int) -> LimitReached:
         return cls(
-            f"A user can have been added to at most {limit} rooms, and {', '.join(usernames)} cannot be to another.",
+            f"Others can add a user to at most {limit} rooms; {', '.join(usernames)} cannot be added to another.",
             fields={"users": usernames},
         )
 
     @classmethod
     def members_per_room(cls, room: str, limit: int) -> LimitReached:
-        return cls(f"A room can have at most {limit} members, and {shown(room)} would have more.")
+        return cls(f"A room can have at most {limit} members; {shown(room)} would have more.")
 
     @classmethod
     def store(cls, limit: int) -> LimitReached:
-        return cls(f"The store is full: it takes at most {limit} bytes. Nothing can be added until rooms have ended.")
+        return cls(f"The store is full (at most {limit} bytes). Nothing can be added until rooms are deleted.")
 
     @classmethod
     def connections(cls, limit: int | None) -> LimitReached:
-        return cls(f"The gateway is full: it takes at most {limit} connections.")
+        return cls(f"The gateway is full: it accepts at most {limit} connections.")
 
 
 class RateLimited(GatewayError, kind=errors.RATE_LIMITED):
     @classmethod
     def actions(cls, limit: float, retry_after: float) -> RateLimited:
-        return cls(f"At most {limit:g} actions a second; try again.", retry_after=round(retry_after, 3))
+        return cls(
+            f"At most {limit:g} actions a second are allowed; try again later.", retry_after=round(retry_after, 3)
+        )
 
     @classmethod
     def additions(cls, limit: float, retry_after: float) -> RateLimited:
-        return cls(f"You can add at most {limit:g} users a minute; try again.", retry_after=round(retry_after, 3))
+        return cls(f"You can add at most {limit:g} users a minute; try again later.", retry_after=round(retry_after, 3))
 
 
 class Unavailable(GatewayError, kind=errors.UNAVAILABLE):

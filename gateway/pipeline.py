@@ -60,14 +60,17 @@ class Pipeline:
             error, reply = refused.code, refusal(refused)
         except Exception:
             logger.exception("an action failed", action=action)
-            error, reply = Unavailable.code, refusal(Unavailable("The gateway made a mistake; try again later."))
+            error, reply = (
+                Unavailable.code,
+                refusal(Unavailable("Something went wrong in the gateway; try again later.")),
+            )
         self._observer.performed(actor, action, error, time.perf_counter() - started)
         return reply
 
     def _start(self, actor: Actor | None, action: object, payload: object) -> Awaitable[Fields]:
         """Check what is asked for, and begin it."""
         if actor is None:
-            raise Unauthorized("This connection has no session any more.")
+            raise Unauthorized("This connection no longer has a session.")
         accepted = self._accepted.get(action) if isinstance(action, str) else None
         self._rates.check_action(actor, UNKNOWN_COST if accepted is None else accepted.action.cost)
         if accepted is None:

@@ -178,7 +178,7 @@ class Sessions:
         except Exception:
             logger.exception("a session could not be attached")
             self._delivery.forget(connection)
-            raise Unavailable("The gateway made a mistake; try again later.") from None
+            raise Unavailable("Something went wrong in the gateway; try again later.") from None
         if login.abandoned:
             raise Unavailable("The connection is closed.")
 

@@ -154,7 +154,7 @@ async def test_a_refusal_of_the_chat_is_the_reply(bench: Bench) -> None:
     bench.chat.failure = RoomNotFound("tea")
     assert await bench.pipeline.perform(ALICE, "send-msg", HELLO) == {
         "ok": False,
-        "error": {"code": "room_not_found", "message": "You are in no room named 'tea'."},
+        "error": {"code": "room_not_found", "message": "You are not in a room named 'tea'."},
     }
 
 

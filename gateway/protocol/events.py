@@ -120,7 +120,7 @@ ERROR = Event(
     "error",
     ActionFailed,
     "on Socket.IO: an event that asked for no ack has failed",
-    {"action": "send-msg", "code": "room_not_found", "message": "You are in no room named 'coffee'."},
+    {"action": "send-msg", "code": "room_not_found", "message": "You are not in a room named 'coffee'."},
     stored=False,
 )
 """What Socket.IO has in the place of a reply."""

@@ -128,7 +128,7 @@ class Content(Text):
     def read(self, value: Any) -> str:
         content = Text.read(self, value)
         if not names.is_visible(content):
-            raise marshmallow.ValidationError("Must have a character that can be seen.")
+            raise marshmallow.ValidationError("Must have a visible character.")
         return content
 
 
