@@ -30,8 +30,8 @@ CONTEXT: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_w
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Do what the command line says. Exit status: 0 where it was done, 1 where it cannot be, 2 for a wrong setting, 3
-    where the gateway's stop was not complete.
+    """Do what the command line says. Exit status: 0 if it was done, 1 if it cannot be, 2 for a wrong setting, 3 if the
+    gateway did not stop completely.
     """
     open_missing()
     words = sys.argv[1:] if arguments is None else arguments

@@ -1,4 +1,4 @@
-"""How events are encoded. What each is and when clients are sent it is declared in `gateway.protocol.events`.
+"""How events are encoded. What each holds, and when it is sent, is declared in `gateway.protocol.events`.
 
 Every body is encoded here, once; the store keeps these bytes and the wires copy them into their frames.
 """
@@ -43,7 +43,7 @@ class Room:
     """A room as replies and events show it: at most 10 of its members, in order of name, and how many there are.
 
     ``kind`` is `GROUP` or `DIRECT`, ``history`` `ALL` or `JOINED`. ``members`` is JSON, an array of
-    ``{username, online}``: nobody looks at it here. ``user``: the other of a direct room.
+    ``{username, online}`` that is passed on as it is. ``user``: the other user of a direct room.
     """
 
     room: str
@@ -100,7 +100,7 @@ def typing(room: str, username: str) -> bytes:
 def welcome(
     username: str, rooms: Sequence[Room], *, recovered: bool, sid: str, pid: str, recovery_window: float
 ) -> bytes:
-    """``recovery_window`` is in seconds. ``pid`` is a secret of the client's."""
+    """``recovery_window`` is in seconds. ``pid`` is the client's secret."""
     return encode(
         username=username,
         rooms=[room.as_dict() for room in rooms],

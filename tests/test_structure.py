@@ -32,8 +32,8 @@ LAYERS = [
     ["engines.sqlite.clocks", "engines.sqlite.epochs", "engines.sqlite.spans"],
     ["engines.sqlite.files", "engines.sqlite.walindex"],
     ["engines.base", "observe", "openfiles", "tasks"],
-    ["access.actors", "config"],
-    ["addresses", "buckets", "errors", "events", "listening", "logs", "tokens"],
+    ["access.actors", "access.buckets", "config"],
+    ["addresses", "errors", "events", "listening", "logs", "tokens"],
     ["streams"],
     # What is said, as data.
     ["protocol.asyncapi"],

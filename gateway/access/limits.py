@@ -1,11 +1,11 @@
-"""How much an actor may ask for in a span of time: the one place that counts and refuses."""
+"""How much an actor may ask for in a span of time. Only this module counts, and refuses."""
 
 from __future__ import annotations
 
 import time
 from typing import TYPE_CHECKING
 
-from gateway.buckets import Buckets
+from gateway.access.buckets import Buckets
 from gateway.errors import RateLimited
 
 if TYPE_CHECKING:
@@ -32,9 +32,7 @@ class RateLimits:
                 raise RateLimited.actions(self._rate_limit, retry_after)
 
     def check_additions(self, actor: Actor, users: int) -> None:
-        """Count the users that an action asks to add; whether they can be added is not known yet, and not asked.
-        Raises RateLimited.
-        """
+        """Count the users that an action asks to add, before it is known whether they can be. Raises RateLimited."""
         if self._add_limit:
             retry_after = self._additions.take(actor.username, users)
             if retry_after:

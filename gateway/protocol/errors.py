@@ -44,7 +44,7 @@ LIMIT_REACHED = ErrorKind(
     "limit_reached",
     503,
     "rooms that a user has made, or was added to: `fields.users` says who; members per room; connections "
-    "(`--max-connections` counts every transport, logged in or not; a hundred more are accepted for those five seconds "
+    "(`--max-connections` counts every transport, logged in or not; a hundred more are accepted for five seconds "
     "at most, to be refused on their own wire); the store is full (`--max-store`), which refuses messages, rooms and "
     "members",
 )
