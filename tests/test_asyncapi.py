@@ -175,7 +175,7 @@ async def test_the_example_of_an_action_is_what_happens(
     assert schema_of(f"{channel}.reply.{action.name}").is_valid(reply), reply
     assert without_chance(reply) == without_chance(example_of(f"{channel}.reply.{action.name}"))
     sent = {event.name for other in others for event in await other.drain()}
-    declared = {each.event.name for each in action.heard}
+    declared = {each.event.name for each in action.sends}
     assert sent <= declared
     assert sent or not declared
 

@@ -83,7 +83,7 @@ async def test_a_valid_request_is_done_for_its_author(bench: Bench) -> None:
 async def test_every_name_of_an_action_asks_for_it(bench: Bench, action: Action) -> None:
     """Its own, and its aliases."""
     for name in action.names:
-        assert await bench.perform(ALICE, name, action.example[0]) is None
+        assert await bench.perform(ALICE, name, action.example.request) is None
     assert len(bench.chat.done) == len(action.names)
     assert {type(request) for _, request in bench.chat.done} == {action.request}
 

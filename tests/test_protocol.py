@@ -44,9 +44,8 @@ def test_what_stands_between_markers_is_replaced() -> None:
 @pytest.mark.parametrize("action", ACTIONS, ids=lambda action: action.name)
 def test_the_example_of_an_action_is_valid(action: Action) -> None:
     """The request by the schema that clients' payloads have to pass, the reply by that of replies."""
-    request, reply = action.example
-    assert Payload(action.request, DEFAULTS).load(request)
-    assert reply_schema(action.reply, DEFAULTS).load(reply) == reply
+    assert Payload(action.request, DEFAULTS).load(action.example.request)
+    assert reply_schema(action.reply, DEFAULTS).load(action.example.reply) == action.example.reply
 
 
 @pytest.mark.parametrize("event", [*EVENTS, ERROR], ids=lambda event: event.name)

@@ -35,7 +35,7 @@ LAYERS = [
     ["access.actors", "access.buckets", "config"],
     ["addresses", "errors", "events", "listening", "logs", "tokens"],
     ["streams"],
-    # What is said, as data.
+    # The protocol, as data.
     ["protocol.asyncapi"],
     ["protocol.actions"],
     ["protocol.events"],
@@ -152,5 +152,5 @@ def test_the_servers_know_no_chat(module: str) -> None:
 
 @pytest.mark.parametrize("module", sorted(module for module in FILES if module.split(".")[0] == "protocol"))
 def test_the_protocol_is_data(module: str) -> None:
-    """What is said depends on nothing that says it."""
+    """What is declared depends on nothing that uses it."""
     assert {imported.split(".")[0] for imported in internal(imports_of(FILES[module]))} <= {"protocol"}

@@ -1,7 +1,7 @@
-"""Write down what follows from `gateway.protocol`: ``python -m tools.generate``.
+"""Generates what follows from `gateway.protocol`: ``python -m tools.generate``.
 
-It is the tables of docs/protocol.md and the types of the web client; tests/test_protocol.py checks that they are up to
-date.
+These are the tables of docs/protocol.md and the types of the web client. tests/test_protocol.py checks that they are up
+to date.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ DEFAULTS = dataclasses.asdict(Settings())
 
 
 def generated() -> dict[Path, str]:
-    """What each generated file should hold."""
+    """The text of each generated file."""
     return {DOCUMENT: document(DOCUMENT.read_text()), TYPES: types()}
 
 
@@ -37,7 +37,7 @@ def generated() -> dict[Path, str]:
 
 
 def document(text: str) -> str:
-    """``text`` with the tables between its markers written anew."""
+    """``text`` with the tables between its markers replaced."""
     tables = {
         "actions": actions_table(),
         "events": events_table(),
@@ -59,7 +59,7 @@ def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 
 
 def names(shape: type) -> str:
-    """The fields of a shape: `name` or `name?`, each with what is said about it."""
+    """The fields of a shape: `name` or `name?`, each with the phrase about it."""
     return ", ".join(
         f"`{name}{'' if field.required else '?'}`" + (f" ({field.about})" if field.about else "")
         for name, field in schemas.fields_of(shape).items()
@@ -67,7 +67,7 @@ def names(shape: type) -> str:
 
 
 def reply_names(shape: type) -> str:
-    """The fields of a reply, where a room is called one."""
+    """The fields of a reply; those of a room are summed up."""
     room, known = schemas.fields_of(RoomInfo), schemas.fields_of(shape)
     if not room.keys() <= known.keys():
         return names(shape)
@@ -78,11 +78,11 @@ def reply_names(shape: type) -> str:
 def actions_table() -> str:
     def row(action: Action) -> tuple[str, ...]:
         called = f"`{action.name}`" + "".join(f" (or `{alias}`)" for alias in action.aliases)
-        heard = "; ".join(f"{each.by}: `{each.event.name}`" for each in action.heard)
+        sends = "; ".join(f"{sent.to}: `{sent.event.name}`" for sent in action.sends)
         errors = ", ".join(f"`{error.code}`" for error in action.errors)
-        return called, names(action.request), reply_names(action.reply), heard, errors
+        return called, names(action.request), reply_names(action.reply), sends, errors
 
-    head = ("action", "payload", "reply (besides `ok: true`)", "who else is sent what", "may fail with")
+    head = ("action", "payload", "reply (besides `ok: true`)", "events to others", "may fail with")
     always = ", ".join(f"`{error.code}`" for error in ALWAYS)
     return table(head, [row(action) for action in ACTIONS]) + f"\nAny action may also fail with {always}.\n"
 
@@ -140,9 +140,9 @@ export type Outcome<A extends ActionName> = ({ ok: true } & Reply<A>) | { ok: fa
 def types() -> str:
     """The TypeScript of everything that crosses the wire."""
     shared = [Member, RoomInfo, Message, StoredMessage, Failure]
-    said = [shape for action in ACTIONS for shape in (action.request, action.reply)]
-    heard = [event.fields for event in (*EVENTS, ERROR)]
-    shapes = list(dict.fromkeys([*shared, *said, *heard]))
+    of_actions = [shape for action in ACTIONS for shape in (action.request, action.reply)]
+    of_events = [event.fields for event in (*EVENTS, ERROR)]
+    shapes = list(dict.fromkeys([*shared, *of_actions, *of_events]))
     parts = [
         HEAD,
         *(f"export type {name} = {union(words)};\n" for words, name in NAMED.items()),

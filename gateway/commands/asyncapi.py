@@ -1,4 +1,4 @@
-"""``gateway asyncapi``: what clients and the gateway say to each other, for tools to read."""
+"""``gateway asyncapi``: the protocol, for tools to read."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ It describes a gateway that runs with the same options and environment.
 @click.command(
     "asyncapi",
     help=HELP,
-    short_help="Print what clients and the gateway say to each other, as AsyncAPI 3.",
+    short_help="Print the protocol as an AsyncAPI 3 document.",
     params=[option_for(limit.setting) for limit in LIMITS],
 )
 def command(**values: Any) -> None:

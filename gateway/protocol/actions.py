@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Final, Literal, NotRequired, TypeAlias, TypedDict
+from typing import Annotated, Any, Final, Literal, NamedTuple, NotRequired, TypeAlias, TypedDict
 
 from gateway.protocol import errors, events
 from gateway.protocol.errors import ErrorKind
@@ -27,29 +27,35 @@ ALWAYS: Final = (errors.INVALID_PAYLOAD, errors.UNAUTHORIZED, errors.RATE_LIMITE
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
-    """Who is sent an event because of an action, as a phrase."""
+class Sent:
+    """An event that an action causes, and to whom it is sent, as a phrase."""
 
     event: Event
-    by: str
+    to: str
+
+
+class Example(NamedTuple):
+    """A payload and the reply to it, in the room `TEA` with the message `HELLO`."""
+
+    request: dict[str, Any]
+    reply: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Action:
     """``request`` is the dataclass that a valid payload becomes, ``reply`` the shape of a reply besides ``ok``.
 
-    ``errors``: how it may fail besides `ALWAYS`. ``cost``: how much of ``--rate-limit`` one request uses. ``example``:
-    a payload and the reply to it, in the room `TEA` with the message `HELLO`.
+    ``errors``: how it may fail besides `ALWAYS`. ``cost``: how much of ``--rate-limit`` one request uses.
     """
 
     name: str
     summary: str
     request: type
     reply: type
-    example: tuple[dict[str, Any], dict[str, Any]]
+    example: Example
     aliases: tuple[str, ...] = ()
     errors: tuple[ErrorKind, ...] = ()
-    heard: tuple[Heard, ...] = ()
+    sends: tuple[Sent, ...] = ()
     cost: float = 1.0
 
     @property
@@ -90,8 +96,8 @@ CREATE_ROOM = Action(
     request=CreateRoom,
     reply=RoomInfo,
     errors=(errors.ROOM_EXISTS, errors.UNKNOWN_USER, errors.LIMIT_REACHED),
-    heard=(Heard(events.ROOM_JOINED, "each added user"),),
-    example=({"room": "tea", "users": ["bob"]}, TEA),
+    sends=(Sent(events.ROOM_JOINED, "each added user"),),
+    example=Example({"room": "tea", "users": ["bob"]}, TEA),
 )
 
 
@@ -117,8 +123,8 @@ ADD_USER = Action(
     request=AddUsers,
     reply=AddUsersReply,
     errors=(errors.ROOM_NOT_FOUND, errors.FORBIDDEN, errors.UNKNOWN_USER, errors.LIMIT_REACHED),
-    heard=(Heard(events.ROOM_JOINED, "the added"), Heard(events.USER_JOINED, "the other members")),
-    example=({"room": "tea", "users": ["carol", "bob"]}, {"added": ["carol"], "already": ["bob"]}),
+    sends=(Sent(events.ROOM_JOINED, "the added"), Sent(events.USER_JOINED, "the other members")),
+    example=Example({"room": "tea", "users": ["carol", "bob"]}, {"added": ["carol"], "already": ["bob"]}),
 )
 
 
@@ -140,11 +146,11 @@ OPEN_DIRECT = Action(
     request=OpenDirect,
     reply=OpenDirectReply,
     errors=(errors.UNKNOWN_USER, errors.LIMIT_REACHED),
-    heard=(
-        Heard(events.ROOM_JOINED, "the other, unless in it already"),
-        Heard(events.USER_JOINED, "the other, if in it already"),
+    sends=(
+        Sent(events.ROOM_JOINED, "the other, unless in it already"),
+        Sent(events.USER_JOINED, "the other, if in it already"),
     ),
-    example=(
+    example=Example(
         {"user": "bob"},
         {**TEA, "room": "@5f1d3c9a2b7e4d68", "kind": "direct", "user": "bob"},
     ),
@@ -173,8 +179,8 @@ SEND_MESSAGE = Action(
     request=SendMessage,
     reply=SendMessageReply,
     errors=(errors.ROOM_NOT_FOUND, errors.LIMIT_REACHED),
-    heard=(Heard(events.MESSAGE, "the other members"),),
-    example=(
+    sends=(Sent(events.MESSAGE, "the other members"),),
+    example=Example(
         {"room": "tea", "content": HELLO["content"], "id": HELLO["id"]},
         {"id": HELLO["id"], "ts": HELLO["ts"]},
     ),
@@ -195,8 +201,8 @@ LEAVE_ROOM = Action(
     request=LeaveRoom,
     reply=Done,
     errors=(errors.ROOM_NOT_FOUND,),
-    heard=(Heard(events.USER_LEFT, "the remaining members"),),
-    example=({"room": "tea"}, {}),
+    sends=(Sent(events.USER_LEFT, "the remaining members"),),
+    example=Example({"room": "tea"}, {}),
 )
 
 
@@ -214,7 +220,7 @@ LIST_ROOMS = Action(
     summary="List the caller's rooms.",
     request=ListRooms,
     reply=ListRoomsReply,
-    example=({}, {"rooms": [TEA]}),
+    example=Example({}, {"rooms": [TEA]}),
 )
 
 
@@ -237,7 +243,7 @@ LIST_MEMBERS = Action(
     request=ListMembers,
     reply=ListMembersReply,
     errors=(errors.ROOM_NOT_FOUND,),
-    example=({"room": "tea"}, {"members": TEA["members"], "member_count": 2, "more": False}),
+    example=Example({"room": "tea"}, {"members": TEA["members"], "member_count": 2, "more": False}),
 )
 
 
@@ -259,7 +265,7 @@ READ_HISTORY = Action(
     request=ReadHistory,
     reply=ReadHistoryReply,
     errors=(errors.ROOM_NOT_FOUND,),
-    example=({"room": "tea"}, {"messages": [{**HELLO, "offset": "5f1d3c9a2b7e-4"}], "more": False}),
+    example=Example({"room": "tea"}, {"messages": [{**HELLO, "offset": "5f1d3c9a2b7e-4"}], "more": False}),
 )
 
 
@@ -282,7 +288,7 @@ FIND_USERS = Action(
     summary="Find users who are online.",
     request=FindUsers,
     reply=FindUsersReply,
-    example=({"prefix": "bo"}, {"users": ["bob"], "more": False}),
+    example=Example({"prefix": "bo"}, {"users": ["bob"], "more": False}),
 )
 
 
@@ -297,8 +303,8 @@ TYPING = Action(
     request=ShowTyping,
     reply=Done,
     errors=(errors.ROOM_NOT_FOUND,),
-    heard=(Heard(events.TYPING, "the other members"),),
-    example=({"room": "tea"}, {}),
+    sends=(Sent(events.TYPING, "the other members"),),
+    example=Example({"room": "tea"}, {}),
 )
 
 

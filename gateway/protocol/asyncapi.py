@@ -1,4 +1,4 @@
-"""What is said as an AsyncAPI 3 document: one channel for each wire, one operation for each action and each event.
+"""The protocol as an AsyncAPI 3 document: one channel for each wire, one operation for each action and each event.
 
 The plain wire is described in its full form (``?format=json``): the bare form has no events but ``message``.
 """
@@ -120,13 +120,13 @@ def _operations() -> JSON:
 
 
 def _performs(channel: str, action: Action) -> JSON:
-    heard = [f"Event `{each.event.name}` is sent to {each.by}." for each in action.heard]
+    sends = [f"Sends `{sent.event.name}` to {sent.to}." for sent in action.sends]
     names = [f"Also called `{alias}`." for alias in action.aliases]
     return {
         "action": "receive",
         "channel": _reference("channels", channel),
         "summary": action.summary,
-        "description": " ".join([action.summary, *names, *heard]),
+        "description": " ".join([action.summary, *names, *sends]),
         "messages": [_reference("channels", channel, "messages", _name(channel, "request", action.name))],
         "reply": {
             "channel": _reference("channels", channel),
@@ -157,12 +157,11 @@ def _name(channel: str, role: str, name: str) -> str:
 def _socketio_messages() -> JSON:
     messages: JSON = {}
     for action in ACTIONS:
-        request, reply = action.example
         messages[_name(SOCKETIO, "request", action.name)] = _message(
-            action.name, action.summary, _schema(action.request), request
+            action.name, action.summary, _schema(action.request), action.example.request
         )
         messages[_name(SOCKETIO, "reply", action.name)] = _message(
-            "ack", f"The ack of `{action.name}`.", _either(_schema(action.reply)), {"ok": True, **reply}
+            "ack", f"The ack of `{action.name}`.", _either(_schema(action.reply)), {"ok": True, **action.example.reply}
         )
     for event in (*EVENTS, ERROR):
         messages[_name(SOCKETIO, "event", event.name)] = _message(
@@ -174,17 +173,19 @@ def _socketio_messages() -> JSON:
 def _plain_messages() -> JSON:
     messages: JSON = {}
     for action in ACTIONS:
-        request, reply = action.example
         named = {"properties": {"action": {"enum": list(action.names)}, "ref": REF}, "required": ["action"]}
         messages[_name(PLAIN, "request", action.name)] = _message(
-            action.name, action.summary, _all(named, _schema(action.request)), {"action": action.name, **request}
+            action.name,
+            action.summary,
+            _all(named, _schema(action.request)),
+            {"action": action.name, **action.example.request},
         )
         frame = {"properties": {"event": {"const": "reply"}, "ref": REF}, "required": ["event"]}
         messages[_name(PLAIN, "reply", action.name)] = _message(
             "reply",
             f"The reply to `{action.name}`.",
             _all(frame, _either(_schema(action.reply))),
-            {"event": "reply", "ok": True, **reply},
+            {"event": "reply", "ok": True, **action.example.reply},
         )
     for event in EVENTS:
         head: JSON = {"properties": {"event": {"const": event.name}}, "required": ["event"]}

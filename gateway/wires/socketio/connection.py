@@ -49,7 +49,7 @@ class SocketIOConnection(BaseConnection):
 
     @property
     def may_know_pid(self) -> bool:
-        """A client that was told to disconnect before it had heard that it is connected closes without a word."""
+        """A client that disconnects before the reply to CONNECT has arrived sends nothing at all."""
         return self._resuming or not self._socket.left_unheard
 
     @property

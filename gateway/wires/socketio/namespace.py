@@ -85,7 +85,7 @@ class ChatNamespace(socketio.AsyncNamespace, EventHandler):  # type: ignore[misc
             return partial(connection.write, ack_frame(id_, orjson.dumps(reply)))
         if reply["ok"]:
             return None
-        # The client asked for no ack; it still hears of a failure.
+        # The client asked for no ack; it still learns of a failure.
         name = printable(action) if isinstance(action, str) else None
         error = events.encode(action=name, **reply["error"])
         return partial(connection.write, SOCKETIO.encode_event(events.ERROR, error, None))
