@@ -12,8 +12,8 @@ from marshmallow import missing
 
 from gateway.errors import InvalidPayload, InvalidUsername
 from gateway.protocol.fields import is_username
+from gateway.protocol.login import Credentials
 from gateway.protocol.schemas import request_schema
-from gateway.protocol.shapes import Credentials
 
 if TYPE_CHECKING:
     from gateway.protocol.limits import LimitValues

@@ -24,7 +24,7 @@ Reply: TypeAlias = dict[str, Any]
 """``{ok: True, …}`` or ``{ok: False, error: {code, message, fields?, retry_after?}}``."""
 
 UNKNOWN_COST = 1.0
-"""What an action that does not exist uses of the rate limit."""
+"""How much of the rate limit a request for an unknown action uses."""
 
 logger = get_logger(__name__)
 
@@ -38,7 +38,7 @@ class _Accepted(NamedTuple):
 
 class Pipeline:
     def __init__(self, chat: Chat, rates: RateLimits, limits: LimitValues, observer: Observer) -> None:
-        """``limits``: the bounds of payloads."""
+        """``rates`` bounds how often an actor may ask, ``limits`` what a payload may hold."""
         self._chat = chat
         self._rates = rates
         self._observer = observer
@@ -60,10 +60,8 @@ class Pipeline:
             error, reply = refused.code, refusal(refused)
         except Exception:
             logger.exception("an action failed", action=action)
-            error, reply = (
-                Unavailable.code,
-                refusal(Unavailable("Something went wrong in the gateway; try again later.")),
-            )
+            failed = Unavailable("Something went wrong in the gateway; try again later.")
+            error, reply = failed.code, refusal(failed)
         self._observer.performed(actor, action, error, time.perf_counter() - started)
         return reply
 

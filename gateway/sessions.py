@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from gateway.connections import Connection
     from gateway.delivery import Delivery
     from gateway.engines.base import Engine, Session
-    from gateway.protocol.shapes import Credentials
+    from gateway.protocol.login import Credentials
 
     Transition = Callable[[Session, str], Awaitable[None]]
 

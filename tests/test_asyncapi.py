@@ -25,8 +25,10 @@ from gateway.protocol.actions import (
 )
 from gateway.protocol.asyncapi import PLAIN, SOCKETIO, document
 from gateway.protocol.events import ERROR, EVENTS
+from gateway.protocol.login import RESUME
 from harness.inbox import Event
 from harness.node import install_packages
+from harness.plain import Wire, dump, websocket_url
 from harness.stock import SocketIOClient
 
 if TYPE_CHECKING:
@@ -102,14 +104,15 @@ def test_every_example_fits_its_schema(message: str) -> None:
 
 
 def test_both_wires_have_every_action_and_event() -> None:
-    """An operation each, and one more for what Socket.IO has in the place of a reply."""
-    expected = {
+    """An operation each; the plain wire also has a log-in, and Socket.IO an event in the place of a reply."""
+    expected = {f"{PLAIN}.perform.{RESUME.name}", f"{SOCKETIO}.send.{ERROR.name}"}
+    expected |= {
         f"{channel}.{verb}.{each.name}"
         for channel in (PLAIN, SOCKETIO)
         for verb, declared in (("perform", ACTIONS), ("send", EVENTS))
         for each in declared
     }
-    assert set(DOCUMENT["operations"]) == {*expected, f"{SOCKETIO}.send.{ERROR.name}"}
+    assert set(DOCUMENT["operations"]) == expected
 
 
 def test_the_command_prints_the_document_of_the_settings() -> None:
@@ -200,3 +203,12 @@ async def test_the_example_of_an_event_is_what_is_sent(people: list[ChatClient],
         example = example_of(name)
         assert without_chance(example) in [without_chance(event) for event in sent], name
         assert any(schema_of(name).is_valid(event) for event in sent), name
+
+
+async def test_the_example_of_a_log_in_is_what_happens(start_gateway: StartGateway) -> None:
+    """The first frame of the plain wire: the event `welcome` follows, and the reply of the example."""
+    own = await start_gateway()
+    async with Wire(f"{websocket_url(own.url)}/username/alice?format=json&resume", "alice") as alice:
+        await alice.send(dump(example_of(f"{PLAIN}.request.{RESUME.name}")))
+        assert schema_of(f"{PLAIN}.event.welcome").is_valid(json.loads(await alice.next_frame()))
+        assert json.loads(await alice.next_frame()) == example_of(f"{PLAIN}.reply.{RESUME.name}")

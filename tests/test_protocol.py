@@ -22,6 +22,7 @@ from gateway.protocol.limits import LIMITS
 from gateway.protocol.schemas import fields_of, json_schema, nested_in, reply_schema
 from gateway.protocol.shapes import Member, RoomInfo
 from gateway.servers.websocket import rfc6455
+from harness import contract
 from tools.generate import ROOT, document, generated
 
 DEFAULTS = dataclasses.asdict(Settings())
@@ -153,3 +154,24 @@ def test_json_schema_says_the_same() -> None:
     }
     assert set(nested_in(Shape)) == {Member, RoomInfo}
     assert list(fields_of(Shape)) == ["text", "count", "member", "rooms"]
+
+
+def test_what_is_not_declared_is_noticed() -> None:
+    """The clients of all tests note a field too many or too few, an offset that is missing, and an error that an action
+    cannot have.
+    """
+    contract.check_event("typing", {"room": "tea", "username": "bob"}, None)
+    contract.check_reply("leave-room", {"ok": True})
+    contract.check_reply("leave-room", {"ok": False, "error": {"code": "room_not_found", "message": "No."}})
+    contract.check_reply("fly", {"ok": False, "error": {"code": "unknown_action", "message": "No."}})
+    assert contract.violations == []
+    contract.check_event("typing", {"room": "tea"}, None)
+    contract.check_event("typing", {"room": "tea", "username": "bob", "more": 1}, None)
+    contract.check_event("typing", {"room": "tea", "username": "bob"}, "5f1d3c9a2b7e-4")
+    contract.check_event("user-left", {"room": "tea", "username": "bob"}, None)
+    contract.check_event("flown", {}, None)
+    contract.check_reply("leave-room", {"ok": True, "more": 1})
+    contract.check_reply("leave-room", {"ok": False, "error": {"code": "room_exists", "message": "No."}})
+    contract.check_reply("fly", {"ok": True})
+    assert len(contract.violations) == 8
+    contract.violations.clear()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import sys
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,7 @@ LAYERS = [
     ["streams"],
     # The protocol, as data.
     ["protocol.asyncapi"],
+    ["protocol.login"],
     ["protocol.actions"],
     ["protocol.events"],
     ["protocol.shapes", "protocol.schemas"],
@@ -79,6 +81,9 @@ LAYERS = [
 OUTSIDE = {
     "chat": {"orjson"},
     "payloads": {"marshmallow"},
+    "pipeline": set(),
+    "access.limits": set(),
+    "observe": set(),
     "sessions": set(),
     "engines.base": set(),
 }
@@ -153,4 +158,6 @@ def test_the_servers_know_no_chat(module: str) -> None:
 @pytest.mark.parametrize("module", sorted(module for module in FILES if module.split(".")[0] == "protocol"))
 def test_the_protocol_is_data(module: str) -> None:
     """What is declared depends on nothing that uses it."""
-    assert {imported.split(".")[0] for imported in internal(imports_of(FILES[module]))} <= {"protocol"}
+    imported = imports_of(FILES[module])
+    assert {name.split(".")[0] for name in internal(imported)} <= {"protocol"}
+    assert {name.split(".")[0] for name in imported} - sys.stdlib_module_names <= {"gateway", "marshmallow", "regex"}

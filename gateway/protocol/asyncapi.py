@@ -12,8 +12,9 @@ from gateway.protocol.closecodes import CLOSE_CODES
 from gateway.protocol.errors import ERRORS
 from gateway.protocol.events import ERROR, EVENTS, Event
 from gateway.protocol.limits import LIMITS
+from gateway.protocol.login import RESUME, Credentials
 from gateway.protocol.schemas import json_schema, nested_in
-from gateway.protocol.shapes import Credentials, Failure
+from gateway.protocol.shapes import Failure
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,6 +25,9 @@ JSON: TypeAlias = dict[str, Any]
 
 SOCKETIO, PLAIN = "socketio", "plain"
 """The channels."""
+
+ON_PLAIN = (*ACTIONS, RESUME)
+"""The actions of the plain wire."""
 
 OFFSET: JSON = {"type": "string", "description": "the place of a stored event in the order of events; opaque"}
 REF: JSON = {"description": "any JSON, which the reply repeats"}
@@ -113,7 +117,8 @@ def _reference(*path: str) -> JSON:
 def _operations() -> JSON:
     operations: JSON = {}
     for channel in (SOCKETIO, PLAIN):
-        operations |= {_name(channel, "perform", action.name): _performs(channel, action) for action in ACTIONS}
+        actions = ON_PLAIN if channel == PLAIN else ACTIONS
+        operations |= {_name(channel, "perform", action.name): _performs(channel, action) for action in actions}
         operations |= {_name(channel, "send", event.name): _sends(channel, event) for event in EVENTS}
     operations[_name(SOCKETIO, "send", ERROR.name)] = _sends(SOCKETIO, ERROR)
     return operations
@@ -172,7 +177,7 @@ def _socketio_messages() -> JSON:
 
 def _plain_messages() -> JSON:
     messages: JSON = {}
-    for action in ACTIONS:
+    for action in ON_PLAIN:
         named = {"properties": {"action": {"enum": list(action.names)}, "ref": REF}, "required": ["action"]}
         messages[_name(PLAIN, "request", action.name)] = _message(
             action.name,
@@ -207,7 +212,7 @@ def _message(name: str, summary: str, payload: JSON, example: JSON) -> JSON:
 
 def _schemas(limits: LimitValues) -> JSON:
     shapes: list[type] = [Failure, Credentials]
-    shapes += [shape for action in ACTIONS for shape in (action.request, action.reply)]
+    shapes += [shape for action in ON_PLAIN for shape in (action.request, action.reply)]
     shapes += [event.fields for event in (*EVENTS, ERROR)]
     shapes += [inner for shape in shapes for inner in nested_in(shape)]
     schemas = {shape.__name__: json_schema(shape, limits) for shape in shapes}

@@ -1,13 +1,11 @@
-"""The shapes that several replies and events share, and what is in each reply and log-in."""
+"""The shapes that several replies and events share."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, NotRequired, TypedDict
 
 from gateway.protocol.errors import ERRORS
-from gateway.protocol.fields import Anything, Choice, Integer, Seconds, Text, Username
-from gateway.protocol.limits import CREDENTIAL_LENGTH
+from gateway.protocol.fields import Choice, Integer, Seconds, Text, Username
 
 Kind = Literal["group", "direct"]
 KINDS: Final[tuple[Kind, Kind]] = ("group", "direct")
@@ -65,14 +63,3 @@ class Failure(TypedDict):
     message: Annotated[str, Text("a sentence for people")]
     fields: NotRequired[Annotated[dict[str, Any], "which fields are wrong, and why"]]
     retry_after: NotRequired[Annotated[float, Seconds("seconds")]]
-
-
-@dataclass(frozen=True, slots=True)
-class Credentials:
-    """Who logs in, and which session to resume. On Socket.IO this is ``auth``; on the plain wire the path and the
-    query, or the first frame.
-    """
-
-    username: Annotated[Any, Anything()]
-    pid: Annotated[str | None, Text("the secret of the session", minimum=0, maximum=CREDENTIAL_LENGTH)] = None
-    offset: Annotated[str | None, Text("of the last event seen", minimum=0, maximum=CREDENTIAL_LENGTH)] = None

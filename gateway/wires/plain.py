@@ -45,7 +45,7 @@ from gateway.wires.connection import BaseConnection, note_slow
 if TYPE_CHECKING:
     from gateway.access.origins import OriginPolicy
     from gateway.pipeline import Pipeline, Reply
-    from gateway.protocol.shapes import Credentials
+    from gateway.protocol.login import Credentials
     from gateway.servers.budget import Budget
     from gateway.servers.heartbeats import Heartbeats
     from gateway.servers.inorder import Answer
