@@ -7,6 +7,7 @@ that a field is bound to knows its value.
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from copy import copy
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
@@ -38,23 +39,23 @@ def is_username(value: object) -> bool:
     return isinstance(value, str) and _USERNAME.fullmatch(value) is not None
 
 
-class Field(fields.Field[T]):
+class Field(fields.Field[T], ABC):
     """A field that needs none of marshmallow's further steps. ``about`` says what it is, as a phrase."""
 
     def __init__(self, about: str = "") -> None:
         super().__init__()
         self.about = about
 
+    @abstractmethod
     def read(self, value: Any) -> T:
-        """What ``value``, decoded JSON and not null, stands for. Raises ValidationError where it is not accepted."""
-        raise NotImplementedError
+        """What ``value``, decoded JSON and not null, stands for. Raises ValidationError if it is not accepted."""
+
+    @abstractmethod
+    def json_schema(self) -> JSONSchema:
+        """The JSON Schema of the field, once it is bound to a schema."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> T:
         return self.read(value)
-
-    def json_schema(self) -> JSONSchema:
-        """The JSON Schema of the field, once it is bound to a schema."""
-        return {}
 
 
 class Schema(marshmallow.Schema):
@@ -102,7 +103,7 @@ class Text(Field[str]):
 
 
 def _check_surrogates(text: str) -> None:
-    """See that a text has whole characters only. Raises ValidationError."""
+    """Check that a text has whole characters only. Raises ValidationError."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -289,6 +290,9 @@ class Anything(Field[Any]):
 
     def read(self, value: Any) -> Any:
         return value
+
+    def json_schema(self) -> JSONSchema:
+        return {}
 
 
 class Object(Field["Mapping[str, Any]"]):
