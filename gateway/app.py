@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING, cast
 
 from aiohttp import web
 
 from gateway import health
 from gateway import web as pages
+from gateway.access.limits import RateLimits
 from gateway.access.origins import OriginPolicy
-from gateway.actions import Actions
 from gateway.chat import Chat
 from gateway.delivery import Delivery
 from gateway.departure import Steps, send_away
@@ -18,8 +19,9 @@ from gateway.engines.sqlite.engine import SQLiteEngine
 from gateway.listening import Listening
 from gateway.logs import get_logger
 from gateway.manager import ChatManager
+from gateway.observe import NullObserver
 from gateway.openfiles import FileWatch
-from gateway.schemas import ActionPayloads
+from gateway.pipeline import Pipeline
 from gateway.servers.budget import Budget, machine_memory
 from gateway.servers.heartbeats import Heartbeats
 from gateway.servers.http.proxies import Proxies
@@ -29,7 +31,7 @@ from gateway.servers.seats import Seats
 from gateway.sessions import Sessions
 from gateway.tasks import TaskOwner
 from gateway.wires.plain import PlainRoute
-from gateway.wires.socketio import ChatNamespace, socket_server
+from gateway.wires.socketio.namespace import ChatNamespace, socket_server
 
 if TYPE_CHECKING:
     from gateway.config import Settings
@@ -88,13 +90,12 @@ class Gateway:
         self._sessions = Sessions(self._engine, self._delivery)
         seats = Seats(settings.max_connections)
         budget = Budget(settings.max_memory or machine_memory() // 2)
-        actions = Actions(
-            Chat(self._engine, add_limit=settings.add_limit), ActionPayloads(settings), rate_limit=settings.rate_limit
-        )
+        rates = RateLimits(rate_limit=settings.rate_limit, add_limit=settings.add_limit)
+        pipeline = Pipeline(Chat(self._engine), rates, dataclasses.asdict(settings), NullObserver())
         origins = OriginPolicy(settings.allowed_origins, Proxies(settings.trust_proxy or ()))
         base = settings.base_path.rstrip("/")
         self._socketio = socket_server(
-            ChatNamespace(self._manager, self._sessions, actions),
+            ChatNamespace(self._manager, self._sessions, pipeline),
             origins,
             ping_interval=settings.ping_interval,
             ping_timeout=settings.ping_timeout,
@@ -111,7 +112,7 @@ class Gateway:
         self._socketio.attach(app, f"{base}/socket.io")
         plain = PlainRoute(
             self._sessions,
-            actions,
+            pipeline,
             origins,
             self._heartbeats,
             max_frame_size=settings.max_frame_size,

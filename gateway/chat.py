@@ -1,97 +1,110 @@
-"""The use cases: what users do in rooms, free of wires and storage.
-
-Each takes the username that acts and a validated request, and returns the fields of the reply.
-"""
+"""What each action does, free of wires and storage: a validated request in, the fields of the reply out."""
 
 from __future__ import annotations
 
-import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias, assert_never
 
 import orjson
 
-from gateway.buckets import Buckets
-from gateway.errors import InvalidPayload, RateLimited
+from gateway.errors import InvalidPayload
+from gateway.protocol.actions import (
+    AddUsers,
+    CreateRoom,
+    FindUsers,
+    LeaveRoom,
+    ListMembers,
+    ListRooms,
+    OpenDirect,
+    ReadHistory,
+    SendMessage,
+    ShowTyping,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Awaitable
 
     from gateway.engines.base import Engine
-    from gateway.schemas import (
-        AddUsers,
-        CreateRoom,
-        FindUsers,
-        InRoom,
-        ListMembers,
-        Nothing,
-        OpenDirect,
-        ReadHistory,
-        SendMessage,
-    )
+    from gateway.protocol.actions import AnyRequest
 
-    Fields = dict[str, Any]
+Fields: TypeAlias = dict[str, Any]
+"""A reply, besides ``ok``, in the shape that `gateway.protocol.actions` declares."""
 
 
 class Chat:
-    def __init__(self, engine: Engine, *, add_limit: float = 0.0, clock: Callable[[], float] = time.monotonic) -> None:
-        """``add_limit``: users that one user may add to rooms in a minute; 0 is no limit."""
-        self._engine = engine
-        self._add_limit = add_limit
-        self._adds = Buckets(add_limit / 60, add_limit, clock=clock)
+    """What users do in rooms. ``author`` is the username that acts."""
 
-    async def create_room(self, actor: str, request: CreateRoom) -> Fields:
-        self._check_adds(actor, request.users)
-        room = await self._engine.create_room(actor, request.room, request.users, request.history)
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def perform(self, author: str, request: AnyRequest) -> Awaitable[Fields]:  # noqa: C901, PLR0911 - a case each
+        """Do what ``request`` asks for. The most frequent comes first."""
+        match request:
+            case SendMessage():
+                return self.send_message(author, request)
+            case ShowTyping():
+                return self.show_typing(author, request)
+            case CreateRoom():
+                return self.create_room(author, request)
+            case AddUsers():
+                return self.add_users(author, request)
+            case OpenDirect():
+                return self.open_direct(author, request)
+            case LeaveRoom():
+                return self.leave_room(author, request)
+            case ListRooms():
+                return self.list_rooms(author)
+            case ListMembers():
+                return self.list_members(author, request)
+            case ReadHistory():
+                return self.read_history(author, request)
+            case FindUsers():
+                return self.find_users(author, request)
+            case _:
+                assert_never(request)
+
+    async def create_room(self, author: str, request: CreateRoom) -> Fields:
+        room = await self._engine.create_room(author, request.room, request.users, request.history)
         return room.as_dict()
 
-    async def open_direct(self, actor: str, request: OpenDirect) -> Fields:
-        if request.user == actor:
+    async def open_direct(self, author: str, request: OpenDirect) -> Fields:
+        if request.user == author:
             raise InvalidPayload.in_fields({"user": ["Must be another user than yourself."]})
-        self._check_adds(actor, (request.user,))
-        opened = await self._engine.open_direct(actor, request.user)
+        opened = await self._engine.open_direct(author, request.user)
         return {**opened.room.as_dict(), **_declined(opened.declined)}
 
-    async def add_users(self, actor: str, request: AddUsers) -> Fields:
-        self._check_adds(actor, request.users)
-        result = await self._engine.add_members(actor, request.room, request.users)
+    async def add_users(self, author: str, request: AddUsers) -> Fields:
+        result = await self._engine.add_members(author, request.room, request.users)
         return {"added": result.added, "already": result.already, **_declined(result.declined)}
 
-    async def send_message(self, actor: str, request: SendMessage) -> Fields:
-        receipt = await self._engine.append_message(actor, request.room, request.content, request.id)
+    async def send_message(self, author: str, request: SendMessage) -> Fields:
+        receipt = await self._engine.append_message(author, request.room, request.content, request.id)
         reply: Fields = {"id": receipt.id, "ts": receipt.ts}
         if receipt.duplicate:
             reply["duplicate"] = True
         return reply
 
-    async def leave_room(self, actor: str, request: InRoom) -> Fields:
-        await self._engine.remove_member(actor, request.room)
+    async def leave_room(self, author: str, request: LeaveRoom) -> Fields:
+        await self._engine.remove_member(author, request.room)
         return {}
 
-    async def list_rooms(self, actor: str, request: Nothing) -> Fields:
-        return {"rooms": [room.as_dict() for room in await self._engine.list_rooms(actor)]}
+    async def list_rooms(self, author: str) -> Fields:
+        return {"rooms": [room.as_dict() for room in await self._engine.list_rooms(author)]}
 
-    async def list_members(self, actor: str, request: ListMembers) -> Fields:
-        page = await self._engine.list_members(actor, request.room, request.after, request.limit)
+    async def list_members(self, author: str, request: ListMembers) -> Fields:
+        page = await self._engine.list_members(author, request.room, request.after, request.limit)
         return {"members": page.members, "member_count": page.member_count, "more": page.more}
 
-    async def read_history(self, actor: str, request: ReadHistory) -> Fields:
-        page = await self._engine.read_history(actor, request.room, request.before, request.limit)
+    async def read_history(self, author: str, request: ReadHistory) -> Fields:
+        page = await self._engine.read_history(author, request.room, request.before, request.limit)
         return {"messages": [orjson.Fragment(message) for message in page.messages], "more": page.more}
 
-    async def find_users(self, actor: str, request: FindUsers) -> Fields:
-        page = await self._engine.find_users(actor, request.prefix, request.limit)
+    async def find_users(self, author: str, request: FindUsers) -> Fields:
+        page = await self._engine.find_users(author, request.prefix, request.limit)
         return {"users": page.users, "more": page.more}
 
-    async def show_typing(self, actor: str, request: InRoom) -> Fields:
-        await self._engine.publish_typing(actor, request.room)
+    async def show_typing(self, author: str, request: ShowTyping) -> Fields:
+        await self._engine.publish_typing(author, request.room)
         return {}
-
-    def _check_adds(self, actor: str, users: tuple[str, ...]) -> None:
-        """See that ``actor`` does not add too many; whether they can be added is not known yet, and not asked."""
-        if users and self._add_limit:
-            retry_after = self._adds.take(actor, len(users))
-            if retry_after:
-                raise RateLimited.adds(self._add_limit, retry_after)
 
 
 def _declined(usernames: tuple[str, ...]) -> Fields:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from gateway.commands import backup
+from gateway.commands import asyncapi, backup
 from gateway.commands.serve import serve
 from gateway.options import SettingsCommand, settings_from
 from gateway.streams import open_missing
@@ -23,15 +23,15 @@ EPILOG = (
     "and a variable that is empty is not set."
 )
 
-COMMANDS: tuple[click.Command, ...] = (backup.command,)
+COMMANDS: tuple[click.Command, ...] = (asyncapi.command, backup.command)
 """What ``gateway NAME …`` can do: the ``command`` of each module in ``gateway/commands/`` but ``serve``."""
 
 CONTEXT: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Do what the command line says. Exit status: 0 where it was done, 1 where it cannot be, 2 for a wrong setting, 3
-    where the gateway's stop was not complete.
+    """Do what the command line says. Exit status: 0 if it was done, 1 if it cannot be, 2 for a wrong setting, 3 if the
+    gateway did not stop completely.
     """
     open_missing()
     words = sys.argv[1:] if arguments is None else arguments

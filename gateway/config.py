@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Final
 import click
 
 from gateway.addresses import Network, parse_base_path, parse_networks, parse_origin
+from gateway.protocol.limits import ID_LENGTH
 
 
 class Whole(click.IntRange):
@@ -334,9 +335,6 @@ SECTIONS = {"host": "Network", "store": "Storage", "max_connections": "Limits", 
 
 ESCAPED: Final = 12
 """Bytes of JSON that one character can take: an emoji is ``\\ud83d\\ude00`` in clients that write ASCII."""
-
-ID_LENGTH: Final = 64
-"""The longest ``id`` that a client may give a message, in characters."""
 
 ENVELOPE: Final = 256
 """What a request takes besides its values, in bytes: the names of its fields, its ack id or ``ref``, some spaces."""

@@ -1,7 +1,5 @@
-"""Everything that can go wrong for a client, as data: a code, a sentence, and whether trying again may help.
-
-The codes are the contract of ``docs/protocol.md``, section "Errors". Each class builds its own sentence, so
-that every wire says the same thing in the same words.
+"""Everything that can go wrong for a client, as exceptions. What each means is declared in `gateway.protocol.errors`;
+here each class builds its own sentence, so that every wire uses the same words.
 """
 
 from __future__ import annotations
@@ -10,12 +8,17 @@ import math
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from gateway.protocol import closecodes, errors
+from gateway.protocol.fields import USERNAME_RULE
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from gateway.protocol.closecodes import CloseCode
+    from gateway.protocol.errors import ErrorKind
 
 MAX_SHOWN = 100
-"""How many characters of a name that a client has sent an error shows."""
+"""How many characters of a name from a client an error shows."""
 
 
 def shown(name: str) -> str:
@@ -24,11 +27,17 @@ def shown(name: str) -> str:
 
 
 class GatewayError(Exception):
-    """What a client is told when its request cannot be met."""
+    """Why a client's request cannot be met. A subclass names its ``kind``."""
 
     code: ClassVar[str]
-    http_status: ClassVar[int] = 400
+    http_status: ClassVar[int]
     """The status of a refusal before a WebSocket upgrade."""
+    temporary: ClassVar[bool]
+    """Whether the same request may succeed later."""
+
+    def __init_subclass__(cls, *, kind: ErrorKind | None = None) -> None:
+        if kind is not None:
+            cls.code, cls.http_status, cls.temporary = kind.code, kind.http_status, kind.temporary
 
     def __init__(
         self, message: str, *, fields: Mapping[str, Any] | None = None, retry_after: float | None = None
@@ -48,34 +57,24 @@ class GatewayError(Exception):
         return error
 
 
-class InvalidPayload(GatewayError):
-    code = "invalid_payload"
-
+class InvalidPayload(GatewayError, kind=errors.INVALID_PAYLOAD):
     @classmethod
     def in_fields(cls, fields: Mapping[str, list[str]]) -> InvalidPayload:
         """``fields`` maps the name of each wrong field to sentences that say what is wrong with it."""
         return cls("; ".join(f"{name}: {' '.join(reasons)}" for name, reasons in fields.items()), fields=fields)
 
 
-class UnknownAction(GatewayError):
-    code = "unknown_action"
-
+class UnknownAction(GatewayError, kind=errors.UNKNOWN_ACTION):
     def __init__(self, action: str, known: Iterable[str]) -> None:
-        super().__init__(f"There is no action {shown(action)}; there are {', '.join(known)}.")
+        super().__init__(f"Unknown action {shown(action)}. The actions are {', '.join(known)}.")
 
 
-class InvalidUsername(GatewayError):
-    code = "invalid_username"
-    http_status = 404
-
+class InvalidUsername(GatewayError, kind=errors.INVALID_USERNAME):
     def __init__(self) -> None:
-        super().__init__("A username is 1 to 32 characters, each a lower-case letter a-z or a digit.")
+        super().__init__(USERNAME_RULE)
 
 
-class UsernameTaken(GatewayError):
-    code = "username_taken"
-    http_status = 409
-
+class UsernameTaken(GatewayError, kind=errors.USERNAME_TAKEN):
     def __init__(self, username: str, *, retry_after: float | None = None) -> None:
         """``retry_after``: seconds until the name is free, unless its holder comes back."""
         if retry_after is None:
@@ -83,95 +82,81 @@ class UsernameTaken(GatewayError):
         else:
             seconds = math.ceil(retry_after)
             super().__init__(
-                f"The username {shown(username)} is taken: its holder has lost the connection, and may come back for "
+                f"The username {shown(username)} is taken: its holder lost the connection and may return within "
                 f"{seconds} {'second' if seconds == 1 else 'seconds'}.",
                 retry_after=round(retry_after, 3),
             )
 
 
-class Unauthorized(GatewayError):
-    code = "unauthorized"
-    http_status = 403
+class Unauthorized(GatewayError, kind=errors.UNAUTHORIZED):
+    pass
 
 
-class RoomExists(GatewayError):
-    code = "room_exists"
+class RoomExists(GatewayError, kind=errors.ROOM_EXISTS):
+    def __init__(self, room: str) -> None:
+        super().__init__(f"A room named {shown(room)} already exists.")
+
+
+class RoomNotFound(GatewayError, kind=errors.ROOM_NOT_FOUND):
+    """The room does not exist, or the user is not in it: outsiders cannot tell which."""
 
     def __init__(self, room: str) -> None:
-        super().__init__(f"A room named {shown(room)} exists already.")
+        super().__init__(f"You are not in a room named {shown(room)}.")
 
 
-class RoomNotFound(GatewayError):
-    code = "room_not_found"
-
-    """No such room, or none that the user is in: strangers do not learn which rooms there are."""
-
-    def __init__(self, room: str) -> None:
-        super().__init__(f"You are in no room named {shown(room)}.")
-
-
-class Forbidden(GatewayError):
-    code = "forbidden"
-    http_status = 403
-
+class Forbidden(GatewayError, kind=errors.FORBIDDEN):
     @classmethod
     def adding_to_direct(cls) -> Forbidden:
-        return cls("A direct room is for two; create a room for more.")
+        return cls("A direct room has exactly two members; create a room for more.")
 
 
-class UnknownUser(GatewayError):
-    code = "unknown_user"
-
+class UnknownUser(GatewayError, kind=errors.UNKNOWN_USER):
     def __init__(self, usernames: list[str]) -> None:
-        super().__init__(f"Nobody is here by the name of {', '.join(usernames)}.", fields={"users": usernames})
+        super().__init__(f"No such user: {', '.join(usernames)}.", fields={"users": usernames})
 
 
-class LimitReached(GatewayError):
-    code = "limit_reached"
-    http_status = 503
-
+class LimitReached(GatewayError, kind=errors.LIMIT_REACHED):
     @classmethod
     def own_rooms(cls, usernames: list[str], limit: int) -> LimitReached:
         return cls(
-            f"A user can have made or opened at most {limit} rooms; leave one to enter another.",
+            f"A user can create or open at most {limit} rooms; leave one first.",
             fields={"users": usernames},
         )
 
     @classmethod
     def invitations(cls, usernames: list[str], limit: int) -> LimitReached:
         return cls(
-            f"A user can have been added to at most {limit} rooms, and {', '.join(usernames)} cannot be to another.",
+            f"Others can add a user to at most {limit} rooms; {', '.join(usernames)} cannot be added to another.",
             fields={"users": usernames},
         )
 
     @classmethod
     def members_per_room(cls, room: str, limit: int) -> LimitReached:
-        return cls(f"A room can have at most {limit} members, and {shown(room)} would have more.")
+        return cls(f"A room can have at most {limit} members; {shown(room)} would have more.")
 
     @classmethod
     def store(cls, limit: int) -> LimitReached:
-        return cls(f"The store is full: it takes at most {limit} bytes. Nothing can be added until rooms have ended.")
+        return cls(f"The store is full (at most {limit} bytes). Nothing can be added until rooms are deleted.")
 
     @classmethod
     def connections(cls, limit: int | None) -> LimitReached:
-        return cls(f"The gateway is full: it takes at most {limit} connections.")
+        return cls(f"The gateway is full: it accepts at most {limit} connections.")
 
 
-class RateLimited(GatewayError):
-    code = "rate_limited"
-
+class RateLimited(GatewayError, kind=errors.RATE_LIMITED):
     @classmethod
     def actions(cls, limit: float, retry_after: float) -> RateLimited:
-        return cls(f"At most {limit:g} actions a second; try again.", retry_after=round(retry_after, 3))
+        return cls(
+            f"At most {limit:g} actions a second are allowed; try again later.", retry_after=round(retry_after, 3)
+        )
 
     @classmethod
-    def adds(cls, limit: float, retry_after: float) -> RateLimited:
-        return cls(f"You can add at most {limit:g} users a minute; try again.", retry_after=round(retry_after, 3))
+    def additions(cls, limit: float, retry_after: float) -> RateLimited:
+        return cls(f"You can add at most {limit:g} users a minute; try again later.", retry_after=round(retry_after, 3))
 
 
-class Unavailable(GatewayError):
-    code = "unavailable"
-    http_status = 503
+class Unavailable(GatewayError, kind=errors.UNAVAILABLE):
+    pass
 
 
 class Stopping(Unavailable):
@@ -184,17 +169,19 @@ class StoreError(Exception):
 
 
 class CloseReason(Enum):
-    """Why the gateway closes a connection: the WebSocket close code (RFC 6455, section 7.4) and its text."""
+    """Why the gateway closes a connection."""
 
-    RESTART = 1012, "The gateway restarts; come back."
-    TOO_SLOW = 4008, "Too much was unsent; come back for what you missed."
-    MISSED = 4008, "Something could not be delivered; come back for what you missed."
-    TAKEN_OVER = 4001, "The session was resumed on another connection."
+    RESTART = closecodes.RESTART
+    TOO_SLOW = closecodes.TOO_SLOW
+    MISSED = closecodes.MISSED
+    TAKEN_OVER = closecodes.TAKEN_OVER
+
+    value: CloseCode
 
     @property
     def code(self) -> int:
-        return self.value[0]
+        return self.value.code
 
     @property
     def text(self) -> str:
-        return self.value[1]
+        return self.value.text

@@ -1,4 +1,4 @@
-"""The events that clients hear and the shapes inside them, as `docs/protocol.md`, section "Events", names them.
+"""How events are encoded. What each holds, and when it is sent, is declared in `gateway.protocol.events`.
 
 Every body is encoded here, once; the store keeps these bytes and the wires copy them into their frames.
 """
@@ -6,30 +6,30 @@ Every body is encoded here, once; the store keeps these bytes and the wires copy
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
+
+from gateway.protocol import events, fields
+from gateway.protocol.shapes import HISTORIES, KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-WELCOME = "welcome"
-MESSAGE = "message"
-ROOM_JOINED = "room-joined"
-USER_JOINED = "user-joined"
-USER_LEFT = "user-left"
-PRESENCE = "presence"
-TYPING = "typing"
-ERROR = "error"
+WELCOME: Final = events.WELCOME.name
+MESSAGE: Final = events.MESSAGE.name
+ROOM_JOINED: Final = events.ROOM_JOINED.name
+USER_JOINED: Final = events.USER_JOINED.name
+USER_LEFT: Final = events.USER_LEFT.name
+PRESENCE: Final = events.PRESENCE.name
+TYPING: Final = events.TYPING.name
+ERROR: Final = events.ERROR.name
 
-GROUP, DIRECT = "group", "direct"
-"""The kinds of rooms: those that clients create, and the server's own for two."""
+GROUP, DIRECT = KINDS
+ALL, JOINED = HISTORIES
 
-DIRECT_MARK = "@"
+DIRECT_MARK: Final = fields.DIRECT_MARK
 """What the name of a direct room begins with, and that of no room that a client creates."""
-
-ALL, JOINED = "all", "joined"
-"""How far the history of a room reaches back for a member: to the first message kept, or to where the member joined."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Room:
     """A room as replies and events show it: at most 10 of its members, in order of name, and how many there are.
 
     ``kind`` is `GROUP` or `DIRECT`, ``history`` `ALL` or `JOINED`. ``members`` is JSON, an array of
-    ``{username, online}``: nobody looks at it here. ``user``: the other of a direct room.
+    ``{username, online}`` that is passed on as it is. ``user``: the other user of a direct room.
     """
 
     room: str
@@ -100,7 +100,7 @@ def typing(room: str, username: str) -> bytes:
 def welcome(
     username: str, rooms: Sequence[Room], *, recovered: bool, sid: str, pid: str, recovery_window: float
 ) -> bytes:
-    """``recovery_window`` is in seconds. ``pid`` is a secret of the client's."""
+    """``recovery_window`` is in seconds. ``pid`` is the client's secret."""
     return encode(
         username=username,
         rooms=[room.as_dict() for room in rooms],

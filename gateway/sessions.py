@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from gateway.connections import Connection
     from gateway.delivery import Delivery
     from gateway.engines.base import Engine, Session
-    from gateway.schemas import Credentials
+    from gateway.protocol.login import Credentials
 
     Transition = Callable[[Session, str], Awaitable[None]]
 
@@ -178,7 +178,7 @@ class Sessions:
         except Exception:
             logger.exception("a session could not be attached")
             self._delivery.forget(connection)
-            raise Unavailable("The gateway made a mistake; try again later.") from None
+            raise Unavailable("Something went wrong in the gateway; try again later.") from None
         if login.abandoned:
             raise Unavailable("The connection is closed.")
 

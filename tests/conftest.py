@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from harness import contract
 from harness.names import WIRES, fresh_name
 from harness.node import Driver, install_packages
 from harness.plain import BareClient, JsonClient
@@ -52,6 +53,14 @@ def clean_log(request: pytest.FixtureRequest) -> Generator[None]:
     if process := request.session.stash.get(_shared, None):
         assert process.running, f"the gateway has ended\n{process.log}"
         process.check_log()
+
+
+@pytest.fixture(autouse=True)
+def kept_contract() -> Generator[None]:
+    """No client of a test was sent what `gateway.protocol` does not declare."""
+    contract.violations.clear()
+    yield
+    assert contract.violations == []
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from gateway.buckets import FEW, Buckets, TokenBucket
+from gateway.access.buckets import FEW, Buckets, TokenBucket
 
 
 def test_a_bucket_says_how_long_to_wait() -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from engines.conftest import POLICY, Recorder
 from gateway.engines.sqlite.engine import SQLiteEngine
-from gateway.names import is_visible, room_name
+from gateway.protocol.names import is_visible, room_name
 from harness.client import fail, succeed
 from harness.names import fresh_name
 

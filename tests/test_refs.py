@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.offsets import looks_like_offset, parse_offset
+from gateway.protocol.offsets import looks_like_offset, parse_offset
 from gateway.servers.jsonio import decode, raw_member
 from harness.client import fail, make_room, succeed
 

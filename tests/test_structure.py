@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import sys
 from pathlib import Path
 
 import pytest
@@ -14,12 +15,13 @@ PACKAGE = Path(gateway.__file__).parent
 LAYERS = [
     ["__main__"],
     ["cli"],
-    ["commands.backup", "commands.serve"],
+    ["commands.asyncapi", "commands.backup", "commands.serve"],
     ["app", "options", "signals"],
-    ["wires.socketio", "wires.plain", "health", "web"],
+    ["wires.socketio.namespace", "wires.plain", "health", "web"],
+    ["wires.socketio.connection"],
     ["wires.connection"],
-    ["actions", "access.origins"],
-    ["chat", "departure", "sessions"],
+    ["access.origins", "pipeline"],
+    ["access.limits", "chat", "departure", "payloads", "sessions"],
     ["delivery", "engines.sqlite.engine", "engines.sqlite.backup"],
     ["manager", "engines.sqlite.commits", "engines.sqlite.tables"],
     ["connections", "engines.sqlite.database"],
@@ -30,10 +32,18 @@ LAYERS = [
     ["engines.sqlite.trimming", "engines.sqlite.watch"],
     ["engines.sqlite.clocks", "engines.sqlite.epochs", "engines.sqlite.spans"],
     ["engines.sqlite.files", "engines.sqlite.walindex"],
-    ["engines.base", "openfiles", "tasks", "schemas"],
-    ["config"],
-    ["addresses", "buckets", "errors", "events", "listening", "logs", "names", "offsets", "tokens"],
+    ["engines.base", "observe", "openfiles", "tasks"],
+    ["access.actors", "access.buckets", "config"],
+    ["addresses", "errors", "events", "listening", "logs", "tokens"],
     ["streams"],
+    # The protocol, as data.
+    ["protocol.asyncapi"],
+    ["protocol.login"],
+    ["protocol.actions"],
+    ["protocol.events"],
+    ["protocol.shapes", "protocol.schemas"],
+    ["protocol.fields"],
+    ["protocol.closecodes", "protocol.errors", "protocol.limits", "protocol.names", "protocol.offsets"],
     # The servers, for any application.
     ["servers"],
     ["servers.socketio.server"],
@@ -57,18 +67,23 @@ LAYERS = [
         "commands",
         "engines",
         "engines.sqlite",
+        "protocol",
         "servers.engineio",
         "servers.http",
         "servers.socketio",
         "servers.websocket",
         "wires",
+        "wires.socketio",
     ],
 ]
 """Modules of the package, top to bottom. A module imports from the lines below its own."""
 
 OUTSIDE = {
     "chat": {"orjson"},
-    "schemas": {"marshmallow"},
+    "payloads": {"marshmallow"},
+    "pipeline": set(),
+    "access.limits": set(),
+    "observe": set(),
     "sessions": set(),
     "engines.base": set(),
 }
@@ -138,3 +153,11 @@ def test_the_core_is_free_of_wires_and_storage(module: str) -> None:
 def test_the_servers_know_no_chat(module: str) -> None:
     """They are for any application: what they import of the package is theirs."""
     assert {imported.split(".")[0] for imported in internal(imports_of(FILES[module]))} <= {"servers"}
+
+
+@pytest.mark.parametrize("module", sorted(module for module in FILES if module.split(".")[0] == "protocol"))
+def test_the_protocol_is_data(module: str) -> None:
+    """What is declared depends on nothing that uses it."""
+    imported = imports_of(FILES[module])
+    assert {name.split(".")[0] for name in internal(imported)} <= {"protocol"}
+    assert {name.split(".")[0] for name in imported} - sys.stdlib_module_names <= {"gateway", "marshmallow", "regex"}

@@ -1,4 +1,4 @@
-"""Which web pages may connect (RFC 6454). Clients that are no browsers send no ``Origin`` and always may."""
+"""Which web pages may connect (RFC 6454). Clients other than browsers send no ``Origin``, and are always allowed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class OriginPolicy:
     def __init__(self, allowed: tuple[str, ...], proxies: Proxies | None = None) -> None:
         """``allowed``: origins and patterns as `gateway.addresses.parse_origin` returns them, or ``*`` for all.
-        ``proxies``: whose word counts for the host that a request was for.
+        ``proxies``: who is trusted to say which host a request was for.
         """
         self._all = ANY in allowed
         self._allowed = frozenset(origin for origin in allowed if "*" not in origin)
@@ -25,16 +25,16 @@ class OriginPolicy:
         self._proxies = proxies or Proxies(())
 
     def allows(self, request: BaseRequest) -> bool:
-        """Whether the page that makes a request may: of any origin that is allowed, or of the gateway's own."""
+        """Whether the page that makes a request may connect: its origin is allowed, or is the gateway's own."""
         origins = request.headers.getall(hdrs.ORIGIN, [])
         if not origins:
             return True
         if len(origins) > 1:
-            return False  # whichever of them the browser has written
+            return False  # there is no telling which of them the browser wrote
         return self._all or self.lists(origins[0]) or self._is_own(origins[0], request)
 
     def lists(self, origin: str) -> bool:
-        """Whether the operator has named ``origin``, so that its pages may send what a user is known by."""
+        """Whether the operator has named ``origin``, so that its pages may send credentials such as cookies."""
         formed = same_form(origin)
         if formed is None:
             return False
@@ -47,7 +47,7 @@ class OriginPolicy:
             raise Unauthorized(f"Pages of {origin} may not connect here; see --allowed-origins.")
 
     def _is_own(self, origin: str, request: BaseRequest) -> bool:
-        """Whether a page is of the host, and where that is known the scheme, that the request is for."""
+        """Whether a page comes from the host that the request is for, and by the same scheme if that is known."""
         formed = same_form(origin)
         if formed is None:
             return False

@@ -19,8 +19,8 @@ What an `Engine` guarantees:
 6. **Temporary failures are `Unavailable`.** The store works again by itself when its disk or server does.
 
 Where a call names an ``actor``, that user must be a member of the room: else `RoomNotFound`, as where there is no
-such room. A ``room`` may be given in any spelling of its name (`gateway.names.room_name`), but in `create_room`; a room
-that an older store calls exactly that comes first.
+such room. A ``room`` may be given in any spelling of its name (`gateway.protocol.names.room_name`), but in
+`create_room`; a room that an older store calls exactly that comes first.
 
 An **offset** is an opaque string that names a position in the order of the log, and the epoch that gave it out: each
 opening of a store begins one. So a store that was wiped, exchanged or put back from a backup is noticed: an offset of

@@ -5,11 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Final
 
-from gateway.actions import Caller
+from gateway.access.actors import Actor
 from gateway.logs import get_logger
 
 if TYPE_CHECKING:
     from gateway.connections import Connection, Wire
+    from gateway.engines.base import Session
     from gateway.errors import CloseReason
     from gateway.servers.websocket.stream import WebSocketStream
 
@@ -19,22 +20,34 @@ NEGLIGIBLE: Final = 4096
 logger = get_logger(__name__)
 
 
-class BaseConnection(Caller, ABC):
+class BaseConnection(ABC):
     """A `gateway.connections.Connection`. A wire says how to send, and how to close. Whether the client is too slow is
     found where bytes leave (`backlog`).
     """
 
-    __slots__ = ("_held", "_outlet", "cid", "closed", "engine_id", "wire")
+    __slots__ = ("_held", "_outlet", "_session", "actor", "cid", "closed", "engine_id", "wire")
 
     def __init__(self, wire: Wire, cid: str, engine_id: str) -> None:
-        super().__init__()
         self.wire = wire
         self.cid = cid
         self.engine_id = engine_id
         self.closed = False
+        self.actor: Actor | None = None
+        """Who asks for what comes on the connection."""
+        self._session: Session | None = None
         self._held: list[bytes] | None = []
         self._outlet: WebSocketStream | None = None
         """Where frames go straight to: the client's WebSocket, once it is on one and nothing is held."""
+
+    @property
+    def session(self) -> Session | None:
+        """The session that is live on the connection."""
+        return self._session
+
+    @session.setter
+    def session(self, session: Session | None) -> None:
+        self._session = session
+        self.actor = None if session is None else Actor(session.username, self.cid)
 
     def write(self, frames: bytes) -> None:
         outlet = self._outlet

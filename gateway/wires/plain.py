@@ -13,7 +13,6 @@ import orjson
 from aiohttp import web
 
 from gateway import events
-from gateway.actions import refusal
 from gateway.errors import (
     CloseReason,
     GatewayError,
@@ -23,7 +22,9 @@ from gateway.errors import (
     Unavailable,
     UnknownAction,
 )
-from gateway.schemas import is_username, load_credentials
+from gateway.payloads import load_credentials
+from gateway.pipeline import refusal
+from gateway.protocol.fields import is_username
 from gateway.servers.http.watch import ConnectionWatch
 from gateway.servers.inorder import InOrder
 from gateway.servers.jsonio import decode, raw_member
@@ -43,8 +44,8 @@ from gateway.wires.connection import BaseConnection, note_slow
 
 if TYPE_CHECKING:
     from gateway.access.origins import OriginPolicy
-    from gateway.actions import Actions, Reply
-    from gateway.schemas import Credentials
+    from gateway.pipeline import Pipeline, Reply
+    from gateway.protocol.login import Credentials
     from gateway.servers.budget import Budget
     from gateway.servers.heartbeats import Heartbeats
     from gateway.servers.inorder import Answer
@@ -246,7 +247,7 @@ class PlainRoute:
     def __init__(
         self,
         sessions: Sessions,
-        actions: Actions,
+        pipeline: Pipeline,
         origins: OriginPolicy,
         heartbeats: Heartbeats,
         *,
@@ -261,7 +262,7 @@ class PlainRoute:
         self.seats = seats
         self.budget = budget
         self._sessions = sessions
-        self._actions = actions
+        self._pipeline = pipeline
         self._origins = origins
 
     def add_to(self, app: web.Application, base: str = "") -> None:
@@ -345,7 +346,7 @@ class PlainRoute:
             ref = {"ref": orjson.Fragment(raw_member(data, "ref", value["ref"]))} if "ref" in value else {}
         except ValueError as error:
             return connection.wire.answer(data, None, {}, refusal(InvalidPayload.in_fields({"ref": [f"Is {error}."]})))
-        reply = await self._actions.perform(connection, action, value)
+        reply = await self._pipeline.perform(connection.actor, action, value)
         return connection.wire.answer(data, action, ref, reply)
 
     def abandon(self, connection: PlainConnection) -> None:

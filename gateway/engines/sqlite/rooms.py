@@ -11,7 +11,7 @@ from gateway import events
 from gateway.engines.base import Added, HistoryPage, MemberPage, Receipt
 from gateway.errors import Forbidden, LimitReached, RoomExists, RoomNotFound
 from gateway.events import Room
-from gateway.names import MAX_GROWTH, room_name
+from gateway.protocol.names import MAX_GROWTH, room_name
 
 if TYPE_CHECKING:
     import sqlite3

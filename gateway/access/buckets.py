@@ -1,4 +1,4 @@
-"""Token buckets: how often something may be done."""
+"""Token buckets: how often something may be done in a span of time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 FEW: Final = 1_024
-"""How many buckets are simply kept. Above that, the full ones are dropped whenever their number has doubled."""
+"""How many buckets are kept without a search for full ones, which need not be. Beyond it, the full ones are dropped
+whenever the number of all has doubled.
+"""
 
 
 class TokenBucket:
@@ -24,7 +26,7 @@ class TokenBucket:
         self._filled = now
 
     def take(self, now: float, amount: float = 1.0) -> float:
-        """Take ``amount``, but never more than the bucket can hold; 0, or the seconds until there are so many."""
+        """Take ``amount``, at most what the bucket can hold. Returns 0, or how many seconds until that is possible."""
         self._fill(now)
         missing = min(amount, self._burst) - self._tokens
         if missing <= 0:
@@ -42,7 +44,7 @@ class TokenBucket:
 
 
 class Buckets:
-    """A `TokenBucket` for each name, whatever connections it comes on."""
+    """A `TokenBucket` for each name."""
 
     def __init__(self, rate: float, burst: float, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._rate = rate
@@ -55,7 +57,7 @@ class Buckets:
         return len(self._by_name)
 
     def take(self, name: str, amount: float) -> float:
-        """Take ``amount`` of what ``name`` has; 0, or the seconds until there is so much."""
+        """Take ``amount`` from the bucket of ``name``. Returns 0, or how many seconds until that is possible."""
         now = self._clock()
         bucket = self._by_name.get(name)
         if bucket is None:

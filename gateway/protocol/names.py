@@ -1,4 +1,4 @@
-"""What a room may be called, and which text can be seen: names that look alike are one name, or none.
+"""What a room may be called, and which text is visible: names that look alike are one name, or none.
 
 Names follow Unicode Technical Standard 39: they are NFKC, and in a word all letters are of one script, or of Latin and
 those that one language writes with it ("highly restrictive", section 5.2). Only emoji may hold invisible characters.
@@ -59,7 +59,7 @@ _TEXT_PICTURE: Final = regex.compile(r"[\p{Extended_Pictographic}--\p{Emoji_Pres
 _VARIANT: Final = "\ufe0f"
 
 MAX_GROWTH: Final = 4
-"""How many characters a client may send for one of a name. A letter of Vietnamese with its marks apart is three."""
+"""How many characters a client may send for each one of a name: a decomposed Vietnamese letter has three."""
 
 _SCRIPTS: Final = (
     "Adlm Aghb Ahom Arab Armi Armn Avst Bali Bamu Bass Batk Beng Bhks Bopo Brah Brai Bugi Buhd Cakm Cans Cari "
@@ -86,7 +86,7 @@ _UNMIXED: Final = regex.compile("|".join(map(_letters_of, [*_TOGETHER, *_SCRIPTS
 
 
 def is_visible(text: str) -> bool:
-    """Whether at least one character of ``text`` can be seen."""
+    """Whether at least one character of ``text`` is visible."""
     first = text[:1]
     if "!" <= first <= "~" or (first and unicodedata.category(first)[0] in "LNPS" and first not in _BLANKS):
         return True  # nearly every message: no need to look further
@@ -94,7 +94,7 @@ def is_visible(text: str) -> bool:
 
 
 def room_name(text: str, max_length: int) -> str:
-    """The name that ``text`` gives to a room: however it was typed, names that look the same are the same.
+    """The name that ``text`` gives a room: however it was typed, names that look the same are the same.
 
     Raises:
         ValueError: no room can be called that; the message is a sentence that says why.
@@ -102,7 +102,7 @@ def room_name(text: str, max_length: int) -> str:
     if text.isascii() and text.isprintable():
         name = " ".join(text.split())
         if not name:
-            raise ValueError("Must have a character that can be seen.")
+            raise ValueError("Must have a visible character.")
         if len(name) <= max_length:
             return name
     elif len(text) <= MAX_GROWTH * max_length:
@@ -116,13 +116,13 @@ def _room_name(text: str, max_length: int) -> str:
     if len(name) > max_length:
         raise ValueError(f"Must be 1 to {max_length} characters long.")
     if _normal(name) != name:
-        raise ValueError("Must not hold what is one thing alone and another thing beside it.")
+        raise ValueError("Must not contain characters that change when they are normalized together.")
     _check(name)
     return name
 
 
 def _normal(text: str) -> str:
-    """``text`` in NFKC, but for its emoji, which have exactly the selectors that they need; single spaces inside."""
+    """``text`` in NFKC, except for its emoji, which keep exactly the selectors that they need; single spaces inside."""
     pieces = []
     end = 0
     for emoji in _EMOJI.finditer(text):
@@ -146,18 +146,18 @@ def _normal_emoji(emoji: str) -> str:
 
 
 def _check(name: str) -> None:
-    """See that a normal name can be read as one thing only. Raises ValueError."""
+    """Check that a normalized name can be read in one way only. Raises ValueError."""
     text = _EMOJI.sub("*", name)
     odd = _ODD.search(text)
     if odd is not None:
         raise ValueError(
-            f"Must not contain U+{ord(odd.group()):04X}: no control characters, and none that cannot be seen or have "
-            "no meaning of their own."
+            f"Must not contain U+{ord(odd.group()):04X}: control characters, and invisible or unassigned ones, are not "
+            "allowed."
         )
     if not text:
-        raise ValueError("Must have a character that can be seen.")
+        raise ValueError("Must have a visible character.")
     if _STRAY_MARK.search(unicodedata.normalize("NFD", text)) is not None:
-        raise ValueError("Must not have a mark without a letter, or one twice, or more than four.")
+        raise ValueError("Must not have a combining mark without a letter, the same mark twice, or more than four.")
     for word in _WORD.findall(text):
         if word.isascii():
             continue

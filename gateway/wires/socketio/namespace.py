@@ -1,112 +1,45 @@
-"""The Socket.IO wire: stock clients, over long-polling and WebSocket; see ``docs/protocol.md``.
-
-`ChatNamespace` is what the gateway says to them; `SocketServer`, below it, speaks the protocol.
+"""The gateway's side of the namespace ``/``: log-ins, and events, each of which is an action. `SocketServer`, below it,
+implements the protocol.
 """
 
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
 import orjson
 import socketio
-from socketio import packet
 from socketio.exceptions import ConnectionRefusedError as Refused
 
 from gateway import events
 from gateway.errors import CloseReason, GatewayError, LimitReached, Stopping, Unavailable
 from gateway.manager import NAMESPACE
-from gateway.schemas import load_credentials
-from gateway.servers.engineio.packets import message_frame
+from gateway.payloads import load_credentials
 from gateway.servers.jsonio import printable
 from gateway.servers.socketio.clients import EventHandler
 from gateway.servers.socketio.packets import ack_frame
 from gateway.servers.socketio.server import SocketServer
-from gateway.servers.websocket.rfc6455 import text_frame
-from gateway.wires.connection import BaseConnection, note_slow
+from gateway.wires.connection import note_slow
+from gateway.wires.socketio.connection import SERVER_DISCONNECT, SOCKETIO, SocketIOConnection
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from gateway.access.origins import OriginPolicy
-    from gateway.actions import Actions
     from gateway.manager import ChatManager
-    from gateway.servers.engineio.socket import EngineSocket
+    from gateway.pipeline import Pipeline
     from gateway.servers.inorder import Answer
     from gateway.servers.socketio.clients import Client
     from gateway.sessions import Sessions
 
 
-class SocketIOWire:
-    """Events as Socket.IO packets, in the WebSocket frames that carry them; long-polling takes them out again."""
-
-    name = "socketio"
-    resumable = True
-
-    def encode_event(self, event: str, body: bytes, offset: str | None) -> bytes:
-        """The offset is the last argument, where the stock client looks for it."""
-        if offset is None:
-            return text_frame(b'42["%b",%b]' % (event.encode(), body))
-        return text_frame(b'42["%b",%b,"%b"]' % (event.encode(), body, offset.encode()))
-
-    def encode_welcome(self, body: bytes, offset: str) -> bytes:
-        return self.encode_event(events.WELCOME, body, offset)
-
-
-SOCKETIO = SocketIOWire()
-SERVER_DISCONNECT: Final = socketio.AsyncServer.reason.SERVER_DISCONNECT
-
-
-class SocketIOConnection(BaseConnection):
-    """A client in the namespace ``/``."""
-
-    __slots__ = ("_resuming", "_socket")
-
-    def __init__(self, socket: EngineSocket, sid: str, *, resuming: bool) -> None:
-        super().__init__(SOCKETIO, sid, socket.sid)
-        self._socket = socket
-        self._resuming = resuming
-
-    @property
-    def may_know_pid(self) -> bool:
-        """A client that was told to disconnect before it had heard that it is connected closes without a word."""
-        return self._resuming or not self._socket.left_unheard
-
-    @property
-    def leaves_late(self) -> bool:
-        return self._socket.leaves_late
-
-    def release(self) -> None:
-        self._socket.heard = False
-        super().release()
-
-    async def finish(self) -> None:
-        await self._socket.finish()
-
-    def close(self, reason: CloseReason) -> None:
-        self.closed = True
-        if reason is CloseReason.TAKEN_OVER:
-            # The stock client stays away after a DISCONNECT, and comes back after anything else.
-            self._socket.write(message_frame(str(packet.DISCONNECT)))
-        self._socket.close(SERVER_DISCONNECT, code=reason.code, text=reason.text)
-
-    def _send(self, frames: bytes) -> None:
-        self._socket.write(frames)
-        self._outlet = self._socket.outlet
-
-    def _unsent(self) -> int:
-        return self._socket.unsent
-
-
 class ChatNamespace(socketio.AsyncNamespace, EventHandler):  # type: ignore[misc]
-    """The gateway's side of the namespace ``/``: who comes and goes, and their events, each of which is an action."""
-
-    def __init__(self, manager: ChatManager, sessions: Sessions, actions: Actions) -> None:
+    def __init__(self, manager: ChatManager, sessions: Sessions, pipeline: Pipeline) -> None:
         super().__init__(NAMESPACE)
         self.manager = manager
         self._sessions = sessions
-        self._actions = actions
+        self._pipeline = pipeline
 
     async def on_connect(self, sid: str, environ: dict[str, Any], auth: object) -> dict[str, str]:
         """Log in with ``auth``, or with ``?username=``; returns what CONNECT tells the client of its session."""
@@ -147,12 +80,12 @@ class ChatNamespace(socketio.AsyncNamespace, EventHandler):  # type: ignore[misc
         if connection.closed:
             return None
         action, payload = _action_and_payload(event)
-        reply = await self._actions.perform(connection, action, payload)
+        reply = await self._pipeline.perform(connection.actor, action, payload)
         if id_ is not None:
             return partial(connection.write, ack_frame(id_, orjson.dumps(reply)))
         if reply["ok"]:
             return None
-        # The client asked for no ack; it still hears of a failure.
+        # The client asked for no ack; it still learns of a failure.
         name = printable(action) if isinstance(action, str) else None
         error = events.encode(action=name, **reply["error"])
         return partial(connection.write, SOCKETIO.encode_event(events.ERROR, error, None))

@@ -1,0 +1,49 @@
+"""What happens in the gateway, for anything that counts it: metrics, traces, an audit log.
+
+Each method is called in one place, on the event loop; it may neither wait nor raise. Durations are in seconds.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from gateway.access.actors import Actor
+
+
+class Observer(Protocol):
+    def connected(self, wire: str) -> None:
+        """A client has logged in. Called by `Sessions`, which every wire calls."""
+
+    def disconnected(self, wire: str) -> None:
+        """A client that was logged in has left, or has lost its connection. Called by `Sessions`."""
+
+    def performed(self, actor: Actor | None, action: object, error: str | None, duration: float) -> None:
+        """An action was done, or refused with the code ``error``. Called by `Pipeline`. ``action`` is what the client
+        sent: it may be no action's name, and no string.
+        """
+
+    def committed(self, operations: int, duration: float) -> None:
+        """A batch of operations is on disk, ``duration`` after its transaction began. Called by the store."""
+
+    def delivered(self, event: str, members: int) -> None:
+        """An event was written to that many connections. Called by `Delivery`."""
+
+
+class NullObserver:
+    """The `Observer` that does nothing."""
+
+    def connected(self, wire: str) -> None:
+        pass
+
+    def disconnected(self, wire: str) -> None:
+        pass
+
+    def performed(self, actor: Actor | None, action: object, error: str | None, duration: float) -> None:
+        pass
+
+    def committed(self, operations: int, duration: float) -> None:
+        pass
+
+    def delivered(self, event: str, members: int) -> None:
+        pass

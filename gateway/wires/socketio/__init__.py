@@ -1,0 +1,1 @@
+"""The Socket.IO wire: stock clients, over long-polling and WebSocket; see ``docs/protocol.md``."""
