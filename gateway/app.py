@@ -25,10 +25,11 @@ from gateway.servers.heartbeats import Heartbeats
 from gateway.servers.http.proxies import Proxies
 from gateway.servers.http.runner import Runner
 from gateway.servers.http.upgrades import Upgrades
+from gateway.servers.limits import Limits
 from gateway.servers.seats import Seats
 from gateway.sessions import Sessions
 from gateway.tasks import TaskOwner
-from gateway.wires.plain import PlainRoute
+from gateway.wires.plain.route import PlainRoute
 from gateway.wires.socketio import ChatNamespace, socket_server
 
 if TYPE_CHECKING:
@@ -115,9 +116,8 @@ class Gateway:
             origins,
             self._heartbeats,
             max_frame_size=settings.max_frame_size,
-            max_buffer=settings.max_buffer,
+            limits=Limits(settings.max_buffer, budget),
             seats=seats,
-            budget=budget,
         )
         plain.add_to(app, base)
         health.add_routes(app, base, is_stopping=lambda: not self._sessions.accepting, problem=self._engine.problem)

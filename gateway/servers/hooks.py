@@ -164,11 +164,11 @@ def exchange_body(request: web.BaseRequest, body: StreamReader) -> StreamReader:
     return before
 
 
-def detach_transport(request: web.Request) -> tuple[asyncio.Transport, bytes] | None:
+def detach_transport(request: web.BaseRequest) -> tuple[asyncio.Transport, bytes] | None:
     """Take the transport of a handshake from aiohttp, with the bytes that came after it; None where it is closed. It
     drops all that it keeps for the connection, so that nothing it sends as a reply goes anywhere.
     """
-    protocol = request.protocol
+    protocol: Any = request.protocol
     transport = request.transport
     if transport is None or transport.is_closing():
         return None

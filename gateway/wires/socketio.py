@@ -24,10 +24,10 @@ from gateway.servers.socketio.clients import EventHandler
 from gateway.servers.socketio.packets import ack_frame
 from gateway.servers.socketio.server import SocketServer
 from gateway.servers.websocket.rfc6455 import text_frame
-from gateway.wires.connection import BaseConnection, note_slow
+from gateway.wires.connection import BaseConnection
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from gateway.access.origins import OriginPolicy
     from gateway.actions import Actions
@@ -71,15 +71,18 @@ class SocketIOConnection(BaseConnection):
     @property
     def may_know_pid(self) -> bool:
         """A client that was told to disconnect before it had heard that it is connected closes without a word."""
-        return self._resuming or not self._socket.left_unheard
+        return self._resuming or not self._socket.inbox.left_unheard
 
     @property
     def leaves_late(self) -> bool:
         return self._socket.leaves_late
 
-    def release(self) -> None:
-        self._socket.heard = False
-        super().release()
+    def write(self, frames: bytes) -> None:
+        if not self.closed:
+            self._socket.write(frames)
+
+    def unsent(self) -> int:
+        return self._socket.unsent
 
     async def finish(self) -> None:
         await self._socket.finish()
@@ -90,13 +93,6 @@ class SocketIOConnection(BaseConnection):
             # The stock client stays away after a DISCONNECT, and comes back after anything else.
             self._socket.write(message_frame(str(packet.DISCONNECT)))
         self._socket.close(SERVER_DISCONNECT, code=reason.code, text=reason.text)
-
-    def _send(self, frames: bytes) -> None:
-        self._socket.write(frames)
-        self._outlet = self._socket.outlet
-
-    def _unsent(self) -> int:
-        return self._socket.unsent
 
 
 class ChatNamespace(socketio.AsyncNamespace, EventHandler):  # type: ignore[misc]
@@ -124,6 +120,7 @@ class ChatNamespace(socketio.AsyncNamespace, EventHandler):  # type: ignore[misc
             if connection.session is None:
                 raise Unavailable("The session moved to another connection.")
         except GatewayError as error:
+            socket.drop_held()
             if isinstance(error, Stopping) or (isinstance(error, Unavailable | LimitReached) and resuming):
                 # The stock client gives up after a CONNECT_ERROR; after a lost transport it tries again.
                 socket.close(SERVER_DISCONNECT, code=CloseReason.RESTART.code, text=error.message)
@@ -165,10 +162,9 @@ class ChatNamespace(socketio.AsyncNamespace, EventHandler):  # type: ignore[misc
         if client.data is not None:
             self._sessions.abandon(client.data)
 
-    def too_slow(self, clients: Sequence[Client], unsent: int) -> bool:
-        connection = clients[0].data if clients else None
-        note_slow(connection, SOCKETIO.name, unsent)
-        return True
+    def describe(self, clients: Sequence[Client]) -> Mapping[str, object]:
+        connection: SocketIOConnection | None = clients[0].data if clients else None
+        return {"username": None, "wire": SOCKETIO.name} if connection is None else connection.describe()
 
 
 def _action_and_payload(data: list[Any]) -> tuple[object, object]:

@@ -146,7 +146,7 @@ async def test_a_second_websocket_of_a_session_is_closed(server: Any) -> None:
 
 async def test_a_websocket_that_is_refused_ends_no_upgrade(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first WebSocket is still closed when the client does not go on with it."""
-    monkeypatch.setattr("gateway.servers.engineio.socket.UPGRADE_TIMEOUT", 0.3)
+    monkeypatch.setattr("gateway.servers.engineio.upgrade.UPGRADE_TIMEOUT", 0.3)
     url = (await open_polling(server.url)).replace("polling", "websocket")
     async with open_websocket(url) as first:
         await first.send("2probe")

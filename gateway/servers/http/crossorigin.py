@@ -55,6 +55,16 @@ class CrossOrigin:
             return cast("Awaitable[bool]", answer) if inspect.isawaitable(answer) else bool(answer)
         return "*" in allowed or origin in ([allowed] if isinstance(allowed, str) else allowed)
 
+    def allows_now(self, request: web.BaseRequest) -> bool:
+        """As `allows`, but False also where the answer takes a while, or there is none."""
+        try:
+            allowed = self.allows(request)
+        except ValueError:
+            return False
+        if inspect.iscoroutine(allowed):
+            allowed.close()
+        return allowed is True
+
     def share(self, request: web.BaseRequest, response: web.Response) -> None:
         """Let the page that asked read the reply."""
         origin = request.headers.get(hdrs.ORIGIN)

@@ -1,6 +1,6 @@
 """Connections until their first request: a WebSocket handshake may be taken here, anything else is aiohttp's.
 
-aiohttp's protocol, task, route and response are a fifth of what a log-in costs, and all are let go of at once.
+aiohttp's protocol, task, route and response are a fifth of what a log-in costs, and none of them is needed after it.
 """
 
 from __future__ import annotations
@@ -10,29 +10,31 @@ from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from gateway.servers.hooks import LIMITS, connection_options, make_request, parse_handshake
 from gateway.servers.http.runner import MAX_HEAD_SIZE
+from gateway.servers.websocket.handshake import EarlyHandshake, Handshake
+from gateway.servers.websocket.rfc6455 import HandshakeError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from aiohttp import web
 
-    TakeHandshake: TypeAlias = Callable[[web.BaseRequest, asyncio.Transport, bytes], bool]
-    """Answers a handshake, given with its transport and what came behind it, and owns the transport from there on; or
-    returns False and has done nothing. The request was not routed: it has no ``match_info`` and no task.
+    TakeHandshake: TypeAlias = Callable[[Handshake], bool]
+    """Accepts a handshake; or returns False and has done nothing. The request was not routed: it has no ``match_info``
+    and no task.
     """
 
 
 class Upgrades:
-    """Makes a protocol of each connection."""
+    """The protocol factory of a listening socket."""
 
     def __init__(self, server: web.Server, takers: Sequence[TakeHandshake], *, timeout: float) -> None:
         """``takers`` are asked, in order, for each handshake; what none of them takes is for ``server``. ``timeout``:
-        seconds that a connection has to say something.
+        how long a connection may take to send something, in seconds.
         """
         self.server = server
         self.timeout = timeout
         self.silent: set[FirstRequest] = set()
-        """The connections that have said nothing yet."""
+        """The connections on which nothing was received yet."""
         self._takers = takers
         options = connection_options(server)
         self._limits = {name: options[name] for name in LIMITS if name in options}
@@ -41,7 +43,7 @@ class Upgrades:
         return FirstRequest(self)
 
     def close(self) -> None:
-        """Close the connections that have said nothing yet."""
+        """Close the connections on which nothing was received yet."""
         for connection in tuple(self.silent):
             connection.close()
 
@@ -50,15 +52,18 @@ class Upgrades:
         head, end, rest = data.partition(b"\r\n\r\n")
         if not end or b"pgrade" not in head or len(head) > MAX_HEAD_SIZE:
             return False
-        handshake = parse_handshake(head + end, connection, self._limits)
-        if handshake is None:
+        parsed = parse_handshake(head + end, connection, self._limits)
+        if parsed is None:
             return False
-        request = make_request(self.server, *handshake, connection)
-        return any(take(request, transport, rest) for take in self._takers)
+        try:
+            handshake = EarlyHandshake(make_request(self.server, *parsed, connection), transport, rest)
+        except HandshakeError:
+            return False
+        return any(take(handshake) for take in self._takers)
 
 
 class FirstRequest(asyncio.Protocol):
-    """A connection that has said nothing yet."""
+    """A connection on which nothing was received yet."""
 
     __slots__ = ("_timer", "_upgrades", "transport")
 
@@ -74,7 +79,7 @@ class FirstRequest(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         transport = self.transport
-        self._speak()
+        self._end_silence()
         if transport is None or self._upgrades.take(self, transport, data):
             return
         aiohttp_protocol = self._upgrades.server()
@@ -83,15 +88,15 @@ class FirstRequest(asyncio.Protocol):
         aiohttp_protocol.data_received(data)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._speak()
+        self._end_silence()
         self.transport = None
 
     def close(self) -> None:
         if self.transport is not None:
             self.transport.close()
 
-    def _speak(self) -> None:
-        """The connection is silent no more."""
+    def _end_silence(self) -> None:
+        """Something was received, or the connection is lost."""
         self._upgrades.silent.discard(self)
         if self._timer is not None:
             self._timer.cancel()

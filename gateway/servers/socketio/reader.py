@@ -11,7 +11,7 @@ from gateway.servers.socketio.packets import Packet, check_shape, read_event
 
 if TYPE_CHECKING:
     from gateway.servers.budget import Budget
-    from gateway.servers.socketio.clients import Peer
+    from gateway.servers.socketio.peers import Peer
 
 MAX_ATTACHMENTS: Final = 10
 """Binary attachments in one packet, unless an application says otherwise (as socket.io-parser 4.2)."""
