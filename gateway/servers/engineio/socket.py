@@ -112,9 +112,8 @@ class EngineSocket:
 
     @property
     def leaves_late(self) -> bool:
-        """Whether the client may have left already without a packet that says so having been handled. The stock client
-        sends it only when its requests are replied to and an upgrade that has begun is done, and what it sent before
-        comes first.
+        """Whether the client may have left already, and its packet was not handled yet. The stock client sends it only
+        when its requests are replied to and an upgrade that has begun is done, and what it sent before comes first.
         """
         return self._stream is None or self.state is _ARRIVING or self.inbox.busy
 
@@ -129,10 +128,13 @@ class EngineSocket:
 
     def write(self, frame: bytes) -> None:
         """Send a packet, given as its WebSocket frame. One for a client that is gone is dropped."""
-        if self._cork is None:
+        if self._cork is not None:
+            if not self._cork.put(frame):
+                self._server.limits.cut(self, self.unsent)
+        elif self._stream is not None and not self.base64:
+            self._stream.write(frame)  # the way of nearly every packet; a stream that is closed drops it
+        else:
             self.write_through(frame)
-        elif not self._cork.put(frame):
-            self._server.limits.cut(self, self.unsent)
 
     def write_through(self, frame: bytes) -> None:
         """Send a packet past those that are held."""
@@ -224,7 +226,7 @@ class EngineSocket:
         self._server.forget(self)
 
     def discard(self) -> None:
-        """The application refused the client: there is no session, and no end of one that it is to be told of."""
+        """The application refused the client: it is not told of the end of a session."""
         if not self.closed:
             self._change(EngineState.CLOSED)
         self._server.forget(self)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from gateway.servers.budget import COUNTED_FROM
 from gateway.servers.cork import Cork
-from gateway.servers.inorder import REST
+from gateway.servers.inorder import PAUSE
 from gateway.servers.limits import NO_LIMITS
 from gateway.servers.pauses import Pause
 from gateway.servers.states import change
@@ -133,11 +133,13 @@ class WebSocketStream(asyncio.Protocol):
         self._cork = None
         self._transport = transport
         transport.set_protocol(self)
-        if self.state is StreamState.CLOSING:
-            asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, transport.abort)
-        else:
+        first = b"".join((reply, *held))
+        if self.state is StreamState.OPENING:
             self._change(StreamState.OPEN)
-        self._transmit(transport, b"".join((reply, *held)))
+            self.write(first)
+        else:
+            transport.write(first)
+            asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, transport.abort)
         if self._pauses:
             transport.pause_reading()
 
@@ -153,20 +155,16 @@ class WebSocketStream(asyncio.Protocol):
     def write(self, frames: bytes) -> None:
         """Write frames. What is written to a socket that is closing or gone is dropped."""
         transport = self._transport
-        if transport is not None:
-            if self.state is _OPEN:
-                self._transmit(transport, frames)
-        elif self.state is StreamState.OPENING:
+        if transport is None or self.state is not _OPEN:
             self._hold(frames)
-
-    def _transmit(self, transport: asyncio.Transport, frames: bytes) -> None:
+            return
         transport.write(frames)
         unsent = transport.get_write_buffer_size()
         if unsent > COUNTED_FROM:
             self._limits.wrote(self, len(frames), unsent)
 
     def _hold(self, frames: bytes) -> None:
-        if self._cork is not None and not self._cork.put(frames):
+        if self.state is StreamState.OPENING and self._cork is not None and not self._cork.put(frames):
             self._limits.cut(self, self._cork.size)
 
     def close(self, code: int, reason: str = "") -> None:
@@ -218,7 +216,7 @@ class WebSocketStream(asyncio.Protocol):
                     return
                 self._handle(message)
             self.pause(Pause.FAIRNESS)
-            asyncio.get_running_loop().call_later(REST, self.resume, Pause.FAIRNESS)
+            asyncio.get_running_loop().call_later(PAUSE, self.resume, Pause.FAIRNESS)
         except ProtocolError as error:
             self.fail(error.code, error.reason)
 

@@ -1,0 +1,172 @@
+"""A WebSocket handshake from the request to the stream, by both entrances, and what is written before the reply."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from aiohttp import web
+
+from gateway.servers import Upgrades
+from gateway.servers.limits import Limits
+from gateway.servers.websocket.handshake import Handshake
+from gateway.servers.websocket.rfc6455 import Message, text_frame
+from gateway.servers.websocket.stream import StreamState, WebSocketStream
+from harness.http import WEBSOCKET_HEADERS
+from harness.http1 import Connection, connection, head, masked
+from harness.waiting import until
+
+HANDSHAKE = head("/", WEBSOCKET_HEADERS.items())
+
+
+class Ear:
+    """A `Listener` that notes all that it is told."""
+
+    def __init__(self, limits: Limits | None = None) -> None:
+        self.told: list[object] = []
+        self.stream = WebSocketStream(self, max_size=1000, limits=limits or Limits())
+
+    def message_received(self, message: Message) -> None:
+        self.told.append(message.data.decode())
+
+    def pong_received(self) -> None: ...
+
+    def describe(self) -> dict[str, object]:
+        return {}
+
+    def too_slow(self) -> None:
+        self.told.append("too slow")
+
+    def stream_ended(self, code: int) -> None:
+        self.told.append(code)
+
+
+class Application:
+    """Accepts handshakes when it is let, by whichever entrance they come."""
+
+    def __init__(self, *, past_aiohttp: bool) -> None:
+        self.ear = Ear()
+        self.url = ""
+        self.handshake: Handshake | None = None
+        self.lost = 0
+        self.go = asyncio.Event()
+        self._past_aiohttp = past_aiohttp
+
+    def _note_lost(self) -> None:
+        self.lost += 1
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        self.handshake = Handshake(request)
+        with self.handshake.watch(self._note_lost):
+            await self.go.wait()
+        return self.handshake.accept(self.ear.stream)
+
+    def take(self, handshake: Handshake) -> bool:
+        if self._past_aiohttp:
+            self.handshake = handshake
+        return self._past_aiohttp
+
+    def accept(self) -> None:
+        """Have the handshake accepted that came."""
+        assert self.handshake is not None
+        if self._past_aiohttp:
+            self.handshake.accept(self.ear.stream)
+        self.go.set()
+
+
+@pytest.fixture(params=["aiohttp", "past-aiohttp"])
+async def application(request: pytest.FixtureRequest) -> AsyncIterator[Application]:
+    application = Application(past_aiohttp=request.param == "past-aiohttp")
+    app = web.Application()
+    app.router.add_get("/", application.handle)
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    assert runner.server is not None
+    upgrades = Upgrades(runner.server, [application.take], timeout=5.0)
+    listening = await asyncio.get_running_loop().create_server(upgrades, "127.0.0.1", 0)
+    application.url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/"
+    yield application
+    application.ear.stream.abort()
+    application.go.set()
+    listening.close()
+    upgrades.close()
+    await runner.cleanup()
+
+
+async def asked(application: Application, tcp: Connection, after: bytes = b"") -> None:
+    """A handshake has come, with ``after`` in the same segment, and is not replied to."""
+    tcp.send(HANDSHAKE + after)
+    await until(lambda: application.handshake is not None)
+
+
+async def test_what_is_written_before_the_reply_follows_it(application: Application) -> None:
+    """In its order; then what is written later. What the client has sent meanwhile is read."""
+    stream = application.ear.stream
+    async with connection(application.url) as tcp:
+        stream.write(text_frame(b"one"))
+        await asked(application, tcp, masked("early"))
+        stream.write(text_frame(b"two"))
+        assert stream.unsent() == len(text_frame(b"onetwo")) + 2
+        application.accept()
+        assert (await tcp.answer()).status == 101
+        await until(lambda: application.ear.told == ["early"])
+        stream.write(text_frame(b"three"))
+        assert [await tcp.frame() for _ in range(3)] == [b"one", b"two", b"three"]
+
+
+async def test_a_close_before_the_reply_is_the_last_to_follow_it(application: Application) -> None:
+    """What is written after it is dropped; the client's close frame is awaited as ever."""
+    stream = application.ear.stream
+    async with connection(application.url) as tcp:
+        await asked(application, tcp)
+        stream.write(text_frame(b"one"))
+        stream.close(4001, "elsewhere")
+        stream.write(text_frame(b"late"))
+        stream.close(4002, "late")
+        application.accept()
+        assert (await tcp.answer()).status == 101
+        assert [await tcp.frame(), await tcp.frame()] == [b"one", b"\x0f\xa1elsewhere"]
+        assert stream.state is StreamState.CLOSING
+        tcp.send(b"\x88\x82\0\0\0\0\x0f\xa1")
+        assert await tcp.ended() == b""
+    assert application.ear.told == [4001]
+
+
+async def test_a_client_that_goes_away_before_the_reply(application: Application) -> None:
+    """The stream ends, once, whether that is noticed before or after the reply."""
+    async with connection(application.url) as tcp:
+        await asked(application, tcp)
+        tcp.writer.transport.abort()
+        if not application._past_aiohttp:
+            await until(lambda: application.lost == 1)
+        application.accept()
+        await until(lambda: application.ear.told == [1006])
+    assert application.ear.stream.state is StreamState.ENDED
+
+
+async def test_what_is_held_has_a_limit(caplog: pytest.LogCaptureFixture) -> None:
+    """One write more than ``max_buffer`` is held, and the next one has the client closed, which is logged."""
+    ear = Ear(Limits(1000))
+    for _ in range(2):
+        ear.stream.write(bytes(900))
+    assert (ear.stream.unsent(), ear.told) == (1800, [])
+    with caplog.at_level("INFO", "gateway.servers"):
+        ear.stream.write(bytes(900))
+    assert (ear.stream.unsent(), ear.told) == (1800, ["too slow"])
+    assert [record.message for record in caplog.records] == ["cut a slow client"]
+
+
+@pytest.mark.parametrize("end", ["close", "fail"])
+def test_a_stream_that_never_opens(end: str) -> None:
+    """Nothing is left of it to be told."""
+    ear = Ear()
+
+    async def play() -> None:
+        getattr(ear.stream, end)(1000)
+        ear.stream.connection_lost(None)
+        ear.stream.write(b"late")
+
+    asyncio.run(play())
+    assert ear.told == [1006]
+    assert ear.stream.state is StreamState.ENDED
