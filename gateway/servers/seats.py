@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 MAX_STANDING: Final = 100
-"""Connections beyond the limit that are accepted all the same, to be told on their own wire that there is no seat."""
+"""Connections beyond the limit that are accepted all the same, to be refused on their own wire."""
 
 
 class Seats:

@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING, Protocol
 
 from gateway.servers.engineio.packets import Packet, decode_base64, decode_payload
-from gateway.servers.inorder import REST, InOrder
+from gateway.servers.inorder import PAUSE, InOrder
 from gateway.servers.pauses import Pausable
 from gateway.servers.websocket.stream import MAX_AT_ONCE
 
@@ -92,7 +92,7 @@ class Inbox(InOrder):
             self.take(data)
             await polling.ready()
             if number % MAX_AT_ONCE == 0:
-                await asyncio.sleep(REST)  # others are not to wait for a body of very many packets
+                await asyncio.sleep(PAUSE)  # others are not to wait for a body of very many packets
         await asyncio.sleep(0)  # by then a log-in has begun
         if not self._owner.is_joining:
             await self.idle()

@@ -99,9 +99,9 @@ class Replies:
     def refuse_version(self, request: web.Request) -> web.Response:
         """Refuse a client of another version of Engine.IO, and log that for the operator."""
         version = request.query.get("EIO")
-        said = "no EIO in the URL" if version is None else f"EIO={_printable(version[:10])}"
-        self._old_client.give(client=said, user_agent=_printable(request.headers.get("User-Agent", "")[:100]))
-        why = f"{said}, but this server speaks EIO={PROTOCOL}, as socket.io-client does from 3.0 on"
+        version_sent = "no EIO in the URL" if version is None else f"EIO={_printable(version[:10])}"
+        self._old_client.give(client=version_sent, user_agent=_printable(request.headers.get("User-Agent", "")[:100]))
+        why = f"{version_sent}, but this server speaks EIO={PROTOCOL}, as socket.io-client does from 3.0 on"
         return self.refuse(request, "version", why=why)
 
     def unauthorized(self, request: web.Request, reason: Any) -> web.Response:

@@ -65,7 +65,7 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
         class.
 
         Raises:
-            ValueError: an option has a value that this server cannot do; the message says what to do.
+            ValueError: an option has a value that this server does not support; the message says what to do.
         """
         if async_mode not in {None, "aiohttp"}:
             raise ValueError(
@@ -164,7 +164,7 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
 
     @property
     def asks_application(self) -> bool:
-        """Whether the handler of ``connect`` says which clients may stay; else `opened` is called for each."""
+        """Whether the handler of ``connect`` decides which clients may stay; else `opened` is called for each."""
         return "connect" in self.handlers
 
     def opened(self, socket: EngineSocket, environ: dict[str, Any]) -> None:
@@ -204,7 +204,7 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
             self._ending.pop(socket.sid, None)
 
     async def ask(self, sid: str, environ: dict[str, Any]) -> Any:
-        """What the application's handler of ``connect`` says of a new client; None or True where it wants it."""
+        """What the application's handler of ``connect`` returns for a new client; None or True where it accepts it."""
         return await self._trigger_event("connect", sid, environ)
 
     async def _trigger_event(self, event: str, *args: Any, **_: Any) -> Any:
@@ -225,7 +225,7 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
     # --- requests
 
     def attach(self, app: web.Application, engineio_path: str = "engine.io") -> None:
-        """Serve ``/{engineio_path}/``, whatever the method: Engine.IO has its own answer to wrong ones."""
+        """Serve ``/{engineio_path}/`` for every method: Engine.IO has a reply of its own to wrong ones."""
         self._path = f"/{engineio_path.strip('/')}/"
         app.router.add_route("*", self._path, self.handle_request)
         app.on_shutdown.append(self._on_shutdown)

@@ -105,10 +105,10 @@ class FirstRequest(asyncio.Protocol):
     # --- a `hooks.RequestConnection`
 
     def pause_reading(self) -> None:
-        """There is no body of which so much was read."""
+        """A handshake has no body."""
 
     def resume_reading(self, *, resume_parser: bool = True) -> None:
-        """There is no body whose reading was paused."""
+        """A handshake has no body."""
 
     @property
     def ssl_context(self) -> Any:

@@ -23,7 +23,7 @@ def check_handshake(request: web.Request) -> Handshake:
     except UpgradeRequired as error:
         raise NoUpgrade(f"This is a WebSocket; connect with ws:// or wss:// (RFC 6455): {error}.") from None
     except HandshakeError as error:
-        raise InvalidPayload(f"This is no WebSocket handshake (RFC 6455): {error}.") from None
+        raise InvalidPayload(f"This is not a WebSocket handshake (RFC 6455): {error}.") from None
 
 
 def refuse(error: GatewayError) -> web.Response:
