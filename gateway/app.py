@@ -110,7 +110,7 @@ class Gateway:
         self._heartbeats = Heartbeats(settings.ping_interval, settings.ping_timeout)
         app = web.Application()
         self._socketio.attach(app, f"{base}/socket.io")
-        plain = PlainRoute(
+        self._plain = PlainRoute(
             self._sessions,
             actions,
             origins,
@@ -119,7 +119,7 @@ class Gateway:
             limits=Limits(settings.max_buffer, budget),
             seats=seats,
         )
-        plain.add_to(app, base)
+        self._plain.add_to(app, base)
         health.add_routes(app, base, is_stopping=lambda: not self._sessions.accepting, problem=self._engine.problem)
         pages.add_routes(app, pages.static_folder(), base)
         self._runner = Runner(
@@ -149,7 +149,8 @@ class Gateway:
                 settings.host, settings.port, settings.unix_socket, base_path=settings.base_path
             )
             http = cast("web.Server", self._runner.server)  # there is one from setup to cleanup
-            self._upgrades = Upgrades(http, [self._socketio.eio.take_handshake], timeout=SILENCE_TIMEOUT)
+            takers = [self._socketio.eio.take_handshake, self._plain.take_handshake]
+            self._upgrades = Upgrades(http, takers, timeout=SILENCE_TIMEOUT)
             await listening.start(self._upgrades, unsent_timeout=settings.ping_interval + settings.ping_timeout)
         except BaseException:
             await self.stop()

@@ -180,6 +180,17 @@ def detach_transport(request: web.BaseRequest) -> tuple[asyncio.Transport, bytes
     return transport, unread
 
 
+def set_first_reply(connection: RequestHandler, response: web.StreamResponse) -> None:
+    """Have the first request on a new connection replied to with ``response``, without asking its application."""
+    handler = connection._request_handler
+
+    async def reply(request: web.BaseRequest) -> web.StreamResponse:
+        connection._request_handler = handler
+        return response
+
+    connection._request_handler = reply
+
+
 def writer_of(response: web.StreamResponse) -> AbstractStreamWriter | None:
     """What a response is written to, from its head to its end; its `drain` waits until the system has taken nearly all
     of it.
@@ -267,6 +278,7 @@ CONNECTION_STATE: Final = frozenset(
         "_messages",
         "_reading_paused",
         "_request_count",
+        "_request_handler",
         "_upgraded",
         "_waiter",
         "transport",

@@ -8,13 +8,14 @@ from collections.abc import AsyncIterator
 import pytest
 from aiohttp import web
 
-from gateway.servers import Upgrades
+from gateway.servers import Runner, Upgrades
 from gateway.servers.limits import Limits
 from gateway.servers.websocket.handshake import Handshake
 from gateway.servers.websocket.rfc6455 import Message, text_frame
 from gateway.servers.websocket.stream import StreamState, WebSocketStream
 from harness.http import WEBSOCKET_HEADERS
 from harness.http1 import Connection, connection, head, masked
+from harness.inbox import PATIENCE
 from harness.waiting import until
 
 HANDSHAKE = head("/", WEBSOCKET_HEADERS.items())
@@ -43,36 +44,36 @@ class Ear:
 
 
 class Application:
-    """Accepts handshakes when it is let, by whichever entrance they come."""
+    """Decides on a handshake when it is let, by whichever entrance it comes."""
 
     def __init__(self, *, past_aiohttp: bool) -> None:
         self.ear = Ear()
         self.url = ""
-        self.handshake: Handshake | None = None
-        self.lost = 0
+        self.asked = asyncio.Event()
         self.go = asyncio.Event()
+        self.refusal: web.Response | None = None
+        self.lost = 0
         self._past_aiohttp = past_aiohttp
+        self._deciding: asyncio.Task[object] | None = None
 
     def _note_lost(self) -> None:
         self.lost += 1
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        self.handshake = Handshake(request)
-        with self.handshake.watch(self._note_lost):
-            await self.go.wait()
-        return self.handshake.accept(self.ear.stream)
+        return await self._decide(Handshake(request))
 
     def take(self, handshake: Handshake) -> bool:
         if self._past_aiohttp:
-            self.handshake = handshake
+            self._deciding = asyncio.create_task(self._decide(handshake))
         return self._past_aiohttp
 
-    def accept(self) -> None:
-        """Have the handshake accepted that came."""
-        assert self.handshake is not None
-        if self._past_aiohttp:
-            self.handshake.accept(self.ear.stream)
-        self.go.set()
+    async def _decide(self, handshake: Handshake) -> web.StreamResponse:
+        with handshake.watch(self._note_lost):
+            self.asked.set()
+            await self.go.wait()
+        if self.refusal is not None:
+            return handshake.refuse(self.refusal)
+        return handshake.accept(self.ear.stream)
 
 
 @pytest.fixture(params=["aiohttp", "past-aiohttp"])
@@ -80,7 +81,8 @@ async def application(request: pytest.FixtureRequest) -> AsyncIterator[Applicati
     application = Application(past_aiohttp=request.param == "past-aiohttp")
     app = web.Application()
     app.router.add_get("/", application.handle)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+    app.router.add_get("/page", page)
+    runner = Runner(app, access_log=None, shutdown_timeout=0.1, headers={"X-Of": "the server"})
     await runner.setup()
     assert runner.server is not None
     upgrades = Upgrades(runner.server, [application.take], timeout=5.0)
@@ -94,10 +96,15 @@ async def application(request: pytest.FixtureRequest) -> AsyncIterator[Applicati
     await runner.cleanup()
 
 
+async def page(request: web.Request) -> web.StreamResponse:
+    return web.Response(text="a page")
+
+
 async def asked(application: Application, tcp: Connection, after: bytes = b"") -> None:
     """A handshake has come, with ``after`` in the same segment, and is not replied to."""
     tcp.send(HANDSHAKE + after)
-    await until(lambda: application.handshake is not None)
+    async with asyncio.timeout(PATIENCE):
+        await application.asked.wait()
 
 
 async def test_what_is_written_before_the_reply_follows_it(application: Application) -> None:
@@ -108,7 +115,7 @@ async def test_what_is_written_before_the_reply_follows_it(application: Applicat
         await asked(application, tcp, masked("early"))
         stream.write(text_frame(b"two"))
         assert stream.unsent() == len(text_frame(b"onetwo")) + 2
-        application.accept()
+        application.go.set()
         assert (await tcp.answer()).status == 101
         await until(lambda: application.ear.told == ["early"])
         stream.write(text_frame(b"three"))
@@ -124,7 +131,7 @@ async def test_a_close_before_the_reply_is_the_last_to_follow_it(application: Ap
         stream.close(4001, "elsewhere")
         stream.write(text_frame(b"late"))
         stream.close(4002, "late")
-        application.accept()
+        application.go.set()
         assert (await tcp.answer()).status == 101
         assert [await tcp.frame(), await tcp.frame()] == [b"one", b"\x0f\xa1elsewhere"]
         assert stream.state is StreamState.CLOSING
@@ -134,15 +141,52 @@ async def test_a_close_before_the_reply_is_the_last_to_follow_it(application: Ap
 
 
 async def test_a_client_that_goes_away_before_the_reply(application: Application) -> None:
-    """The stream ends, once, whether that is noticed before or after the reply."""
+    """That is reported at once; the stream ends when the handshake is accepted."""
     async with connection(application.url) as tcp:
         await asked(application, tcp)
         tcp.writer.transport.abort()
-        if not application._past_aiohttp:
-            await until(lambda: application.lost == 1)
-        application.accept()
+        await until(lambda: application.lost == 1)
+        application.go.set()
         await until(lambda: application.ear.told == [1006])
     assert application.ear.stream.state is StreamState.ENDED
+
+
+async def test_a_refusal_is_a_reply_like_any_other(application: Application) -> None:
+    """With the headers of the server; the connection is closed after it, whatever came after the handshake."""
+    application.refusal = web.Response(status=409, text="taken")
+    async with connection(application.url) as tcp:
+        await asked(application, tcp, masked("early"))
+        tcp.send(masked("later"))
+        application.go.set()
+        answer = await tcp.answer()
+        assert (answer.status, answer.text, answer.headers["x-of"]) == (409, "taken", "the server")
+        assert await tcp.ended() == b""
+    assert application.ear.told == []
+
+
+async def test_a_refusal_of_a_client_that_has_gone_away(application: Application) -> None:
+    """It is dropped; another client is served."""
+    application.refusal = web.Response(status=409, text="taken")
+    async with connection(application.url) as tcp:
+        await asked(application, tcp)
+        tcp.writer.transport.abort()
+        await until(lambda: application.lost == 1)
+        application.go.set()
+    async with connection(application.url) as tcp:
+        tcp.send(head("/page"))
+        assert (await tcp.answer()).text == "a page"
+
+
+async def test_what_comes_before_the_reply_is_kept_and_bounded(application: Application) -> None:
+    """All of it is read in the end, however much; until then most of it waits in the system."""
+    count, frame = 40_000, b"\x81\xfe\x03\xe8\0\0\0\0" + b"x" * 1000
+    async with connection(application.url) as tcp:
+        await asked(application, tcp)
+        tcp.send(frame * count)
+        await asyncio.sleep(0.1)
+        assert tcp.writer.transport.get_write_buffer_size() > 0  # type: ignore[attr-defined]
+        application.go.set()
+        await until(lambda: len(application.ear.told) == count)
 
 
 async def test_what_is_held_has_a_limit(caplog: pytest.LogCaptureFixture) -> None:

@@ -6,22 +6,26 @@ aiohttp's protocol, task, route and response are a fifth of what a log-in costs,
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, TypeAlias, cast
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
-from gateway.servers.hooks import LIMITS, connection_options, make_request, parse_handshake
+from gateway.servers.hooks import LIMITS, connection_options, make_request, parse_handshake, set_first_reply
 from gateway.servers.http.runner import MAX_HEAD_SIZE
-from gateway.servers.websocket.handshake import EarlyHandshake, Handshake
+from gateway.servers.websocket.handshake import Handshake
 from gateway.servers.websocket.rfc6455 import HandshakeError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from aiohttp import web
 
     TakeHandshake: TypeAlias = Callable[[Handshake], bool]
-    """Accepts a handshake; or returns False and has done nothing. The request was not routed: it has no ``match_info``
-    and no task.
+    """Accepts or refuses a handshake, now or later; or returns False and has done nothing. The request was not routed:
+    it has no ``match_info`` and no task.
     """
+
+MAX_UNREAD: Final = 65_536
+"""Bytes after a handshake above which nothing more is read until it is accepted."""
 
 
 class Upgrades:
@@ -55,11 +59,23 @@ class Upgrades:
         parsed = parse_handshake(head + end, connection, self._limits)
         if parsed is None:
             return False
+        request = make_request(self.server, *parsed, connection)
         try:
-            handshake = EarlyHandshake(make_request(self.server, *parsed, connection), transport, rest)
+            handshake = EarlyHandshake(request, transport, rest, upgrades=self, head=head + end)
         except HandshakeError:
             return False
         return any(take(handshake) for take in self._takers)
+
+    def pass_on(self, transport: asyncio.Transport, data: bytes, reply: web.StreamResponse | None = None) -> None:
+        """Give a connection to aiohttp, with the ``data`` that was received on it. ``reply``: the reply to its first
+        request, which is then not routed.
+        """
+        protocol = self.server()
+        if reply is not None:
+            set_first_reply(protocol, reply)
+        transport.set_protocol(protocol)
+        protocol.connection_made(transport)
+        protocol.data_received(data)
 
 
 class FirstRequest(asyncio.Protocol):
@@ -80,12 +96,8 @@ class FirstRequest(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         transport = self.transport
         self._end_silence()
-        if transport is None or self._upgrades.take(self, transport, data):
-            return
-        aiohttp_protocol = self._upgrades.server()
-        transport.set_protocol(aiohttp_protocol)
-        aiohttp_protocol.connection_made(transport)
-        aiohttp_protocol.data_received(data)
+        if transport is not None and not self._upgrades.take(self, transport, data):
+            self._upgrades.pass_on(transport, data)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_silence()
@@ -124,3 +136,55 @@ class FirstRequest(asyncio.Protocol):
 
     def _extra(self, name: str) -> Any:
         return None if self.transport is None else self.transport.get_extra_info(name)
+
+
+class EarlyHandshake(Handshake, asyncio.Protocol):
+    """A handshake that aiohttp has not seen; the protocol of its connection until it is accepted or refused."""
+
+    __slots__ = ("_head", "_lost", "_paused", "_transport", "_unread", "_upgrades")
+
+    def __init__(
+        self, request: web.BaseRequest, transport: asyncio.Transport, unread: bytes, *, upgrades: Upgrades, head: bytes
+    ) -> None:
+        """``head``: the bytes that ``request`` was parsed from; ``unread`` came after them."""
+        super().__init__(request)
+        self._upgrades = upgrades
+        self._transport = transport
+        self._head = head
+        self._unread = unread
+        self._lost: Callable[[], None] | None = None
+        self._paused = False
+        transport.set_protocol(self)
+
+    @contextmanager
+    def watch(self, lost: Callable[[], None]) -> Iterator[None]:
+        self._lost = lost
+        if self._transport.is_closing():
+            lost()
+        try:
+            yield
+        finally:
+            self._lost = None
+
+    def refuse(self, response: web.StreamResponse) -> web.StreamResponse:
+        if (connection := self._detach()) is not None:
+            transport, unread = connection
+            self._upgrades.pass_on(transport, self._head + unread, response)
+        return response
+
+    def _detach(self) -> tuple[asyncio.Transport, bytes] | None:
+        if self._transport.is_closing():
+            return None
+        if self._paused:
+            self._transport.resume_reading()
+        return self._transport, self._unread
+
+    def data_received(self, data: bytes) -> None:
+        self._unread += data
+        if len(self._unread) > MAX_UNREAD:
+            self._paused = True
+            self._transport.pause_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._lost is not None:
+            self._lost()

@@ -1,8 +1,8 @@
 """WebSocket handshakes, from the request to the stream: the one path for every wire.
 
-A handshake comes in by one of two entrances: past aiohttp (`http.upgrades`), or as a request that aiohttp has routed to
-a handler. Whoever serves it does the same for both: check it by making a `Handshake`, decide, and either `accept` it or
-reply to the request as to any other.
+A handshake comes in by one of two entrances: past aiohttp (`http.upgrades.EarlyHandshake`), or as a request that
+aiohttp has routed to a handler. Both are served in the same way: checked by making a `Handshake`, and then, once that
+is decided, accepted or refused.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from gateway.servers.websocket.rfc6455 import HANDSHAKE_HEADERS, HandshakeError,
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable
+    from contextlib import AbstractContextManager
 
     from gateway.servers.websocket.stream import WebSocketStream
 
@@ -36,8 +37,8 @@ class Handshake:
         self.request = request
         self._reply = _acceptance(request)
 
-    def watch(self, lost: Callable[[], None]) -> ConnectionWatch:
-        """A context in which ``lost`` is called when the client goes away, for a decision that takes a while."""
+    def watch(self, lost: Callable[[], None]) -> AbstractContextManager[object]:
+        """A context for a decision that takes a while: ``lost`` is called if the client goes away meanwhile."""
         return ConnectionWatch(self.request, lost)
 
     def accept(self, stream: WebSocketStream) -> web.StreamResponse:
@@ -54,24 +55,13 @@ class Handshake:
                 stream.data_received(unread)
         return AcceptedResponse()
 
+    def refuse(self, response: web.StreamResponse) -> web.StreamResponse:
+        """Reply with ``response``. Returns what a handler of aiohttp is to return."""
+        return response
+
     def _detach(self) -> tuple[asyncio.Transport, bytes] | None:
         """The transport, with what the client has sent after the handshake; None where the client has gone away."""
         return detach_transport(self.request)
-
-
-class EarlyHandshake(Handshake):
-    """A handshake that aiohttp has not seen: its transport is nobody else's."""
-
-    __slots__ = ("_transport", "_unread")
-
-    def __init__(self, request: web.BaseRequest, transport: asyncio.Transport, unread: bytes) -> None:
-        """``unread``: what came after it."""
-        super().__init__(request)
-        self._transport = transport
-        self._unread = unread
-
-    def _detach(self) -> tuple[asyncio.Transport, bytes] | None:
-        return self._transport, self._unread
 
 
 class AcceptedResponse(web.StreamResponse):

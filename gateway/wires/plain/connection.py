@@ -18,7 +18,7 @@ from gateway.wires.plain.formats import BareWire, JSONWire, reply_object
 if TYPE_CHECKING:
     from gateway.actions import Reply
     from gateway.servers.heartbeats import Heartbeats
-    from gateway.servers.inorder import Answer
+    from gateway.servers.inorder import Answer, Work
     from gateway.servers.limits import Limits
 
 LOG_IN_TIMEOUT: Final = 5.0
@@ -129,7 +129,11 @@ class PlainConnection(BaseConnection):
         """All that the client asked for before it closed has begun; nobody reads the replies."""
         self._route.end(self, code)
 
-    # --- logging in with the first frame
+    # --- logging in
+
+    def log_in(self, work: Work) -> None:
+        """Do ``work``, which logs the client in, before anything that it asks for."""
+        self._in_order.put(work)
 
     def await_log_in(self, username: str) -> None:
         """The first frame is to say which session to resume. A client that sends none in time is closed."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from aiohttp import web
 
 from gateway.actions import refusal
 from gateway.errors import GatewayError, InvalidPayload, InvalidUsername, LimitReached
@@ -14,14 +16,13 @@ from gateway.wires.plain.formats import JSON, WIRES, read_object, read_ref, repl
 from gateway.wires.plain.refusals import NoUpgrade, check_handshake, refuse
 
 if TYPE_CHECKING:
-    from aiohttp import web
-
     from gateway.access.origins import OriginPolicy
     from gateway.actions import Actions, Reply
     from gateway.schemas import Credentials
     from gateway.servers.heartbeats import Heartbeats
     from gateway.servers.limits import Limits
     from gateway.servers.seats import Seats
+    from gateway.servers.websocket.handshake import Handshake
     from gateway.sessions import Sessions
     from gateway.wires.plain.formats import BareWire, JSONWire
 
@@ -30,6 +31,14 @@ LEAVING_CODES: Final = frozenset({CloseCode.NORMAL, CloseCode.NO_STATUS})
 
 RESUME: Final = "resume"
 """The action of the first frame of a client that logs in with it, so that no secret is in its URL (``?resume``)."""
+
+
+class LogIn(NamedTuple):
+    """A log-in that may be tried."""
+
+    handshake: Handshake
+    connection: PlainConnection
+    credentials: Credentials
 
 
 class PlainRoute:
@@ -53,37 +62,45 @@ class PlainRoute:
         self._actions = actions
         self._origins = origins
         self._seats = seats
+        self._prefix = ""
 
     def add_to(self, app: web.Application, base: str = "") -> None:
         """Serve ``/username/{name}``, below ``base``."""
+        self._prefix = f"{base}/username/"
         app.router.add_get(f"{base}/username/{{name}}", self.handle, allow_head=False)
         app.router.add_route("*", f"{base}/username/{{rest:.*}}", _unknown_path)
 
-    async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Log a client in, and accept its handshake; or refuse it."""
+    # --- entrances
+
+    def take_handshake(self, handshake: Handshake) -> bool:
+        """Serve a handshake that aiohttp has not seen (`upgrades.TakeHandshake`). What is refused before the store is
+        asked is left to `handle`.
+        """
+        request = handshake.request
+        if request.method != "GET" or not request.path.startswith(self._prefix):
+            return False
+        name = request.path.removeprefix(self._prefix)
         try:
-            wire = self._check(request)
-            handshake = check_handshake(request)
-            credentials = load_credentials(_credentials(request))
-            connection = self._seat(wire)
+            log_in = self._prepare(handshake, self._check(request, name), name)
+        except GatewayError:
+            return False
+        log_in.connection.log_in(partial(self._open_early, log_in))
+        return True
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Serve a request that aiohttp has routed here."""
+        name = request.match_info["name"]
+        try:
+            wire = self._check(request, name)
+            log_in = self._prepare(check_handshake(request), wire, name)
         except GatewayError as error:
             return refuse(error)
-        if RESUME in request.query:
-            connection.await_log_in(credentials.username)
-            return handshake.accept(connection.stream)
-        try:
-            with handshake.watch(partial(self._sessions.abandon, connection)):
-                await self._log_in(connection, credentials)
-        except BaseException as error:
-            self._seats.leave(connection)
-            if isinstance(error, GatewayError):
-                return refuse(error)
-            raise
-        self.heartbeats.add(connection)
-        return handshake.accept(connection.stream)
+        return await self._open(log_in)
 
-    def _check(self, request: web.Request) -> BareWire | JSONWire:
-        if not is_username(request.match_info["name"]):
+    # --- the one path of both
+
+    def _check(self, request: web.BaseRequest, name: str) -> BareWire | JSONWire:
+        if not is_username(name):
             raise InvalidUsername
         self._origins.check(request)
         wire = WIRES.get(request.query.get("format", "bare"))
@@ -93,11 +110,38 @@ class PlainRoute:
             raise InvalidPayload.in_fields({"resume": ["Needs format=json."]})
         return wire
 
-    def _seat(self, wire: BareWire | JSONWire) -> PlainConnection:
+    def _prepare(self, handshake: Handshake, wire: BareWire | JSONWire, name: str) -> LogIn:
+        query = handshake.request.query
+        secrets = {field: query[field] for field in ("pid", "offset") if field in query}
+        credentials = load_credentials({"username": name, **secrets})
         connection = PlainConnection(self, wire)
         if not self._seats.take(connection):
             raise LimitReached.connections(self._seats.count)
-        return connection
+        return LogIn(handshake, connection, credentials)
+
+    async def _open(self, log_in: LogIn) -> web.StreamResponse:
+        """Log a client in and accept its handshake; or refuse it."""
+        handshake, connection, credentials = log_in
+        if RESUME in handshake.request.query:
+            connection.await_log_in(credentials.username)
+            return handshake.accept(connection.stream)
+        try:
+            with handshake.watch(partial(self._sessions.abandon, connection)):
+                await self._log_in(connection, credentials)
+        except BaseException as error:
+            self._seats.leave(connection)
+            if isinstance(error, GatewayError):
+                return handshake.refuse(refuse(error))
+            raise
+        self.heartbeats.add(connection)
+        return handshake.accept(connection.stream)
+
+    async def _open_early(self, log_in: LogIn) -> None:
+        try:
+            await self._open(log_in)
+        except BaseException:
+            log_in.handshake.refuse(web.Response(status=500))
+            raise
 
     async def _log_in(self, connection: PlainConnection, credentials: Credentials) -> None:
         if credentials.pid is not None:
@@ -149,12 +193,6 @@ class PlainRoute:
             self._sessions.end(connection)
         else:
             self._sessions.lose(connection)
-
-
-def _credentials(request: web.Request) -> dict[str, Any]:
-    query = request.query
-    resume = {name: query[name] for name in ("pid", "offset") if name in query}
-    return {"username": request.match_info["name"], **resume}
 
 
 async def _unknown_path(request: web.Request) -> web.Response:
