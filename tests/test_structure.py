@@ -17,6 +17,7 @@ LAYERS = [
     ["commands.backup", "commands.serve"],
     ["app", "options", "signals"],
     ["wires.socketio", "wires.plain.route", "health", "web"],
+    ["wires.plain.login"],
     ["wires.plain.connection", "wires.plain.refusals"],
     ["wires.connection", "wires.plain.formats"],
     ["actions", "access.origins"],

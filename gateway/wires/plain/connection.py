@@ -43,7 +43,9 @@ class Host(Protocol):
         """Log the client in with its first frame."""
 
     def closing(self, connection: PlainConnection) -> None:
-        """The client's WebSocket has ended. `end` follows when all that it asked for before has begun."""
+        """The client's WebSocket has ended: if it is still logging in, the log-in is abandoned. `end` follows when all
+        that it asked for before has begun.
+        """
 
     def end(self, connection: PlainConnection, code: int) -> None:
         """The client closed with ``code``; `CloseCode.ABNORMAL` without a close frame."""
