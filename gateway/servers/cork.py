@@ -4,24 +4,26 @@ from __future__ import annotations
 
 
 class Cork:
-    """Holds frames in their order, up to a limit."""
+    """Holds frames in their order. It is full with more than its limit; what then still has to be added is for its
+    owner to decide.
+    """
 
     __slots__ = ("_frames", "_limit", "size")
 
     def __init__(self, limit: int) -> None:
-        """``limit``: bytes. A frame is held whatever its size where no more than that is held before it."""
+        """``limit``: bytes."""
         self._limit = limit
         self._frames: list[bytes] = []
         self.size = 0
         """Bytes that are held."""
 
-    def put(self, frames: bytes) -> bool:
-        """Hold frames. Returns whether there was room for them; without it they are dropped."""
-        if self.size > self._limit:
-            return False
+    @property
+    def is_full(self) -> bool:
+        return self.size > self._limit
+
+    def add(self, frames: bytes) -> None:
         self._frames.append(frames)
         self.size += len(frames)
-        return True
 
     def take(self) -> list[bytes]:
         """All that is held, which is not held any more."""

@@ -38,6 +38,7 @@ class Ear:
 
     def too_slow(self) -> None:
         self.told.append("too slow")
+        self.stream.close(4008)
 
     def stream_ended(self, code: int) -> None:
         self.told.append(code)
@@ -189,16 +190,22 @@ async def test_what_comes_before_the_reply_is_kept_and_bounded(application: Appl
         await until(lambda: len(application.ear.told) == count)
 
 
-async def test_what_is_held_has_a_limit(caplog: pytest.LogCaptureFixture) -> None:
-    """One write more than ``max_buffer`` is held, and the next one has the client closed, which is logged."""
-    ear = Ear(Limits(1000))
-    for _ in range(2):
-        ear.stream.write(bytes(900))
-    assert (ear.stream.unsent(), ear.told) == (1800, [])
+async def test_what_is_held_has_a_limit(application: Application, caplog: pytest.LogCaptureFixture) -> None:
+    """One write more than ``max_buffer`` is held; the next one has the client closed, once, which is logged. It gets
+    what was held, and the close.
+    """
+    ear = application.ear = Ear(Limits(1000))
     with caplog.at_level("INFO", "gateway.servers"):
-        ear.stream.write(bytes(900))
-    assert (ear.stream.unsent(), ear.told) == (1800, ["too slow"])
+        for held in (900, 1800, 1800, 1800):
+            ear.stream.write(text_frame(bytes(896)))
+            assert ear.stream.unsent() - held in {0, len(b"\x88\x02\x0f\xa8")}
+    assert ear.told == ["too slow"]
     assert [record.message for record in caplog.records] == ["cut a slow client"]
+    async with connection(application.url) as tcp:
+        application.go.set()
+        tcp.send(HANDSHAKE)
+        assert (await tcp.answer()).status == 101
+        assert [await tcp.frame() for _ in range(3)] == [bytes(896), bytes(896), b"\x0f\xa8"]
 
 
 @pytest.mark.parametrize("end", ["close", "fail"])

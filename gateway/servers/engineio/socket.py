@@ -10,15 +10,14 @@ from gateway.servers.cork import Cork
 from gateway.servers.engineio.inbox import Inbox
 from gateway.servers.engineio.packets import CLOSE, PING, Packet, encode_payload, in_base64
 from gateway.servers.engineio.polling import Polling
-from gateway.servers.engineio.state import CHANGES, EngineState
+from gateway.servers.engineio.state import EngineState
+from gateway.servers.engineio.transports import Transports
 from gateway.servers.pauses import Pause
-from gateway.servers.states import change
 from gateway.servers.websocket.rfc6455 import CloseCode, Message, Opcode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
-    from gateway.servers.engineio.upgrade import Upgrade
     from gateway.servers.heartbeats import Heartbeats
     from gateway.servers.inorder import InOrder
     from gateway.servers.limits import Limits
@@ -26,9 +25,6 @@ if TYPE_CHECKING:
 
 LINGER: Final = 2.0
 """How long a session that the server has ended can be polled for what was written to it, in seconds."""
-
-_CLOSED: Final = EngineState.CLOSED
-_ARRIVING: Final = EngineState.ARRIVING
 
 
 class Host(Protocol):
@@ -50,72 +46,43 @@ class Host(Protocol):
     async def end(self, socket: EngineSocket, reason: str) -> None: ...
 
 
-class EngineSocket:
+class EngineSocket(Transports):
     """A client's session, on whichever transport it is now: the `Listener` of its stream, the owner of its `Polling`
     and its `Inbox`, and a `Heartbeat`.
     """
 
     __slots__ = (
         "_cork",
-        "_polling",
         "_server",
-        "_stream",
-        "_upgrade",
         "base64",
         "inbox",
         "session",
         "sid",
-        "state",
     )
 
     def __init__(self, server: Host, sid: str) -> None:
+        super().__init__()
         self.sid = sid
         self.session: dict[str, Any] = {}
         """What the application keeps for the client (``eio.session(sid)``)."""
-        self.state = EngineState.OPENING
         self.base64 = False
         """Whether the client wants binary data as text on a WebSocket too (``b64=1``), as it is on long-polling."""
         self.inbox = Inbox(self)
         self._server = server
-        self._stream: WebSocketStream | None = None
-        self._polling: Polling | None = None
-        self._upgrade: Upgrade | None = None
         self._cork: Cork | None = None
-
-    def open(self, stream: WebSocketStream) -> None:
-        """The session is on a WebSocket from the start."""
-        self._stream = stream
-        self._change(EngineState.WEBSOCKET)
 
     def open_polling(self) -> Polling:
         """The session is on long-polling, to begin with."""
-        self._polling = Polling(self, self._server.limits)
-        self._change(EngineState.POLLING)
-        return self._polling
-
-    def _change(self, state: EngineState) -> None:
-        self.state = change(CHANGES, self.state, state)
-
-    @property
-    def closed(self) -> bool:
-        return self.state is _CLOSED
-
-    @property
-    def upgraded(self) -> bool:
-        """Whether the client is on a WebSocket."""
-        return self._stream is not None
-
-    @property
-    def polling(self) -> Polling | None:
-        """Where the client's requests go, while it is on long-polling."""
-        return self._polling
+        polling = Polling(self, self._server.limits)
+        self._open_polling(polling)
+        return polling
 
     @property
     def leaves_late(self) -> bool:
         """Whether the client may have left already, and its packet was not handled yet. The stock client sends it only
         when its requests are replied to and an upgrade that has begun is done, and what it sent before comes first.
         """
-        return self._stream is None or self.state is _ARRIVING or self.inbox.busy
+        return self._stream is None or self.state is EngineState.ARRIVING or self.inbox.busy
 
     # --- out
 
@@ -129,12 +96,17 @@ class EngineSocket:
     def write(self, frame: bytes) -> None:
         """Send a packet, given as its WebSocket frame. One for a client that is gone is dropped."""
         if self._cork is not None:
-            if not self._cork.put(frame):
-                self._server.limits.cut(self, self.unsent)
+            self._hold(frame, self._cork)
         elif self._stream is not None and not self.base64:
             self._stream.write(frame)  # the way of nearly every packet; a stream that is closed drops it
         else:
             self.write_through(frame)
+
+    def _hold(self, frame: bytes, cork: Cork) -> None:
+        if not cork.is_full:
+            cork.add(frame)
+        elif not self.closed:
+            self._server.limits.cut(self, self.unsent)
 
     def write_through(self, frame: bytes) -> None:
         """Send a packet past those that are held."""
@@ -171,20 +143,6 @@ class EngineSocket:
         self._server.forget(self)
         return encode_payload(CLOSE)
 
-    def polled(self) -> None:
-        """Another poll has come, after one whose connection may have been lost."""
-        if self.state is EngineState.STRANDED:
-            self._change(EngineState.PROBING)
-
-    def request_lost(self, *, poll: bool) -> None:
-        """The connection of a request was lost: so is the client, unless it is on its way to a WebSocket."""
-        if self.closed or self._stream is not None:
-            return
-        if poll and self.state is EngineState.PROBING:
-            self._change(EngineState.STRANDED)
-        elif not poll or self.state is not EngineState.STRANDED:
-            self.close(self._server.reason.TRANSPORT_CLOSE)
-
     # --- the end
 
     def close(self, reason: str, *, code: int = CloseCode.NORMAL, text: str = "") -> None:
@@ -196,13 +154,6 @@ class EngineSocket:
         self._end(reason)
         for stream in self._streams():
             stream.close(code, text)
-
-    def _streams(self) -> Iterator[WebSocketStream]:
-        """The client's WebSocket, and that of an upgrade which has begun."""
-        if self._stream is not None:
-            yield self._stream
-        if self._upgrade is not None:
-            yield self._upgrade.stream
 
     def _end(self, reason: str) -> None:
         """Nothing more is taken from the client or written to it."""
@@ -276,28 +227,11 @@ class EngineSocket:
             self.inbox.cancel()
             raise
 
-    def pause(self, reason: Pause) -> None:
-        """Read nothing more for now (`Pausable`)."""
-        if self._stream is not None:
-            self._stream.pause(reason)
-        elif self._polling is not None:
-            self._polling.pause(reason)
-
-    def resume(self, reason: Pause) -> None:
-        if self._stream is not None:
-            self._stream.resume(reason)
-        elif self._polling is not None:
-            self._polling.resume(reason)
-
     # --- the owner of an `Inbox`
 
     @property
     def is_joining(self) -> bool:
         return self._cork is not None
-
-    def client_spoke(self) -> None:
-        if self.state is _ARRIVING:
-            self._change(EngineState.WEBSOCKET)
 
     def receive(self, data: Packet) -> None:
         self._server.receive(self, data, self.inbox)
@@ -328,47 +262,19 @@ class EngineSocket:
     def stream_ended(self, code: int) -> None:
         if code != CloseCode.ABNORMAL and not self.closed:
             self.inbox.note_left()
+        self.lost()
+
+    def lost(self) -> None:
         self.close(self._server.reason.TRANSPORT_CLOSE)
-
-    # --- an `Upgrade`'s session
-
-    @property
-    def can_upgrade(self) -> bool:
-        return self.state is EngineState.POLLING
-
-    def start_upgrade(self, upgrade: Upgrade) -> None:
-        self._change(EngineState.PROBING)
-        self._upgrade = upgrade
-        upgrade.begin()
-
-    def probed(self) -> None:
-        """The client's WebSocket works: reply to its poll, so that it can stop polling."""
-        if self._polling is not None:
-            self._polling.start_moving()
 
     def move_to(self, stream: WebSocketStream) -> None:
         """The client is on ``stream`` from now on; what still waited for a poll goes there."""
         self._upgrade = None
-        if self.closed:
-            return
-        self._change(EngineState.ARRIVING)
-        polling, self._polling, self._stream = self._polling, None, stream
-        stream.listen(self)
-        if polling is not None:
-            polling.end_poll()
-            for frame in polling.take_all():
+        if not self.closed:
+            waiting = self._move(stream)
+            stream.listen(self)
+            for frame in waiting:
                 self.write_through(frame)
-            polling.close()
-
-    def upgrade_failed(self) -> None:
-        """The client goes on with long-polling, if it is still there."""
-        self._upgrade = None
-        if self._polling is not None:
-            self._polling.stop_moving()
-        if self.state is EngineState.STRANDED:
-            self.close(self._server.reason.TRANSPORT_CLOSE)
-        elif self.state is EngineState.PROBING:
-            self._change(EngineState.POLLING)
 
     # --- a `Heartbeat`
 

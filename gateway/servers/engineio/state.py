@@ -1,4 +1,4 @@
-"""The states of an Engine.IO session, and which may follow which. `EngineSocket` is what changes them."""
+"""The states of an Engine.IO session, and which may follow which. `Transports` is what changes them."""
 
 from __future__ import annotations
 

@@ -156,16 +156,19 @@ class WebSocketStream(asyncio.Protocol):
         """Write frames. What is written to a socket that is closing or gone is dropped."""
         transport = self._transport
         if transport is None or self.state is not _OPEN:
-            self._hold(frames)
+            if self._cork is not None and self.state is StreamState.OPENING:
+                self._hold(frames, self._cork)
             return
         transport.write(frames)
         unsent = transport.get_write_buffer_size()
         if unsent > COUNTED_FROM:
             self._limits.wrote(self, len(frames), unsent)
 
-    def _hold(self, frames: bytes) -> None:
-        if self.state is StreamState.OPENING and self._cork is not None and not self._cork.put(frames):
-            self._limits.cut(self, self._cork.size)
+    def _hold(self, frames: bytes, cork: Cork) -> None:
+        if cork.is_full:
+            self._limits.cut(self, cork.size)
+        else:
+            cork.add(frames)
 
     def close(self, code: int, reason: str = "") -> None:
         """Send a close frame, after all that was written, and wait `CLOSE_TIMEOUT` seconds for the client's."""
@@ -177,18 +180,20 @@ class WebSocketStream(asyncio.Protocol):
         self.resume(Pause.HANDLING)  # the client's close frame comes after what waits
 
     def fail(self, code: int, reason: str = "") -> None:
-        """Say why the client cannot go on, after all that was written, and close without waiting for it
-        (section 7.1.7).
-        """
+        """Send a close frame after all that was written, and close without waiting for the client's (section 7.1.7)."""
         self._send_close(close_frame(code, reason))
         self._end()
 
     def _send_close(self, frame: bytes) -> None:
         """Send a close frame, unless one was sent."""
-        if self.state in {StreamState.OPENING, StreamState.OPEN}:
+        if self.state not in {StreamState.OPENING, StreamState.OPEN}:
+            return
+        if self._cork is not None:
+            self._cork.add(frame)
+        else:
             self.write(frame)
-            self._change(StreamState.CLOSING)
-            self._limits.stop_judging(self)
+        self._change(StreamState.CLOSING)
+        self._limits.stop_judging(self)
 
     def abort(self) -> None:
         """Drop the transport and what is unsent."""
