@@ -27,10 +27,11 @@ from gateway.servers.heartbeats import Heartbeats
 from gateway.servers.http.proxies import Proxies
 from gateway.servers.http.runner import Runner
 from gateway.servers.http.upgrades import Upgrades
+from gateway.servers.limits import Limits
 from gateway.servers.seats import Seats
 from gateway.sessions import Sessions
 from gateway.tasks import TaskOwner
-from gateway.wires.plain import PlainRoute
+from gateway.wires.plain.route import PlainRoute
 from gateway.wires.socketio.namespace import ChatNamespace, socket_server
 
 if TYPE_CHECKING:
@@ -110,17 +111,16 @@ class Gateway:
         self._heartbeats = Heartbeats(settings.ping_interval, settings.ping_timeout)
         app = web.Application()
         self._socketio.attach(app, f"{base}/socket.io")
-        plain = PlainRoute(
+        self._plain = PlainRoute(
             self._sessions,
             pipeline,
             origins,
             self._heartbeats,
             max_frame_size=settings.max_frame_size,
-            max_buffer=settings.max_buffer,
+            limits=Limits(settings.max_buffer, budget),
             seats=seats,
-            budget=budget,
         )
-        plain.add_to(app, base)
+        self._plain.add_to(app, base)
         health.add_routes(app, base, is_stopping=lambda: not self._sessions.accepting, problem=self._engine.problem)
         pages.add_routes(app, pages.static_folder(), base)
         self._runner = Runner(
@@ -150,7 +150,8 @@ class Gateway:
                 settings.host, settings.port, settings.unix_socket, base_path=settings.base_path
             )
             http = cast("web.Server", self._runner.server)  # there is one from setup to cleanup
-            self._upgrades = Upgrades(http, [self._socketio.eio.take_handshake], timeout=SILENCE_TIMEOUT)
+            takers = [self._socketio.eio.take_handshake, self._plain.take_handshake]
+            self._upgrades = Upgrades(http, takers, timeout=SILENCE_TIMEOUT)
             await listening.start(self._upgrades, unsent_timeout=settings.ping_interval + settings.ping_timeout)
         except BaseException:
             await self.stop()

@@ -1,4 +1,4 @@
-"""What a client's connection offers to those who deliver to it, whatever its wire."""
+"""A client's connection as it is delivered to, whatever its wire."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 class Wire(Protocol):
-    """A way to write events down. All connections of a wire read the same frames, one behind the other."""
+    """How events are encoded. All connections of a wire are sent the same frames, in the same order."""
 
     name: str
     resumable: bool
@@ -40,25 +40,22 @@ class Connection(Protocol):
 
     @property
     def may_know_pid(self) -> bool:
-        """Whether there is a sign that the client can come back: that it has heard of its session."""
+        """Whether there is a sign that the client can come back: that it was told of its session and knows its pid."""
 
     @property
     def leaves_late(self) -> bool:
         """Whether the client may have left and not been able to say so yet."""
 
     def write(self, frames: bytes) -> None:
-        """Send one frame or several. Never waits: a client that reads too slowly is cut, and comes back for what it
-        missed.
+        """Send one frame or several, once the client knows that it is connected. Never waits: a client that reads too
+        slowly is closed, and comes back for what it missed.
         """
 
     def hint(self, frames: bytes) -> None:
-        """Send what is worth something only now: it is dropped where the client has more to read than that."""
-
-    def release(self) -> None:
-        """The client knows that it is connected: send what was written before, and everything from now on."""
+        """Send what is only worth something now: it is dropped where more is unsent."""
 
     async def finish(self) -> None:
-        """Take nothing more from the client, and return when all that it asked is answered."""
+        """Take nothing more from the client, and return when all that it asked for is replied to."""
 
     def close(self, reason: CloseReason) -> None:
-        """Say why, and close."""
+        """Send why, and close. Does not wait."""

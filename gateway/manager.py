@@ -74,13 +74,6 @@ class ChatManager(Manager):
         cids = members_of(self, NAMESPACE, native_room(room))
         return [self._connections[cid] for cid in cids if cid in self._connections]
 
-    async def connect(self, sid: str, namespace: str) -> str:
-        """python-socketio has written to the client that it is connected."""
-        sid = await super().connect(sid, namespace)
-        if namespace == NAMESPACE and (connection := self._connections.get(sid)) is not None:
-            connection.release()
-        return sid
-
 
 def native_room(room: str) -> str:
     """The native room of a chat room. Native rooms are also named by every ``sid``, which a chat room could be

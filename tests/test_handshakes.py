@@ -183,3 +183,31 @@ async def test_another_version_is_told_ours(gateway: GatewayProcess, wire: str) 
     async with handshake(gateway, wire, "at once", headers) as (_, answer):
         assert 400 <= answer.status < 500
         assert answer.headers["sec-websocket-version"] == "13"
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_log_in_that_the_store_refuses(gateway: GatewayProcess, way: str) -> None:
+    """A taken name is 409 with the headers of every reply, and the connection is closed; then the name can be had."""
+    name = fresh_name()
+    asked = head(f"/username/{name}?format=json", STANDARD)
+    async with connection(gateway.url) as holder:
+        holder.send(asked)
+        assert (await holder.answer()).status == 101
+        async with connection(gateway.url) as tcp:
+            if way == "after a request":
+                tcp.send(head("/health"))
+                assert (await tcp.answer()).status == 200
+            if way == "in pieces":
+                await tcp.send_in_pieces(asked)
+            else:
+                tcp.send(asked + masked('{"action":"list-rooms"}'))
+            refused = await tcp.answer()
+            assert (refused.status, json.loads(refused.text)["error"]["code"]) == (409, "username_taken")
+            assert refused.headers["x-content-type-options"] == "nosniff"
+            assert "server" not in refused.headers
+            assert await tcp.ended() == b""
+        holder.send(b"\x88\x82\0\0\0\0\x03\xe8")
+        await holder.ended()
+    async with connection(gateway.url) as tcp:
+        tcp.send(asked)
+        assert (await tcp.answer()).status == 101

@@ -1,5 +1,5 @@
-"""Engine.IO, Socket.IO and WebSocket servers for any application on aiohttp (``docs/servers.md``). They know nothing of
-the chat.
+"""Engine.IO, Socket.IO and WebSocket servers for any application on aiohttp (``docs/servers.md``). They import
+nothing of the chat.
 """
 
 import logging
@@ -13,7 +13,7 @@ from gateway.servers.socketio.clients import Client, EventHandler
 from gateway.servers.socketio.manager import Manager
 from gateway.servers.socketio.server import SocketServer
 
-# An application that configures no logging hears nothing of the servers (docs/servers.md).
+# Without a configuration of logging, the servers write nothing (docs/servers.md).
 for name in ("gateway.servers", "gateway.socketio"):
     logging.getLogger(name).addHandler(logging.NullHandler())
 

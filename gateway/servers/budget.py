@@ -1,8 +1,8 @@
-"""The memory that all clients together may take: what was read of them and is no whole message yet, and what was
-written to them and has not left.
+"""The memory that all clients together may take: what was received and is not a whole message yet, and what was
+written and has not left this process.
 
-Who holds little is not counted. Who holds more is counted as it grows; that it has less again is noticed when somebody
-asks, so that nobody pays for it.
+A client that holds little is not counted. One that holds more is counted each time that it grows. That it holds less
+again is only noticed when the budget is exceeded and all are counted anew, so that it costs nothing before.
 """
 
 from __future__ import annotations
@@ -16,48 +16,48 @@ from typing import Final, Protocol
 from gateway.servers.pauses import Pausable, Pause
 
 COUNTED_FROM: Final = 4096
-"""Bytes from which on a client is worth counting."""
+"""Bytes above which a client is counted."""
 
 GRACE: Final = 0.5
-"""Seconds that those who are paused have to become less, before they are cut."""
+"""How long the paused clients have to bring the total down, in seconds, before they are cut."""
 
 RELIEVED: Final = 0.8
-"""The part of the budget to which those who hold the most bring it back."""
+"""The share of the budget to which the total is brought down."""
 
 EXCEEDED: Final = 1.1
-"""The part of the budget at which nobody waits any longer."""
+"""The share of the budget above which clients are cut without a pause before."""
 
 STEP: Final = 0.05
-"""The part of the budget by which what is held must have grown to be looked at again."""
+"""The share of the budget by which the total must grow until all are counted anew."""
 
 logger = logging.getLogger(__name__)
 
 
 class Holder(Pausable, Protocol):
-    """What takes memory for a client. It is paused for `Pause.MEMORY`."""
+    """Something that takes memory for a client. It is paused for `Pause.MEMORY`."""
 
     def held(self) -> int:
-        """Bytes that it takes now."""
+        """Bytes that it takes."""
 
     def cut(self) -> None:
-        """Drop the client, and all that is held for it."""
+        """Close the client, and drop all that is held for it."""
 
 
 class Budget:
-    """What all holders together may take, in bytes. Beyond it those who hold the most are paused, then cut."""
+    """What all holders together may take, in bytes. Beyond that, those that hold the most are paused, then cut."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.total = 0
-        """What is held, or was when it was last looked at."""
+        """What is held, as far as it was counted."""
         self._look_at: float = limit
-        """The total at which to look again at what all hold: that takes a while, where there are many."""
+        """The total at which to count all anew, which takes a while if there are many."""
         self._held: dict[Holder, int] = {}
         self._held_back: list[Holder] = []
         self._due: asyncio.TimerHandle | None = None
 
     def count(self, holder: Holder) -> None:
-        """Look at what ``holder`` takes: to be called when it has become much."""
+        """Count what ``holder`` takes. To be called when that has grown, and is more than `COUNTED_FROM`."""
         size = holder.held()
         self.total += size - self._held.get(holder, 0)
         self._held[holder] = size
@@ -74,7 +74,7 @@ class Budget:
         self._look_at = max(self.limit, self.total + self.limit * STEP)
 
     def _relieve(self) -> None:
-        """Pause who holds the most; cut where that was not enough, or comes too late."""
+        """Pause those that hold the most; cut them if that was not enough, or would come too late."""
         self._recount()
         if self.total > self.limit * EXCEEDED:
             self._cut()
@@ -85,7 +85,7 @@ class Budget:
             self._due = asyncio.get_running_loop().call_later(GRACE, self._check)
 
     def _largest(self) -> list[Holder]:
-        """Those who hold the most, without whom the rest is little enough."""
+        """Those that hold the most, without which the others hold little enough."""
         total, chosen = self.total, []
         for holder, size in sorted(self._held.items(), key=lambda item: item[1], reverse=True):
             if total <= self.limit * RELIEVED:
@@ -122,7 +122,7 @@ class Budget:
 
 
 UNLIMITED: Final = Budget(2**63)
-"""For whoever sets no limit."""
+"""For a server that sets no limit."""
 
 
 def machine_memory(root: Path = Path("/")) -> int:
@@ -133,7 +133,7 @@ def machine_memory(root: Path = Path("/")) -> int:
             text = path.read_text().strip()
         except OSError:
             continue
-        if text.isdigit():  # "max" is none
+        if text.isdigit():  # "max" is no limit
             sizes.append(int(text))
     return min(size for size in sizes if size > 0)
 

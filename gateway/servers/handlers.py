@@ -1,4 +1,4 @@
-"""Calling an application's handlers, once each, with as many arguments as they take."""
+"""Calling an application's handlers: once, with as many arguments as they take."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 async def call_handler(event: str, handler: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
     """What ``handler``, a function or a coroutine function, returns; None where it was cancelled.
 
-    One of the older kind takes no auth at ``connect``, or no reason at ``disconnect``. The libraries learn that by
-    calling it again after any TypeError, which runs half of it twice and hides a mistake of its own.
+    Older handlers take no auth at ``connect``, or no reason at ``disconnect``. The libraries find that out by calling
+    them again after any TypeError, which may run half of them twice and hides errors of their own.
     """
     droppable = event == "disconnect" or (event == "connect" and arguments[-1] is None)
     if droppable and not _takes(handler, len(arguments)):
@@ -29,7 +29,7 @@ async def call_handler(event: str, handler: Callable[..., Any], arguments: tuple
 
 
 def _takes(handler: Callable[..., Any], count: int) -> bool:
-    """Whether a handler can be called with so many arguments."""
+    """Whether a handler can be called with ``count`` arguments."""
     return _routine_takes(handler, count) if inspect.isroutine(handler) else _can_bind(handler, count)
 
 
@@ -38,10 +38,10 @@ def _can_bind(handler: Callable[..., Any], count: int) -> bool:
         inspect.signature(handler).bind(*[None] * count)
     except TypeError:
         return False
-    except ValueError:  # some that are built in do not say
+    except ValueError:  # some built-in functions have no signature
         return True
     return True
 
 
 _routine_takes = lru_cache(maxsize=1024)(_can_bind)
-"""Remembered for functions and methods, which are always the same; another callable may not be hashable."""
+"""Cached for functions and methods, whose signature does not change; another callable may not be hashable."""

@@ -1,4 +1,4 @@
-"""Pings to all connections, and who did not answer them."""
+"""Pings to all connections, and timeouts for those that do not reply."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ class Heartbeat(Protocol):
         """Send a ping."""
 
     def timed_out(self) -> None:
-        """No answer came in time."""
+        """No reply came in time."""
 
 
 class Heartbeats:
-    """Pings all connections, each so long after its last answer: one timer for all.
+    """Pings all connections, each some time after its last pong, with one timer for all.
 
-    All wait equally long, so that the order of arrival is the order of what is due.
+    All wait equally long, so that the order in which they began to wait is the order in which they are due.
     """
 
     def __init__(self, interval: float, timeout: float) -> None:
-        """``interval``: seconds from an answer to the next ping; ``timeout``: seconds that a client has to answer."""
+        """``interval``: seconds from a pong to the next ping; ``timeout``: how long a pong may take, in seconds."""
         self._interval = interval
         self._timeout = timeout
         self._grain = min(interval, timeout) / 100
-        """What is due so soon is done already: one wake-up for many."""
+        """What is due within that many seconds is done at once: one wake-up for many connections."""
         self._resting: dict[Heartbeat, float] = {}
         self._pinged: dict[Heartbeat, float] = {}
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, connection: Heartbeat) -> None:
-        """The connection was opened, or has answered."""
+        """The connection was opened, or has sent a pong."""
         loop = asyncio.get_running_loop()
         self._pinged.pop(connection, None)
         self._resting.pop(connection, None)
@@ -43,7 +43,7 @@ class Heartbeats:
             self._timer = loop.call_at(due, self._beat, loop)
 
     def answered(self, connection: Heartbeat) -> None:
-        """A pong. One that nobody asked for changes nothing."""
+        """A pong came. An unsolicited one changes nothing."""
         if connection in self._pinged:
             self.add(connection)
 
@@ -52,7 +52,7 @@ class Heartbeats:
         self._pinged.pop(connection, None)
 
     def close(self) -> None:
-        """Ping nobody any more."""
+        """Stop the pings."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -63,7 +63,7 @@ class Heartbeats:
 
     def _beat(self, loop: asyncio.AbstractEventLoop) -> None:
         now = loop.time()
-        # What happens to one connection may be the end of others: each is looked up when its turn comes.
+        # What is done to one connection may close others, so each is looked up again.
         for connection in _due(self._pinged, now + self._grain):
             if self._pinged.pop(connection, None) is not None:
                 connection.timed_out()
@@ -75,7 +75,7 @@ class Heartbeats:
 
 
 def _due(waiting: dict[Heartbeat, float], now: float) -> list[Heartbeat]:
-    """Those in ``waiting``, which is in order, whose time has come."""
+    """Those in ``waiting``, which is in order, that are due."""
     found = []
     for connection, due in waiting.items():
         if due > now:

@@ -55,7 +55,6 @@ OVERRIDDEN: Final[tuple[Hook, ...]] = (
     ),
     (socketio.AsyncServer, "call", ["event", "data", "to", "sid", "namespace", "timeout", "ignore_queue"]),
     (socketio.AsyncServer, "disconnect", ["sid", "namespace", "ignore_queue"]),
-    (socketio.AsyncManager, "connect", ["sid", "namespace"]),
     (socketio.AsyncManager, "basic_enter_room", ["sid", "namespace", "room", "eio_sid"]),
     (socketio.AsyncManager, "basic_leave_room", ["sid", "namespace", "room"]),
     (socketio.AsyncManager, "basic_disconnect", ["sid", "namespace", "kwargs"]),
@@ -79,6 +78,7 @@ CALLED: Final[tuple[Hook, ...]] = (
     (socketio.AsyncServer, "_get_event_handler", ["event", "namespace", "args"]),
     (socketio.AsyncServer, "_get_namespace_handler", ["namespace", "args"]),
     (socketio.AsyncNamespace, "trigger_event", ["event", "args"]),
+    (socketio.AsyncManager, "connect", ["sid", "namespace"]),
     (socketio.AsyncManager, "disconnect", ["sid", "namespace", "kwargs"]),
     (socketio.AsyncManager, "pre_connect", ["eio_sid", "namespace"]),
     (socketio.AsyncManager, "is_sid_room", ["namespace", "room"]),
@@ -157,18 +157,18 @@ def make_request(
 
 
 def exchange_body(request: web.BaseRequest, body: StreamReader) -> StreamReader:
-    """Put ``body`` in the place of a request's body, which is returned. aiohttp tells the body of the request under way
-    that the connection is lost (`BaseRequest._cancel`), and nobody else.
+    """Put ``body`` in the place of a request's body, which is returned. aiohttp reports a lost connection only to the
+    body of the request that is being handled (`BaseRequest._cancel`).
     """
     before, request._payload = request._payload, body
     return before
 
 
-def detach_transport(request: web.Request) -> tuple[asyncio.Transport, bytes] | None:
+def detach_transport(request: web.BaseRequest) -> tuple[asyncio.Transport, bytes] | None:
     """Take the transport of a handshake from aiohttp, with the bytes that came after it; None where it is closed. It
     drops all that it keeps for the connection, so that nothing it sends as a reply goes anywhere.
     """
-    protocol = request.protocol
+    protocol: Any = request.protocol
     transport = request.transport
     if transport is None or transport.is_closing():
         return None
@@ -178,6 +178,17 @@ def detach_transport(request: web.Request) -> tuple[asyncio.Transport, bytes] | 
     protocol.transport = None
     protocol.connection_lost(None)
     return transport, unread
+
+
+def set_first_reply(connection: RequestHandler, response: web.StreamResponse) -> None:
+    """Have the first request on a new connection replied to with ``response``, without asking its application."""
+    handler = connection._request_handler
+
+    async def reply(request: web.BaseRequest) -> web.StreamResponse:
+        connection._request_handler = handler
+        return response
+
+    connection._request_handler = reply
 
 
 def writer_of(response: web.StreamResponse) -> AbstractStreamWriter | None:
@@ -225,7 +236,7 @@ class Connection(RequestHandler):
 
     @property
     def is_upgraded(self) -> bool:
-        """Whether the newest head asks for an upgrade. What comes after it is no HTTP, and is kept."""
+        """Whether the newest head asks for an upgrade. What comes after it is not HTTP, and is kept."""
         return self._upgraded
 
     def upgrade(self, unread: bytes) -> None:
@@ -267,6 +278,7 @@ CONNECTION_STATE: Final = frozenset(
         "_messages",
         "_reading_paused",
         "_request_count",
+        "_request_handler",
         "_upgraded",
         "_waiter",
         "transport",

@@ -1,4 +1,4 @@
-"""What one client's messages ask for is done in their order, by tasks that live no longer than it takes."""
+"""Handling one client's messages in their order, by tasks that live only while something is handled."""
 
 from __future__ import annotations
 
@@ -14,56 +14,61 @@ if TYPE_CHECKING:
     from gateway.servers.pauses import Pausable
 
 MAX_WAITING: Final = 32
-"""Messages of one client that wait for the one before them; then its reading is paused."""
+"""Messages of one client that may be in flight. With more, reading is paused until half of them are done."""
 
-REST: Final = 0.001
-"""Seconds that a client rests after so many. A mere turn of the loop would do for those who wait for the loop, but
-not for the store's thread, which waits for the interpreter.
+PAUSE: Final = 0.001
+"""How long reading stays paused after that, in seconds. One event-loop iteration would be enough for the other clients,
+but not for the store's thread, which waits for the interpreter's lock.
 """
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 Work: TypeAlias = "Callable[[], Awaitable[None]]"
-"""What is to be done when its turn comes."""
+"""What is done alone, in its place in the order."""
 
 Answer: TypeAlias = "Callable[[], None]"
+"""Sends the reply to a message."""
 
 OverlappingWork: TypeAlias = "Callable[[], Awaitable[Answer | None]]"
-"""What may be done beside what is before it; then it is answered, in its turn."""
+"""What may be done while what is before it is still being done. Its reply is sent in its place in the order."""
 
 
 class InOrder:
-    """Does what a client's messages ask for. Each has a task of its own, which ends behind the one before it.
+    """Does what a client's messages ask for. Each has a task of its own, which ends after the one before it.
 
-    Work that is `put` is done alone: behind all that is before it, and before all that is behind it. Work that may
-    `overlap` begins as soon as what is before it has begun, so that many messages of one client can share a commit;
-    their answers are given in their order all the same.
+    Work that is `put` is done alone: after all that is before it has ended, and before anything after it begins. Work
+    that may `overlap` begins as soon as what is before it has begun, so that many messages of one client can share a
+    commit; their replies are sent in their order all the same::
+
+        put A, overlap B, overlap C, put D      ── A ──┬── B ───────┬── D ──
+                                                       └── C ── ···─┘
+                                                                 ▲ the reply to C waits for that to B
     """
 
-    __slots__ = ("_alone", "_paused", "_stream", "_under_way", "finishing")
+    __slots__ = ("_alone", "_in_flight", "_paused", "_stream", "finishing")
 
     def __init__(self, stream: Pausable) -> None:
         self._stream = stream
-        self._under_way: list[asyncio.Task[None]] | None = None
+        self._in_flight: list[asyncio.Task[None]] | None = None
         self._alone: asyncio.Task[None] | None = None
-        """The last under way that is done alone."""
+        """The last task in flight of work that is done alone."""
         self._paused = False
         self.finishing = False
-        """Whether nothing more is to be put."""
+        """Whether nothing more may be put."""
 
     def put(self, work: Work) -> None:
         """Do ``work`` alone."""
         self._alone = self._start(self._do(work, self._last()))
 
     def overlap(self, work: OverlappingWork) -> None:
-        """Begin ``work`` at once, or behind work that is done alone, and give its answer in its turn."""
+        """Begin ``work`` at once, or after work that is done alone, and send its reply in its place in the order."""
         self._start(self._answer(work, self._alone, self._last()))
 
     @property
     def busy(self) -> bool:
         """Whether something that was put is not done yet."""
-        return self._under_way is not None
+        return self._in_flight is not None
 
     async def idle(self) -> None:
         """Wait until all that was put is done."""
@@ -77,20 +82,20 @@ class InOrder:
         await self.idle()
 
     def cancel(self) -> None:
-        """Do no more, not even what is under way."""
-        for task in self._under_way or ():
+        """Cancel all that is in flight."""
+        for task in self._in_flight or ():
             task.cancel()
 
     def _last(self) -> asyncio.Task[None] | None:
-        return self._under_way[-1] if self._under_way else None
+        return self._in_flight[-1] if self._in_flight else None
 
     def _start(self, doing: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(doing)
-        if self._under_way is None:
-            self._under_way = [task]
+        if self._in_flight is None:
+            self._in_flight = [task]
         else:
-            self._under_way.append(task)
-            if len(self._under_way) > MAX_WAITING:
+            self._in_flight.append(task)
+            if len(self._in_flight) > MAX_WAITING:
                 self._paused = True
                 self._stream.pause(Pause.HANDLING)
         return task
@@ -113,19 +118,19 @@ class InOrder:
             if before is not None:
                 await before
             if answer is not None:
-                _give(answer)
+                _send(answer)
         finally:
             self._done()
 
     def _done(self) -> None:
-        """The first under way has come to its end."""
-        under_way = self._under_way or []
-        del under_way[:1]
-        if not under_way:
-            self._under_way = self._alone = None
-        if self._paused and len(under_way) <= MAX_WAITING // 2:
+        """The first task in flight has ended."""
+        in_flight = self._in_flight or []
+        del in_flight[:1]
+        if not in_flight:
+            self._in_flight = self._alone = None
+        if self._paused and len(in_flight) <= MAX_WAITING // 2:
             self._paused = False
-            asyncio.get_running_loop().call_later(REST, self._resume)
+            asyncio.get_running_loop().call_later(PAUSE, self._resume)
 
     def _resume(self) -> None:
         if not self.finishing:
@@ -133,21 +138,21 @@ class InOrder:
 
 
 async def _attempt(work: Callable[[], Awaitable[T]]) -> T | None:
-    """What ``work`` returns; None where it fails, or gives itself up, which must stop nothing behind it."""
+    """What ``work`` returns; None where it fails or cancels itself, neither of which may stop what is after it."""
     try:
         return await work()
     except asyncio.CancelledError:
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             raise
-        logger.warning("the handling of a message was given up")
+        logger.warning("the handling of a message was cancelled")
     except Exception:
         logger.exception("a message could not be handled")
     return None
 
 
-def _give(answer: Answer) -> None:
+def _send(answer: Answer) -> None:
     try:
         answer()
     except Exception:
-        logger.exception("a message could not be answered")
+        logger.exception("a message could not be replied to")

@@ -2,7 +2,7 @@
 
 ``text.slice(0, n)`` in a browser can leave half of an emoji, a lone surrogate, which `JSON.stringify` writes as an
 escape (RFC 8259, section 8.2, leaves it open what a reader makes of it). The frame is still JSON and its sender still
-gets an answer: it is the field with half a character in it that is refused.
+gets a reply: only the field with half a character in it is refused.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from typing import Any, Final
 import orjson
 
 MAX_SHOWN: Final = 100
-"""How many characters of a name that a client has made up an error shows."""
+"""How many characters an error shows of a name that a client has chosen."""
 
 MAX_MEMBERS: Final = 1_000
-"""Members of an object among which one is looked for: a frame of more would keep everybody waiting, a millisecond for
-so many.
+"""How many members of an object are searched for one, at most. That takes a millisecond, in which no other client is
+served.
 """
 
 MODULE_WANTED: Final = (

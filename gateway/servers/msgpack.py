@@ -1,4 +1,4 @@
-"""The other parser of the JavaScript client, socket.io-msgpack-parser: not spoken here, but recognised and refused."""
+"""The other parser of the JavaScript client, socket.io-msgpack-parser, whose packets are recognised and refused."""
 
 from __future__ import annotations
 

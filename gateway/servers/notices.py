@@ -1,4 +1,4 @@
-"""Log events that many clients can cause, and that one line a minute is enough for."""
+"""Log events that many clients can cause, and for which one line a minute is enough."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ if TYPE_CHECKING:
     import logging
 
 INTERVAL: Final = 60.0
-"""Seconds between two lines of one kind."""
+"""Seconds between two lines of one kind, at least."""
 
 
 class Notice:
-    """An event that is logged at once when it happens, and then at most once in `INTERVAL`, with how often it was."""
+    """An event that is logged when it first happens, then at most once in `INTERVAL` with how often it happened."""
 
     def __init__(self, logger: logging.Logger, event: str, advice: str) -> None:
         self._logger = logger
@@ -23,7 +23,7 @@ class Notice:
         self._next = 0.0
 
     def give(self, **fields: Any) -> None:
-        """It has happened. ``fields`` are of the last time that it did."""
+        """It has happened. Of the ``fields``, the last ones are logged."""
         self._times += 1
         now = time.monotonic()
         if now >= self._next:

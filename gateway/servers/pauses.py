@@ -10,18 +10,18 @@ class Pause(IntFlag):
     """The reasons. Reading goes on when none is left."""
 
     HANDLING = auto()
-    """As many of the client's messages are in flight as may be (`inorder`)."""
+    """As many of the client's messages are in flight as allowed (`inorder`)."""
     FAIRNESS = auto()
-    """Others are to be served first: many were read in one event-loop iteration."""
+    """Many messages were read in one event-loop iteration: others are served first."""
     MEMORY = auto()
-    """The memory that all clients may take together is spent (`budget`)."""
+    """All clients together take more memory than they may (`budget`)."""
 
 
 class Pausable(Protocol):
     """Where a client's messages come from."""
 
     def pause(self, reason: Pause) -> None:
-        """Read nothing more, until `resume` was called for this reason and for all others that there are."""
+        """Read nothing more until `resume` was called for every reason that there is."""
 
     def resume(self, reason: Pause) -> None:
-        """This reason is gone. Does nothing where it was none."""
+        """This reason is gone. Does nothing if it was not one."""

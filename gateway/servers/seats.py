@@ -4,36 +4,44 @@ from __future__ import annotations
 
 from typing import Final
 
-STANDING: Final = 100
-"""Connections beyond the limit that are taken all the same, to be told on their own wire that there is no seat."""
+MAX_STANDING: Final = 100
+"""Connections beyond the limit that are accepted all the same, to be refused on their own wire."""
 
 
 class Seats:
-    """The connections that may be there at once. Whoever gets no seat may stand, for a short while."""
+    """Which connections have a seat. A connection that gets none may stand for a short while."""
 
     def __init__(self, count: int | None = None) -> None:
-        """``count``: how many; None is no limit."""
+        """``count``: how many seats there are; None is no limit."""
         self.count = count
-        self._taken = 0
-        self._standing = 0
+        self._seated: set[object] = set()
+        self._standing: set[object] = set()
 
     @property
-    def can_enter(self) -> bool:
-        """Whether there is a seat, or room to stand."""
-        return self.count is None or self._taken < self.count or self._standing < STANDING
+    def has_room(self) -> bool:
+        """Whether there is a free seat, or room to stand."""
+        return self._has_free_seat or len(self._standing) < MAX_STANDING
 
-    def take(self) -> bool:
-        """Take a seat. False where there is none."""
-        if self.count is not None and self._taken >= self.count:
+    @property
+    def _has_free_seat(self) -> bool:
+        return self.count is None or len(self._seated) < self.count
+
+    def take(self, connection: object) -> bool:
+        """Whether ``connection`` has a seat; it gets one if it has none and one is free."""
+        if connection in self._seated:
+            return True
+        if not self._has_free_seat:
             return False
-        self._taken += 1
+        self._standing.discard(connection)
+        self._seated.add(connection)
         return True
 
-    def give_back(self) -> None:
-        self._taken -= 1
+    def take_or_stand(self, connection: object) -> None:
+        """Give ``connection`` a seat if one is free; else it stands."""
+        if not self.take(connection):
+            self._standing.add(connection)
 
-    def stand(self) -> None:
-        self._standing += 1
-
-    def stand_no_more(self) -> None:
-        self._standing -= 1
+    def leave(self, connection: object) -> None:
+        """``connection`` is closed. Does nothing where it has no place any more."""
+        self._seated.discard(connection)
+        self._standing.discard(connection)

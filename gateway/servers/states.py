@@ -15,7 +15,7 @@ def change(changes: Mapping[State, set[State]], before: State, after: State) -> 
     """``after``, if it may follow ``before``.
 
     Raises:
-        RuntimeError: it may not; that is a mistake of ours.
+        RuntimeError: it may not; that is a bug.
     """
     if after not in changes[before]:
         raise RuntimeError(f"{type(before).__name__} does not change from {before.name} to {after.name}")

@@ -1,4 +1,4 @@
-"""What the connections of all wires share: what is written is held until the client knows that it is connected."""
+"""What the connections of all wires share."""
 
 from __future__ import annotations
 
@@ -6,26 +6,23 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Final
 
 from gateway.access.actors import Actor
-from gateway.logs import get_logger
 
 if TYPE_CHECKING:
-    from gateway.connections import Connection, Wire
+    from gateway.connections import Wire
     from gateway.engines.base import Session
     from gateway.errors import CloseReason
-    from gateway.servers.websocket.stream import WebSocketStream
 
 NEGLIGIBLE: Final = 4096
-"""Unsent bytes that mean nothing: what is written in one turn of the loop leaves at its end."""
-
-logger = get_logger(__name__)
+"""Unsent bytes that do not show that a client is behind: what is written in one event-loop iteration leaves at its end.
+"""
 
 
 class BaseConnection(ABC):
-    """A `gateway.connections.Connection`. A wire says how to send, and how to close. Whether the client is too slow is
-    found where bytes leave (`backlog`).
+    """A `gateway.connections.Connection`. A wire adds how to send, and how to close. Whether the client is too slow is
+    decided where bytes leave (`servers.limits`).
     """
 
-    __slots__ = ("_held", "_outlet", "_session", "actor", "cid", "closed", "engine_id", "wire")
+    __slots__ = ("_session", "actor", "cid", "closed", "engine_id", "wire")
 
     def __init__(self, wire: Wire, cid: str, engine_id: str) -> None:
         self.wire = wire
@@ -35,9 +32,6 @@ class BaseConnection(ABC):
         self.actor: Actor | None = None
         """Who asks for what comes on the connection."""
         self._session: Session | None = None
-        self._held: list[bytes] | None = []
-        self._outlet: WebSocketStream | None = None
-        """Where frames go straight to: the client's WebSocket, once it is on one and nothing is held."""
 
     @property
     def session(self) -> Session | None:
@@ -49,46 +43,28 @@ class BaseConnection(ABC):
         self._session = session
         self.actor = None if session is None else Actor(session.username, self.cid)
 
+    @abstractmethod
     def write(self, frames: bytes) -> None:
-        outlet = self._outlet
-        if self.closed:
-            return
-        if outlet is not None:
-            outlet.write(frames)
-        elif self._held is None:
-            self._send(frames)
-        else:
-            self._held.append(frames)
+        """Send frames, without waiting. Those for a client that is gone are dropped; those for one that does not know
+        yet that it is connected are held.
+        """
 
     def hint(self, frames: bytes) -> None:
-        if self._held is None and self._unsent() <= NEGLIGIBLE:
+        if self.unsent() <= NEGLIGIBLE:
             self.write(frames)
 
-    def release(self) -> None:
-        held, self._held = self._held or [], None
-        for frames in held:
-            self._send(frames)
+    @abstractmethod
+    def unsent(self) -> int:
+        """Bytes that were written and have not left this process."""
 
     @abstractmethod
     async def finish(self) -> None:
-        """Take nothing more from the client, and return when all that it asked is answered."""
+        """Take nothing more from the client, and return when all that it asked for is replied to."""
 
     @abstractmethod
     def close(self, reason: CloseReason) -> None:
-        """Say why, and close. Does not wait."""
+        """Send why, and close. Does not wait."""
 
-    @abstractmethod
-    def _send(self, frames: bytes) -> None:
-        """Hand frames to the transport, without waiting. Those for a transport that is gone are dropped. Sets the
-        `_outlet` where there is one from here on.
-        """
-
-    @abstractmethod
-    def _unsent(self) -> int:
-        """Bytes that were sent and have not left this process."""
-
-
-def note_slow(connection: Connection | None, wire: str, unsent: int) -> None:
-    """Log why a client is cut; ``connection`` is None where it is not logged in."""
-    username = None if connection is None or connection.session is None else connection.session.username
-    logger.info("cut a slow client", username=username, wire=wire, unsent=unsent, reason="it does not read")
+    def describe(self) -> dict[str, object]:
+        """Who the client is, for the log."""
+        return {"username": None if self.session is None else self.session.username, "wire": self.wire.name}

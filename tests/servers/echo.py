@@ -7,8 +7,9 @@ from typing import Self
 
 from aiohttp import web
 
+from gateway.servers.websocket.handshake import Handshake
 from gateway.servers.websocket.rfc6455 import Message, frame
-from gateway.servers.websocket.stream import WebSocketStream, check_handshake, take_over
+from gateway.servers.websocket.stream import WebSocketStream
 
 MAX_SIZE = 2**24
 """The longest message of the Autobahn cases."""
@@ -37,11 +38,11 @@ def handle_with(echoes: list[Echo]) -> Callable[[web.Request], Awaitable[web.Str
 
     async def handle(request: web.Request) -> web.StreamResponse:
         try:
-            key = check_handshake(request)
+            handshake = Handshake(request)
         except ValueError as error:
             raise web.HTTPBadRequest(text=str(error)) from None
         echoes.append(Echo())
-        return take_over(request, echoes[-1].stream, key)
+        return handshake.accept(echoes[-1].stream)
 
     return handle
 

@@ -13,7 +13,7 @@ import socketio
 from websockets.asyncio.client import connect
 
 from gateway.servers import SocketServer
-from gateway.servers.backlog import PATIENCE, Backlog
+from gateway.servers.backlog import STALL_TIMEOUT, Backlog
 from harness.client import Join, make_room, succeed
 from harness.http import request
 from harness.process import StartGateway
@@ -150,23 +150,23 @@ async def test_messages_larger_than_the_buffer_in_the_gateway(
 
 @pytest.mark.parametrize("transport", LARGE)
 async def test_a_cut_is_logged_once_with_its_reason(transport: str, caplog: pytest.LogCaptureFixture) -> None:
-    """By an application's server, in the log that it was given."""
-    logger = logging.getLogger("of-the-test")
-    server = echo_server(logger=logger, **QUIET)
+    """By the server, whatever its transport, with the session and what it has not read."""
+    server = echo_server(**QUIET)
     async with serving(server, "engine.io") as url, Client(url, transport) as client:
         client._reading.cancel()
         if transport == "websocket":
             client._socket.transport.pause_reading()
-        with caplog.at_level(logging.WARNING, "of-the-test"):
+        with caplog.at_level(logging.INFO, "gateway.servers"):
             for _ in range(400):
                 await server.send(client.sid, "x" * 100_000)
                 await asyncio.sleep(0.001)
                 if server.reasons:
                     break
         assert server.reasons == ["transport error"]
-        (record,) = (record for record in caplog.records if record.name == "of-the-test")
-        assert client.sid in record.getMessage()
-        assert "does not read" in record.getMessage()
+        (line,) = (record for record in caplog.records if record.message == "cut a slow client")
+        fields = vars(line)
+        assert (fields["sid"], fields["reason"]) == (client.sid, "it does not read")
+        assert fields["unsent"] > 1_048_576
         if transport == "websocket":
             client._socket.transport.abort()
 
@@ -179,16 +179,26 @@ class Reader:
 
     def __init__(self, max_buffer: int) -> None:
         self.waiting = 0
-        self.cut: int | None = None
+        self.cut_at: int | None = None
         self.verdicts = 0
-        self.backlog = Backlog(self, max_buffer, chance=0.005)
+        self.backlog = Backlog(self, max_buffer, self)
         self._max_buffer = max_buffer
 
     def unsent(self) -> int:
         return self.waiting
 
-    def too_slow(self, unsent: int) -> None:
-        self.cut = unsent
+    grace = 0.005
+
+    def describe(self) -> dict[str, object]:
+        return {}
+
+    def too_slow(self) -> None:
+        raise AssertionError("this is for the judge")
+
+    def cut(self, client: object, unsent: int) -> None:
+        """As the judge of its backlog."""
+        assert client is self
+        self.cut_at = unsent
         self.verdicts += 1
         self.waiting += 500  # the reason why
         self.backlog.wrote(500, self.waiting)
@@ -207,11 +217,11 @@ async def test_one_frame_in_hand_is_always_allowed() -> None:
     await asyncio.sleep(0.02)
     reader.write(400)
     await asyncio.sleep(0.02)
-    assert reader.cut is None
+    assert reader.cut_at is None
     reader.write(200)
     await asyncio.sleep(0.02)
-    assert reader.cut == 1_001_600
-    await asyncio.sleep(PATIENCE + 0.1)
+    assert reader.cut_at == 1_001_600
+    await asyncio.sleep(STALL_TIMEOUT + 0.1)
     assert reader.verdicts == 1, "the reason why is written to it, and is no reason to cut it again"
 
 
@@ -225,13 +235,13 @@ async def test_a_little_more_is_allowed_for_a_while() -> None:
         await asyncio.sleep(0)
         reader.write(500)
         await asyncio.sleep(0.02)
-        assert reader.cut is None
+        assert reader.cut_at is None
     slow.waiting -= 50
-    await asyncio.sleep(PATIENCE + 0.1)
-    assert deaf.cut == 1600
-    assert slow.cut is None
-    await asyncio.sleep(PATIENCE + 0.1)
-    assert slow.cut is None, "what is not more than it was allowed is no reason"
+    await asyncio.sleep(STALL_TIMEOUT + 0.1)
+    assert deaf.cut_at == 1600
+    assert slow.cut_at is None
+    await asyncio.sleep(STALL_TIMEOUT + 0.1)
+    assert slow.cut_at is None, "what is not more than it was allowed is no reason"
     for reader in (deaf, slow):
         reader.backlog.close()
 
@@ -243,7 +253,7 @@ async def test_a_trickle_is_no_progress() -> None:
         reader.write(1000)
         reader.waiting -= min(reader.waiting, 10)
         await asyncio.sleep(0.001)
-        if reader.cut is not None:
+        if reader.cut_at is not None:
             break
-    assert reader.cut is not None
-    assert reader.cut < 50_000
+    assert reader.cut_at is not None
+    assert reader.cut_at < 50_000

@@ -372,6 +372,47 @@ async def test_a_mistake_in_an_event_handler(caplog: pytest.LogCaptureFixture) -
     assert calls == [1]
 
 
+async def test_what_a_connect_handler_emits_has_a_limit(caplog: pytest.LogCaptureFixture) -> None:
+    """One that emits more than ``max_buffer`` has its client closed, once, however much it goes on."""
+    server = SocketServer(socketio.AsyncManager(), max_buffer=10_000)
+
+    @server.on("connect")
+    async def flood(sid: str, environ: Any) -> None:
+        for _ in range(10):
+            await server.emit("flood", "x" * 4000, to=sid)
+
+    with caplog.at_level("INFO", "gateway.servers"):
+        async with serving(server, "socket.io") as url, connect(f"{url.replace('http', 'ws')}{WEBSOCKET}") as socket:
+            await socket.recv()
+            await socket.send("40")
+            async with asyncio.timeout(PATIENCE):
+                await socket.wait_closed()
+            await until(lambda: not server.eio.sockets)
+    assert [record.message for record in caplog.records] == ["cut a slow client"]
+
+
+@pytest.mark.parametrize("drops", [False, True])
+async def test_what_a_client_was_sent_before_it_was_refused(drops: bool) -> None:
+    """It follows the refusal, unless the handler has dropped it; what another try is sent is not concerned."""
+    server = SocketServer(socketio.AsyncManager())
+
+    @server.on("connect")
+    async def greet(sid: str, environ: Any, auth: Any) -> bool:
+        await server.emit("hello", auth, to=sid)
+        client = server.client(sid)
+        if drops and auth == "refused" and client is not None:
+            client.socket.drop_held()
+        return auth != "refused"
+
+    async with serving(server, "socket.io") as url, connect(f"{url.replace('http', 'ws')}{WEBSOCKET}") as socket:
+        await socket.recv()
+        for auth in ("refused", "accepted"):
+            await socket.send(f'40"{auth}"')
+        expected = ["44", *([] if drops else ['42["hello","refused"]']), "40", '42["hello","accepted"]']
+        for packet in expected:
+            assert str(await socket.recv()).startswith(packet)
+
+
 # --- Origin
 
 

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from websockets.asyncio.client import connect
 
-from harness.http import Answer, request
+from harness.http import WEBSOCKET_HEADERS, Answer, request
+from harness.http1 import connection, head, masked
 from servers.serving import closed, echo_server, serving
 
 POLLING = "?EIO=4&transport=polling"
@@ -146,7 +147,7 @@ async def test_a_second_websocket_of_a_session_is_closed(server: Any) -> None:
 
 async def test_a_websocket_that_is_refused_ends_no_upgrade(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first WebSocket is still closed when the client does not go on with it."""
-    monkeypatch.setattr("gateway.servers.engineio.socket.UPGRADE_TIMEOUT", 0.3)
+    monkeypatch.setattr("gateway.servers.engineio.upgrade.UPGRADE_TIMEOUT", 0.3)
     url = (await open_polling(server.url)).replace("polling", "websocket")
     async with open_websocket(url) as first:
         await first.send("2probe")
@@ -154,6 +155,21 @@ async def test_a_websocket_that_is_refused_ends_no_upgrade(server: Any, monkeypa
         async with open_websocket(url) as second:
             assert await closed(second)
         assert await closed(first)
+
+
+async def test_a_move_that_comes_too_late_changes_nothing(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The upgrade has timed out by then; the session goes on with long-polling."""
+    monkeypatch.setattr("gateway.servers.engineio.upgrade.UPGRADE_TIMEOUT", 0.1)
+    url = await open_polling(server.url)
+    async with connection(server.url) as tcp:
+        path = "/engine.io/" + url.replace("polling", "websocket").partition("/engine.io/")[2]
+        tcp.send(head(path, WEBSOCKET_HEADERS.items()) + masked("2probe"))
+        assert (await tcp.answer()).status == 101
+        assert [await tcp.frame(), await tcp.frame()] == [b"3probe", b"\x03\xea"]
+        tcp.send(masked("5") + b"\x88\x80\0\0\0\0")
+        await tcp.ended()
+    assert (await request("POST", url, data="4still here")).status == 200
+    assert "4still here" in (await request("GET", url)).text
 
 
 # --- handshake and heartbeat

@@ -150,25 +150,26 @@ async def test_an_event_before_connect_is_nobodys(application: Application) -> N
     assert application.told == []
 
 
-@pytest.mark.parametrize("noted", [False, True])
+@pytest.mark.parametrize("describes", [False, True])
 async def test_a_client_that_does_not_read_is_logged_once(
-    application: Application, noted: bool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    application: Application, describes: bool, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By the server, unless the application has said that it did."""
-    told: list[tuple[list[str], int]] = []
+    """By the server, with what the application says of the client, or else with the id of its session."""
 
-    def too_slow(clients: Sequence[Client], unsent: int) -> bool:
-        told.append(([client.namespace for client in clients], unsent))
-        return True
+    def describe(clients: Sequence[Client]) -> dict[str, object]:
+        return {"namespaces": [client.namespace for client in clients]}
 
-    if noted:
-        monkeypatch.setattr(application, "too_slow", too_slow)
+    if describes:
+        monkeypatch.setattr(application, "describe", describe)
     async with connected(application, *NAMESPACES):
         (socket,) = application.server.eio.sockets.values()
-        with caplog.at_level("WARNING"):
-            socket.too_slow(4711)
-    assert told == ([(NAMESPACES, 4711)] if noted else [])
-    assert sum("does not read" in record.message for record in caplog.records) == (not noted)
+        with caplog.at_level("INFO", "gateway.servers"):
+            application.server.eio.limits.cut(socket, 4711)
+        assert socket.closed
+        (line,) = (vars(record) for record in caplog.records if record.message == "cut a slow client")
+        assert line["unsent"] == 4711
+        assert line.get("namespaces") == (NAMESPACES if describes else None)
+        assert line.get("sid") == (None if describes else socket.sid)
 
 
 def test_a_handler_without_handle_event_is_none() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gateway.servers.inorder import MAX_WAITING, REST, Answer, InOrder
+from gateway.servers.inorder import MAX_WAITING, PAUSE, Answer, InOrder
 from gateway.servers.pauses import Pause
 from harness.waiting import until
 
@@ -145,7 +145,7 @@ async def test_a_client_whose_messages_never_wait_gives_way_to_others() -> None:
     in_order = InOrder(source)
     source.resume(Pause.HANDLING)
     await until(lambda: len(handled) >= 10 * MAX_WAITING)
-    rests = [after - before for before, after in pairwise(handled) if after - before > REST / 2]
+    rests = [after - before for before, after in pairwise(handled) if after - before > PAUSE / 2]
     assert len(rests) >= len(handled) / (MAX_WAITING + 1) - 2
 
 
@@ -289,7 +289,7 @@ async def test_nothing_is_read_any_more_from_a_client_that_finishes() -> None:
     for future in found:
         future.set_result(None)
     await finishing
-    await asyncio.sleep(5 * REST)
+    await asyncio.sleep(5 * PAUSE)
     assert handler.source.paused
     assert len(handler.answered) == len(found)
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from gateway.servers.budget import UNLIMITED
 from gateway.servers.engineio.polling import Polling
+from gateway.servers.limits import NO_LIMITS
 from gateway.servers.pauses import Pausable, Pause
 from gateway.servers.websocket.rfc6455 import Message, Opcode
 from gateway.servers.websocket.stream import WebSocketStream
@@ -29,16 +29,19 @@ class Owner:
 
     def pong_received(self) -> None: ...
     def stream_ended(self, code: int) -> None: ...
-    def too_slow(self, unsent: int) -> None: ...
+    def too_slow(self) -> None: ...
     def request_lost(self, *, poll: bool) -> None: ...
     def cut(self) -> None: ...
+
+    def describe(self) -> dict[str, object]:
+        return {}
 
 
 class OnPolling:
     """A long-polling client, of whose body the next part is to be read."""
 
     def __init__(self) -> None:
-        self.source: Pausable = Polling(Owner(), 1000, UNLIMITED)
+        self.source: Pausable = Polling(Owner(), NO_LIMITS)
 
     async def reads(self) -> bool:
         assert isinstance(self.source, Polling)

@@ -14,7 +14,7 @@ from aiohttp.web_protocol import RequestHandler
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from gateway.servers.engineio import socket
+from gateway.servers.engineio import state
 from gateway.servers.engineio.socket import EngineSocket
 from gateway.servers.heartbeats import Heartbeats
 from gateway.servers.websocket import stream
@@ -280,10 +280,10 @@ async def test_very_many_messages_do_not_take_one_turn_of_the_loop() -> None:
 # --- what may follow what
 
 
-@pytest.mark.parametrize("kind", [stream.StreamState, socket.EngineState])
+@pytest.mark.parametrize("kind", [stream.StreamState, state.EngineState])
 def test_states_change_as_their_table_says(kind: type[Enum]) -> None:
     """Each state has its changes, what is closed stays so, and any other change is an error of ours."""
-    module = stream if kind is stream.StreamState else socket
+    module = stream if kind is stream.StreamState else state
     owner = WebSocketStream if module is stream else EngineSocket
     table: dict[Any, set[Any]] = module.CHANGES  # type: ignore[assignment]
     assert set(table) == set(kind)
@@ -319,7 +319,10 @@ class Ear:
 
     def message_received(self, message: Message) -> None: ...
     def pong_received(self) -> None: ...
-    def too_slow(self, unsent: int) -> None: ...
+    def too_slow(self) -> None: ...
+
+    def describe(self) -> dict[str, object]:
+        return {}
 
     def stream_ended(self, code: int) -> None:
         self._told.append(code)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
@@ -11,14 +10,12 @@ from gateway.servers.engineio.packets import open_frame
 from gateway.servers.engineio.replies import PROTOCOL
 from gateway.servers.engineio.socket import EngineSocket
 from gateway.servers.engineio.socket import Host as SessionHost
-from gateway.servers.hooks import cookie_header, detach_transport, environ_of
+from gateway.servers.hooks import cookie_header, environ_of
+from gateway.servers.websocket.handshake import Handshake
 from gateway.servers.websocket.rfc6455 import HandshakeError
-from gateway.servers.websocket.stream import TakenOver, WebSocketStream, check_handshake
+from gateway.servers.websocket.stream import WebSocketStream
 
 if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import Iterator
-
     from aiohttp import web
 
     from gateway.servers.engineio.replies import Replies
@@ -42,7 +39,6 @@ class Host(SessionHost, Protocol):
     def asks_application(self) -> bool: ...
     def generate_id(self) -> str: ...
     def opened(self, socket: EngineSocket, environ: dict[str, Any]) -> None: ...
-    def stream_options(self) -> dict[str, Any]: ...
     async def ask(self, sid: str, environ: dict[str, Any]) -> Any: ...
 
 
@@ -53,34 +49,36 @@ class Handshakes:
         self._server = server
         self._replies = replies
 
+    def problem(self, request: web.BaseRequest) -> str | None:
+        """The word of `replies.ERRORS` for why ``request`` begins no session; None where it may."""
+        if not self._server.accepting:
+            return "stopping"
+        if not self._server.seats.has_room:
+            return "full"
+        if request.method != "GET":
+            return "method"
+        return None if request.query.get("EIO") == PROTOCOL else "version"
+
     async def open(self, request: web.Request, transport: str) -> web.StreamResponse:
         """Begin a session, or refuse to."""
-        if not self._server.accepting:
-            return self._replies.refuse(request, "stopping", 503)
-        if not self._server.seats.can_enter:
-            return self._replies.refuse(request, "full", 503)
-        if request.method != "GET":
-            return self._replies.refuse(request, "method")
-        if request.query.get("EIO") != PROTOCOL:
+        problem = self.problem(request)
+        if problem == "version":
             return self._replies.refuse_version(request)
-        return await (self._open_websocket if transport == "websocket" else self._open_polling)(request)
-
-    def begin(self, request: web.BaseRequest, transport: asyncio.Transport, accepted: bytes, unread: bytes) -> None:
-        """Begin a session on a WebSocket at once, where the application is not asked."""
-        socket, stream = self._socket_and_stream(request)
-        stream.open(transport, accepted)
-        self._greet(socket, "websocket")
-        self._server.opened(socket, environ_of(request))
-        self._server.heartbeats.add(socket)
-        if unread:
-            stream.data_received(unread)
+        if problem is not None:
+            return self._replies.refuse(request, problem)
+        if transport == "polling":
+            return await self._open_polling(request)
+        try:
+            return await self._open_websocket(request, Handshake(request))
+        except HandshakeError as error:
+            return self._replies.refuse(request, "request", why=error)
 
     async def _open_polling(self, request: web.Request) -> web.StreamResponse:
         server = self._server
         socket = self._new_socket(request)
         polling = socket.open_polling()
-        self._greet(socket, "polling")
-        refusal = await self._introduce(request, socket)
+        self._enter(socket, "polling")
+        refusal = await self._ask(request, socket)
         if refusal is not None:
             return refusal
         if not socket.closed:
@@ -91,64 +89,58 @@ class Handshakes:
             response.headers["Set-Cookie"] = cookie_header(server, socket.sid, cookie)
         return response
 
-    async def _open_websocket(self, request: web.Request) -> web.StreamResponse:
-        """Begin a session on a WebSocket. The handshake is not answered before the application wants the client, and
-        what is written to it until then waits.
+    async def _open_websocket(self, request: web.Request, handshake: Handshake) -> web.StreamResponse:
+        """Begin a session on a WebSocket. The handshake is not replied to before the application has accepted the
+        client; what is written to it until then waits in its stream.
         """
-        try:
-            accepted = check_handshake(request)
-        except HandshakeError as error:
-            return self._replies.refuse(request, "request", why=error)
-        socket, stream = self._socket_and_stream(request)
-        socket.cork()
-        self._greet(socket, "websocket")
-        refusal = await self._introduce(request, socket)
+        if not self._server.asks_application:
+            return self.accept(handshake)
+        socket, stream = self._new_on_websocket(request)
+        refusal = await self._ask(request, socket)
         if refusal is not None:
             return refusal
         if socket.closed:
-            return self._replies.refuse(request, "stopping", 503)
-        connection = detach_transport(request)
-        if connection is None:
-            socket.close(self._server.reason.TRANSPORT_CLOSE)
-            return TakenOver(replied=False)
-        transport, unread = connection
-        stream.open(transport, accepted)
-        socket.uncork()
+            return self._replies.refuse(request, "stopping")
         self._server.heartbeats.add(socket)
-        stream.data_received(unread)
-        return TakenOver(replied=True)
+        return handshake.accept(stream)
+
+    def accept(self, handshake: Handshake) -> web.StreamResponse:
+        """Begin a session on a WebSocket, where the application is not asked."""
+        socket, stream = self._new_on_websocket(handshake.request)
+        self._server.opened(socket, environ_of(handshake.request))
+        self._server.heartbeats.add(socket)
+        return handshake.accept(stream)
 
     def _new_socket(self, request: web.BaseRequest) -> EngineSocket:
         socket = EngineSocket(self._server, self._server.generate_id())
         socket.base64 = wants_base64(request)
         return socket
 
-    def _socket_and_stream(self, request: web.BaseRequest) -> tuple[EngineSocket, WebSocketStream]:
+    def _new_on_websocket(self, request: web.BaseRequest) -> tuple[EngineSocket, WebSocketStream]:
+        server = self._server
         socket = self._new_socket(request)
-        stream = WebSocketStream(socket, **self._server.stream_options())
+        stream = WebSocketStream(socket, max_size=server.max_http_buffer_size, limits=server.limits)
         socket.open(stream)
+        self._enter(socket, "websocket")
         return socket, stream
 
-    async def _introduce(self, request: web.Request, socket: EngineSocket) -> web.Response | None:
-        """Tell the application of a new client. Returns the reply to one that it does not want."""
+    def _enter(self, socket: EngineSocket, transport: str) -> None:
+        """Let a session be found by its id, and send its OPEN packet."""
+        self._server.sockets[socket.sid] = socket
+        self._server.seats.take_or_stand(socket)
+        socket.write(self._open_packet(socket, transport))
+
+    async def _ask(self, request: web.Request, socket: EngineSocket) -> web.Response | None:
+        """Ask the application whether it accepts a new client. Returns the reply to one that it refuses."""
         server, environ = self._server, environ_of(request)
         if not server.asks_application:
             server.opened(socket, environ)
             return None
-        with _reading_paused(request.transport):
-            answer = await server.ask(socket.sid, environ)
+        answer = await server.ask(socket.sid, environ)
         if answer is None or answer is True:
             return None
         socket.discard()
         return self._replies.unauthorized(request, answer)
-
-    def _greet(self, socket: EngineSocket, transport: str) -> None:
-        server = self._server
-        server.sockets[socket.sid] = socket
-        socket.seated = server.seats.take()
-        if not socket.seated:
-            server.seats.stand()
-        socket.write(self._open_packet(socket, transport))
 
     def _open_packet(self, socket: EngineSocket, transport: str) -> bytes:
         server = self._server
@@ -161,18 +153,6 @@ class Handshakes:
             "maxPayload": server.max_http_buffer_size,
         }
         return open_frame(orjson.dumps(handshake))
-
-
-@contextmanager
-def _reading_paused(transport: asyncio.Transport | None) -> Iterator[None]:
-    """What a client sends behind its handshake stays with the system: aiohttp would take any amount of it."""
-    if transport is not None:
-        transport.pause_reading()
-    try:
-        yield
-    finally:
-        if transport is not None and not transport.is_closing():
-            transport.resume_reading()
 
 
 def wants_base64(request: web.BaseRequest) -> bool:

@@ -41,7 +41,7 @@ def decode_payload(body: bytes) -> Iterator[Packet]:
     """The packets in a long-polling body, one by one: it may hold one for every two bytes.
 
     Raises:
-        ValueError: the next is none.
+        ValueError: what follows is not a packet.
     """
     start = 0
     while (end := body.find(SEPARATOR, start)) >= 0:

@@ -1,7 +1,7 @@
-"""A client on long-polling: what waits for its next poll, the poll that waits for something, and whether its requests
-come to their end.
+"""A client on long-polling: what waits for its next poll, the poll that waits for something, and whether the client
+gets the responses to its requests.
 
-A request whose connection is lost is how a client that died is noticed: aiohttp tells nobody but who reads its body, so
+A client that died is noticed by a request whose connection is lost. aiohttp reports that only to the request's body, so
 that `ConnectionWatch` stands in for the body of a poll.
 """
 
@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from aiohttp import web
 
-from gateway.servers.backlog import Backlog
 from gateway.servers.budget import COUNTED_FROM
 from gateway.servers.engineio.packets import NOOP, encode_payload
 from gateway.servers.hooks import writer_of
@@ -21,15 +20,17 @@ from gateway.servers.http.watch import ConnectionWatch, is_lost
 from gateway.servers.pauses import Pause
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
-    from gateway.servers.budget import Budget
+    from gateway.servers.limits import Limits
 
 BODY_TIMEOUT: Final = 8.0
-"""Seconds that a long-polling body may take."""
+"""How long a long-polling body may take to arrive, in seconds."""
 
-CHANCE: Final = 0.05
-"""Seconds in which the next poll comes, if the client reads: it has to hear of the last one's end first."""
+GRACE: Final = 0.05
+"""Seconds in which the next poll comes, if the client reads: it has to receive the last response first
+(`backlog.Reader.grace`).
+"""
 
 
 class BodyTooLarge(Exception):
@@ -43,25 +44,26 @@ class BodyTimeout(Exception):
 class Owner(Protocol):
     """The session that is on long-polling."""
 
-    def too_slow(self, unsent: int) -> None:
-        """The client does not poll, or does not read the responses: it is to be cut."""
+    def describe(self) -> Mapping[str, object]:
+        """Who the client is, for the log."""
+
+    def too_slow(self) -> None:
+        """Close the client, which does not poll, or does not read the responses."""
 
     def request_lost(self, *, poll: bool) -> None:
-        """The connection of a request, ``poll`` or body, was lost before its response was there."""
+        """The connection of a request, ``poll`` or body, was lost before the client had its response."""
 
     def cut(self) -> None:
-        """Drop the client, and all that is held for it."""
+        """Close the client, and drop all that is held for it."""
 
 
 class Polling:
-    """The long-polling side of a session. A `backlog.Reader`, and a `budget.Holder`."""
+    """The long-polling side of a session (`limits.Writable`)."""
 
     __slots__ = (
-        "_backlog",
         "_body",
-        "_budget",
         "_frames",
-        "_max_buffer",
+        "_limits",
         "_moving",
         "_owner",
         "_pauses",
@@ -74,24 +76,30 @@ class Polling:
         "dropped",
     )
 
-    def __init__(self, owner: Owner, max_buffer: int, budget: Budget) -> None:
+    def __init__(self, owner: Owner, limits: Limits) -> None:
         self._owner = owner
-        self._max_buffer = max_buffer
-        self._budget = budget
-        self._backlog: Backlog | None = None
+        self._limits = limits
         self._frames: list[bytes] = []
+        """The packets that wait for a poll."""
         self._size = 0
+        """Bytes of them."""
         self._body = 0
+        """Bytes of the body that is being read, so far."""
         self._posting: asyncio.Transport | None = None
+        """The connection of the body that is being read or handled."""
         self._whole = False
+        """Whether all of that body was read."""
         self._moving = False
+        """Whether the client goes to a WebSocket, so that no poll is to wait."""
         self.dropped = False
         """Whether what waited was dropped, and the client with it."""
         self._poll: asyncio.Future[None] | None = None
+        """The poll that waits for something."""
         self._response: asyncio.Transport | None = None
+        """The connection of the response that is being written."""
         self._pauses = Pause(0)
         self._resumed: asyncio.Future[None] | None = None
-        """What those wait for who would read on."""
+        """Set while a body waits to be read on; done when it may."""
 
     # --- out
 
@@ -112,21 +120,10 @@ class Polling:
         self.end_poll()
         unsent = self.unsent()
         if unsent > COUNTED_FROM:
-            self._budget.count(self)
-        if unsent > self._max_buffer:
-            if self._backlog is None:
-                self._backlog = Backlog(self, self._max_buffer, chance=CHANCE)
-            self._backlog.wrote(len(frame), unsent)
-
-    def unsent(self) -> int:
-        """Bytes that wait for a poll, and those of the last response that have not left this process."""
-        return self._size + (0 if self._response is None else self._response.get_write_buffer_size())
-
-    def too_slow(self, unsent: int) -> None:
-        self._owner.too_slow(unsent)
+            self._limits.wrote(self, len(frame), unsent)
 
     def take_all(self) -> list[bytes]:
-        """The packets that wait, which wait no more."""
+        """The packets that wait, which do not wait any more."""
         frames, self._frames, self._size = self._frames, [], 0
         return frames
 
@@ -135,7 +132,7 @@ class Polling:
         return encode_payload(b"".join(self.take_all() or [NOOP]))
 
     async def poll(self, request: web.Request) -> bytes:
-        """The payload that answers a poll. There is no other poll."""
+        """The payload for a poll, once there is one. No other poll may wait."""
         if not self._frames and not self._moving:
             self._poll = asyncio.get_running_loop().create_future()
             try:
@@ -146,12 +143,12 @@ class Polling:
         return self.take_payload()
 
     def end_poll(self) -> None:
-        """Have the poll that waits answered, with whatever there is."""
+        """Have the poll that waits replied to, with what there is."""
         if self._poll is not None and not self._poll.done():
             self._poll.set_result(None)
 
     def start_moving(self) -> None:
-        """The client goes to a WebSocket: no poll waits from here on."""
+        """The client goes to a WebSocket: no poll is to wait from now on."""
         self._moving = True
         self.end_poll()
 
@@ -194,7 +191,7 @@ class Polling:
         """``size`` bytes of it were read."""
         self._body = size
         if size > COUNTED_FROM:
-            self._budget.count(self)
+            self._limits.received(self)
 
     def body_is_whole(self) -> None:
         """All of it was read; its request is replied to, whatever becomes of the client."""
@@ -205,7 +202,7 @@ class Polling:
         self._posting, self._body, self._whole = None, 0, False
 
     async def ready(self) -> None:
-        """Wait while nothing is to be read from the client."""
+        """Wait while reading is paused."""
         if self._pauses:
             if self._resumed is None:
                 self._resumed = asyncio.get_running_loop().create_future()
@@ -222,13 +219,25 @@ class Polling:
             self._resumed = None
 
     def close(self) -> None:
-        """The client is not on long-polling any more; what waits stays for who `take_all`."""
+        """The client is not on long-polling any more. What waits can still be taken."""
         self.resume(self._pauses)
-        self._budget.forget(self)
-        if self._backlog is not None:
-            self._backlog.close()
+        self._limits.forget(self)
 
-    # --- a Holder, which is paused for its memory
+    # --- what its limits ask (`limits.Writable`)
+
+    @property
+    def grace(self) -> float:
+        return GRACE
+
+    def unsent(self) -> int:
+        """Bytes that wait for a poll, and those of the last response that have not left this process."""
+        return self._size + (0 if self._response is None else self._response.get_write_buffer_size())
+
+    def describe(self) -> Mapping[str, object]:
+        return self._owner.describe()
+
+    def too_slow(self) -> None:
+        self._owner.too_slow()
 
     def held(self) -> int:
         return self._body + self.unsent()
@@ -260,10 +269,10 @@ async def read_body(request: web.Request, polling: Polling, limit: int) -> bytes
 
 
 class PollingResponse(web.Response):
-    """A response that tells when the client has it, and when it cannot have it any more."""
+    """A response that reports when the client has it, or cannot get it any more."""
 
     def __init__(self, polling: Polling, *, poll: bool, **options: Any) -> None:
-        """``poll``: it answers a poll, not a body."""
+        """``poll``: whether it is the response to a poll, rather than to a body."""
         super().__init__(**options)
         self._polling = polling
         self._poll = poll

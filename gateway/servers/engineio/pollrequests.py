@@ -1,4 +1,4 @@
-"""The requests of a client on long-polling, polls and bodies, from its session's point of view."""
+"""The requests of a client on long-polling, polls and bodies, and what they do to its session."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
+from gateway.servers.engineio.packets import CLOSE
 from gateway.servers.engineio.polling import BodyTimeout, BodyTooLarge, read_body
 from gateway.servers.http.watch import ConnectionWatch, is_lost
 from gateway.servers.msgpack import MsgpackRefused
@@ -26,15 +27,19 @@ class PollRequests:
         self._reason = reason
 
     async def poll(self, request: web.Request, socket: EngineSocket) -> web.Response:
-        """Reply with what there is for the client, once there is something."""
+        """Reply with what there is for the client, once there is something. A second poll closes the session."""
         if socket.closed:
             return self._replies.respond(request, socket.take_rest())
         polling = socket.polling
-        try:
-            payload = await socket.poll(request)
-        except ValueError:
+        if polling is None:
             return self._replies.refuse(request, "request")
-        return self._replies.respond(request, payload, polling=polling)
+        if polling.is_polled:
+            polling.take_all()
+            polling.write(CLOSE)  # the reply to the poll before
+            socket.close(self._reason.TRANSPORT_ERROR)
+            return self._replies.refuse(request, "request")
+        socket.polled()
+        return self._replies.respond(request, await polling.poll(request), polling=polling)
 
     async def post(self, request: web.Request, socket: EngineSocket, limit: int) -> web.Response:
         """Take a body of at most ``limit`` bytes."""
@@ -48,7 +53,7 @@ class PollRequests:
             body = await read_body(request, polling, limit)
             polling.body_is_whole()
             with ConnectionWatch(request, partial(socket.request_lost, poll=False)):
-                await socket.take_body(polling, body)
+                await socket.inbox.take_body(polling, body)
         except ConnectionError as error:
             error.__traceback__ = None  # aiohttp keeps the error with the request; the body is not to stay with it
             socket.request_lost(poll=False)
@@ -71,4 +76,4 @@ class PollRequests:
             return self._replies.too_large(request, limit)
         status = 408 if isinstance(error, BodyTimeout) else 400
         why = error if isinstance(error, BodyTimeout | MsgpackRefused) else ""
-        return self._replies.refuse(request, "request", status, why=why)
+        return self._replies.refuse(request, "request", why=why, status=status)

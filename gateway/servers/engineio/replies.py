@@ -1,4 +1,4 @@
-"""The replies of an Engine.IO server to HTTP requests, and the words with which it refuses some."""
+"""The replies of an Engine.IO server to HTTP requests, and the sentences with which it refuses some."""
 
 from __future__ import annotations
 
@@ -26,16 +26,18 @@ UPDATE_CLIENT: Final = "socket.io-client 3 or 4, or another library for Socket.I
 logger = logging.getLogger(__name__)
 
 ERRORS: Final = {
-    "transport": (0, "Transport unknown"),
-    "session": (1, "Session ID unknown"),
-    "method": (2, "Bad handshake method"),
-    "request": (3, "Bad request"),
-    "forbidden": (4, "Forbidden"),
-    "version": (5, "Unsupported protocol version"),
-    "stopping": (6, "Server is stopping"),
-    "full": (7, "Server is full"),
+    "transport": (0, "Transport unknown", 400),
+    "session": (1, "Session ID unknown", 400),
+    "method": (2, "Bad handshake method", 400),
+    "request": (3, "Bad request", 400),
+    "forbidden": (4, "Forbidden", 403),
+    "version": (5, "Unsupported protocol version", 400),
+    "stopping": (6, "Server is stopping", 503),
+    "full": (7, "Server is full", 503),
 }
-"""The answers to requests that are refused, as the JavaScript server words them; it has no word for the last two."""
+"""Code, message and HTTP status of the replies to requests that are refused, as in the JavaScript server, which does
+not have the last two.
+"""
 
 
 class Options(CrossOriginOptions, Protocol):
@@ -66,7 +68,9 @@ class Replies:
         polling: Polling | None = None,
         poll: bool = True,
     ) -> web.Response:
-        """``polling``: that of the client, which is to know whether it gets the response."""
+        """``polling``: the client's, which is told whether the client gets the response; ``poll``: whether it is the
+        response to a poll, rather than to a body.
+        """
         options: dict[str, Any] = {"body": body, "status": status, "content_type": kind, "charset": "utf-8"}
         response = web.Response(**options) if polling is None else PollingResponse(polling, poll=poll, **options)
         if status != 403:
@@ -75,12 +79,14 @@ class Replies:
             compress(request, response)
         return response
 
-    def refuse(self, request: web.Request, error: str, status: int = 400, *, why: object = "") -> web.Response:
-        """``why``: what the word for it does not say."""
-        code, message = ERRORS[error]
+    def refuse(self, request: web.Request, error: str, *, why: object = "", status: int | None = None) -> web.Response:
+        """``error``: one of `ERRORS`. ``why``: what its message does not say. ``status``: another than that of the
+        error.
+        """
+        code, message, usual = ERRORS[error]
         sentence = f"{message}: {why}" if why else message
         body = orjson.dumps({"code": code, "message": sentence})
-        response = self.respond(request, body, status, "application/json")
+        response = self.respond(request, body, status or usual, "application/json")
         if isinstance(why, UpgradeRequired):
             response.headers["Sec-WebSocket-Version"] = VERSION
         return response
@@ -91,15 +97,15 @@ class Replies:
         return self.respond(request, orjson.dumps({"error": error}), 413, "application/json")
 
     def refuse_version(self, request: web.Request) -> web.Response:
-        """Refuse a client of another version of Engine.IO, so that the operator hears of it as well."""
+        """Refuse a client of another version of Engine.IO, and log that for the operator."""
         version = request.query.get("EIO")
-        said = "no EIO in the URL" if version is None else f"EIO={_printable(version[:10])}"
-        self._old_client.give(client=said, user_agent=_printable(request.headers.get("User-Agent", "")[:100]))
-        why = f"{said}, but this server speaks EIO={PROTOCOL}, as socket.io-client does from 3.0 on"
+        version_sent = "no EIO in the URL" if version is None else f"EIO={_printable(version[:10])}"
+        self._old_client.give(client=version_sent, user_agent=_printable(request.headers.get("User-Agent", "")[:100]))
+        why = f"{version_sent}, but this server speaks EIO={PROTOCOL}, as socket.io-client does from 3.0 on"
         return self.refuse(request, "version", why=why)
 
     def unauthorized(self, request: web.Request, reason: Any) -> web.Response:
-        """The application does not want the client; ``reason`` is what its handler returned."""
+        """The application refused the client; ``reason`` is what its handler returned."""
         body = self._options.json.dumps(reason or "Unauthorized", separators=(",", ":"))
         return self.respond(request, body.encode(), 401, "application/json")
 

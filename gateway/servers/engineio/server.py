@@ -7,7 +7,6 @@ client's packets are handled in the order they came; what is queued for it is bo
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 import secrets
 from contextlib import suppress
@@ -21,17 +20,20 @@ from gateway.servers.budget import UNLIMITED
 from gateway.servers.engineio.handshakes import Handshakes, wants_base64
 from gateway.servers.engineio.packets import CLOSE, Packet, message_frame
 from gateway.servers.engineio.pollrequests import PollRequests
-from gateway.servers.engineio.probe import Probe
-from gateway.servers.engineio.replies import PROTOCOL, Replies
+from gateway.servers.engineio.replies import Replies
+from gateway.servers.engineio.upgrade import Upgrade
 from gateway.servers.handlers import call_handler
 from gateway.servers.heartbeats import Heartbeats
 from gateway.servers.http.crossorigin import CrossOrigin
 from gateway.servers.jsonio import PacketJSON, check_module
+from gateway.servers.limits import Limits
 from gateway.servers.seats import Seats
-from gateway.servers.websocket.rfc6455 import CloseCode, HandshakeError, binary_frame, text_frame
-from gateway.servers.websocket.stream import check_handshake, take_over
+from gateway.servers.websocket.handshake import Handshake
+from gateway.servers.websocket.rfc6455 import HandshakeError, binary_frame, text_frame
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from aiohttp import web
 
     from gateway.servers.budget import Budget
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
     from gateway.servers.inorder import InOrder
 
 SHUTDOWN_TIMEOUT: Final = 2.0
-"""Seconds that handlers have to finish when the server is shut down."""
+"""How long handlers may take to finish when the server is shut down, in seconds."""
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +65,7 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
         class.
 
         Raises:
-            ValueError: an option has a value that this server cannot do; the message says what to do.
+            ValueError: an option has a value that this server does not support; the message says what to do.
         """
         if async_mode not in {None, "aiohttp"}:
             raise ValueError(
@@ -74,9 +76,8 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
             check_module(json)
         super().__init__(**{"logger": logger, **options, "async_mode": "aiohttp"})
         self.json = json or PacketJSON
-        self.max_buffer = max_buffer
+        self.limits = Limits(max_buffer, budget)
         self.seats = seats or Seats()
-        self.budget = budget
         self._cross_origin = CrossOrigin(self)
         self._replies = Replies(self, self._cross_origin)
         self._handshakes = Handshakes(self, self._replies)
@@ -87,7 +88,7 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
         self.heartbeats = Heartbeats(self.ping_interval, self.ping_timeout)
         self._empty: asyncio.Event | None = None
         self.accepting = True
-        """Whether new clients are taken; else they hear 503."""
+        """Whether new clients are accepted; else they are refused with 503."""
 
     # --- what applications call
 
@@ -104,8 +105,8 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
         self.write(sid, text_frame(encoded.encode()) if isinstance(encoded, str) else binary_frame(encoded))
 
     def write(self, sid: str, frame: bytes) -> None:
-        """Send a packet, given as its WebSocket frame. A client that is too slow is cut; one that is gone hears
-        nothing.
+        """Send a packet, given as its WebSocket frame. A client that is too slow is closed; for one that is gone,
+        nothing is done.
         """
         socket: EngineSocket | None = self.sockets.get(sid)
         if socket is not None:
@@ -114,39 +115,7 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
     def has_seat(self, sid: str) -> bool:
         """Whether a client has one of the `Seats`, or gets one that is free by now."""
         socket: EngineSocket | None = self.sockets.get(sid)
-        if socket is None:
-            return False
-        if not socket.seated and self.seats.take():
-            self.seats.stand_no_more()
-            socket.seated = True
-        return socket.seated
-
-    def write_through(self, sid: str, frame: bytes) -> None:
-        """Send a packet, given as its WebSocket frame, past those that are held."""
-        if (socket := self.sockets.get(sid)) is not None:
-            socket.write_through(frame)
-
-    def cork(self, sid: str) -> None:
-        """Hold what is written to a client until `uncork`."""
-        if (socket := self.sockets.get(sid)) is not None:
-            socket.cork()
-
-    def uncork(self, sid: str) -> None:
-        if (socket := self.sockets.get(sid)) is not None:
-            socket.uncork()
-
-    def fail(self, sid: str) -> None:
-        """Close a client that broke the protocol."""
-        if (socket := self.sockets.get(sid)) is not None:
-            socket.fail()
-
-    def refuse(self, sid: str) -> None:
-        """Close a client that asked for what it may not have, behind all that was written."""
-        socket = self.sockets.get(sid)
-        if socket is not None and socket.upgraded:
-            socket.fail()
-        elif socket is not None:
-            socket.close(self.reason.TRANSPORT_ERROR)
+        return socket is not None and self.seats.take(socket)
 
     async def disconnect(self, sid: str | None = None) -> None:
         for socket in tuple(self.sockets.values()) if sid is None else filter(None, [self.sockets.get(sid)]):
@@ -155,8 +124,8 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
             socket.close(self.reason.SERVER_DISCONNECT)
 
     async def shutdown(self) -> None:
-        """Send every client away, take no new one, and let long-polling clients have what waits for them. What handlers
-        are doing is cancelled after `SHUTDOWN_TIMEOUT`.
+        """Close every client, accept no new one, and let long-polling clients poll what waits for them. Handlers that
+        still run after `SHUTDOWN_TIMEOUT` are cancelled.
 
         An application that was given to `attach` does this as it shuts down.
         """
@@ -181,13 +150,13 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
 
     def forget(self, socket: EngineSocket) -> None:
         """The session is over: no request finds it any more."""
-        if self.sockets.pop(socket.sid, None) is not None:
-            (self.seats.give_back if socket.seated else self.seats.stand_no_more)()
+        self.sockets.pop(socket.sid, None)
+        self.seats.leave(socket)
         if self._empty is not None and not self.sockets:
             self._empty.set()
 
     def ending(self, socket: EngineSocket) -> None:
-        """The session is over, and the application is to hear of it: until then it finds what it kept there."""
+        """The session is over. The application finds what it kept there until it is told."""
         self._ending[socket.sid] = socket
         self.closing(socket)
 
@@ -195,7 +164,7 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
 
     @property
     def asks_application(self) -> bool:
-        """Whether the handler of ``connect`` says which clients may stay; else `opened` is called for each."""
+        """Whether the handler of ``connect`` decides which clients may stay; else `opened` is called for each."""
         return "connect" in self.handlers
 
     def opened(self, socket: EngineSocket, environ: dict[str, Any]) -> None:
@@ -209,9 +178,9 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
         """
         in_order.put(partial(self.handle, socket.sid, data))
 
-    def too_slow(self, socket: EngineSocket, unsent: int) -> None:
-        """A client is about to be cut because it does not read; ``unsent`` bytes wait for it."""
-        self.logger.warning("%s does not read and is cut: %d bytes are unsent", socket.sid, unsent)
+    def describe(self, socket: EngineSocket) -> Mapping[str, object]:
+        """Who a client is, for what is logged of it."""
+        return {"sid": socket.sid}
 
     def closing(self, socket: EngineSocket) -> None:
         """A session is over; the handler of ``disconnect`` is called after the client's last message is handled."""
@@ -235,7 +204,7 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
             self._ending.pop(socket.sid, None)
 
     async def ask(self, sid: str, environ: dict[str, Any]) -> Any:
-        """What the application's handler of ``connect`` says of a new client; None or True where it wants it."""
+        """What the application's handler of ``connect`` returns for a new client; None or True where it accepts it."""
         return await self._trigger_event("connect", sid, environ)
 
     async def _trigger_event(self, event: str, *args: Any, **_: Any) -> Any:
@@ -256,32 +225,24 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
     # --- requests
 
     def attach(self, app: web.Application, engineio_path: str = "engine.io") -> None:
-        """Serve ``/{engineio_path}/``, whatever the method: Engine.IO has its own answer to wrong ones."""
+        """Serve ``/{engineio_path}/`` for every method: Engine.IO has a reply of its own to wrong ones."""
         self._path = f"/{engineio_path.strip('/')}/"
         app.router.add_route("*", self._path, self.handle_request)
         app.on_shutdown.append(self._on_shutdown)
 
-    def take_handshake(self, request: web.BaseRequest, transport: asyncio.Transport, unread: bytes) -> bool:
-        """Begin a session with a WebSocket handshake that aiohttp has not seen (`upgrades.TakeHandshake`). Whatever is
-        something else, or to be refused, is left to `handle_request`.
+    def take_handshake(self, handshake: Handshake) -> bool:
+        """Begin a session with a WebSocket handshake that aiohttp has not seen (`upgrades.TakeHandshake`). Anything
+        else, and what is to be refused, is left to `handle_request`.
         """
+        request = handshake.request
         query = request.query
-        if request.method != "GET" or request.path != self._path or "sid" in query:
+        if request.path != self._path or "sid" in query or self.asks_application:
             return False
-        if not self.accepting or not self.seats.can_enter or self.asks_application:
+        if query.get("transport") != "websocket" or "websocket" not in self.transports:
             return False
-        if query.get("transport") != "websocket" or "websocket" not in self.transports or query.get("EIO") != PROTOCOL:
+        if self._handshakes.problem(request) is not None or not self._cross_origin.allows_now(request):
             return False
-        try:
-            allowed = self._cross_origin.allows(request)
-            accepted = check_handshake(request)
-        except ValueError:
-            return False
-        if allowed is not True:
-            if inspect.iscoroutine(allowed):
-                allowed.close()
-            return False
-        self._handshakes.begin(request, transport, accepted, unread)
+        self._handshakes.accept(handshake)
         return True
 
     async def handle_request(self, request: web.Request) -> web.StreamResponse:
@@ -291,7 +252,7 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
         except ValueError as error:
             return self._replies.refuse(request, "request", why=error)
         if not (allowed if isinstance(allowed, bool) else await allowed):
-            return self._replies.refuse(request, "forbidden", 403)
+            return self._replies.refuse(request, "forbidden")
         if request.method == "OPTIONS":
             return self._replies.respond(request, b"")
         transport = request.query.get("transport")
@@ -311,20 +272,16 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
             return await self._poll_requests.poll(request, socket)
         return await self._poll_requests.post(request, socket, self.max_http_buffer_size)
 
-    def stream_options(self) -> dict[str, Any]:
-        """Those of a client's `WebSocketStream`."""
-        return {"max_size": self.max_http_buffer_size, "max_buffer": self.max_buffer, "budget": self.budget}
-
     def _upgrade(self, request: web.Request, socket: EngineSocket) -> web.StreamResponse:
         try:
-            accepted = check_handshake(request)
+            handshake = Handshake(request)
         except HandshakeError as error:
             return self._replies.refuse(request, "request", why=error)
-        probe = Probe(socket, **self.stream_options())
+        upgrade = Upgrade(socket, max_size=self.max_http_buffer_size, limits=self.limits)
         if not socket.can_upgrade:
-            response = take_over(request, probe.stream, accepted)
-            probe.stream.fail(CloseCode.PROTOCOL_ERROR, "the session is not to be upgraded")
+            response = handshake.accept(upgrade.stream)
+            upgrade.refuse()
             return response
         socket.base64 = socket.base64 or wants_base64(request)
-        socket.start_upgrade(probe.stream)
-        return take_over(request, probe.stream, accepted)
+        socket.start_upgrade(upgrade)
+        return handshake.accept(upgrade.stream)

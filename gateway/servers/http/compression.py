@@ -1,4 +1,4 @@
-"""Replies in fewer bytes, for clients that want that (RFC 9110, section 8.4.1), and for nobody else's time."""
+"""Compressed replies, for clients that accept them (RFC 9110, section 8.4.1)."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from aiohttp import web
 
 LEVEL: Final = 1
-"""zlib's fastest: a third of the time that its default takes, for a fifth more bytes of JSON."""
+"""zlib's fastest level: JSON takes a third of the time of its default, and a fifth more bytes."""
 
 MAX_SIZE: Final = 262_144
-"""Bytes above which a reply is sent as it is: nobody else is served while it is compressed, a few ms for so many."""
+"""Bytes above which a reply is not compressed: that takes a few milliseconds, in which no other client is served."""
 
 CODINGS: Final = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
-"""What can be had, the best known first, by what makes zlib write it."""
+"""The codings, the preferred one first, with the ``wbits`` that make zlib write them."""
 
 _NOT_WANTED: Final = re.compile(r"q\s*=\s*0(\.0*)?")
 
@@ -38,13 +38,13 @@ def compress(request: web.BaseRequest, response: web.Response) -> None:
 
 
 def _choose(lines: list[str]) -> str | None:
-    """What the client takes of what can be had (section 12.5.3)."""
+    """The first coding that the client accepts (section 12.5.3)."""
     weights = dict(map(_weigh, ",".join(lines).lower().split(",")))
     others = weights.get("*", False)
     return next((coding for coding in CODINGS if weights.get(coding, others)), None)
 
 
 def _weigh(entry: str) -> tuple[str, bool]:
-    """A coding, and whether it is wanted: not where its weight is 0."""
+    """A coding, and whether it is accepted: not with the weight 0."""
     coding, _, weight = entry.partition(";")
     return coding.strip(), _NOT_WANTED.fullmatch(weight.strip()) is None

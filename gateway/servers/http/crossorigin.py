@@ -1,4 +1,4 @@
-"""Pages of other origins at an Engine.IO server (the Fetch standard, section 3.3): which may ask, and who may read."""
+"""Pages of other origins at an Engine.IO server (the Fetch standard, section 3.3): who may connect, and read."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 
 class Options(Protocol):
-    """What is read of an ``engineio.AsyncServer``, each time: an application may change it."""
+    """What is read of an ``engineio.AsyncServer``, for each request: an application may change it."""
 
     cors_allowed_origins: Any
     """As python-engineio has it: None for the same host, ``*``, ``[]`` to check nothing, a list, or a function."""
     cors_credentials: Any
-    """Whether pages may send cookies, or a function that says so of an origin."""
+    """Whether pages may send cookies: a bool, or a function of the origin."""
 
 
 class CrossOrigin:
@@ -30,10 +30,10 @@ class CrossOrigin:
         self._options = options
 
     def allows(self, request: web.BaseRequest) -> bool | Awaitable[bool]:
-        """Whether the page that asks may: ``cors_allowed_origins``, by default those of the same host.
+        """Whether the page that makes a request may: ``cors_allowed_origins``, by default those of the same host.
 
         Raises:
-            ValueError: what it says of its origin is none.
+            ValueError: its header ``Origin`` is not an origin.
         """
         origins, allowed = request.headers.getall(hdrs.ORIGIN, []), self._options.cors_allowed_origins
         if not origins or allowed == []:
@@ -55,8 +55,18 @@ class CrossOrigin:
             return cast("Awaitable[bool]", answer) if inspect.isawaitable(answer) else bool(answer)
         return "*" in allowed or origin in ([allowed] if isinstance(allowed, str) else allowed)
 
+    def allows_now(self, request: web.BaseRequest) -> bool:
+        """Whether that is certain at once: not where the application has to be awaited, or the header is wrong."""
+        try:
+            allowed = self.allows(request)
+        except ValueError:
+            return False
+        if inspect.iscoroutine(allowed):
+            allowed.close()
+        return allowed is True
+
     def share(self, request: web.BaseRequest, response: web.Response) -> None:
-        """Let the page that asked read the reply."""
+        """Let the page that made the request read the reply."""
         origin = request.headers.get(hdrs.ORIGIN)
         if origin is None or self._options.cors_allowed_origins == []:
             return

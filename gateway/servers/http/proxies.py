@@ -1,5 +1,5 @@
-"""What a proxy says of the requests that it passes on. It counts where the proxy is trusted, and nowhere else: anyone
-can write these headers.
+"""The headers that a proxy adds to the requests that it forwards. They count only if they come from a trusted proxy:
+anyone can send them.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ SCHEMES: Final = {"http": "http", "https": "https", "ws": "http", "wss": "https"
 
 
 class Proxies:
-    """The proxies in front of the gateway, by the addresses that they connect from."""
+    """The proxies in front of a server, by the addresses from which they connect."""
 
     def __init__(self, networks: tuple[Network, ...]) -> None:
         self._networks = networks
         self._is_in = lru_cache(maxsize=1024)(self._look_up)
 
     def trusts(self, request: BaseRequest) -> bool:
-        """Whether a request comes from one of them. What connects to a Unix socket has an empty address, and does."""
+        """Whether a request comes from one of them. A connection to a Unix socket, whose address is empty, does."""
         peer = request.remote if self._networks else None
         return peer is not None and (not peer or self._is_in(peer))
 
     def host(self, request: BaseRequest) -> str:
-        """The host, with its port, that the client has asked; empty where it named none."""
-        return self._said(request, hdrs.X_FORWARDED_HOST) or request.headers.get(hdrs.HOST, "")
+        """The host, with its port, that the request was for; empty where the client named none."""
+        return self._forwarded(request, hdrs.X_FORWARDED_HOST) or request.headers.get(hdrs.HOST, "")
 
     def scheme(self, request: BaseRequest) -> str | None:
-        """``http`` or ``https``, as the client has connected; None where no proxy says so."""
-        return SCHEMES.get(self._said(request, hdrs.X_FORWARDED_PROTO).lower())
+        """``http`` or ``https``, as the client has connected; None where no trusted proxy has added that."""
+        return SCHEMES.get(self._forwarded(request, hdrs.X_FORWARDED_PROTO).lower())
 
-    def _said(self, request: BaseRequest, header: str) -> str:
-        """What the proxy has written: the last entry, for those before it are what it was sent."""
+    def _forwarded(self, request: BaseRequest, header: str) -> str:
+        """What the proxy has added: the last entry, for those before it are what it was sent."""
         lines = request.headers.getall(header, [])
         if not lines or not self.trusts(request):
             return ""

@@ -1,8 +1,8 @@
-"""aiohttp's HTTP server, for clients that send what is no HTTP, or a body that nobody wants, or take their time.
+"""aiohttp's HTTP server, for clients that send something else than HTTP, or an unwanted body, or are slow.
 
-aiohttp reads such a connection on: it parses the rest of what is broken again and again, quotes it in answers and
-logs, and takes seconds to read a body away. Here it hears its answer, and nothing more is read from it. A head has a
-time of its own, apart from that of a connection that is idle, and so has a reply, by its size.
+aiohttp goes on reading such a connection: it parses what is broken again and again, quotes it in replies and logs, and
+takes seconds to read a body that it drops. Here the client gets a reply, and nothing more is read from it. The head of
+a request has a timeout of its own, apart from that of an idle connection, and so has a reply, by its size.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
     from aiohttp.web_request import BaseRequest
 
 LINGER = 1.0
-"""Seconds that a client has to read its last answer before its connection is reset: what it still sends stays
-unread.
+"""How long a client may take to read its last reply before its connection is reset, in seconds. What it still sends is
+not read.
 """
 
 HEAD_TIMEOUT: Final = 10.0
-"""Seconds from the first byte of a request's head to its last."""
+"""How long the head of a request may take from its first byte to its last, in seconds."""
 
 MAX_HEAD_SIZE: Final = 65_536
 """Bytes in the head of a request."""
@@ -37,11 +37,10 @@ MAX_HEAD_SIZE: Final = 65_536
 TOO_LARGE: Final = f"The head of a request can have at most {MAX_HEAD_SIZE} bytes."
 
 REPLY_TIMEOUT: Final = 30.0
-"""Seconds that a client has to take a reply, however short it is, and besides a second for each `MIN_RATE` bytes."""
+"""How long a client may take to read a reply, in seconds, and in addition a second for each `MIN_RATE` bytes."""
 
 MIN_RATE: Final = 1024
-"""Bytes of a reply that a client must take in a second, on average; a telephone on the slowest network takes twice
-as many.
+"""Bytes of a reply that a client must read in a second, on average. A phone on the slowest network reads twice as many.
 """
 
 
@@ -50,8 +49,8 @@ class HeadError(HttpProcessingError):
 
 
 class HTTPConnection(Connection):
-    """A connection that ends with the first request that cannot be understood, is not read whole, or asked in
-    vain to become a WebSocket; or with a head or a reply that takes too long.
+    """A connection that ends with the first request that cannot be parsed, is not read to its end, or asked in vain to
+    become a WebSocket; or with a head or a reply that takes too long.
     """
 
     __slots__ = ("_end_of_head", "_head_size", "_head_timer", "_lost", "_reply_timer", "_replying", "_server")
@@ -61,9 +60,9 @@ class HTTPConnection(Connection):
         self._server = server
         self._lost = False
         self._head_size = 0
-        """Bytes of the head that is on its way, so far."""
+        """Bytes of the head that is being received, so far."""
         self._end_of_head = b""
-        """The last of them, among which the end of the head may begin."""
+        """The last three of them, in which the end of the head may begin."""
         self._head_timer: asyncio.TimerHandle | None = None
         self._reply_timer: asyncio.TimerHandle | None = None
         self._replying: asyncio.Task[Any] | None = None
@@ -124,14 +123,14 @@ class HTTPConnection(Connection):
         self._end_head()
 
     def _end_head(self) -> None:
-        """No head is on its way."""
+        """No head is being received."""
         self._head_size, self._end_of_head = 0, b""
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
 
     def _fail(self, error: HeadError) -> None:
-        """Reply with ``error``, after what else the client has asked, and read nothing more."""
+        """Reply with ``error``, after the replies to earlier requests, and read nothing more."""
         self.fail_next(error)
         self._end_head()
         self._lose()
@@ -141,7 +140,7 @@ class HTTPConnection(Connection):
         self.stop_reading()
 
     def _process_keepalive(self) -> None:
-        """The connection was idle for its time. A head that is on its way has its own."""
+        """The connection was idle for its time. A head that is being received has a timeout of its own."""
         if self._head_timer is None:
             super()._process_keepalive()
         else:
@@ -156,7 +155,7 @@ class HTTPConnection(Connection):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """The answer to a mistake: of a client, which hears of it but is not quoted, or of ours, which is logged."""
+        """The reply to an error: of a client, which is told but not quoted, or of ours, which is logged."""
         if not isinstance(exc, HttpProcessingError):
             return super().handle_error(request, status, exc, message)
         response = web.Response(status=status, text=f"{_explain(exc)}\n")
@@ -178,11 +177,11 @@ class HTTPConnection(Connection):
             for error in (resp, request.content.exception()):
                 _drop_frames(error)
         if last:
-            self._part()
+            self._close_after_reply()
         return finished
 
     def reply_begins(self, response: web.StreamResponse) -> None:
-        """The head of a reply is about to be written: its client has so long to take it."""
+        """The head of a reply is about to be written: start its timer."""
         response.headers.pop(hdrs.SERVER, None)
         for name, value in self._server.headers.items():
             response.headers.setdefault(name, value)
@@ -194,11 +193,11 @@ class HTTPConnection(Connection):
         self._reply_timer = self.event_loop.call_later(seconds, self._reply_late, transport)
 
     def _reply_late(self, transport: asyncio.Transport) -> None:
-        """Nothing is to be done where all of the reply has left this process."""
+        """Abort the connection, unless all of the reply has left this process."""
         self._reply_timer = None
         if transport.get_write_buffer_size() or self._replying is not None:
             if self._replying is not None:
-                # What sends a file is not woken by the end of its connection, and must let go of the socket before.
+                # A task that sends a file is not woken by the end of its connection; it must release the socket first.
                 self._replying.cancel()
             transport.abort()
 
@@ -210,8 +209,8 @@ class HTTPConnection(Connection):
     def _is_last(self, request: BaseRequest) -> bool:
         return not request.content.is_eof() or (not self.waiting_heads and (self._lost or self.is_upgraded))
 
-    def _part(self) -> None:
-        """Take the connection from aiohttp and end it, behind what was written."""
+    def _close_after_reply(self) -> None:
+        """Take the connection from aiohttp and close it, after all that was written."""
         transport = self.detach()
         if transport is None:
             return
@@ -229,7 +228,7 @@ def _size(message: RawRequestMessage) -> int:
 
 def _drop_frames(error: object) -> None:
     """Drop an error's traceback, and with it what its frames have read. The error and its request refer to each other,
-    so that all of it would stay in memory until Python's garbage collector comes.
+    so that all of it would stay in memory until the next garbage collection.
     """
     if isinstance(error, BaseException):
         error.__traceback__ = error.__context__ = error.__cause__ = None
@@ -240,11 +239,11 @@ def _explain(error: HttpProcessingError) -> str:
         return error.message
     if isinstance(error, LineTooLong):
         return f"A line of the head is too long: at most {error.args[1]} bytes."
-    return "This is no HTTP request."
+    return "This is not an HTTP request."
 
 
 class HTTPRequest(web.Request):
-    """A request whose connection is told when its reply begins, whoever made the reply."""
+    """A request that tells its connection when its reply begins, wherever the reply comes from."""
 
     async def _prepare_hook(self, response: web.StreamResponse) -> None:
         await super()._prepare_hook(response)
@@ -254,7 +253,7 @@ class HTTPRequest(web.Request):
 
 
 class HTTPServer(web.Server):
-    """Makes a `HTTPConnection` of each."""
+    """Its connections are `HTTPConnection`."""
 
     def __init__(
         self,
@@ -292,9 +291,10 @@ class Runner(web.AppRunner):
         reply_timeout: float = REPLY_TIMEOUT,
         **options: Any,
     ) -> None:
-        """``headers``: those of every reply that has no others of these names. ``head_timeout``: seconds that the head
-        of a request may take; ``keepalive_timeout``, apart from it, those between two requests. ``reply_timeout``:
-        seconds that a client has to take a reply, besides those for its size. ``options``: those of the base class.
+        """``headers``: added to every reply that does not have them. ``head_timeout``: how long the head of a request
+        may take, in seconds; ``keepalive_timeout``, apart from it, is the time between two requests. ``reply_timeout``:
+        how long a client may take to read a reply, in seconds, besides the time for its size. ``options``: those of the
+        base class.
         """
         super().__init__(app, **options)
         self._headers = headers or {}

@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 class ConnectionWatch(EmptyStreamReader):
-    """Calls ``lost`` when the connection of a request is lost, as long as the context lasts. aiohttp tells that to the
-    body of the request under way, in whose place this is.
+    """Calls ``lost`` when the connection of a request is lost, as long as the context lasts. aiohttp reports that to
+    the body of the request that is being handled, which this stands in for.
     """
 
     __slots__ = ("_body", "_lost", "_request")
 
-    def __init__(self, request: web.Request, lost: Callable[[], None]) -> None:
+    def __init__(self, request: web.BaseRequest, lost: Callable[[], None]) -> None:
         super().__init__()
         self._request = request
         self._body = request.content

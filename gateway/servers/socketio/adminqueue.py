@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any, Final
 
 MAX_REPORTS: Final = 10_000
-"""Reports that are kept; the oldest make room. Nobody takes any before the first client is there."""
+"""Reports that are kept; then the oldest are dropped. None is taken before the first client is there."""
 
 
 class AdminQueue(list[Any]):
-    """The list to which python-socketio appends who joined or left which room, with an end."""
+    """The list to which python-socketio appends who joined or left which room, with a limit."""
 
     def append(self, report: Any) -> None:
         if len(self) >= MAX_REPORTS:

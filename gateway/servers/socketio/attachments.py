@@ -20,7 +20,7 @@ ATTACHMENT_TIMEOUT: Final = 10.0
 
 
 class Incoming:
-    """A packet whose attachments are on their way. A `budget.Holder`: they are cut if there is no memory for them."""
+    """A packet whose attachments are on their way (a `budget.Holder`)."""
 
     __slots__ = ("_budget", "_drop", "_max_size", "_packet", "_size", "_timer")
 

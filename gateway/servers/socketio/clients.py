@@ -1,4 +1,4 @@
-"""Who is connected to a `SocketServer`, and what an application may do with their events itself."""
+"""A client of a `SocketServer`, and the interface of an application that handles its clients' events itself."""
 
 from __future__ import annotations
 
@@ -6,12 +6,10 @@ from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
-    import asyncio
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from gateway.servers.engineio.socket import EngineSocket
     from gateway.servers.inorder import Answer
-    from gateway.servers.socketio.attachments import Incoming
 
 
 class Client:
@@ -30,29 +28,10 @@ class Client:
         """What the application keeps for it."""
 
 
-class Peer:
-    """A client's transport, and the namespaces that it is in."""
-
-    __slots__ = ("clients", "deadline", "incoming", "socket")
-
-    def __init__(self, socket: EngineSocket) -> None:
-        self.socket = socket
-        self.clients: dict[str, Client] = {}
-        """By namespace."""
-        self.incoming: Incoming | None = None
-        """The packet whose attachments are on their way."""
-        self.deadline: asyncio.TimerHandle | None = None
-        """When it is closed for being in no namespace."""
-
-    def joined(self, namespace: str) -> Client | None:
-        client = self.clients.get(namespace)
-        return client if client is not None and client.joined else None
-
-
 class EventHandler(Protocol):
     """Takes the events of all clients, in all namespaces, in the place of python-socketio's handlers: past its packets
-    and its dispatch, with a client's next event begun before the last one is done. Handlers of ``connect`` and
-    ``disconnect`` are the application's as ever. To be extended; only `handle_event` has to be there.
+    and its dispatch, with a client's next event begun before the last one is done. ``connect`` and ``disconnect`` stay
+    with python-socketio's handlers. To be extended; only `handle_event` must be there.
     """
 
     @abstractmethod
@@ -69,8 +48,8 @@ class EventHandler(Protocol):
     def closing(self, client: Client) -> None:
         """The client's transport is closed. ``disconnect`` is handled when all that it sent before is."""
 
-    def too_slow(self, clients: Sequence[Client], unsent: int) -> bool:
-        """A transport, with ``clients`` in its namespaces, is cut because it does not read what it is sent;
-        ``unsent`` bytes wait for it. Returns whether the application has logged that; else the server does.
+    def describe(self, clients: Sequence[Client]) -> Mapping[str, object]:
+        """Fields for a line that the server logs about a transport with ``clients`` in its namespaces, such as that it
+        is closed because its client does not read.
         """
-        return False
+        return {}

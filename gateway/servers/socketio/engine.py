@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from gateway.servers.engineio.server import EngineServer
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from gateway.servers.engineio.packets import Packet
     from gateway.servers.engineio.socket import EngineSocket
     from gateway.servers.inorder import InOrder
@@ -18,17 +20,17 @@ class Owner(Protocol):
     def transport_opened(self, socket: EngineSocket, environ: dict[str, Any]) -> None: ...
     def packet_received(self, socket: EngineSocket, data: Packet, in_order: InOrder) -> None: ...
     def transport_closing(self, socket: EngineSocket) -> None: ...
-    def transport_too_slow(self, socket: EngineSocket, unsent: int) -> bool: ...
+    def describe_transport(self, socket: EngineSocket) -> Mapping[str, object]: ...
 
 
 class SocketEngine(EngineServer):
-    """Hands everything to its `SocketServer`, without a task for each message."""
+    """Passes everything to its `SocketServer`, without a task for each message."""
 
     def __init__(self, server: Owner, **options: Any) -> None:
         super().__init__(**options)
         self._server = server
         self.instrumented = False
-        """Whether the Admin UI is told of new clients: it has put a handler of its own in the place of ``connect``."""
+        """Whether the Admin UI reports new clients: it puts a handler of its own in the place of ``connect``."""
 
     @property
     def asks_application(self) -> bool:
@@ -43,6 +45,5 @@ class SocketEngine(EngineServer):
     def closing(self, socket: EngineSocket) -> None:
         self._server.transport_closing(socket)
 
-    def too_slow(self, socket: EngineSocket, unsent: int) -> None:
-        if not self._server.transport_too_slow(socket, unsent):
-            super().too_slow(socket, unsent)
+    def describe(self, socket: EngineSocket) -> Mapping[str, object]:
+        return self._server.describe_transport(socket) or super().describe(socket)

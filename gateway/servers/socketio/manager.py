@@ -10,7 +10,7 @@ from gateway.servers.hooks import drop_client
 
 
 class Manager(socketio.AsyncManager):  # type: ignore[misc]
-    """As python-socketio's, but that a client which leaves is not searched for in all rooms of its namespace."""
+    """As python-socketio's, but a client that leaves is not searched for in all rooms of its namespace."""
 
     def __init__(self) -> None:
         super().__init__()

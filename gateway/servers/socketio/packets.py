@@ -38,7 +38,7 @@ def packet_class(serializer: Any, json_module: Any) -> type[packet.Packet]:
     """The class for the options ``serializer`` and ``json`` of an application.
 
     Raises:
-        ValueError: there is none; the message says what to do.
+        ValueError: they are not supported; the message says what to do.
     """
     if serializer == "default":
         if json_module is None:
@@ -79,7 +79,7 @@ def _msgpack_class() -> type[packet.Packet]:
 
 
 def ack_frame(id_: int, body: bytes) -> bytes:
-    """The answer to an event of the namespace ``/``, with the JSON value ``body``; see `EngineServer.write`."""
+    """The ack of an event of the namespace ``/``, with the JSON value ``body``; see `EngineServer.write`."""
     return text_frame(b"43%d[%b]" % (id_, body))
 
 
@@ -87,7 +87,7 @@ def read_event(data: str | bytes) -> tuple[list[Any], int | None] | None:
     """Name with arguments, and id, of an event of the namespace ``/``; None where ``data`` may be something else.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not an event.
     """
     if isinstance(data, bytes) or data[:1] != "2":
         return None
@@ -101,7 +101,7 @@ def read_event(data: str | bytes) -> tuple[list[Any], int | None] | None:
 
 
 def check_event(data: object) -> None:
-    """Raises ValueError where it is no name with arguments, or the name is not for clients."""
+    """Raises ValueError where ``data`` is not a name with arguments, or the name is reserved."""
     if not isinstance(data, list) or not data or not isinstance(data[0], str) or data[0] in RESERVED_EVENTS:
         raise ValueError("not an event")
 

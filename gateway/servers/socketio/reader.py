@@ -11,13 +11,13 @@ from gateway.servers.socketio.packets import Packet, check_shape, read_event
 
 if TYPE_CHECKING:
     from gateway.servers.budget import Budget
-    from gateway.servers.socketio.clients import Peer
+    from gateway.servers.socketio.peers import Peer
 
 MAX_ATTACHMENTS: Final = 10
-"""Binary attachments in one packet, unless an application says otherwise (as socket.io-parser 4.2)."""
+"""Binary attachments in one packet, unless an application sets another limit (as socket.io-parser 4.2)."""
 
 MAX_ATTACHED: Final = 1_000_000
-"""Bytes in all attachments of one packet, unless an application says otherwise."""
+"""Bytes in all attachments of one packet, unless an application sets another limit."""
 
 
 class PacketReader:

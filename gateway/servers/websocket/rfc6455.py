@@ -26,7 +26,7 @@ WHOLE_MESSAGES: Final = (0x81, 0x82)
 """How the frame of a message in one piece begins, text or binary: most do."""
 
 FEW_BYTES: Final = 1024
-"""So many are copied faster than they are made another type."""
+"""Bytes up to which copying is faster than making a bytearray."""
 
 
 class Opcode(IntEnum):
@@ -74,7 +74,7 @@ class HandshakeError(ValueError):
 
 
 class UpgradeRequired(HandshakeError):
-    """It does not ask for a WebSocket, or for none of the version that is spoken here (RFC 9110, section 15.5.22)."""
+    """It does not ask for a WebSocket, or for another version than `VERSION` (RFC 9110, section 15.5.22)."""
 
 
 VERSION: Final = "13"
@@ -93,11 +93,11 @@ _SUBPROTOCOL: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
 
 def accept_key(headers: Mapping[str, str]) -> str:
-    """The ``Sec-WebSocket-Accept`` that answers a client's handshake (section 4.2). ``headers``: those of
+    """The ``Sec-WebSocket-Accept`` in the reply to a client's handshake (section 4.2). ``headers``: those of
     `HANDSHAKE_HEADERS` that the client has sent; the lines of one are joined by commas.
 
     Raises:
-        HandshakeError: it is none; the message says what is missing.
+        HandshakeError: it is not a handshake; the message says what is missing.
     """
     if "websocket" not in _tokens(headers.get("Upgrade", "")):
         raise UpgradeRequired("the header Upgrade must contain websocket")
@@ -119,7 +119,7 @@ def subprotocol(headers: Mapping[str, str]) -> str | None:
     """The first of the subprotocols that a client offers, as Node's servers take it; None where it offers none.
 
     Raises:
-        HandshakeError: the list is empty, or has an entry that is no token or there twice (section 4.1, item 10).
+        HandshakeError: the list is empty, or has an entry twice or not a token (section 4.1, item 10).
     """
     header = headers.get("Sec-WebSocket-Protocol")
     if header is None:
@@ -134,7 +134,7 @@ def switching_protocols(headers: Mapping[str, str]) -> bytes:
     """The head that accepts a handshake (section 4.2.2).
 
     Raises:
-        HandshakeError: it is none.
+        HandshakeError: it is not a handshake; the message says why.
     """
     lines = [
         "HTTP/1.1 101 Switching Protocols",
@@ -216,7 +216,7 @@ _SENT_CODES: Final = frozenset({1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 
 
 
 class Parser:
-    """Turns what a client sends into messages, one at a time, so that whoever is behind can stop in between."""
+    """Turns what a client sends into messages, one at a time, so that reading can stop between any two."""
 
     __slots__ = ("_fragments", "_max_fragments", "_max_size", "_message", "_opcode", "_unparsed")
 
@@ -231,7 +231,7 @@ class Parser:
 
     @property
     def pending(self) -> int:
-        """Bytes that were fed and are no whole message yet."""
+        """Bytes that were fed and are not a whole message yet."""
         return len(self._unparsed) + (0 if self._message is None else len(self._message))
 
     def drop(self) -> None:
@@ -266,7 +266,7 @@ class Parser:
                 start, length = 4, int.from_bytes(data[2:4], "big")
             elif length == 127:
                 start, length = 10, int.from_bytes(data[2:10], "big")
-            # Everything that is wrong with a header is said as soon as the header is here, not after its payload.
+            # What is wrong with a header is reported as soon as the header is here, not after its payload.
             whole = first in WHOLE_MESSAGES and second & 0x80 and self._message is None
             if not whole:
                 self._check_header(first, second, opcode)
@@ -291,7 +291,7 @@ class Parser:
             self._unparsed = b""
         else:
             rest = data[end:]
-            # Of bytes, each frame would copy all that is behind it; a bytearray just begins later.
+            # Of bytes, each frame would copy all that follows it; a bytearray just begins later.
             self._unparsed = rest if len(rest) < FEW_BYTES else bytearray(rest)
 
     def _check_header(self, first: int, second: int, opcode: int) -> None:

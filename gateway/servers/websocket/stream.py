@@ -1,4 +1,4 @@
-"""WebSocket connections without aiohttp: after the handshake the transport belongs to a protocol of ours.
+"""A WebSocket without aiohttp: after the handshake (`handshake`) its transport belongs to a protocol of ours.
 
 No task, future or queue lives as long as a connection: what arrives is parsed and handled in
 `WebSocketStream.data_received`. Where handling takes a coroutine, `InOrder` has a task only while it runs.
@@ -10,19 +10,14 @@ import asyncio
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Final, Protocol
 
-from aiohttp import web
-from aiohttp.http import HttpVersion11
-
-from gateway.servers.backlog import Backlog
-from gateway.servers.budget import COUNTED_FROM, UNLIMITED
-from gateway.servers.hooks import detach_transport
-from gateway.servers.inorder import REST
+from gateway.servers.budget import COUNTED_FROM
+from gateway.servers.cork import Cork
+from gateway.servers.inorder import PAUSE
+from gateway.servers.limits import NO_LIMITS
 from gateway.servers.pauses import Pause
 from gateway.servers.states import change
 from gateway.servers.websocket.rfc6455 import (
-    HANDSHAKE_HEADERS,
     CloseCode,
-    HandshakeError,
     Message,
     Opcode,
     Parser,
@@ -30,41 +25,43 @@ from gateway.servers.websocket.rfc6455 import (
     close_code,
     close_frame,
     frame,
-    switching_protocols,
 )
 
 if TYPE_CHECKING:
-    from gateway.servers.budget import Budget
+    from collections.abc import Mapping
+
+    from gateway.servers.limits import Limits
 
 MAX_AT_ONCE = 64
 """Messages of one client that are read in one event-loop iteration."""
 
-UNBOUNDED = 2**63
-"""The ``max_buffer`` of whoever sets none."""
-
-CHANCE = 0.005
-"""Seconds in which the system takes something of what is written, if the client reads."""
+GRACE: Final = 0.005
+"""Seconds in which the system takes something of what is written, if the client reads (`backlog.Reader.grace`)."""
 
 CLOSE_TIMEOUT = 5.0
-"""Seconds that a client has to answer a close frame, and to read what was sent before it was cut."""
+"""How long a client may take to reply to a close frame, and to read what was sent before it, in seconds. Then its
+transport is aborted.
+"""
 
 
 class StreamState(Enum):
     """Where a stream is between its handshake and its end. `CHANGES` has what may follow what."""
 
     OPENING = auto()
-    """The handshake is not replied to; nothing can be written yet."""
+    """The handshake is not replied to, and there is no transport. What is written is held until there is."""
     OPEN = auto()
     CLOSING = auto()
-    """A close frame was sent, and the client's is awaited: nothing more is written, but messages are still read."""
+    """A close frame was sent, or is held as in `OPENING`: nothing more is written. Messages are still read until the
+    client's close frame comes.
+    """
     LOST = auto()
     """The transport is gone. Messages that came before may still be handled."""
     ENDED = auto()
-    """The listener was told. Of the transport at most what was written is left, until it is flushed."""
+    """The listener was called for the end. Of the transport only unsent bytes are left, until they are flushed."""
 
 
 CHANGES: Final[dict[StreamState, set[StreamState]]] = {
-    StreamState.OPENING: {StreamState.OPEN, StreamState.LOST, StreamState.ENDED},
+    StreamState.OPENING: {StreamState.OPEN, StreamState.CLOSING, StreamState.LOST, StreamState.ENDED},
     StreamState.OPEN: {StreamState.CLOSING, StreamState.LOST, StreamState.ENDED},
     StreamState.CLOSING: {StreamState.LOST, StreamState.ENDED},
     StreamState.LOST: {StreamState.ENDED},
@@ -76,35 +73,35 @@ _ENDED: Final = StreamState.ENDED
 
 
 class Listener(Protocol):
-    """Whoever a `WebSocketStream` belongs to. None of these may wait or fail."""
+    """What a `WebSocketStream` belongs to. None of its methods may wait or fail."""
 
     def message_received(self, message: Message) -> None:
         """A whole text or binary message."""
 
     def pong_received(self) -> None:
-        """The client answered a ping, or just wants to be known alive."""
+        """The client replied to a ping, or shows unasked that it is alive."""
 
-    def too_slow(self, unsent: int) -> None:
-        """The client does not read: it is to be cut."""
+    def describe(self) -> Mapping[str, object]:
+        """Who the client is, for the log."""
+
+    def too_slow(self) -> None:
+        """Close the client, which does not read what it is sent."""
 
     def stream_ended(self, code: int) -> None:
-        """No message comes any more. ``code``: that of the client's close frame, 1005 where it had none, 1006
-        without one.
+        """No message follows. ``code``: that of the client's close frame; 1005 if the frame has none, 1006 if no close
+        frame came.
         """
 
 
 class WebSocketStream(asyncio.Protocol):
-    """One WebSocket, from the answer to its handshake until its transport is gone. A `backlog.Reader`, and a
-    `budget.Holder`.
-    """
+    """One WebSocket, from before the reply to its handshake until its transport is gone (`limits.Writable`)."""
 
     __slots__ = (
-        "_backlog",
-        "_budget",
         "_close_code",
+        "_cork",
         "_full",
+        "_limits",
         "_listener",
-        "_max_buffer",
         "_parser",
         "_pauses",
         "_pong",
@@ -112,34 +109,37 @@ class WebSocketStream(asyncio.Protocol):
         "state",
     )
 
-    def __init__(
-        self, listener: Listener, *, max_size: int, max_buffer: int = UNBOUNDED, budget: Budget = UNLIMITED
-    ) -> None:
-        """``max_size``: bytes in a message from the client; more closes the socket with 1009. ``max_buffer``: unsent
-        bytes at which the client is too slow (`backlog`).
-        """
+    def __init__(self, listener: Listener, *, max_size: int, limits: Limits = NO_LIMITS) -> None:
+        """``max_size``: bytes in a message from the client; a larger one closes the socket with 1009."""
         self._listener: Listener | None = listener
         self._parser = Parser(max_size)
         self._transport: asyncio.Transport | None = None
-        self._max_buffer = max_buffer
-        self._budget = budget
-        self._backlog: Backlog | None = None
+        self._limits = limits
+        self._cork: Cork | None = Cork(limits.max_buffer)
+        """Holds what is written before there is a transport."""
         self._pauses = Pause(0)
         self._close_code = CloseCode.ABNORMAL.value
         self._full = False
         """Whether the transport's buffer is above its high-water mark."""
         self._pong: bytes | None = None
-        """What the last ping that could not be answered for that said."""
+        """The data of the last ping that was not replied to for that reason."""
         self.state = StreamState.OPENING
 
-    def open(self, transport: asyncio.Transport, accepted: bytes) -> None:
-        """Reply to a handshake, which `check_handshake` has accepted. What the client sent after it is for
-        `data_received`.
+    def open(self, transport: asyncio.Transport, reply: bytes) -> None:
+        """Take a transport, whose handshake is accepted with ``reply``; what was written before follows it. What the
+        client sent after the handshake is for `data_received`.
         """
-        transport.write(accepted)
+        held = [] if self._cork is None else self._cork.take()
+        self._cork = None
         self._transport = transport
-        self._change(StreamState.OPEN)
         transport.set_protocol(self)
+        first = b"".join((reply, *held))
+        if self.state is StreamState.OPENING:
+            self._change(StreamState.OPEN)
+            self.write(first)
+        else:
+            transport.write(first)
+            asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, transport.abort)
         if self._pauses:
             transport.pause_reading()
 
@@ -156,50 +156,44 @@ class WebSocketStream(asyncio.Protocol):
         """Write frames. What is written to a socket that is closing or gone is dropped."""
         transport = self._transport
         if transport is None or self.state is not _OPEN:
+            if self._cork is not None and self.state is StreamState.OPENING:
+                self._hold(frames, self._cork)
             return
         transport.write(frames)
         unsent = transport.get_write_buffer_size()
         if unsent > COUNTED_FROM:
-            self._wait_for_reader(len(frames), unsent)
+            self._limits.wrote(self, len(frames), unsent)
 
-    def _wait_for_reader(self, size: int, unsent: int) -> None:
-        self._budget.count(self)
-        if unsent > self._max_buffer:
-            if self._backlog is None:
-                self._backlog = Backlog(self, self._max_buffer, chance=CHANCE)
-            self._backlog.wrote(size, unsent)
-
-    def unsent(self) -> int:
-        """Bytes that were written and have not left this process."""
-        return 0 if self._transport is None else self._transport.get_write_buffer_size()
-
-    def too_slow(self, unsent: int) -> None:
-        if self._listener is not None:
-            self._listener.too_slow(unsent)
+    def _hold(self, frames: bytes, cork: Cork) -> None:
+        if cork.is_full:
+            self._limits.cut(self, cork.size)
         else:
-            self.abort()
+            cork.add(frames)
 
     def close(self, code: int, reason: str = "") -> None:
         """Send a close frame, after all that was written, and wait `CLOSE_TIMEOUT` seconds for the client's."""
-        transport = self._transport
-        if transport is None or self.state is not StreamState.OPEN:
+        if self.state not in {StreamState.OPENING, StreamState.OPEN}:
             return
         self._send_close(close_frame(code, reason))
-        asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, transport.abort)
+        if self._transport is not None:
+            asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, self._transport.abort)
         self.resume(Pause.HANDLING)  # the client's close frame comes after what waits
 
     def fail(self, code: int, reason: str = "") -> None:
-        """Say why the client cannot go on, after all that was written, and close without waiting for it
-        (section 7.1.7).
-        """
+        """Send a close frame after all that was written, and close without waiting for the client's (section 7.1.7)."""
         self._send_close(close_frame(code, reason))
         self._end()
 
     def _send_close(self, frame: bytes) -> None:
         """Send a close frame, unless one was sent."""
-        if self.state is StreamState.OPEN:
+        if self.state not in {StreamState.OPENING, StreamState.OPEN}:
+            return
+        if self._cork is not None:
+            self._cork.add(frame)
+        else:
             self.write(frame)
-            self._change(StreamState.CLOSING)
+        self._change(StreamState.CLOSING)
+        self._limits.stop_judging(self)
 
     def abort(self) -> None:
         """Drop the transport and what is unsent."""
@@ -212,10 +206,10 @@ class WebSocketStream(asyncio.Protocol):
         self._parser.feed(data)
         self._read()
         if self._parser.pending > COUNTED_FROM:
-            self._budget.count(self)
+            self._limits.received(self)
 
     def _read(self) -> None:
-        """Handle what is here already; a great many messages not in one event-loop iteration."""
+        """Handle the messages that were received, at most `MAX_AT_ONCE` in one event-loop iteration."""
         try:
             for _ in range(MAX_AT_ONCE):
                 if self._pauses or self.state is _ENDED:
@@ -227,7 +221,7 @@ class WebSocketStream(asyncio.Protocol):
                     return
                 self._handle(message)
             self.pause(Pause.FAIRNESS)
-            asyncio.get_running_loop().call_later(REST, self.resume, Pause.FAIRNESS)
+            asyncio.get_running_loop().call_later(PAUSE, self.resume, Pause.FAIRNESS)
         except ProtocolError as error:
             self.fail(error.code, error.reason)
 
@@ -238,7 +232,7 @@ class WebSocketStream(asyncio.Protocol):
         self._pauses |= reason
 
     def resume(self, reason: Pause) -> None:
-        """Go on, with what is here already, if there is no other reason not to."""
+        """Go on reading, first what was received already, if there is no other reason not to (`Pausable`)."""
         if not self._pauses & reason:
             return
         self._pauses &= ~reason
@@ -253,7 +247,7 @@ class WebSocketStream(asyncio.Protocol):
             if self._listener is not None:
                 self._listener.message_received(message)
         elif opcode == Opcode.PING:
-            self._answer_ping(message.data)
+            self._reply_to_ping(message.data)
         elif opcode == Opcode.PONG:
             if self._listener is not None:
                 self._listener.pong_received()
@@ -262,8 +256,8 @@ class WebSocketStream(asyncio.Protocol):
             self._send_close(frame(Opcode.CLOSE, message.data[:2]))
             self._end()
 
-    def _answer_ping(self, data: bytes) -> None:
-        """Where the client does not read, only its last ping is answered, once it does (section 5.5.3)."""
+    def _reply_to_ping(self, data: bytes) -> None:
+        """A client that does not read gets a pong for its last ping alone, once it reads (section 5.5.3)."""
         if self._full:
             self._pong = data
         else:
@@ -279,8 +273,8 @@ class WebSocketStream(asyncio.Protocol):
             self.write(frame(Opcode.PONG, data))
 
     def _end(self) -> None:
-        """No message comes any more: both sides have sent a close frame, the client cannot be understood, or the
-        transport is lost. The server closes the transport first (section 7.1.1).
+        """No message follows: both sides have sent a close frame, the client broke the protocol, or the transport is
+        lost. The server closes the transport first (section 7.1.1).
         """
         if self.state is StreamState.ENDED:
             return
@@ -290,6 +284,7 @@ class WebSocketStream(asyncio.Protocol):
             transport.close()
             if transport.get_write_buffer_size():
                 asyncio.get_running_loop().call_later(CLOSE_TIMEOUT, transport.abort)
+        self._limits.stop_judging(self)
         self._parser.drop()
         listener, self._listener = self._listener, None
         if listener is not None:
@@ -297,64 +292,33 @@ class WebSocketStream(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
-        self._budget.forget(self)
-        if self._backlog is not None:
-            self._backlog.close()
+        self._limits.forget(self)
         if self.state is not StreamState.ENDED:
             self._change(StreamState.LOST)
             self._pauses &= ~Pause.MEMORY
             self._read()
 
-    # --- a Holder, which is paused for its memory
+    # --- what its limits ask (`limits.Writable`)
+
+    @property
+    def grace(self) -> float:
+        return GRACE
+
+    def unsent(self) -> int:
+        """Bytes that were written and have not left this process."""
+        if self._transport is not None:
+            return self._transport.get_write_buffer_size()
+        return 0 if self._cork is None else self._cork.size
+
+    def describe(self) -> Mapping[str, object]:
+        return {} if self._listener is None else self._listener.describe()
+
+    def too_slow(self) -> None:
+        if self._listener is not None:
+            self._listener.too_slow()
 
     def held(self) -> int:
         return self._parser.pending + self.unsent()
 
     def cut(self) -> None:
         self.abort()
-
-
-class TakenOver(web.StreamResponse):
-    """What aiohttp gets for a request whose transport is not its own any more: nothing is left to send. Its status is
-    what the access log has.
-    """
-
-    def __init__(self, *, replied: bool) -> None:
-        super().__init__(status=101)
-        self.replied = replied
-        """Whether the handshake was replied to; it is not where the client was gone before."""
-
-    async def prepare(self, request: web.BaseRequest) -> None:
-        pass
-
-    async def write_eof(self, data: bytes = b"") -> None:
-        pass
-
-
-def check_handshake(request: web.BaseRequest) -> bytes:
-    """The reply that accepts a handshake.
-
-    Raises:
-        HandshakeError: it is none, and why.
-    """
-    headers = request.headers
-    accepted = switching_protocols(
-        {name: ", ".join(headers.getall(name)) for name in HANDSHAKE_HEADERS if name in headers}
-    )
-    if request.version != HttpVersion11:
-        raise HandshakeError("a handshake is HTTP/1.1")
-    if request.body_exists:
-        raise HandshakeError("a handshake has no body")
-    return accepted
-
-
-def take_over(request: web.Request, stream: WebSocketStream, accepted: bytes) -> TakenOver:
-    """Reply to a handshake and give its transport to ``stream``."""
-    connection = detach_transport(request)
-    if connection is None:
-        stream.connection_lost(None)
-    else:
-        transport, unread = connection
-        stream.open(transport, accepted)
-        stream.data_received(unread)
-    return TakenOver(replied=connection is not None)

@@ -50,15 +50,18 @@ class SocketIOConnection(BaseConnection):
     @property
     def may_know_pid(self) -> bool:
         """A client that disconnects before the reply to CONNECT has arrived sends nothing at all."""
-        return self._resuming or not self._socket.left_unheard
+        return self._resuming or not self._socket.inbox.left_unheard
 
     @property
     def leaves_late(self) -> bool:
         return self._socket.leaves_late
 
-    def release(self) -> None:
-        self._socket.heard = False
-        super().release()
+    def write(self, frames: bytes) -> None:
+        if not self.closed:
+            self._socket.write(frames)
+
+    def unsent(self) -> int:
+        return self._socket.unsent
 
     async def finish(self) -> None:
         await self._socket.finish()
@@ -69,10 +72,3 @@ class SocketIOConnection(BaseConnection):
             # The stock client stays away after a DISCONNECT, and comes back after anything else.
             self._socket.write(message_frame(str(packet.DISCONNECT)))
         self._socket.close(SERVER_DISCONNECT, code=reason.code, text=reason.text)
-
-    def _send(self, frames: bytes) -> None:
-        self._socket.write(frames)
-        self._outlet = self._socket.outlet
-
-    def _unsent(self) -> int:
-        return self._socket.unsent

@@ -20,11 +20,10 @@ from gateway.servers.jsonio import printable
 from gateway.servers.socketio.clients import EventHandler
 from gateway.servers.socketio.packets import ack_frame
 from gateway.servers.socketio.server import SocketServer
-from gateway.wires.connection import note_slow
 from gateway.wires.socketio.connection import SERVER_DISCONNECT, SOCKETIO, SocketIOConnection
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from gateway.access.origins import OriginPolicy
     from gateway.manager import ChatManager
@@ -57,6 +56,7 @@ class ChatNamespace(socketio.AsyncNamespace, EventHandler):  # type: ignore[misc
             if connection.session is None:
                 raise Unavailable("The session moved to another connection.")
         except GatewayError as error:
+            socket.drop_held()
             if isinstance(error, Stopping) or (isinstance(error, Unavailable | LimitReached) and resuming):
                 # The stock client gives up after a CONNECT_ERROR; after a lost transport it tries again.
                 socket.close(SERVER_DISCONNECT, code=CloseReason.RESTART.code, text=error.message)
@@ -98,10 +98,9 @@ class ChatNamespace(socketio.AsyncNamespace, EventHandler):  # type: ignore[misc
         if client.data is not None:
             self._sessions.abandon(client.data)
 
-    def too_slow(self, clients: Sequence[Client], unsent: int) -> bool:
-        connection = clients[0].data if clients else None
-        note_slow(connection, SOCKETIO.name, unsent)
-        return True
+    def describe(self, clients: Sequence[Client]) -> Mapping[str, object]:
+        connection: SocketIOConnection | None = clients[0].data if clients else None
+        return {"username": None, "wire": SOCKETIO.name} if connection is None else connection.describe()
 
 
 def _action_and_payload(data: list[Any]) -> tuple[object, object]:
