@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from gateway.chat import Chat
-    from gateway.engines.base import Session
+    from gateway.engines.effects import Session
     from gateway.schemas import ActionPayloads, Payload
 
     Reply = dict[str, Any]

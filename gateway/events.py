@@ -32,6 +32,12 @@ ALL, JOINED = "all", "joined"
 """How far the history of a room reaches back for a member: to the first message kept, or to where the member joined."""
 
 
+SHOWN_MEMBERS = 10
+"""How many members a `Room` shows. A user may be in two hundred rooms and is shown them all at once; ``list-members``
+pages through all members.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Member:
     username: str
@@ -40,7 +46,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """A room as replies and events show it: at most 10 of its members, in order of name, and how many there are.
+    """A room as replies and events show it: the first of its members, in order of name, and how many there are.
 
     ``kind`` is `GROUP` or `DIRECT`, ``history`` `ALL` or `JOINED`. ``members`` is JSON, an array of
     ``{username, online}``: nobody looks at it here. ``user``: the other of a direct room.
