@@ -93,8 +93,8 @@ class Stream(NamedTuple):
     """The events of one kind that a whole room receives, as one of its members has to read them: the messages, or the
     notices of who came and went. The two are trimmed apart.
 
-    ``newest``: the position of the newest event that is not the member's own. ``trimmed``: that of the newest such
-    event that was in the room's log and is not any more. 0 where there is none.
+    ``newest``: the position of the newest event that is not the member's own, also where it was trimmed. ``trimmed``:
+    that of the newest such event that was in the room's log and is not any more. 0 where there is none.
     """
 
     room: RoomRecord

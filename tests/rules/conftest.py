@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from engines.conftest import POLICY, Recorder
+from gateway.engines.base import Policy
 from gateway.engines.transaction import RoomCounts, Transaction
 from gateway.rules.sessions import Claim
 from gateway.rules.store import Store
@@ -14,9 +15,9 @@ from rules.dictionary import DictEngine, call
 class Rules:
     """The calls of a `Store` on a `DictEngine`, without ``await``."""
 
-    def __init__(self) -> None:
+    def __init__(self, policy: Policy = POLICY) -> None:
         self.engine = DictEngine()
-        self.store = Store(self.engine, POLICY)
+        self.store = Store(self.engine, policy)
         self.heard = Recorder()
         call(self.store.open(self.heard))
 

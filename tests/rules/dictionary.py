@@ -308,7 +308,7 @@ class DictHistory(Part):
             trimmed = max((at for by, at in data.trimmed[room.id].items() if by != reader), default=0)
             for kind in (MESSAGES, NOTICES):
                 rows = [r for r in data.log if r.room_id == room.id and r.kind == kind and r.author != reader]
-                found.append(Stream(room, kind, rows[-1].position if rows else 0, trimmed))
+                found.append(Stream(room, kind, max(trimmed, rows[-1].position if rows else 0), trimmed))
         return found
 
     async def read_back(self, ranges: Sequence[Range], reader: str, limit: int) -> Sequence[Entries]:

@@ -6,7 +6,7 @@ What a user receives is worked out from the effects alone, as a node does; a rep
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -15,13 +15,16 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from engines.conftest import POLICY
+from engines import conftest
 from gateway import events
 from gateway.engines.effects import Attachment, Effect, Movement, Publication, Session
 from gateway.errors import GatewayError
 from gateway.rules.sessions import Claim, ResumePoint
 from rules.conftest import Rules
 from rules.dictionary import call
+
+POLICY = replace(conftest.POLICY, max_members=3, max_rooms=2)
+"""Small enough to be reached."""
 
 USERS = ("ann", "bob", "cid", "dan", "eve")
 ROOMS = ("tea", "jam")
@@ -37,6 +40,11 @@ class Client:
     connection: str | None
     began: int
     """How many events its user had received when the session began."""
+
+
+def pair(*names: str) -> str:
+    """Names the two of a direct room."""
+    return " ".join(sorted(names))
 
 
 class Node:
@@ -69,7 +77,7 @@ class Node:
 class Conversations(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
-        self.rules = Rules()
+        self.rules = Rules(POLICY)
         self.engine, self.store = self.rules.engine, self.rules.store
         self.node = Node()
         call(self.store.open(self.node))
@@ -77,13 +85,15 @@ class Conversations(RuleBasedStateMachine):
         self.lost_at: dict[str, int] = {}
         """When sessions were suspended, by sid."""
         self.connections = 0
+        self.departed: dict[tuple[str, str], int] = {}
+        """When users left rooms."""
         self.trimmed = 0
         """The newest position that was trimmed."""
         self.left: defaultdict[str, int] = defaultdict(int)
         """How many events each user had received when it last left a room."""
         for user in USERS:
             self.log_in(user)
-        call(self.store.create_room("ann", "tea", ("bob", "cid")))
+        self.create_room("ann", "tea", ("bob", "cid"), events.ALL)
 
     def attempt(self, call_: Any) -> Any:
         """A call that may be refused; then nothing has happened."""
@@ -111,6 +121,7 @@ class Conversations(RuleBasedStateMachine):
             assert session is None, "a live name was claimed"
         if session is not None:
             assert former is None or now - self.suspended_at(former) >= POLICY.reserve_names * 1000
+            self.departed = {key: at for key, at in self.departed.items() if key[1] != user}
             self.clients[user] = Client(session, connection, len(self.node.feeds[user]))
 
     def suspended_at(self, client: Client) -> int:
@@ -129,8 +140,13 @@ class Conversations(RuleBasedStateMachine):
         client = self.clients.get(user)
         if client is not None and client.connection is not None:
             call(self.store.end_session(client.session, client.connection))
-            del self.clients[user]
-            assert all(user not in members for members in self.node.members.values())
+            self.forget(user)
+
+    def forget(self, user: str) -> None:
+        """The session of a user has ended."""
+        del self.clients[user]
+        self.departed = {key: at for key, at in self.departed.items() if key[1] != user}
+        assert all(user not in members for members in self.node.members.values())
 
     @rule(user=users, back=st.integers(0, 8), short=st.booleans())
     def come_back(self, user: str, back: int, short: bool) -> None:
@@ -174,24 +190,45 @@ class Conversations(RuleBasedStateMachine):
                 client.connection is None
                 and self.engine.now - self.suspended_at(client) >= POLICY.recovery_window * 1000
             ):
-                del self.clients[user]
-                assert all(user not in members for members in self.node.members.values())
+                self.forget(user)
 
     # --- rooms
 
     @rule(actor=users, room=rooms, others=groups, history=st.sampled_from([events.ALL, events.JOINED]))
     def create_room(self, actor: str, room: str, others: tuple[str, ...], history: str) -> None:
+        was_there = bool(self.node.members[room])
         shape = self.attempt(self.store.create_room(actor, room, others, history))
         if shape is not None:
+            assert not was_there
+            self.departed = {key: at for key, at in self.departed.items() if key[0] != room}
             assert self.node.members[room] == {actor, *others}
             self.check_shape(shape)
 
     @rule(actor=users, room=rooms, others=groups)
     def add(self, actor: str, room: str, others: tuple[str, ...]) -> None:
+        members = set(self.node.members[room])
         added = self.attempt(self.store.add_members(actor, room, others))
         if added is not None:
-            assert {*added.added, *added.already, *added.declined} == set(others)
-            assert set(added.added) <= self.node.members[room]
+            assert set(added.already) == members & set(others)
+            assert set(added.declined) == self.declining(room) & set(others) - members
+            assert set(added.added) == set(others) - set(added.already) - set(added.declined)
+            assert self.node.members[room] == members | set(added.added)
+
+    def declining(self, room: str) -> set[str]:
+        """Who has left a room, or the direct room of a `pair`, within the hour."""
+        since = self.engine.now - 1000 * POLICY.decline_window
+        return {user for (place, user), at in self.departed.items() if place == room and at > since}
+
+    @rule(actor=users, others=groups)
+    def add_to_direct(self, actor: str, others: tuple[str, ...]) -> None:
+        for shape in call(self.store.list_rooms(actor)):
+            if shape.kind == events.DIRECT:
+                assert self.attempt(self.store.add_members(actor, shape.room, others)) is None
+
+    @rule(room=rooms)
+    def talk(self, room: str) -> None:
+        for member in sorted(self.node.members[room]):
+            self.send(member, room, again=False)
 
     @rule(actor=users, user=users)
     def open_direct(self, actor: str, user: str) -> None:
@@ -201,16 +238,20 @@ class Conversations(RuleBasedStateMachine):
         if opened is not None:
             again = call(self.store.open_direct(actor, user))
             assert again == opened
+            assert opened.declined == (() if user in self.node.members[opened.room.room] else (user,))
+            assert set(opened.declined) <= self.declining(pair(actor, user))
+            self.departed.pop((pair(actor, user), actor), None)
             assert self.node.members[opened.room.room] <= {actor, user}
             self.check_shape(opened.room)
 
     @rule(actor=users, direct=st.booleans(), room=rooms)
     def leave(self, actor: str, direct: bool, room: str) -> None:
-        shapes = call(self.store.list_rooms(actor))
-        name = next((shape.room for shape in shapes if direct and shape.kind == events.DIRECT), room)
-        unseen = self.node.feeds[actor]
-        if any(shape.room == name for shape in shapes):
-            self.left[actor] = len(unseen)
+        shapes = {shape.room: shape for shape in call(self.store.list_rooms(actor))}
+        name = next((name for name, shape in shapes.items() if direct and shape.kind == events.DIRECT), room)
+        if name in shapes:
+            self.left[actor] = len(self.node.feeds[actor])
+            other = shapes[name].user
+            self.departed[name if other is None else pair(actor, other), actor] = self.engine.now
         self.attempt(self.store.remove_member(actor, name))
         assert actor not in self.node.members[name]
 
@@ -261,9 +302,9 @@ class Conversations(RuleBasedStateMachine):
 
 
 Conversations.TestCase.settings = settings(
-    max_examples=150, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=200, stateful_step_count=50, deadline=None, suppress_health_check=list(HealthCheck)
 )
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(400)
 
 
 class TestConversations(Conversations.TestCase):  # type: ignore[name-defined,misc]
