@@ -10,17 +10,21 @@ import time
 from typing import TYPE_CHECKING, cast
 
 from gateway import app, cli, events
-from gateway.engines.base import Added, Attachment, Movement, Publication, Receipt, Session
+from gateway.engines.base import Receipt
+from gateway.engines.effects import Attachment, Holder, Movement, Publication, Session
 from gateway.errors import RoomExists, RoomNotFound, UnknownUser, UsernameTaken
 from gateway.events import Room
+from gateway.rules.rooms import Added
 
 if TYPE_CHECKING:
     from gateway.config import Settings
-    from gateway.engines.base import Effect, Engine, ResumePoint, Subscriber
+    from gateway.engines.effects import Effect, Subscriber
+    from gateway.rules.sessions import Claim
+    from gateway.rules.store import Store
 
 
 class NoStore:
-    """The part of `Engine` that the load generator calls."""
+    """The part of `Store` that the load generator calls."""
 
     _subscriber: Subscriber
 
@@ -32,20 +36,18 @@ class NoStore:
     async def open(self, subscriber: Subscriber) -> None:
         self._subscriber = subscriber
 
-    async def close(self, timeout: float) -> bool:  # noqa: ASYNC109 - as `Engine.close`
+    async def close(self, timeout: float) -> bool:  # noqa: ASYNC109 - as `Store.close`
         return True
 
     def problem(self) -> str | None:
         return None
 
-    async def attach_session(
-        self, username: str, connection: str, resume: ResumePoint | None, *, resumable: bool = True
-    ) -> Session:
-        if username in self._users:
-            raise UsernameTaken(username)
-        self._users.add(username)
-        session = Session(secrets.token_urlsafe(15), secrets.token_urlsafe(24), username)
-        self._tell(Attachment(session, connection, (), "none-0", recovered=False))
+    async def attach_session(self, claim: Claim) -> Session:
+        if claim.username in self._users:
+            raise UsernameTaken(claim.username)
+        self._users.add(claim.username)
+        session = Session(secrets.token_urlsafe(15), secrets.token_urlsafe(24), claim.username)
+        self._publish(Attachment(session, Holder(claim.connection, "local"), (), "none-0", recovered=False))
         return session
 
     async def suspend_session(self, session: Session, connection: str) -> None:
@@ -53,8 +55,8 @@ class NoStore:
 
     end_session = suspend_session
 
-    async def abandon_session(self, username: str, connection: str, resume: ResumePoint | None) -> None:
-        self._users.discard(username)
+    async def abandon_session(self, claim: Claim) -> None:
+        self._users.discard(claim.username)
 
     async def end_expired_sessions(self) -> int:
         return 0
@@ -63,7 +65,7 @@ class NoStore:
         if room in self._rooms:
             raise RoomExists(room)
         self._rooms[room] = {actor}
-        self._tell(Movement(room, joined=(actor,)))
+        self._publish(Movement(room, joined=(actor,)))
         await self.add_members(actor, room, users)
         member = events.encode(username=actor, online=True).decode()
         return Room(room, events.GROUP, history, f"[{member}]", len(self._rooms[room]))
@@ -73,16 +75,16 @@ class NoStore:
         if unknown := [name for name in users if name not in self._users]:
             raise UnknownUser(unknown)
         members.update(users)
-        self._tell(Movement(room, joined=users))
+        self._publish(Movement(room, joined=users))
         body = events.room_joined(Room(room, events.GROUP, events.ALL, "[]", len(members)), actor)
-        self._tell(Publication(events.ROOM_JOINED, body, room, self._next(), actor, users))
+        self._publish(Publication(events.ROOM_JOINED, body, room, self._next(), actor, users))
         return Added(users, ())
 
     async def append_message(self, actor: str, room: str, content: str, message_id: str | None) -> Receipt:
         self._members(actor, room)
         id_, ts = message_id or secrets.token_urlsafe(12), int(time.time() * 1000)
         body = events.message(id_, room, actor, content, ts)
-        self._tell(Publication(events.MESSAGE, body, room, self._next(), actor))
+        self._publish(Publication(events.MESSAGE, body, room, self._next(), actor))
         return Receipt(id_, ts, duplicate=False)
 
     def _members(self, actor: str, room: str) -> set[str]:
@@ -91,7 +93,7 @@ class NoStore:
             raise RoomNotFound(room)
         return members
 
-    def _tell(self, effect: Effect) -> None:
+    def _publish(self, effect: Effect) -> None:
         self._subscriber.committed([effect])
 
     def _next(self) -> str:
@@ -102,8 +104,8 @@ class NoStore:
 def main() -> None:
     """The command `gateway`, on `NoStore`."""
 
-    def create_engine(settings: Settings) -> Engine:
-        return cast("Engine", NoStore())
+    def create_store(settings: Settings) -> Store:
+        return cast("Store", NoStore())
 
-    app.create_engine = create_engine
+    app.create_store = create_store
     cli.main()

@@ -22,6 +22,7 @@ from gateway.manager import ChatManager
 from gateway.observe import NullObserver
 from gateway.openfiles import FileWatch
 from gateway.pipeline import Pipeline
+from gateway.rules.store import Store
 from gateway.servers.budget import Budget, machine_memory
 from gateway.servers.heartbeats import Heartbeats
 from gateway.servers.http.proxies import Proxies
@@ -36,7 +37,6 @@ from gateway.wires.socketio.namespace import ChatNamespace, socket_server
 
 if TYPE_CHECKING:
     from gateway.config import Settings
-    from gateway.engines.base import Engine
 
 CLOSE_TIMEOUT = 5.0
 """How long clients have to close their connections when the gateway stops, in seconds."""
@@ -60,7 +60,7 @@ MAX_FIELD_SIZE = 32_768
 logger = get_logger(__name__)
 
 
-def create_engine(settings: Settings) -> Engine:
+def create_store(settings: Settings) -> Store:
     """The store that ``settings.store`` names."""
     policy = Policy(
         max_rooms=settings.max_rooms,
@@ -77,7 +77,7 @@ def create_engine(settings: Settings) -> Engine:
         max_store=settings.max_store,
     )
     path = settings.store.removeprefix("sqlite://").removeprefix("/")
-    return SQLiteEngine(path or ":memory:", policy)
+    return Store(SQLiteEngine(path or ":memory:", policy), policy)
 
 
 class Gateway:
@@ -85,14 +85,14 @@ class Gateway:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._engine = create_engine(settings)
+        self._store = create_store(settings)
         self._manager = ChatManager()
         self._delivery = Delivery(self._manager, recovery_window=settings.recovery_window)
-        self._sessions = Sessions(self._engine, self._delivery)
+        self._sessions = Sessions(self._store, self._delivery)
         seats = Seats(settings.max_connections)
         budget = Budget(settings.max_memory or machine_memory() // 2)
         rates = RateLimits(rate_limit=settings.rate_limit, add_limit=settings.add_limit)
-        pipeline = Pipeline(Chat(self._engine), rates, dataclasses.asdict(settings), NullObserver())
+        pipeline = Pipeline(Chat(self._store), rates, dataclasses.asdict(settings), NullObserver())
         origins = OriginPolicy(settings.allowed_origins, Proxies(settings.trust_proxy or ()))
         base = settings.base_path.rstrip("/")
         self._socketio = socket_server(
@@ -121,7 +121,7 @@ class Gateway:
             seats=seats,
         )
         self._plain.add_to(app, base)
-        health.add_routes(app, base, is_stopping=lambda: not self._sessions.accepting, problem=self._engine.problem)
+        health.add_routes(app, base, is_stopping=lambda: not self._sessions.accepting, problem=self._store.problem)
         pages.add_routes(app, pages.static_folder(), base)
         self._runner = Runner(
             app,
@@ -141,7 +141,7 @@ class Gateway:
             ListenError: an address cannot be listened on.
         """
         settings = self._settings
-        await self._engine.open(self._delivery)
+        await self._store.open(self._delivery)
         try:
             self._sessions.start()
             self._tasks.start(FileWatch().run())
@@ -180,8 +180,8 @@ class Gateway:
         self._heartbeats.close()
         await self._tasks.close(grace=0)
         await steps.take("end the sessions", self._sessions.close(), until=SESSIONS_ENDED)
-        problem = self._engine.problem()
-        if not await self._engine.close(steps.left_until(STORE_CLOSED)):
+        problem = self._store.problem()
+        if not await self._store.close(steps.left_until(STORE_CLOSED)):
             steps.complete = False
             logger.error("not everything was kept", problem=problem, advice=NOT_KEPT)
         if self._listening is not None:

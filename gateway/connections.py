@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from gateway.engines.base import Session
+    from gateway.engines.effects import Session
     from gateway.errors import CloseReason
 
 

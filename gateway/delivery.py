@@ -10,7 +10,7 @@ import itertools
 from typing import TYPE_CHECKING, cast
 
 from gateway import events
-from gateway.engines.base import Attachment, Movement, Publication
+from gateway.engines.effects import Attachment, Movement, Publication
 from gateway.errors import CloseReason
 from gateway.logs import get_logger
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from gateway.connections import Connection, Wire
-    from gateway.engines.base import Effect, Session
+    from gateway.engines.effects import Effect, Session
     from gateway.manager import ChatManager
 
 logger = get_logger(__name__)
@@ -95,7 +95,13 @@ class Delivery:
             case Movement():
                 yield from filter(None, map(self._by_username.get, (*effect.joined, *effect.left)))
             case Attachment():
-                yield from filter(None, map(self._manager.connection, (effect.connection, effect.replaces)))
+                yield from filter(
+                    None,
+                    map(
+                        self._manager.connection,
+                        (effect.holder.connection, None if effect.replaces is None else effect.replaces.connection),
+                    ),
+                )
 
     def _recover(self, connections: Iterable[Connection]) -> None:
         """Close connections so that their clients come back for what they missed. Nothing later may reach them before:
@@ -113,10 +119,12 @@ class Delivery:
             logger.exception("a connection could not be closed", wire=connection.wire.name)
 
     def _attach(self, attachment: Attachment) -> None:
-        if (replaced := self._manager.connection(attachment.replaces)) is not None:
+        holder, former = attachment.holder, attachment.replaces
+        replaced = None if former is None else self._manager.connection(former.connection)
+        if replaced is not None:
             self.detach(replaced)
             self._close(replaced, CloseReason.TAKEN_OVER)
-        connection = self._manager.connection(attachment.connection)
+        connection = self._manager.connection(holder.connection)
         if connection is None or connection.closed:
             return
         session = attachment.session
@@ -161,21 +169,21 @@ class Delivery:
 
     def _hint(self, publication: Publication) -> None:
         """Write an event that is soon worth nothing to those members of its room who have read everything."""
-        origin = self._by_username.get(publication.origin or "")
+        author = self._by_username.get(publication.author or "")
         frames: dict[Wire, bytes] = {}
         for connection in self._manager.members(publication.room):
             wire = connection.wire
             if wire not in frames:
                 frames[wire] = _encode(wire, publication)
-            if frames[wire] and connection is not origin:
+            if frames[wire] and connection is not author:
                 connection.hint(frames[wire])
 
     def _publish(self, room: str, publications: list[Publication]) -> None:
         """Write events to the members of a room: each is encoded once for each wire, and all go to a member in one
         piece, without those that are its own deed.
         """
-        origins = [self._by_username.get(publication.origin or "") for publication in publications]
-        speakers = set(origins)
+        authors = [self._by_username.get(publication.author or "") for publication in publications]
+        writers = set(authors)
         pieces: dict[Wire, list[bytes]] = {}
         joined: dict[Wire, bytes] = {}
         missed: list[Connection] = []
@@ -186,8 +194,8 @@ class Delivery:
                     pieces[wire] = [_encode(wire, publication) for publication in publications]
                     joined[wire] = b"".join(pieces[wire])
                 frames = joined[wire]
-                if connection in speakers:
-                    own = [origin is not connection for origin in origins]
+                if connection in writers:
+                    own = [author is not connection for author in authors]
                     frames = b"".join(itertools.compress(pieces[wire], own))
                 if frames:
                     connection.write(frames)

@@ -32,6 +32,12 @@ DIRECT_MARK: Final = fields.DIRECT_MARK
 """What the name of a direct room begins with, and that of no room that a client creates."""
 
 
+SHOWN_MEMBERS = 10
+"""How many members a `Room` shows. A user may be in two hundred rooms and is shown them all at once; ``list-members``
+pages through all members.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Member:
     username: str
@@ -40,7 +46,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """A room as replies and events show it: at most 10 of its members, in order of name, and how many there are.
+    """A room as replies and events show it: the first of its members, in order of name, and how many there are.
 
     ``kind`` is `GROUP` or `DIRECT`, ``history`` `ALL` or `JOINED`. ``members`` is JSON, an array of
     ``{username, online}`` that is passed on as it is. ``user``: the other user of a direct room.

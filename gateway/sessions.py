@@ -21,9 +21,9 @@ from collections import defaultdict
 from functools import partial
 from typing import TYPE_CHECKING
 
-from gateway.engines.base import ResumePoint
 from gateway.errors import GatewayError, Stopping, Unavailable, UsernameTaken
 from gateway.logs import get_logger
+from gateway.rules.sessions import Claim, ResumePoint
 from gateway.tasks import TaskOwner
 
 if TYPE_CHECKING:
@@ -31,8 +31,9 @@ if TYPE_CHECKING:
 
     from gateway.connections import Connection
     from gateway.delivery import Delivery
-    from gateway.engines.base import Engine, Session
+    from gateway.engines.effects import Session
     from gateway.protocol.login import Credentials
+    from gateway.rules.store import Store
 
     Transition = Callable[[Session, str], Awaitable[None]]
 
@@ -77,8 +78,8 @@ class Sessions:
     retried until it is kept.
     """
 
-    def __init__(self, engine: Engine, delivery: Delivery) -> None:
-        self._engine = engine
+    def __init__(self, store: Store, delivery: Delivery) -> None:
+        self._store = store
         self._delivery = delivery
         self._tasks = TaskOwner()
         self._logins: dict[str, _Login] = {}
@@ -116,9 +117,9 @@ class Sessions:
             raise Stopping
         self._delivery.register(connection)
         resume = None if credentials.pid is None else ResumePoint(credentials.pid, credentials.offset)
+        claim = Claim(credentials.username, connection.cid, resume, resumable=connection.wire.resumable)
         login = self._logins[connection.cid] = _Login(
-            asyncio.create_task(self._attach(connection, credentials.username, resume)),
-            partial(self._engine.abandon_session, credentials.username, connection.cid, resume),
+            asyncio.create_task(self._attach(claim)), partial(self._store.abandon_session, claim)
         )
         try:
             await self._answer(connection, login)
@@ -127,15 +128,19 @@ class Sessions:
             del login.attaching  # it has the error of a refusal, which has this frame and those of its callers
         logger.info("connected", username=credentials.username, wire=connection.wire.name)
 
-    async def _attach(self, connection: Connection, username: str, resume: ResumePoint | None) -> None:
+    async def _attach(self, claim: Claim) -> None:
         """Have the session attached; again, as long as the holder of the name may be about to leave."""
         loop = asyncio.get_running_loop()
         end = loop.time() + LEAVE_TIMEOUT
         while True:
             try:
-                await self._engine.attach_session(username, connection.cid, resume, resumable=connection.wire.resumable)
+                await self._store.attach_session(claim)
             except UsernameTaken as taken:
-                if taken.retry_after is not None or loop.time() >= end or not await self._is_let_go(username, end):
+                if (
+                    taken.retry_after is not None
+                    or loop.time() >= end
+                    or not await self._is_let_go(claim.username, end)
+                ):
                     raise
             else:
                 return
@@ -188,9 +193,9 @@ class Sessions:
         """
         can_come_back = connection.may_know_pid or self._delivery.is_in_a_room(connection)
         if connection.wire.resumable and can_come_back:
-            self._release(connection, self._engine.suspend_session, "suspended")
+            self._release(connection, self._store.suspend_session, "suspended")
         else:
-            self._release(connection, self._engine.end_session, "left")
+            self._release(connection, self._store.end_session, "left")
 
     def abandon(self, connection: Connection) -> None:
         """The transport of ``connection`` is closed: if it is still logging in, it is not to. `lose` or `end`
@@ -202,7 +207,7 @@ class Sessions:
 
     def end(self, connection: Connection) -> None:
         """The client of ``connection`` left on purpose."""
-        self._release(connection, self._engine.end_session, "left")
+        self._release(connection, self._store.end_session, "left")
 
     def leave(self, connection: Connection) -> None:
         """The client leaves on purpose: its name is free for who asks next. What it asked for before is still answered;
@@ -211,7 +216,7 @@ class Sessions:
         if (login := self._logins.get(connection.cid)) is not None:
             self._start(connection, login.undo)
         elif (session := self._delivery.detach(connection)) is not None:
-            self._left(connection, session, self._engine.end_session, "left")
+            self._left(connection, session, self._store.end_session, "left")
 
     def _release(self, connection: Connection, transition: Transition, word: str) -> None:
         connection.closed = True
@@ -255,7 +260,7 @@ class Sessions:
         while True:
             await asyncio.sleep(SWEEP_INTERVAL)
             try:
-                while ended := await self._engine.end_expired_sessions():
+                while ended := await self._store.end_expired_sessions():
                     logger.info("expired", sessions=ended)
             except Unavailable:
                 continue

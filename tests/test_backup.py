@@ -76,7 +76,7 @@ def make_larger(path: Path, megabytes: int) -> None:
         connection.execute("INSERT INTO members (room_id, username, joined) VALUES (1000000, 'idle', 0)")
         body = b'{"id":"x","room":"large","from":"idle","content":"%s","ts":1}' % (b"x" * 900)
         rows = ((1_000_000, "message", "idle", 1, body) for _ in range(megabytes * 1000))
-        connection.executemany("INSERT INTO log (room_id, event, origin, ts, body) VALUES (?, ?, ?, ?, ?)", rows)
+        connection.executemany("INSERT INTO log (room_id, event, author, ts, body) VALUES (?, ?, ?, ?, ?)", rows)
     connection.close()
 
 

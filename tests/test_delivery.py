@@ -9,13 +9,13 @@ import orjson
 import pytest
 import structlog
 
-from engines.conftest import POLICY
+from engines.conftest import POLICY, sqlite_store
 from gateway import events
 from gateway.delivery import Delivery
-from gateway.engines.base import Attachment, Movement, ResumePoint, Session
-from gateway.engines.sqlite.engine import SQLiteEngine
+from gateway.engines.effects import Attachment, Movement, Session
 from gateway.errors import CloseReason
 from gateway.manager import ChatManager
+from gateway.rules.sessions import Claim, ResumePoint
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
@@ -86,7 +86,7 @@ class Node:
 
     def __init__(self, path: str) -> None:
         policy = dataclasses.replace(POLICY, max_rooms=10, max_members=10)
-        self.engine = SQLiteEngine(path, policy)
+        self.engine = sqlite_store(path, policy)
         self.manager = ChatManager()
         self.delivery = Delivery(self.manager, recovery_window=120)
         self.sound, self.frail = Format("sound"), Format("frail")
@@ -95,7 +95,7 @@ class Node:
         client = Client(wire, username, 0 if back is None else 1)
         self.delivery.register(client)
         resume = None if back is None or back.session is None else ResumePoint(back.session.pid, back.offset)
-        await self.engine.attach_session(username, client.cid, resume)
+        await self.engine.attach_session(Claim(username, client.cid, resume))
         return client
 
     async def say(self, *contents: str, room: str = "tea") -> None:

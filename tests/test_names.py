@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engines.conftest import POLICY, Recorder
-from gateway.engines.sqlite.engine import SQLiteEngine
+from engines.conftest import Recorder, sqlite_store
 from gateway.protocol.names import is_visible, room_name
+from gateway.rules.sessions import Claim
 from harness.client import fail, succeed
 from harness.names import fresh_name
 
@@ -282,14 +282,14 @@ async def test_an_error_shows_a_hundred_characters_of_a_name(start_gateway: Star
 
 async def test_rooms_of_an_older_store_stay_within_reach(tmp_path: Path) -> None:
     """Their names are taken as they are, before any other spelling; a new room cannot have one."""
-    engine = SQLiteEngine(str(tmp_path / "gateway.db"), POLICY)
+    engine = sqlite_store(tmp_path / "gateway.db")
     await engine.open(Recorder())
     for name in ("alice", "bob"):
-        await engine.attach_session(name, f"c-{name}", None)
+        await engine.attach_session(Claim(name, f"c-{name}", None))
     for old in ("cafe\u0301", "te\u0430", " "):
         await engine.create_room("alice", old, ())  # as the versions before did, without `room_name`
         await engine.append_message("alice", old, old, None)
-        assert len((await engine.read_history("alice", old, None, 10)).messages) == 1
+        assert len((await engine.read_history("alice", old, None, 10)).bodies) == 1
         await engine.add_members("alice", old, ("bob",))
     await engine.create_room("bob", "café", ())
     assert (await engine.list_members("bob", "café", "", 10)).member_count == 1

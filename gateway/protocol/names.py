@@ -110,6 +110,18 @@ def room_name(text: str, max_length: int) -> str:
     raise ValueError(f"Must be 1 to {max_length} characters long.")
 
 
+def spellings(text: str) -> tuple[str, ...]:
+    """The names that a room may have which somebody calls ``text``: exactly this, which a room of an older store may
+    have, and then the name that a new room gets when somebody asks for ``text``.
+    """
+    if text.isascii() and "  " not in text and text == text.strip(" "):
+        return (text,)
+    try:
+        return text, room_name(text, MAX_GROWTH * len(text))
+    except ValueError:
+        return (text,)
+
+
 @lru_cache(maxsize=1_024)
 def _room_name(text: str, max_length: int) -> str:
     name = _normal(text)

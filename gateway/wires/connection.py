@@ -9,7 +9,7 @@ from gateway.access.actors import Actor
 
 if TYPE_CHECKING:
     from gateway.connections import Wire
-    from gateway.engines.base import Session
+    from gateway.engines.effects import Session
     from gateway.errors import CloseReason
 
 NEGLIGIBLE: Final = 4096

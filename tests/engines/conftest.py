@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,20 +12,13 @@ import orjson
 import pytest
 
 from engines.plans import Statements, faults
-from gateway.engines.base import (
-    Attachment,
-    Effect,
-    Engine,
-    ListUsers,
-    Movement,
-    Policy,
-    Publication,
-    ResumePoint,
-    Session,
-)
+from gateway.engines.base import Engine, ListUsers, Policy
+from gateway.engines.effects import Attachment, Effect, Movement, Publication, Session
 from gateway.engines.sqlite import engine
 from gateway.engines.sqlite.database import open_database
 from gateway.engines.sqlite.engine import SQLiteEngine
+from gateway.rules import store as rules
+from gateway.rules.sessions import Claim, ResumePoint
 
 POLICY = Policy(
     max_rooms=3,
@@ -96,27 +89,37 @@ class Recorder:
         return [effect for effect in self.heard if isinstance(effect, Attachment)][-1]
 
 
-@dataclass
-class Store:
-    """An engine under test, what it published, and the ways to log in and to start again."""
+def sqlite_store(path: object, policy: Policy = POLICY, **options: Any) -> rules.Store:
+    """The rules on the embedded store in ``path``; ``options`` are `SQLiteEngine`'s."""
+    return rules.Store(SQLiteEngine(str(path), policy, **options), policy)
 
-    engine: Engine
-    heard: Recorder
-    clock: Clock
-    reopen: Callable[[], Awaitable[None]]
+
+class Store(rules.Store):
+    """A store under test, what it published, and the ways to log in and to start again."""
+
+    def __init__(self, create: Callable[[], Engine], clock: Clock) -> None:
+        super().__init__(create(), POLICY)
+        self._create = create
+        self.heard = Recorder()
+        self.clock = clock
+
+    async def reopen(self) -> None:
+        await self.close(5)
+        self._engine = self._create()
+        await self.open(self.heard)
 
     async def login(self, *usernames: str) -> Session:
         """Claim names, each on a connection named like it; the last one's session."""
         for username in usernames:
-            session = await self.engine.attach_session(username, f"c-{username}", None)
+            session = await self.attach_session(Claim(username, f"c-{username}", None))
         return session
 
     async def lose(self, session: Session) -> None:
         """The session's connection (from `login`) is lost."""
-        await self.engine.suspend_session(session, f"c-{session.username}")
+        await self.suspend_session(session, f"c-{session.username}")
 
     async def resume(self, session: Session, offset: str | None, connection: str = "c-again") -> Attachment:
-        await self.engine.attach_session(session.username, connection, ResumePoint(session.pid, offset))
+        await self.attach_session(Claim(session.username, connection, ResumePoint(session.pid, offset)))
         return self.heard.last_attachment
 
 
@@ -142,15 +145,10 @@ async def store(
         path = str(tmp_path / "gateway.db")
         return SQLiteEngine(path, POLICY, clock=clock, monotonic=clock.monotonic, **ENGINES[request.param])
 
-    async def reopen() -> None:
-        await store.engine.close(5)
-        store.engine = create()
-        await store.engine.open(store.heard)
-
-    store = Store(create(), Recorder(), clock, reopen)
-    await store.engine.open(store.heard)
+    store = Store(create, clock)
+    await store.open(store.heard)
     yield store
-    await store.engine.close(5)
+    await store.close(5)
     connection = open_database(str(tmp_path / "gateway.db"))
     assert faults(connection, statements) == []
     connection.close()

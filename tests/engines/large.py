@@ -15,7 +15,7 @@ from gateway.engines.sqlite.clocks import Clocks
 from gateway.engines.sqlite.database import open_database
 from gateway.engines.sqlite.engine import SLICE_TIME
 from gateway.engines.sqlite.spans import MESSAGES, NOTICES, Span
-from gateway.engines.sqlite.tables import Tables
+from gateway.engines.sqlite.transaction import SQLiteTransaction
 from gateway.tokens import hash_token
 
 
@@ -58,7 +58,7 @@ Row = tuple[object, ...]
 
 
 class LargeStore:
-    """The file, and the `Tables` on it."""
+    """The file, and the `SQLiteTransaction` on it."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -68,7 +68,7 @@ class LargeStore:
         connection.execute("BEGIN")
         names = [f"user{number:06}" for number in range(SIZE.sessions)]
         connection.executemany(
-            "INSERT INTO sessions (username, sid, pid, connection, began) VALUES (?, ?, ?, ?, 0)",
+            "INSERT INTO sessions (username, sid, pid, connection, node) VALUES (?, ?, ?, ?, 'local')",
             [(name, f"s-{name}", hash_token(f"p-{name}"), f"c-{name}") for name in (*names, *HEAVY, *LONE)],
         )
         crowd = (*HEAVY, *names[: MEMBERS - len(HEAVY)])
@@ -84,7 +84,7 @@ class LargeStore:
                 [(room_id, name, not size) for name in members],
             )
             connection.executemany(
-                "INSERT INTO log (position, room_id, kind, event, origin, message_id, ts, number, size, other, body) "
+                "INSERT INTO log (position, room_id, kind, event, author, message_id, ts, number, size, other, body) "
                 "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 self._rows(room_id, room, members, size),
             )
@@ -119,5 +119,5 @@ class LargeStore:
         shutil.copy(self.path, path)
         return copy
 
-    def open(self, policy: Policy = POLICY, slice_time: float = SLICE_TIME) -> Tables:
-        return Tables(open_database(str(self.path)), policy, Clocks(time.time, time.monotonic), slice_time)
+    def open(self, policy: Policy = POLICY, slice_time: float = SLICE_TIME) -> SQLiteTransaction:
+        return SQLiteTransaction(open_database(str(self.path)), policy, Clocks(time.time, time.monotonic), slice_time)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import structlog
 
-from gateway.engines.base import Publication
+from gateway.engines.effects import Publication
 from gateway.engines.sqlite.commits import HANGING, MAX_GATHER_TIME, MAX_RUN_TIME, GroupCommit
 from gateway.errors import RoomNotFound, Unavailable
 

@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from engines.conftest import POLICY, Store
-from gateway.engines.base import Movement, Publication, Session
+from gateway.engines.effects import Holder, Movement, Publication, Session
 from gateway.errors import (
     GatewayError,
     InvalidPayload,
@@ -18,11 +18,12 @@ from gateway.errors import (
     UnknownUser,
     UsernameTaken,
 )
+from gateway.rules.sessions import Claim
 
 
 async def contents(store: Store, actor: str, room: str, **page: object) -> list[str]:
-    history = await store.engine.read_history(actor, room, page.get("before"), page.get("limit", 100))  # type: ignore[arg-type]
-    return [orjson.loads(message)["content"] for message in history.messages]
+    history = await store.read_history(actor, room, page.get("before"), page.get("limit", 100))  # type: ignore[arg-type]
+    return [orjson.loads(message)["content"] for message in history.bodies]
 
 
 async def test_one_clients_calls_take_effect_in_the_order_in_which_they_were_begun(store: Store) -> None:
@@ -30,14 +31,13 @@ async def test_one_clients_calls_take_effect_in_the_order_in_which_they_were_beg
     is kept. What two clients do at the same time has one order too, the same for everybody.
     """
     await store.login("alice", "bob")
-    engine = store.engine
-    begun = [engine.create_room("alice", "tea", ()), engine.append_message("alice", "tea", "0", None)]
-    begun += [engine.add_members("alice", "tea", ("bob",)), engine.append_message("alice", "tea", "1", None)]
+    begun = [store.create_room("alice", "tea", ()), store.append_message("alice", "tea", "0", None)]
+    begun += [store.add_members("alice", "tea", ("bob",)), store.append_message("alice", "tea", "1", None)]
     assert not any(isinstance(result, GatewayError) for result in await asyncio.gather(*begun, return_exceptions=True))
     calls = [
-        engine.append_message("bob" if number % 2 else "alice", "tea", str(number), None) for number in range(2, 100)
+        store.append_message("bob" if number % 2 else "alice", "tea", str(number), None) for number in range(2, 100)
     ]
-    calls += [engine.remove_member("bob", "tea"), engine.append_message("bob", "tea", "too late", None)]
+    calls += [store.remove_member("bob", "tea"), store.append_message("bob", "tea", "too late", None)]
     results = await asyncio.gather(*calls, return_exceptions=True)
     assert [number for number, result in enumerate(results) if isinstance(result, GatewayError)] == [99]
     sent = [int(fields["content"]) for event, fields in store.heard.events if event == "message"]
@@ -48,11 +48,11 @@ async def test_one_clients_calls_take_effect_in_the_order_in_which_they_were_beg
 
 async def test_a_call_that_is_cancelled_before_its_turn_changes_nothing(store: Store) -> None:
     """Nobody waits for it any more; what its caller does next comes after it all the same."""
-    waiting = asyncio.ensure_future(store.engine.attach_session("alice", "c-1", None))
+    waiting = asyncio.ensure_future(store.attach_session(Claim("alice", "c-1", None)))
     await asyncio.sleep(0)
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
-    session = await store.engine.attach_session("alice", "c-2", None)
+    session = await store.attach_session(Claim("alice", "c-2", None))
     assert store.heard.heard == [store.heard.last_attachment]
     assert store.heard.last_attachment.session == session
 
@@ -60,9 +60,9 @@ async def test_a_call_that_is_cancelled_before_its_turn_changes_nothing(store: S
 async def test_a_member_is_not_given_too_much_at_once(store: Store) -> None:
     """However much waits to be kept: a commit ends with the event that makes it large enough."""
     await store.login("bob", "alice")
-    await store.engine.create_room("alice", "tea", ("bob",))
+    await store.create_room("alice", "tea", ("bob",))
     size = POLICY.commit_size // 5
-    await asyncio.gather(*(store.engine.append_message("alice", "tea", "x" * size, None) for _ in range(50)))
+    await asyncio.gather(*(store.append_message("alice", "tea", "x" * size, None) for _ in range(50)))
     assert len(store.heard.events) >= 50
     assert size < store.heard.at_once < POLICY.commit_size + 2 * size
 
@@ -73,11 +73,11 @@ async def test_a_member_is_not_given_too_much_at_once(store: Store) -> None:
 async def test_a_live_name_cannot_be_claimed(store: Store) -> None:
     await store.login("alice")
     with pytest.raises(UsernameTaken):
-        await store.engine.attach_session("alice", "another", None)
+        await store.attach_session(Claim("alice", "another", None))
 
 
 async def test_of_many_who_race_for_a_name_one_wins(store: Store) -> None:
-    claims = [store.engine.attach_session("alice", f"c{number}", None) for number in range(50)]
+    claims = [store.attach_session(Claim("alice", f"c{number}", None)) for number in range(50)]
     results = await asyncio.gather(*claims, return_exceptions=True)
     assert sum(isinstance(result, Session) for result in results) == 1
     assert sum(isinstance(result, UsernameTaken) for result in results) == 49
@@ -85,52 +85,52 @@ async def test_of_many_who_race_for_a_name_one_wins(store: Store) -> None:
 
 async def test_an_ended_session_frees_its_name_and_leaves_its_rooms(store: Store) -> None:
     alice = await store.login("bob", "alice")
-    await store.engine.create_room("alice", "tea", ("bob",))
-    await store.engine.end_session(alice, "c-alice")
+    await store.create_room("alice", "tea", ("bob",))
+    await store.end_session(alice, "c-alice")
     assert store.heard.events[-1] == ("user-left", {"room": "tea", "username": "alice"})
     assert store.heard.movements[-1] == Movement("tea", left=("alice",))
     assert store.heard.heard.index(store.heard.movements[-1]) < store.heard.heard.index(store.heard.publications[-1])
     await store.login("alice")
-    assert await store.engine.list_rooms("alice") == ()
+    assert await store.list_rooms("alice") == ()
 
 
 async def test_the_end_of_a_connection_that_was_replaced_changes_nothing(store: Store) -> None:
     alice = await store.login("alice")
     attachment = await store.resume(alice, None, "c-new")
-    assert attachment.replaces == "c-alice"
-    await store.engine.end_session(alice, "c-alice")
-    await store.engine.suspend_session(alice, "c-alice")
-    assert (await store.engine.find_users("bob", "alice", 10)).users == ("alice",)
+    assert attachment.replaces == Holder("c-alice", "local")
+    await store.end_session(alice, "c-alice")
+    await store.suspend_session(alice, "c-alice")
+    assert (await store.find_users("bob", "alice", 10)).users == ("alice",)
 
 
 async def test_a_suspended_session_is_offline_and_keeps_its_rooms(store: Store) -> None:
     alice = await store.login("bob", "alice")
-    await store.engine.create_room("alice", "tea", ("bob",))
+    await store.create_room("alice", "tea", ("bob",))
     await store.lose(alice)
     assert store.heard.events[-1] == ("presence", {"room": "tea", "username": "alice", "online": False})
     assert store.heard.publications[-1].offset is None
-    (room,) = await store.engine.list_rooms("bob")
+    (room,) = await store.list_rooms("bob")
     assert orjson.loads(room.members) == [{"username": "alice", "online": False}, {"username": "bob", "online": True}]
-    assert (await store.engine.find_users("bob", "", 10)).users == ("bob",)
+    assert (await store.find_users("bob", "", 10)).users == ("bob",)
 
 
 async def test_a_suspended_name_is_reserved(store: Store) -> None:
     """Whoever gets a client disconnected does not get its name: the client may come back to it first."""
     alice = await store.login("bob", "alice")
-    await store.engine.create_room("alice", "tea", ("bob",))
+    await store.create_room("alice", "tea", ("bob",))
     await store.lose(alice)
     lost = store.clock.monotonic_now
     for left in (POLICY.reserve_names, 20, 0.5):
         store.clock.monotonic_now = lost + POLICY.reserve_names - left
         with pytest.raises(UsernameTaken) as caught:
-            await store.engine.attach_session("alice", "another", None)
+            await store.attach_session(Claim("alice", "another", None))
         assert caught.value.retry_after == pytest.approx(left, abs=0.01)
     assert (await store.resume(alice, None)).rooms[0].room == "tea"
 
 
 async def test_a_suspended_name_can_be_claimed_in_the_end_and_then_its_session_ends(store: Store) -> None:
     alice = await store.login("bob", "alice")
-    await store.engine.create_room("alice", "tea", ("bob",))
+    await store.create_room("alice", "tea", ("bob",))
     offset = store.heard.last_attachment.offset
     await store.lose(alice)
     store.clock.advance(POLICY.reserve_names + 0.1)
@@ -143,24 +143,24 @@ async def test_a_suspended_name_can_be_claimed_in_the_end_and_then_its_session_e
 
 async def test_a_session_expires_after_the_recovery_window(store: Store) -> None:
     alice = await store.login("bob", "alice")
-    await store.engine.create_room("alice", "tea", ("bob",))
+    await store.create_room("alice", "tea", ("bob",))
     await store.lose(alice)
     store.clock.advance(POLICY.recovery_window - 1)
-    assert await store.engine.end_expired_sessions() == 0
+    assert await store.end_expired_sessions() == 0
     store.clock.advance(2)
-    assert await store.engine.end_expired_sessions() == 1
+    assert await store.end_expired_sessions() == 1
     assert store.heard.events[-1] == ("user-left", {"room": "tea", "username": "alice"})
     with pytest.raises(UnknownUser):
-        await store.engine.create_room("bob", "two", ("alice",))
+        await store.create_room("bob", "two", ("alice",))
 
 
 async def test_sessions_that_were_live_at_a_restart_are_suspended_from_then_on(store: Store) -> None:
     alice = await store.login("bob", "alice")
-    await store.engine.create_room("alice", "tea", ("bob",))
+    await store.create_room("alice", "tea", ("bob",))
     offset = store.heard.publications[-1].offset
     store.clock.advance(1000)
     await store.reopen()
-    assert await store.engine.end_expired_sessions() == 0
+    assert await store.end_expired_sessions() == 0
     attachment = await store.resume(alice, offset)
     assert attachment.recovered
     assert [room.room for room in attachment.rooms] == ["tea"]
@@ -170,14 +170,14 @@ async def test_a_session_that_nobody_can_resume_does_not_outlast_a_restart(store
     """Its client was never told its pid: the name is free at once, and the rooms hear of the end soon."""
     bob = await store.login("bob")
     for name in ("bare", "gone"):
-        await store.engine.attach_session(name, f"c-{name}", None, resumable=False)
-    await store.engine.create_room("bob", "tea", ("bare", "gone"))
+        await store.attach_session(Claim(name, f"c-{name}", None, resumable=False))
+    await store.create_room("bob", "tea", ("bare", "gone"))
     with pytest.raises(UsernameTaken) as caught:
         await store.login("bare")
     assert caught.value.retry_after is None
     await store.reopen()
     await store.login("bare")
-    assert await store.engine.end_expired_sessions() == 1
+    assert await store.end_expired_sessions() == 1
     left = [fields["username"] for event, fields in store.heard.events if event == "user-left"]
     assert sorted(left) == ["bare", "gone"]
     assert [room.member_count for room in (await store.resume(bob, None)).rooms] == [1]
@@ -186,12 +186,12 @@ async def test_a_session_that_nobody_can_resume_does_not_outlast_a_restart(store
 async def test_every_recovery_window_begins_at_a_restart(store: Store) -> None:
     """A long stop costs nobody a session, whether it was live or suspended when the gateway stopped."""
     alice = await store.login("bob", "alice")
-    await store.engine.create_room("alice", "tea", ("bob",))
+    await store.create_room("alice", "tea", ("bob",))
     offset = store.heard.publications[-1].offset
     await store.lose(alice)
     store.clock.advance(POLICY.recovery_window * 10)
     await store.reopen()
-    assert await store.engine.end_expired_sessions() == 0
+    assert await store.end_expired_sessions() == 0
     assert (await store.resume(alice, offset)).recovered
 
 
@@ -201,11 +201,11 @@ async def test_every_recovery_window_begins_at_a_restart(store: Store) -> None:
 async def test_a_recovered_session_hears_what_it_missed_once_and_in_order(store: Store) -> None:
     bob = await store.login("alice", "bob")
     offset = store.heard.last_attachment.offset
-    await store.engine.create_room("alice", "tea", ("bob",))
-    await store.engine.append_message("alice", "tea", "1", None)
-    await store.engine.append_message("bob", "tea", "own", None)
+    await store.create_room("alice", "tea", ("bob",))
+    await store.append_message("alice", "tea", "1", None)
+    await store.append_message("bob", "tea", "own", None)
     await store.lose(bob)
-    await store.engine.append_message("alice", "tea", "2", None)
+    await store.append_message("alice", "tea", "2", None)
     for connection in ("c-again", "c-and-again"):  # the same offset twice
         attachment = await store.resume(bob, offset, connection)
         assert attachment.recovered
@@ -218,20 +218,20 @@ async def test_a_recovered_session_hears_what_it_missed_once_and_in_order(store:
 async def test_what_was_said_before_a_member_joined_is_not_replayed(store: Store) -> None:
     bob = await store.login("alice", "carol", "bob")
     offset = store.heard.last_attachment.offset
-    await store.engine.create_room("alice", "tea", ("carol",))
-    await store.engine.append_message("alice", "tea", "early", None)
-    await store.engine.add_members("alice", "tea", ("bob",))
+    await store.create_room("alice", "tea", ("carol",))
+    await store.append_message("alice", "tea", "early", None)
+    await store.add_members("alice", "tea", ("bob",))
     attachment = await store.resume(bob, offset)
     assert [publication.event for publication in attachment.missed] == ["room-joined"]
 
 
 async def test_a_trimmed_log_is_no_recovery(store: Store) -> None:
     bob = await store.login("alice", "bob")
-    await store.engine.create_room("alice", "tea", ("bob",))
+    await store.create_room("alice", "tea", ("bob",))
     offset = store.heard.publications[-1].offset
     await store.lose(bob)
     for number in range(POLICY.history_size * 2):
-        await store.engine.append_message("alice", "tea", str(number), None)
+        await store.append_message("alice", "tea", str(number), None)
     attachment = await store.resume(bob, offset)
     assert not attachment.recovered
     assert attachment.missed == ()
@@ -243,7 +243,7 @@ async def test_a_trimmed_log_is_no_recovery(store: Store) -> None:
 async def test_a_pid_that_did_not_reach_its_client_costs_nothing(store: Store) -> None:
     """Where a resume gives a new pid, the one before works until the new one was used, and then no more."""
     bob = await store.login("alice", "bob")
-    await store.engine.create_room("alice", "tea", ("bob",))
+    await store.create_room("alice", "tea", ("bob",))
     first = await store.resume(bob, None, "c1")
     again = await store.resume(bob, None, "c2")
     assert [room.room for room in again.rooms] == ["tea"]
@@ -257,20 +257,20 @@ async def test_a_pid_that_did_not_reach_its_client_costs_nothing(store: Store) -
 async def test_what_was_missed_in_a_room_that_was_left_is_no_recovery(store: Store) -> None:
     """A gap is never silent: not in a room left for good, and not in one left and joined again."""
     carol = await store.login("alice", "carol")
-    await store.engine.create_room("alice", "tea", ("carol",))
+    await store.create_room("alice", "tea", ("carol",))
     offset = store.heard.publications[-1].offset
-    await store.engine.append_message("alice", "tea", "unheard", None)
-    await store.engine.remove_member("carol", "tea")
-    await store.engine.add_members("alice", "tea", ("carol",))
+    await store.append_message("alice", "tea", "unheard", None)
+    await store.remove_member("carol", "tea")
+    await store.add_members("alice", "tea", ("carol",))
     assert not (await store.resume(carol, offset)).recovered
 
 
 async def test_leaving_a_room_of_which_all_was_heard_spoils_no_recovery(store: Store) -> None:
     carol = await store.login("alice", "carol")
-    await store.engine.create_room("alice", "tea", ("carol",))
+    await store.create_room("alice", "tea", ("carol",))
     offset = store.heard.publications[-1].offset
-    await store.engine.remove_member("carol", "tea")
-    await store.engine.append_message("alice", "tea", "not for carol", None)
+    await store.remove_member("carol", "tea")
+    await store.append_message("alice", "tea", "not for carol", None)
     attachment = await store.resume(carol, offset)
     assert (attachment.recovered, attachment.missed) == (True, ())
 
@@ -291,10 +291,10 @@ async def test_an_offset_from_the_future_is_no_recovery(store: Store) -> None:
 
 async def test_more_than_can_be_replayed_is_no_recovery(store: Store) -> None:
     bob = await store.login("alice", "bob")
-    await store.engine.create_room("alice", "tea", ("bob",))
+    await store.create_room("alice", "tea", ("bob",))
     offset = store.heard.publications[-1].offset
     for _ in range(11):
-        await store.engine.append_message("alice", "tea", "x" * (POLICY.replay_size // 10), None)
+        await store.append_message("alice", "tea", "x" * (POLICY.replay_size // 10), None)
     assert not (await store.resume(bob, offset)).recovered
 
 
@@ -303,7 +303,7 @@ async def test_more_than_can_be_replayed_is_no_recovery(store: Store) -> None:
 
 async def test_the_creator_and_the_added_are_members_and_the_added_hear_it(store: Store) -> None:
     await store.login("carol", "bob", "alice")
-    room = await store.engine.create_room("alice", "tea", ("bob", "alice", "carol"))
+    room = await store.create_room("alice", "tea", ("bob", "alice", "carol"))
     members = [{"username": name, "online": True} for name in ("alice", "bob", "carol")]
     assert (orjson.loads(room.members), room.member_count) == (members, 3)
     assert sorted(name for movement in store.heard.movements for name in movement.joined) == ["alice", "bob", "carol"]
@@ -314,34 +314,34 @@ async def test_the_creator_and_the_added_are_members_and_the_added_hear_it(store
 
 async def test_a_name_in_use_makes_no_second_room(store: Store) -> None:
     await store.login("alice", "bob")
-    await store.engine.create_room("alice", "tea", ())
+    await store.create_room("alice", "tea", ())
     with pytest.raises(RoomExists):
-        await store.engine.create_room("bob", "tea", ())
+        await store.create_room("bob", "tea", ())
 
 
 async def test_an_unknown_user_is_named_and_nobody_is_added(store: Store) -> None:
     await store.login("alice", "bob")
     with pytest.raises(UnknownUser) as caught:
-        await store.engine.create_room("alice", "tea", ("bob", "zed", "yan"))
+        await store.create_room("alice", "tea", ("bob", "zed", "yan"))
     assert caught.value.fields == {"users": ["zed", "yan"]}
     with pytest.raises(RoomNotFound):
-        await store.engine.append_message("alice", "tea", "hi", None)
-    await store.engine.create_room("alice", "tea", ())
+        await store.append_message("alice", "tea", "hi", None)
+    await store.create_room("alice", "tea", ())
     with pytest.raises(UnknownUser):
-        await store.engine.add_members("alice", "tea", ("bob", "zed"))
-    assert (await store.engine.list_members("alice", "tea", "", 10)).member_count == 1
+        await store.add_members("alice", "tea", ("bob", "zed"))
+    assert (await store.list_members("alice", "tea", "", 10)).member_count == 1
 
 
 async def test_adding_tells_the_members_and_then_the_added(store: Store) -> None:
     await store.login("alice", "bob", "carol")
-    await store.engine.create_room("alice", "tea", ("bob",))
+    await store.create_room("alice", "tea", ("bob",))
     store.heard.heard.clear()
-    added = await store.engine.add_members("alice", "tea", ("carol", "bob", "alice"))
+    added = await store.add_members("alice", "tea", ("carol", "bob", "alice"))
     assert (added.added, added.already) == (("carol",), ("bob", "alice"))
     first, second, movement = store.heard.heard
     assert isinstance(first, Publication)
     assert isinstance(second, Publication)
-    assert (first.event, first.origin) == ("user-joined", "alice")
+    assert (first.event, first.author) == ("user-joined", "alice")
     assert orjson.loads(first.body) == {"room": "tea", "username": "carol", "by": "alice"}
     assert (second.event, second.recipients) == ("room-joined", ("carol",))
     assert movement == Movement("tea", joined=("carol",))
@@ -350,16 +350,15 @@ async def test_adding_tells_the_members_and_then_the_added(store: Store) -> None
 
 async def test_only_members_act_in_a_room(store: Store) -> None:
     await store.login("alice", "eve")
-    await store.engine.create_room("alice", "tea", ())
-    engine = store.engine
+    await store.create_room("alice", "tea", ())
     for room in ("tea", "coffee"):
         for refused in (
-            engine.append_message("eve", room, "hi", None),
-            engine.add_members("eve", room, ("eve",)),
-            engine.remove_member("eve", room),
-            engine.list_members("eve", room, "", 10),
-            engine.read_history("eve", room, None, 10),
-            engine.publish_typing("eve", room),
+            store.append_message("eve", room, "hi", None),
+            store.add_members("eve", room, ("eve",)),
+            store.remove_member("eve", room),
+            store.list_members("eve", room, "", 10),
+            store.read_history("eve", room, None, 10),
+            store.publish_typing("eve", room),
         ):
             with pytest.raises(RoomNotFound):
                 await refused
@@ -368,69 +367,69 @@ async def test_only_members_act_in_a_room(store: Store) -> None:
 async def test_rooms_per_user_are_limited(store: Store) -> None:
     await store.login("alice", "bob")
     for number in range(POLICY.max_rooms):
-        await store.engine.create_room("alice", f"room{number}", ())
+        await store.create_room("alice", f"room{number}", ())
     with pytest.raises(LimitReached) as caught:
-        await store.engine.create_room("alice", "one-more", ())
+        await store.create_room("alice", "one-more", ())
     assert caught.value.fields == {"users": ["alice"]}
     with pytest.raises(LimitReached):
-        await store.engine.open_direct("alice", "bob")
-    await store.engine.remove_member("alice", "room0")
-    await store.engine.open_direct("alice", "bob")
+        await store.open_direct("alice", "bob")
+    await store.remove_member("alice", "room0")
+    await store.open_direct("alice", "bob")
 
 
 async def test_rooms_that_others_add_a_user_to_are_counted_apart(store: Store) -> None:
     """A stranger who adds a user to as many rooms as there may be takes nothing of what the user may do."""
     await store.login("alice", "eve", "mallory")
     for number in range(POLICY.max_rooms - 1):
-        await store.engine.create_room("eve", f"eve{number}", ("alice",))
-    await store.engine.open_direct("eve", "alice")
-    await store.engine.create_room("mallory", "more", ("eve",))
+        await store.create_room("eve", f"eve{number}", ("alice",))
+    await store.open_direct("eve", "alice")
+    await store.create_room("mallory", "more", ("eve",))
     for refused in (
-        store.engine.add_members("mallory", "more", ("alice",)),
-        store.engine.create_room("mallory", "again", ("alice",)),
-        store.engine.open_direct("mallory", "alice"),
+        store.add_members("mallory", "more", ("alice",)),
+        store.create_room("mallory", "again", ("alice",)),
+        store.open_direct("mallory", "alice"),
     ):
         with pytest.raises(LimitReached) as caught:
             await refused
         assert caught.value.fields == {"users": ["alice"]}
         assert "alice" in caught.value.message
     for number in range(POLICY.max_rooms):
-        await store.engine.create_room("alice", f"alice{number}", ())
-    await store.engine.remove_member("alice", "eve0")
-    await store.engine.add_members("mallory", "more", ("alice",))
+        await store.create_room("alice", f"alice{number}", ())
+    await store.remove_member("alice", "eve0")
+    await store.add_members("mallory", "more", ("alice",))
 
 
 async def test_members_per_room_are_limited(store: Store) -> None:
     names = [f"user{number}" for number in range(POLICY.max_members + 1)]
     await store.login(*names)
     with pytest.raises(LimitReached):
-        await store.engine.create_room(names[0], "tea", tuple(names[1:]))
-    await store.engine.create_room(names[0], "tea", tuple(names[1:-1]))
+        await store.create_room(names[0], "tea", tuple(names[1:]))
+    await store.create_room(names[0], "tea", tuple(names[1:-1]))
     with pytest.raises(LimitReached):
-        await store.engine.add_members(names[0], "tea", (names[-1],))
+        await store.add_members(names[0], "tea", (names[-1],))
 
 
 async def test_a_room_ends_with_its_last_member_and_takes_its_log_along(store: Store) -> None:
     await store.login("alice", "bob")
-    await store.engine.create_room("alice", "tea", ())
-    await store.engine.append_message("alice", "tea", "old", None)
-    await store.engine.remove_member("alice", "tea")
+    await store.create_room("alice", "tea", ())
+    await store.append_message("alice", "tea", "old", None)
+    await store.remove_member("alice", "tea")
     with pytest.raises(RoomNotFound):
-        await store.engine.read_history("alice", "tea", None, 10)
-    await store.engine.create_room("bob", "tea", ())
+        await store.read_history("alice", "tea", None, 10)
+    await store.create_room("bob", "tea", ())
     assert await contents(store, "bob", "tea") == []
 
 
 async def test_positions_are_never_used_twice(store: Store) -> None:
     await store.login("alice", "bob")
-    await store.engine.create_room("alice", "tea", ("bob",))
+    await store.create_room("alice", "tea", ("bob",))
     before = store.heard.publications[-1].offset
-    await store.engine.remove_member("alice", "tea")
-    await store.engine.remove_member("bob", "tea")
+    await store.remove_member("alice", "tea")
+    await store.remove_member("bob", "tea")
     await store.reopen()
     store.clock.advance(POLICY.reserve_names + 1)
     await store.login("alice", "bob")
-    await store.engine.create_room("alice", "tea", ("bob",))
+    await store.create_room("alice", "tea", ("bob",))
     after = store.heard.publications[-1].offset
     assert before is not None
     assert after is not None
@@ -440,31 +439,31 @@ async def test_positions_are_never_used_twice(store: Store) -> None:
 async def test_above_the_presence_limit_nobody_hears_who_comes_and_goes(store: Store) -> None:
     names = [f"user{number}" for number in range(POLICY.presence_limit + 1)]
     last = await store.login(*names)
-    await store.engine.create_room(names[0], "tea", tuple(names[1:-1]))
+    await store.create_room(names[0], "tea", tuple(names[1:-1]))
     store.heard.heard.clear()
-    await store.engine.add_members(names[0], "tea", (names[-1],))
+    await store.add_members(names[0], "tea", (names[-1],))
     assert [publication.event for publication in store.heard.publications] == ["room-joined"]
     await store.lose(last)
     assert len(store.heard.publications) == 1
-    await store.engine.remove_member(names[0], "tea")
+    await store.remove_member(names[0], "tea")
     assert store.heard.heard[-1] == Movement("tea", left=(names[0],))
 
 
 async def test_members_are_paged_in_order_of_name(store: Store) -> None:
     await store.login("a", "b", "c", "d")
-    await store.engine.create_room("b", "tea", ("d", "a", "c"))
-    page = await store.engine.list_members("b", "tea", "", 3)
+    await store.create_room("b", "tea", ("d", "a", "c"))
+    page = await store.list_members("b", "tea", "", 3)
     assert ([member.username for member in page.members], page.member_count, page.more) == (["a", "b", "c"], 4, True)
-    page = await store.engine.list_members("b", "tea", "c", 3)
+    page = await store.list_members("b", "tea", "c", 3)
     assert ([member.username for member in page.members], page.more) == (["d"], False)
 
 
 async def test_users_are_found_by_prefix(store: Store) -> None:
     await store.login("al", "alice", "albert", "bob")
-    page = await store.engine.find_users("bob", "al", 2)
+    page = await store.find_users("bob", "al", 2)
     assert (page.users, page.more) == (("al", "albert"), True)
-    assert (await store.engine.find_users("bob", "ali", 2)).users == ("alice",)
-    assert (await store.engine.find_users("bob", "%", 2)).users == ()
+    assert (await store.find_users("bob", "ali", 2)).users == ("alice",)
+    assert (await store.find_users("bob", "%", 2)).users == ()
 
 
 # --- the log
@@ -472,10 +471,10 @@ async def test_users_are_found_by_prefix(store: Store) -> None:
 
 async def test_messages_are_heard_in_the_order_of_their_positions(store: Store) -> None:
     await store.login("alice", "bob")
-    await store.engine.create_room("alice", "tea", ("bob",))
-    await store.engine.create_room("bob", "too", ("alice",))
+    await store.create_room("alice", "tea", ("bob",))
+    await store.create_room("bob", "too", ("alice",))
     pairs = [("alice", "tea"), ("bob", "too")]
-    sends = [store.engine.append_message(*pair, str(n), None) for n in range(300) for pair in pairs]
+    sends = [store.append_message(*pair, str(n), None) for n in range(300) for pair in pairs]
     receipts = await asyncio.gather(*sends)
     assert not any(receipt.duplicate for receipt in receipts)
     messages = [publication for publication in store.heard.publications if publication.event == "message"]
@@ -489,22 +488,22 @@ async def test_messages_are_heard_in_the_order_of_their_positions(store: Store) 
 
 async def test_an_effect_is_heard_before_its_call_returns(store: Store) -> None:
     await store.login("alice")
-    await store.engine.create_room("alice", "tea", ())
+    await store.create_room("alice", "tea", ())
     for number in range(50):
-        await store.engine.append_message("alice", "tea", str(number), None)
+        await store.append_message("alice", "tea", str(number), None)
         assert orjson.loads(store.heard.publications[-1].body)["content"] == str(number)
 
 
 async def test_the_same_id_is_appended_once_for_a_user_and_a_room(store: Store) -> None:
     await store.login("alice", "bob")
-    await store.engine.create_room("alice", "tea", ("bob",))
-    await store.engine.create_room("alice", "too", ())
-    first = await store.engine.append_message("alice", "tea", "one", "id1")
+    await store.create_room("alice", "tea", ("bob",))
+    await store.create_room("alice", "too", ())
+    first = await store.append_message("alice", "tea", "one", "id1")
     store.clock.advance(5)
-    again = await store.engine.append_message("alice", "tea", "another text", "id1")
+    again = await store.append_message("alice", "tea", "another text", "id1")
     assert (again.id, again.ts, again.duplicate) == (first.id, first.ts, True)
-    assert not (await store.engine.append_message("bob", "tea", "two", "id1")).duplicate
-    assert not (await store.engine.append_message("alice", "too", "three", "id1")).duplicate
+    assert not (await store.append_message("bob", "tea", "two", "id1")).duplicate
+    assert not (await store.append_message("alice", "too", "three", "id1")).duplicate
     assert await contents(store, "alice", "tea") == ["one", "two"]
 
 
@@ -512,42 +511,42 @@ async def test_an_id_is_known_longer_than_its_message(store: Store) -> None:
     """Whoever comes back at the end of the recovery window may send again what the busy room has cut off already."""
     alice = await store.login("alice")
     await store.login("bob")
-    await store.engine.create_room("alice", "tea", ("bob",))
-    first = await store.engine.append_message("alice", "tea", "one", "id1")
+    await store.create_room("alice", "tea", ("bob",))
+    first = await store.append_message("alice", "tea", "one", "id1")
     await store.lose(alice)
     store.clock.advance(POLICY.recovery_window - 1)
     for number in range(3 * POLICY.history_size):
-        await store.engine.append_message("bob", "tea", str(number), f"id{number}")
+        await store.append_message("bob", "tea", str(number), f"id{number}")
     assert "one" not in await contents(store, "bob", "tea")
     await store.reopen()
     await store.resume(alice, None)
-    again = await store.engine.append_message("alice", "tea", "one", "id1")
+    again = await store.append_message("alice", "tea", "one", "id1")
     assert (again.id, again.ts, again.duplicate) == (first.id, first.ts, True)
     store.clock.advance(10 * POLICY.recovery_window)
     for number in range(3 * POLICY.history_size):
-        await store.engine.append_message("alice", "tea", str(number), None)
-    assert not (await store.engine.append_message("alice", "tea", "one", "id1")).duplicate
+        await store.append_message("alice", "tea", str(number), None)
+    assert not (await store.append_message("alice", "tea", "one", "id1")).duplicate
 
 
 async def test_an_id_belongs_to_the_member_who_used_it(store: Store) -> None:
     """Somebody else who takes the name and joins later may use the same id, and is heard."""
     dave = await store.login("alice", "dave")
-    await store.engine.create_room("alice", "tea", ("dave",))
-    await store.engine.append_message("dave", "tea", "one", "1")
-    await store.engine.end_session(dave, "c-dave")
+    await store.create_room("alice", "tea", ("dave",))
+    await store.append_message("dave", "tea", "one", "1")
+    await store.end_session(dave, "c-dave")
     await store.login("dave")
-    await store.engine.add_members("alice", "tea", ("dave",))
-    assert not (await store.engine.append_message("dave", "tea", "another", "1")).duplicate
+    await store.add_members("alice", "tea", ("dave",))
+    assert not (await store.append_message("dave", "tea", "another", "1")).duplicate
     assert await contents(store, "alice", "tea") == ["one", "another"]
 
 
 async def test_history_is_paged_from_the_newest(store: Store) -> None:
     await store.login("alice", "bob")
-    await store.engine.create_room("alice", "tea", ("bob",))
+    await store.create_room("alice", "tea", ("bob",))
     for number in range(5):
-        await store.engine.append_message("alice", "tea", str(number), f"id{number}")
-    page = await store.engine.read_history("bob", "tea", None, 2)
-    messages = [orjson.loads(message) for message in page.messages]
+        await store.append_message("alice", "tea", str(number), f"id{number}")
+    page = await store.read_history("bob", "tea", None, 2)
+    messages = [orjson.loads(message) for message in page.bodies]
     assert [message["content"] for message in messages] == ["3", "4"]
     assert page.more
     assert set(messages[0]) == {"id", "room", "from", "content", "ts", "offset"}
@@ -557,38 +556,38 @@ async def test_history_is_paged_from_the_newest(store: Store) -> None:
 
 async def test_before_must_name_one_message_of_the_room(store: Store) -> None:
     await store.login("alice", "bob")
-    await store.engine.create_room("alice", "tea", ("bob",))
-    await store.engine.append_message("alice", "tea", "a", "same")
-    await store.engine.append_message("bob", "tea", "b", "same")
+    await store.create_room("alice", "tea", ("bob",))
+    await store.append_message("alice", "tea", "a", "same")
+    await store.append_message("bob", "tea", "b", "same")
     for before in ("none", "same"):
         with pytest.raises(InvalidPayload) as caught:
-            await store.engine.read_history("alice", "tea", before, 10)
+            await store.read_history("alice", "tea", before, 10)
         assert caught.value.fields is not None
         assert "before" in caught.value.fields
 
 
 async def test_history_reaches_back_so_many_messages_and_no_more(store: Store) -> None:
     await store.login("alice", "bob")
-    await store.engine.create_room("alice", "tea", ("bob",))
+    await store.create_room("alice", "tea", ("bob",))
     for number in range(POLICY.history_size + 5):
-        await store.engine.append_message("alice", "tea", str(number), None)
+        await store.append_message("alice", "tea", str(number), None)
         expected = [str(n) for n in range(max(0, number + 1 - POLICY.history_size), number + 1)]
         assert await contents(store, "bob", "tea") == expected
 
 
 async def test_typing_is_heard_by_others_and_not_kept(store: Store) -> None:
     await store.login("alice", "bob")
-    await store.engine.create_room("alice", "tea", ("bob",))
-    await store.engine.publish_typing("alice", "tea")
+    await store.create_room("alice", "tea", ("bob",))
+    await store.publish_typing("alice", "tea")
     typing = store.heard.publications[-1]
-    assert (typing.event, typing.offset, typing.origin, typing.recipients) == ("typing", None, "alice", None)
+    assert (typing.event, typing.offset, typing.author, typing.recipients) == ("typing", None, "alice", None)
     assert await contents(store, "alice", "tea") == []
 
 
 async def test_what_was_acked_is_there_after_a_restart(store: Store) -> None:
     alice = await store.login("bob", "alice")
-    await store.engine.create_room("alice", "tea", ("bob",))
-    await store.engine.append_message("alice", "tea", "kept", None)
+    await store.create_room("alice", "tea", ("bob",))
+    await store.append_message("alice", "tea", "kept", None)
     await store.reopen()
     await store.resume(alice, None)
     assert await contents(store, "alice", "tea") == ["kept"]
@@ -598,5 +597,5 @@ async def test_a_refused_call_publishes_nothing(store: Store) -> None:
     await store.login("alice")
     store.heard.heard.clear()
     with pytest.raises(GatewayError):
-        await store.engine.create_room("alice", "tea", ("nobody",))
+        await store.create_room("alice", "tea", ("nobody",))
     assert store.heard.heard == []

@@ -8,18 +8,18 @@ import orjson
 import pytest
 
 from engines.conftest import Store
-from gateway.engines.base import Movement
+from gateway.engines.effects import Movement
 from gateway.errors import Forbidden, RoomNotFound, UnknownUser
 
 
 async def contents(store: Store, actor: str, room: str) -> list[str]:
-    page = await store.engine.read_history(actor, room, None, 100)
-    return [orjson.loads(message)["content"] for message in page.messages]
+    page = await store.read_history(actor, room, None, 100)
+    return [orjson.loads(message)["content"] for message in page.bodies]
 
 
 async def test_two_have_one_room_whoever_asks_and_however_often(store: Store) -> None:
     await store.login("alice", "bob")
-    first = (await store.engine.open_direct("alice", "bob")).room
+    first = (await store.open_direct("alice", "bob")).room
     assert (first.kind, first.history, first.member_count, first.user) == ("direct", "all", 2, "bob")
     ((event, fields),) = store.heard.events
     assert (event, fields["room"], fields["kind"], fields["user"], fields["by"]) == (
@@ -32,17 +32,17 @@ async def test_two_have_one_room_whoever_asks_and_however_often(store: Store) ->
     assert store.heard.publications[-1].recipients == ("bob",)
     store.heard.heard.clear()
     for actor, user in (("bob", "alice"), ("alice", "bob"), ("bob", "alice")):
-        again = (await store.engine.open_direct(actor, user)).room
+        again = (await store.open_direct(actor, user)).room
         assert (again.room, again.user, again.members) == (first.room, user, first.members)
     assert store.heard.heard == []
     for name, peer in (("alice", "bob"), ("bob", "alice")):
-        (listed,) = await store.engine.list_rooms(name)
+        (listed,) = await store.list_rooms(name)
         assert (listed.room, listed.kind, listed.user) == (first.room, "direct", peer)
 
 
 async def test_both_who_ask_at_once_get_one_room(store: Store) -> None:
     await store.login("alice", "bob")
-    asking = [store.engine.open_direct(*pair) for pair in [("alice", "bob"), ("bob", "alice")] * 20]
+    asking = [store.open_direct(*pair) for pair in [("alice", "bob"), ("bob", "alice")] * 20]
     opened = await asyncio.gather(*asking)
     assert len({each.room.room for each in opened}) == 1
     assert [event for event, _ in store.heard.events] == ["room-joined"]
@@ -52,36 +52,36 @@ async def test_both_who_ask_at_once_get_one_room(store: Store) -> None:
 async def test_every_pair_has_its_own(store: Store) -> None:
     await store.login("alice", "bob", "carol")
     pairs = [("alice", "bob"), ("alice", "carol"), ("bob", "carol")]
-    rooms = {(await store.engine.open_direct(*pair)).room.room for pair in pairs}
+    rooms = {(await store.open_direct(*pair)).room.room for pair in pairs}
     assert len(rooms) == 3
 
 
 async def test_nobody_can_be_added_to_a_direct_room(store: Store) -> None:
     await store.login("alice", "bob", "eve")
-    room = (await store.engine.open_direct("alice", "bob")).room.room
+    room = (await store.open_direct("alice", "bob")).room.room
     with pytest.raises(Forbidden):
-        await store.engine.add_members("alice", room, ("eve",))
+        await store.add_members("alice", room, ("eve",))
     with pytest.raises(Forbidden):
-        await store.engine.add_members("alice", room, ("bob",))
+        await store.add_members("alice", room, ("bob",))
     with pytest.raises(RoomNotFound):
-        await store.engine.add_members("eve", room, ("eve",))
+        await store.add_members("eve", room, ("eve",))
 
 
 async def test_who_is_not_here_has_no_direct_room(store: Store) -> None:
     await store.login("alice")
     with pytest.raises(UnknownUser) as caught:
-        await store.engine.open_direct("alice", "bob")
+        await store.open_direct("alice", "bob")
     assert caught.value.fields == {"users": ["bob"]}
     assert store.heard.movements == []
-    assert await store.engine.list_rooms("alice") == ()
+    assert await store.list_rooms("alice") == ()
 
 
 async def test_who_is_away_for_a_moment_can_be_written_to(store: Store) -> None:
     bob = await store.login("alice", "bob")
     offset = store.heard.last_attachment.offset
     await store.lose(bob)
-    room = (await store.engine.open_direct("alice", "bob")).room.room
-    await store.engine.append_message("alice", room, "hi", None)
+    room = (await store.open_direct("alice", "bob")).room.room
+    await store.append_message("alice", room, "hi", None)
     attachment = await store.resume(bob, offset)
     assert [publication.event for publication in attachment.missed] == ["room-joined", "message"]
     assert [each.user for each in attachment.rooms] == ["alice"]
@@ -89,11 +89,11 @@ async def test_who_is_away_for_a_moment_can_be_written_to(store: Store) -> None:
 
 async def test_who_left_comes_back_to_the_same_room_by_opening_it(store: Store) -> None:
     await store.login("alice", "bob")
-    room = (await store.engine.open_direct("alice", "bob")).room.room
-    await store.engine.append_message("alice", room, "one", None)
-    await store.engine.remove_member("alice", room)
+    room = (await store.open_direct("alice", "bob")).room.room
+    await store.append_message("alice", room, "one", None)
+    await store.remove_member("alice", room)
     store.heard.heard.clear()
-    again = (await store.engine.open_direct("alice", "bob")).room
+    again = (await store.open_direct("alice", "bob")).room
     assert (again.room, again.member_count, again.user) == (room, 2, "bob")
     assert store.heard.events == [("user-joined", {"room": room, "username": "alice", "by": "alice"})]
     assert store.heard.movements == [Movement(room, joined=("alice",))]
@@ -106,17 +106,17 @@ async def test_a_later_holder_of_a_name_gets_another_room(store: Store, stays: s
     sessions = {name: await store.login(name) for name in ("alice", "bob")}
     (goes,) = sessions.keys() - {stays}
     offset = store.heard.last_attachment.offset
-    room = (await store.engine.open_direct("alice", "bob")).room.room
-    await store.engine.append_message(stays, room, "secret", None)
-    await store.engine.end_session(sessions[goes], f"c-{goes}")
+    room = (await store.open_direct("alice", "bob")).room.room
+    await store.append_message(stays, room, "secret", None)
+    await store.end_session(sessions[goes], f"c-{goes}")
     later = await store.login(goes)
     assert (await store.resume(later, offset)).missed == ()
     with pytest.raises(RoomNotFound):
-        await store.engine.read_history(goes, room, None, 10)
-    names = {(await store.engine.open_direct(*pair)).room.room for pair in ((goes, stays), (stays, goes))}
+        await store.read_history(goes, room, None, 10)
+    names = {(await store.open_direct(*pair)).room.room for pair in ((goes, stays), (stays, goes))}
     assert len(names) == 1
     assert room not in names
     assert await contents(store, goes, *names) == []
     assert await contents(store, stays, room) == ["secret"]  # what is left of the old room is the remaining one's
     with pytest.raises(Forbidden):
-        await store.engine.add_members(stays, room, (goes,))
+        await store.add_members(stays, room, (goes,))

@@ -9,11 +9,12 @@ from pathlib import Path
 import orjson
 import pytest
 
-from engines.conftest import POLICY, Recorder
-from gateway.engines.base import ResumePoint, Session
+from engines.conftest import Recorder, sqlite_store
+from gateway.engines.effects import Session
 from gateway.engines.sqlite import epochs
-from gateway.engines.sqlite.engine import SQLiteEngine
 from gateway.errors import InvalidPayload
+from gateway.rules.sessions import Claim, ResumePoint
+from gateway.rules.store import Store
 
 
 class Runs:
@@ -22,7 +23,7 @@ class Runs:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.heard = Recorder()
-        self.engine: SQLiteEngine
+        self.engine: Store
         self.bob: Session
         self.offset: str = ""
         """The last one that bob was given."""
@@ -33,7 +34,7 @@ class Runs:
 
     async def open(self) -> None:
         self.heard = Recorder()
-        self.engine = SQLiteEngine(str(self.path), POLICY)
+        self.engine = sqlite_store(self.path)
         await self.engine.open(self.heard)
 
     def copy(self, name: str) -> None:
@@ -56,8 +57,8 @@ class Runs:
 
     async def start(self) -> None:
         await self.open()
-        await self.engine.attach_session("alice", "c-alice", None)
-        self.bob = await self.engine.attach_session("bob", "c-bob", None)
+        await self.engine.attach_session(Claim("alice", "c-alice", None))
+        self.bob = await self.engine.attach_session(Claim("bob", "c-bob", None))
         await self.engine.create_room("alice", "tea", ("bob",))
         self.offset = self.heard.publications[-1].offset or ""
 
@@ -70,13 +71,13 @@ class Runs:
     async def back(self, offset: str | None = None) -> tuple[bool, list[str]]:
         """Bob comes back; whether he has recovered, and what he missed."""
         point = ResumePoint(self.bob.pid, offset or self.offset)
-        self.bob = await self.engine.attach_session("bob", "c-back", point)
+        self.bob = await self.engine.attach_session(Claim("bob", "c-back", point))
         attachment = self.heard.last_attachment
         return attachment.recovered, [orjson.loads(missed.body)["content"] for missed in attachment.missed]
 
     async def history(self, before: str | None = None) -> list[str]:
         page = await self.engine.read_history("bob", "tea", before, 100)
-        return [orjson.loads(message)["content"] for message in page.messages]
+        return [orjson.loads(message)["content"] for message in page.bodies]
 
 
 @pytest.fixture
@@ -171,8 +172,8 @@ async def test_a_store_that_was_wiped(runs: Runs) -> None:
     await runs.engine.close(5)
     runs.put_back("nothing")
     await runs.open()
-    await runs.engine.attach_session("alice", "c-alice", None)
-    runs.bob = await runs.engine.attach_session("bob", "c-bob", None)
+    await runs.engine.attach_session(Claim("alice", "c-alice", None))
+    runs.bob = await runs.engine.attach_session(Claim("bob", "c-bob", None))
     await runs.engine.create_room("alice", "tea", ("bob",))
     await runs.write(*"abcdefgh")
     assert await runs.back() == (False, [])
@@ -194,7 +195,7 @@ async def test_epochs_are_kept_as_long_as_they_matter(runs: Runs, monkeypatch: p
         await runs.write(str(number))
         await runs.engine.close(5)
         await runs.open()
-        kept = (await runs.engine.read_history("bob", "tea", None, 100)).messages
+        kept = (await runs.engine.read_history("bob", "tea", None, 100)).bodies
         assert count() == min(number + 1, 3)
     runs.offset = orjson.loads(kept[-2])["offset"]
     assert await runs.back() == (True, ["7"])

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import pytest
 
 from engines.large import HEAVY, LONE, POLICY, SIZE, LargeStore
 from engines.pace import Pace
 from engines.plans import Statements, faults
-from gateway.engines.base import Attachment, ResumePoint, Session
-from gateway.engines.sqlite.replay import Replay
+from gateway.engines.base import Engine, Receipt, Rule
+from gateway.engines.effects import Attachment, Session
 from gateway.errors import GatewayError, InvalidPayload
 from gateway.events import ALL
+from gateway.rules.sessions import Claim, ResumePoint
+from gateway.rules.store import Store
 
 T = TypeVar("T")
 
@@ -33,52 +34,74 @@ class Pieces:
     def __init__(self, store: LargeStore, **changes: int) -> None:
         self.store = store
         self.statements = Statements()
-        self.tables = store.open(replace(POLICY, **changes))
-        self.connection = self.tables._db
+        policy = replace(POLICY, **changes)
+        self.tx = store.open(policy)
+        self.connection = self.tx._db
+        self.calls = Store(cast("Engine", self), policy)
+        self.name = ""
+        """What is measured."""
         self.connection.execute("PRAGMA synchronous = OFF")  # what the disk takes is not measured here
         self.pace = Pace()
         self.took: dict[str, list[float]] = {}
         """Seconds, as a calm machine would take them, by what was done."""
         self.effects: list[object] = []
-        self.run("open", self.tables.open)
+        self.measure("open", self.tx.open)
         self.took.clear()  # nobody is served before it is done
 
-    def run(self, name: str, operation: Callable[..., T], *arguments: object) -> T | None:
-        """One piece; its result, or None where it was refused. The first one of a name is for its statements."""
-        result = None
+    def call(self, name: str, call: Coroutine[Any, Any, T]) -> T | None:
+        """A call of the store, in as many pieces as it takes: the longest counts. None where it was refused."""
+        self.name = name
+        before = len(self.took.get(name, ()))
+        try:
+            call.send(None)
+        except StopIteration as end:
+            result: T = end.value
+        except GatewayError:
+            return None
+        else:
+            raise AssertionError("no call waits here")
+        finally:
+            pieces = self.took[name][before:]
+            self.took[name][before:] = [max(pieces)] if pieces else []
+        return result
+
+    # --- an engine that does everything at once
+
+    async def run(self, client: str, rule: Rule[T], *, low_priority: bool = False) -> T:
+        return self.measure(self.name, lambda: self.tx.run(rule))
+
+    async def append_message(self, actor: str, names: Sequence[str], content: str, message_id: str | None) -> Receipt:
+        return self.measure(self.name, lambda: self.tx.append_message(actor, names, content, message_id))
+
+    def measure(self, name: str, operation: Callable[[], T]) -> T:
+        """One piece, in a transaction of its own. The first one of a name is for its statements."""
         is_first = name not in self.took
         times = self.took.setdefault(name, [])
         self.connection.set_trace_callback(self.statements.note if is_first else None)
-        self.tables.begin()
+        self.tx.begin()
         slowness = self.pace.slowness()
         began = time.thread_time()
-        with contextlib.suppress(GatewayError):
-            result = operation(*arguments)
-        self.tables.flush()
-        seconds = time.thread_time() - began
-        if not is_first:
-            times.append(2 * seconds / (slowness + self.pace.slowness()))
-        self.tables.commit()
-        self.connection.set_trace_callback(None)
-        self.effects = list(self.tables.take_effects())
-        return result
+        try:
+            return operation()
+        finally:
+            self.tx.flush()
+            seconds = time.thread_time() - began
+            if not is_first:
+                times.append(2 * seconds / (slowness + self.pace.slowness()))
+            self.tx.commit()
+            self.connection.set_trace_callback(None)
+            self.effects = list(self.tx.take_effects())
 
     def resume(self, name: str, username: str, offset: str | None) -> Attachment:
-        """Come back, in as many pieces as it takes: the longest counts."""
-        point = ResumePoint(f"p-{username}", offset)
-        replay, session = None, None
-        before = len(self.took.get(name, ()))
-        while not isinstance(session, Session):
-            session = self.run(name, self.tables.sessions.attach_session, username, "c-back", point, replay)
-            replay = session if isinstance(session, Replay) else None
-        pieces = self.took[name][before:]
-        self.took[name][before:] = [max(pieces)] if pieces else []
+        """Come back."""
+        claim = Claim(username, "c-back", ResumePoint(f"p-{username}", offset))
+        assert self.call(name, self.calls.attach_session(claim)) is not None
         (attachment,) = [effect for effect in self.effects if isinstance(effect, Attachment)]
         return attachment
 
     def maintain(self, name: str) -> int:
         """Do all that was deferred; in how many pieces. What few of many take longer is the machine's."""
-        while self.run(name, self.tables.maintain):
+        while self.measure(name, self.tx.maintain):
             pass
         pieces = sorted(self.took[name])
         self.took[name] = [pieces[-1 - len(pieces) // 50]]
@@ -110,9 +133,8 @@ def pieces(built: LargeStore, tmp_path: Path) -> Iterator[Pieces]:
 
 
 def test_actions(pieces: Pieces) -> None:
-    tables = pieces.tables
-    rooms = tables.rooms
-    offset = pieces.tables.log.offset
+    calls = pieces.calls
+    offset = pieces.tx.log.offset
     end = pieces.store.position
     befores = [
         None,
@@ -129,32 +151,32 @@ def test_actions(pieces: Pieces) -> None:
     for attempt in range(3):
         actor, room = HEAVY[attempt], f"shared{attempt:03}"
         users = tuple(f"user{SIZE.sessions // 2 + 1000 * attempt + number:06}" for number in range(100))
-        pieces.run("list-rooms", rooms.list_rooms, actor)
-        pieces.run("list-members", rooms.list_members, actor, room, "m", 100)
+        pieces.call("list-rooms", calls.list_rooms(actor))
+        pieces.call("list-members", calls.list_members(actor, room, "m", 100))
         for before in befores:
-            pieces.run(f"history before {before}", rooms.read_history, actor, room, before, 100)
+            pieces.call(f"history before {before}", calls.read_history(actor, room, before, 100))
         for prefix in ("", "user", f"user{SIZE.sessions // 2}", "zz", "%"):
-            pieces.run(f"find-users {prefix}", tables.find_users, actor, prefix, 100)
-        pieces.run("typing", rooms.publish_typing, actor, room)
+            pieces.call(f"find-users {prefix}", calls.find_users(actor, prefix, 100))
+        pieces.call("typing", calls.publish_typing(actor, room))
         for name, id_ in (("", None), ("with an id", f"new{attempt}"), ("again", f"new{attempt}")):
-            pieces.run(f"send-msg {name}", rooms.append_message, actor, room, "x" * 10_000, id_)
-        pieces.run("create-room", rooms.create_room, users[0], f"new{attempt}", users, ALL)
-        pieces.run("open-direct", tables.direct.open, actor, users[1])
-        pieces.run("open-direct again", tables.direct.open, actor, users[1])
-        pieces.run("add-user", rooms.add_members, actor, room, users)
-        pieces.run("add-user again", rooms.add_members, actor, room, users)
-        pieces.run("leave-room", rooms.remove_member, actor, room)
-        pieces.run("leave-room, the last", rooms.remove_member, LONE[attempt], f"{LONE[attempt]}-000")
-        pieces.run("create-room, its name again", rooms.create_room, users[1], f"{LONE[attempt]}-000", (), ALL)
+            pieces.call(f"send-msg {name}", calls.append_message(actor, room, "x" * 10_000, id_))
+        pieces.call("create-room", calls.create_room(users[0], f"new{attempt}", users, ALL))
+        pieces.call("open-direct", calls.open_direct(actor, users[1]))
+        pieces.call("open-direct again", calls.open_direct(actor, users[1]))
+        pieces.call("add-user", calls.add_members(actor, room, users))
+        pieces.call("add-user again", calls.add_members(actor, room, users))
+        pieces.call("leave-room", calls.remove_member(actor, room))
+        pieces.call("leave-room, the last", calls.remove_member(LONE[attempt], f"{LONE[attempt]}-000"))
+        pieces.call("create-room, its name again", calls.create_room(users[1], f"{LONE[attempt]}-000", (), ALL))
     for number in range(300):  # a room that is trimmed as it grows
-        pieces.run("send-msg, trimming", rooms.append_message, "heavy05", "shared050", "x" * 10_000, f"t{number}")
+        pieces.call("send-msg, trimming", calls.append_message("heavy05", "shared050", "x" * 10_000, f"t{number}"))
     pieces.took["send-msg, trimming"] = [sorted(pieces.took["send-msg, trimming"])[-10]]
     pieces.check()
 
 
 def test_a_session_that_comes_back(pieces: Pieces) -> None:
     """From just now, from long ago in rooms that say little or much, and from nowhere."""
-    offset, end = pieces.tables.log.offset, pieces.store.position
+    offset, end = pieces.tx.log.offset, pieces.store.position
     shared = 2 * SIZE.history * 100
     most = int(0.8 * POLICY.replay_size / ((SIZE.message + 200) / 2))  # every second event is a message
     for attempt in range(3):
@@ -170,7 +192,7 @@ def test_a_session_that_comes_back(pieces: Pieces) -> None:
 
 
 def test_a_session_that_comes_and_goes(pieces: Pieces) -> None:
-    sessions = pieces.tables.sessions
+    calls = pieces.calls
     found = iter(HEAVY)
 
     def held(username: str) -> tuple[Session, str]:
@@ -178,17 +200,17 @@ def test_a_session_that_comes_and_goes(pieces: Pieces) -> None:
         return attachment.session, "c-back"
 
     for attempt in range(3):
-        pieces.run("a new one", sessions.attach_session, f"new{attempt}", "c", None)
+        pieces.call("a new one", calls.attach_session(Claim(f"new{attempt}", "c")))
         session = held(next(found))
-        pieces.run("suspend", sessions.suspend_session, *session)
+        pieces.call("suspend", calls.suspend_session(*session))
         session = held(next(found))
-        pieces.run("end", sessions.end_session, *session)
-        pieces.run("its name again", sessions.attach_session, session[0].username, "c", None)
+        pieces.call("end", calls.end_session(*session))
+        pieces.call("its name again", calls.attach_session(Claim(session[0].username, "c")))
         name = next(found)
-        pieces.run("the name of a suspended one", sessions.attach_session, name, "c", None)
+        pieces.call("the name of a suspended one", calls.attach_session(Claim(name, "c")))
     for lone in LONE:
         session = held(lone)
-        pieces.run("end, the last of its rooms", sessions.end_session, *session)
+        pieces.call("end, the last of its rooms", calls.end_session(*session))
         assert pieces.count("SELECT count(*) FROM rooms WHERE name LIKE ?", f"{lone}-%") == 0
     assert pieces.count("SELECT count(*) FROM ended_rooms") == 300
     pieces.took.pop("")
@@ -203,11 +225,11 @@ def test_many_that_expire_at_once(pieces: Pieces) -> None:
     )
     calls = 0
     while pieces.count("SELECT count(*) FROM sessions WHERE username LIKE 'heavy%' OR username LIKE 'lone%'"):
-        assert pieces.run("expire, in 200 rooms each", pieces.tables.sessions.end_expired_sessions)
+        assert pieces.call("expire, in 200 rooms each", pieces.calls.end_expired_sessions())
         calls += 1
     assert calls <= len(HEAVY) + len(LONE)
     for _ in range(20):
-        assert pieces.run("expire, in no rooms", pieces.tables.sessions.end_expired_sessions)
+        assert pieces.call("expire, in no rooms", pieces.calls.end_expired_sessions())
     for name in ("expire, in 200 rooms each", "expire, in no rooms"):
         pieces.took[name] = [sorted(pieces.took[name])[len(pieces.took[name]) * 3 // 4]]
     pieces.check()
@@ -217,12 +239,12 @@ def test_what_is_left_of_rooms_that_are_gone(pieces: Pieces) -> None:
     """Their logs go in many small pieces, also where the gateway was stopped amid them."""
     lone = LONE[0]
     session = pieces.resume("", lone, None).session
-    pieces.run("", pieces.tables.sessions.end_session, session, "c-back")
+    pieces.call("", pieces.calls.end_session(session, "c-back"))
     pieces.took.clear()
     left = "SELECT count(*) FROM log WHERE room_id IN (SELECT room_id FROM ended_rooms)"
     assert pieces.count(left) == 100 * 2 * SIZE.history
     for _ in range(3):
-        assert pieces.run("a piece", pieces.tables.maintain)
+        assert pieces.measure("a piece", pieces.tx.maintain)
     assert 0 < pieces.count(left) < 100 * 2 * SIZE.history
     again = Pieces.__new__(Pieces)
     pieces.connection.close()
@@ -238,12 +260,12 @@ def test_a_start_with_a_smaller_history(built: LargeStore, tmp_path: Path) -> No
     """Hundreds of thousands of events are too many: they go in small pieces, and meanwhile nobody sees them."""
     pieces = Pieces(built.copy(tmp_path / "gateway.db"), history_size=10)
     events = pieces.count("SELECT count(*) FROM log")
-    page = pieces.run("history", pieces.tables.rooms.read_history, "heavy00", "shared077", None, 100)
+    page = pieces.call("history", pieces.calls.read_history("heavy00", "shared077", None, 100))
     assert page is not None
-    assert len(page.messages) == 10
+    assert len(page.bodies) == 10
     for room in ("shared077", "shared078", "shared079"):
-        pieces.run("history", pieces.tables.rooms.read_history, "heavy00", room, None, 100)
-        pieces.run("send-msg", pieces.tables.rooms.append_message, "heavy00", room, "x", None)
+        pieces.call("history", pieces.calls.read_history("heavy00", room, None, 100))
+        pieces.call("send-msg", pieces.calls.append_message("heavy00", room, "x", None))
     assert pieces.count("SELECT count(*) FROM log") > events - 200
     assert pieces.maintain("maintenance") > 20
     most = pieces.count("SELECT max(n) FROM (SELECT count(*) AS n FROM log GROUP BY room_id, kind)")
@@ -261,5 +283,6 @@ def test_ids_that_nobody_sends_again(pieces: Pieces) -> None:
 
 
 def test_a_refused_before_names_what_was_wrong(pieces: Pieces) -> None:
+    refused = pieces.calls.read_history("heavy00", "shared000", "garbage", 100)
     with pytest.raises(InvalidPayload):
-        pieces.tables.rooms.read_history("heavy00", "shared000", "garbage", 100)
+        refused.send(None)

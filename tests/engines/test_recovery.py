@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from engines.conftest import POLICY, Store
-from gateway.engines.base import Attachment, Publication, Session
+from gateway.engines.effects import Attachment, Publication, Session
 from gateway.errors import InvalidPayload, UsernameTaken
 
 
@@ -22,7 +22,7 @@ def said(attachment: Attachment) -> list[tuple[str, str]]:
 
 async def talk(store: Store, actor: str, room: str, number: int) -> None:
     for count in range(number):
-        await store.engine.append_message(actor, room, str(count), None)
+        await store.append_message(actor, room, str(count), None)
 
 
 # --- trimming matters to those who could have heard what was trimmed
@@ -32,13 +32,13 @@ async def test_others_who_join_spoil_nobodys_recovery(store: Store) -> None:
     """However many come and go in a big quiet room, its members have missed nothing: they did not hear of it."""
     names = [f"user{number}" for number in range(POLICY.presence_limit)]
     quiet = await store.login(*names, "mover", "quiet")
-    await store.engine.create_room(names[0], "tea", (*names[1:], "quiet"))
+    await store.create_room(names[0], "tea", (*names[1:], "quiet"))
     offset = store.heard.publications[-1].offset
     await store.lose(quiet)
-    await store.engine.remove_member(names[1], "tea")
+    await store.remove_member(names[1], "tea")
     for _ in range(4 * POLICY.history_size):
-        await store.engine.add_members(names[0], "tea", ("mover",))
-        await store.engine.remove_member("mover", "tea")
+        await store.add_members(names[0], "tea", ("mover",))
+        await store.remove_member("mover", "tea")
         store.clock.advance(POLICY.decline_window + 1)
     attachment = await store.resume(quiet, offset)
     assert (attachment.recovered, attachment.missed) == (True, ())
@@ -47,7 +47,7 @@ async def test_others_who_join_spoil_nobodys_recovery(store: Store) -> None:
 async def test_ones_own_messages_spoil_no_recovery(store: Store) -> None:
     """Nobody hears its own messages: that they were trimmed is no gap for the one who wrote them."""
     alice = await store.login("bob", "alice")
-    await store.engine.create_room("bob", "tea", ("alice",))
+    await store.create_room("bob", "tea", ("alice",))
     offset = store.heard.publications[-1].offset
     await talk(store, "alice", "tea", 5 * POLICY.history_size)
     attachment = await store.resume(alice, offset)
@@ -57,10 +57,10 @@ async def test_ones_own_messages_spoil_no_recovery(store: Store) -> None:
 async def test_what_was_trimmed_before_one_joined_spoils_no_recovery(store: Store) -> None:
     bob = await store.login("alice", "carol", "bob")
     offset = store.heard.last_attachment.offset
-    await store.engine.create_room("alice", "tea", ("carol",))
+    await store.create_room("alice", "tea", ("carol",))
     await talk(store, "alice", "tea", 5 * POLICY.history_size)
-    await store.engine.add_members("carol", "tea", ("bob",))
-    await store.engine.append_message("alice", "tea", "for bob", None)
+    await store.add_members("carol", "tea", ("bob",))
+    await store.append_message("alice", "tea", "for bob", None)
     attachment = await store.resume(bob, offset)
     assert (attachment.recovered, said(attachment)) == (True, [("room-joined", "tea"), ("message", "for bob")])
 
@@ -69,10 +69,10 @@ async def test_one_message_of_another_among_ones_own_that_were_trimmed_is_missed
     for before, after in ((0, 100), (3, 100), (100, 3), (100, 100)):
         alice = await store.login("bob", "alice")
         room = f"{before} {after}"
-        await store.engine.create_room("bob", room, ("alice",))
+        await store.create_room("bob", room, ("alice",))
         offset = store.heard.publications[-1].offset
         await talk(store, "alice", room, before)
-        await store.engine.append_message("bob", room, "from bob", None)
+        await store.append_message("bob", room, "from bob", None)
         heard = store.heard.publications[-1].offset
         await talk(store, "alice", room, after)
         first = await store.resume(alice, offset)
@@ -83,7 +83,7 @@ async def test_one_message_of_another_among_ones_own_that_were_trimmed_is_missed
         again = await store.resume(first.session, heard)
         assert (again.recovered, said(again)) == (True, [])
         for session, connection in ((await session_of(store, "bob"), "c-bob"), (again.session, "c-again")):
-            await store.engine.end_session(session, connection)
+            await store.end_session(session, connection)
 
 
 async def session_of(store: Store, username: str) -> Session:
@@ -94,14 +94,14 @@ async def session_of(store: Store, username: str) -> Session:
 async def test_who_came_and_went_is_trimmed_apart_from_messages(store: Store) -> None:
     """Coming and going does not push messages out; but whoever missed some of it is told."""
     quiet = await store.login("alice", "mover", "quiet")
-    await store.engine.create_room("alice", "tea", ("quiet",))
+    await store.create_room("alice", "tea", ("quiet",))
     await talk(store, "alice", "tea", 3)
     offset = store.heard.publications[-1].offset
     for _ in range(4 * POLICY.history_size):
-        await store.engine.add_members("alice", "tea", ("mover",))
-        await store.engine.remove_member("mover", "tea")
+        await store.add_members("alice", "tea", ("mover",))
+        await store.remove_member("mover", "tea")
         store.clock.advance(POLICY.decline_window + 1)
-    assert len((await store.engine.read_history("quiet", "tea", None, 100)).messages) == 3
+    assert len((await store.read_history("quiet", "tea", None, 100)).bodies) == 3
     assert not (await store.resume(quiet, offset)).recovered
 
 
@@ -109,15 +109,15 @@ async def test_ones_own_messages_do_not_hide_who_came_and_went(store: Store) -> 
     """Both were trimmed, whichever last: the one who wrote the messages has missed the others all the same."""
     for first, last in (("notices", "messages"), ("messages", "notices")):
         alice = await store.login("bob", "mover", "alice")
-        await store.engine.create_room("bob", first, ("alice",))
+        await store.create_room("bob", first, ("alice",))
         offset = store.heard.publications[-1].offset
         for what in (first, last):
             for _ in range(3 * POLICY.history_size):
                 if what == "messages":
-                    await store.engine.append_message("alice", first, "x", None)
+                    await store.append_message("alice", first, "x", None)
                 else:
-                    await store.engine.add_members("bob", first, ("mover",))
-                    await store.engine.remove_member("mover", first)
+                    await store.add_members("bob", first, ("mover",))
+                    await store.remove_member("mover", first)
                     store.clock.advance(POLICY.decline_window + 1)
         heard = store.heard.publications[-1].offset
         attachment = await store.resume(alice, offset)
@@ -125,15 +125,15 @@ async def test_ones_own_messages_do_not_hide_who_came_and_went(store: Store) -> 
         again = await store.resume(attachment.session, heard)
         assert (again.recovered, again.missed) == (True, ())
         for username in ("bob", "mover"):
-            await store.engine.end_session(await session_of(store, username), f"c-{username}")
-        await store.engine.end_session(again.session, "c-again")
+            await store.end_session(await session_of(store, username), f"c-{username}")
+        await store.end_session(again.session, "c-again")
 
 
 async def test_the_room_joined_of_a_member_outlives_what_came_after_it(store: Store) -> None:
     """One's own messages may push out all else; what a member has not heard is still there."""
     bob = await store.login("alice", "bob")
     offset = store.heard.last_attachment.offset
-    await store.engine.create_room("alice", "tea", ("bob",))
+    await store.create_room("alice", "tea", ("bob",))
     await talk(store, "bob", "tea", 5 * POLICY.history_size)
     attachment = await store.resume(bob, offset)
     assert (attachment.recovered, said(attachment)) == (True, [("room-joined", "tea")])
@@ -143,24 +143,24 @@ async def test_a_room_joined_that_was_missed_and_whose_room_was_left_is_no_recov
     for last in (False, True):
         bob = await store.login("alice", "bob")
         offset = store.heard.last_attachment.offset
-        await store.engine.create_room("alice", "tea", ("bob",))
+        await store.create_room("alice", "tea", ("bob",))
         if last:
-            await store.engine.remove_member("alice", "tea")
-        await store.engine.remove_member("bob", "tea")
+            await store.remove_member("alice", "tea")
+        await store.remove_member("bob", "tea")
         attachment = await store.resume(bob, offset)
         assert not attachment.recovered
-        await store.engine.end_session(attachment.session, "c-again")
-        await store.engine.end_session(await session_of(store, "alice"), "c-alice")
+        await store.end_session(attachment.session, "c-again")
+        await store.end_session(await session_of(store, "alice"), "c-alice")
 
 
 async def test_a_room_that_one_made_and_left_spoils_no_recovery(store: Store) -> None:
     bob = await store.login("alice", "bob")
     offset = store.heard.last_attachment.offset
-    await store.engine.create_room("alice", "other", ())
+    await store.create_room("alice", "other", ())
     await talk(store, "alice", "other", 3)
-    await store.engine.create_room("bob", "tea", ("alice",))
+    await store.create_room("bob", "tea", ("alice",))
     await talk(store, "bob", "tea", 3)
-    await store.engine.remove_member("bob", "tea")
+    await store.remove_member("bob", "tea")
     attachment = await store.resume(bob, offset)
     assert (attachment.recovered, attachment.missed) == (True, ())
 
@@ -172,27 +172,27 @@ async def test_a_new_holder_of_a_name_is_given_nothing_of_the_former_one(store: 
     """Neither with an offset of the former holder's time, nor in a room in which both were."""
     former = await store.login("alice", "dave")
     offset = store.heard.last_attachment.offset
-    await store.engine.create_room("alice", "tea", ("dave",))
-    await store.engine.append_message("alice", "tea", "for the former", None)
-    await store.engine.end_session(former, "c-dave")
+    await store.create_room("alice", "tea", ("dave",))
+    await store.append_message("alice", "tea", "for the former", None)
+    await store.end_session(former, "c-dave")
     dave = await store.login("dave")
     assert said(await store.resume(dave, offset, "c1")) == []
-    await store.engine.add_members("alice", "tea", ("dave",))
-    await store.engine.append_message("alice", "tea", "for the new", None)
+    await store.add_members("alice", "tea", ("dave",))
+    await store.append_message("alice", "tea", "for the new", None)
     attachment = await store.resume(dave, offset, "c2")
     assert said(attachment) == [("room-joined", "tea"), ("message", "for the new")]
 
 
 async def test_a_room_left_and_joined_again_is_replayed_from_the_second_time(store: Store) -> None:
     carol = await store.login("alice", "carol")
-    await store.engine.create_room("alice", "tea", ("carol",))
-    await store.engine.append_message("alice", "tea", "heard", None)
+    await store.create_room("alice", "tea", ("carol",))
+    await store.append_message("alice", "tea", "heard", None)
     offset = store.heard.publications[-1].offset
-    await store.engine.remove_member("carol", "tea")
-    await store.engine.append_message("alice", "tea", "not for carol", None)
+    await store.remove_member("carol", "tea")
+    await store.append_message("alice", "tea", "not for carol", None)
     store.clock.advance(POLICY.decline_window + 1)
-    await store.engine.add_members("alice", "tea", ("carol",))
-    await store.engine.append_message("alice", "tea", "for carol", None)
+    await store.add_members("alice", "tea", ("carol",))
+    await store.append_message("alice", "tea", "for carol", None)
     attachment = await store.resume(carol, offset)
     assert said(attachment) == [("room-joined", "tea"), ("message", "for carol")]
 
@@ -205,22 +205,22 @@ async def test_a_long_replay_over_many_rooms_is_whole_and_in_order(store: Store)
     bob = await store.login("alice", "carol", "bob")
     rooms = [f"room{number}" for number in range(POLICY.max_rooms)]
     for room in rooms:
-        await store.engine.create_room("alice", room, ("bob", "carol"))
+        await store.create_room("alice", room, ("bob", "carol"))
     offset = store.heard.publications[-1].offset
     await store.lose(bob)
     dice = random.Random(7)  # noqa: S311 - the same every time
     for _ in range(30):
-        await store.engine.append_message(dice.choice(["alice", "carol", "bob"]), dice.choice(rooms), "x", None)
+        await store.append_message(dice.choice(["alice", "carol", "bob"]), dice.choice(rooms), "x", None)
     resuming = asyncio.ensure_future(store.resume(bob, offset))
     for number in range(12):
-        await store.engine.append_message("alice", dice.choice(rooms), str(number), None)
+        await store.append_message("alice", dice.choice(rooms), str(number), None)
     attachment = await resuming
     assert attachment.recovered
     index = store.heard.heard.index(attachment)
     expected = [
         effect.offset
         for effect in store.heard.heard[:index]
-        if isinstance(effect, Publication) and effect.event == "message" and effect.origin != "bob"
+        if isinstance(effect, Publication) and effect.event == "message" and effect.author != "bob"
     ]
     assert [missed.offset for missed in attachment.missed] == expected
 
@@ -230,17 +230,17 @@ async def test_a_replay_that_is_read_while_all_else_goes_on_has_no_gap(store: St
     bob = await store.login("alice", "carol", "bob")
     rooms = ["one", "two"]
     for room in rooms:
-        await store.engine.create_room("alice", room, ("bob", "carol"))
+        await store.create_room("alice", room, ("bob", "carol"))
     dice = random.Random(3)  # noqa: S311 - the same every time
     outcomes: dict[bool, int] = defaultdict(int)
     session, offset = bob, store.heard.publications[-1].offset
     for round_ in range(40):
         start = len(store.heard.heard)
         for _ in range(dice.randrange(14)):
-            await store.engine.append_message(dice.choice(["alice", "carol", "bob"]), dice.choice(rooms), "x", None)
+            await store.append_message(dice.choice(["alice", "carol", "bob"]), dice.choice(rooms), "x", None)
         coming = asyncio.ensure_future(store.resume(session, offset, f"c{round_}"))
         for _ in range(dice.randrange(8)):
-            await store.engine.append_message("carol", dice.choice(rooms), "y", None)
+            await store.append_message("carol", dice.choice(rooms), "y", None)
         attachment = await coming
         index = store.heard.heard.index(attachment)
         outcomes[attachment.recovered] += 1
@@ -248,7 +248,7 @@ async def test_a_replay_that_is_read_while_all_else_goes_on_has_no_gap(store: St
             expected = [
                 effect.offset
                 for effect in store.heard.heard[start:index]
-                if isinstance(effect, Publication) and effect.offset and effect.origin != "bob"
+                if isinstance(effect, Publication) and effect.offset and effect.author != "bob"
             ]
             assert [missed.offset for missed in attachment.missed] == expected
         session = attachment.session
@@ -263,14 +263,14 @@ async def test_who_leaves_while_the_replay_is_read_is_told(store: Store) -> None
     """What was read of a room that was left in the meantime is not given as if the membership went on."""
     bob = await store.login("alice", "bob")
     for room in ("one", "two"):
-        await store.engine.create_room("alice", room, ("bob",))
+        await store.create_room("alice", room, ("bob",))
     offset = store.heard.publications[-1].offset
     for _ in range(8):
         for room in ("one", "two"):
-            await store.engine.append_message("alice", room, "x", None)
+            await store.append_message("alice", room, "x", None)
     coming = asyncio.ensure_future(store.resume(bob, offset))
-    await store.engine.list_rooms("bob")
-    await store.engine.remove_member("bob", "one")
+    await store.list_rooms("bob")
+    await store.remove_member("bob", "one")
     attachment = await coming
     left = [room.room for room in attachment.rooms] == ["two"]
     assert attachment.recovered != left
@@ -282,15 +282,15 @@ async def test_who_leaves_while_the_replay_is_read_is_told(store: Store) -> None
 @pytest.mark.parametrize("step", [86_400, -86_400])
 async def test_a_clock_that_is_set_changes_no_recovery_window(store: Store, step: float) -> None:
     alice = await store.login("bob", "alice")
-    await store.engine.create_room("alice", "tea", ("bob",))
+    await store.create_room("alice", "tea", ("bob",))
     await store.lose(alice)
     store.clock.set(step)
-    assert await store.engine.end_expired_sessions() == 0
+    assert await store.end_expired_sessions() == 0
     store.clock.advance(POLICY.recovery_window - 1)
     store.clock.set(-step / 2)
-    assert await store.engine.end_expired_sessions() == 0
+    assert await store.end_expired_sessions() == 0
     store.clock.advance(2)
-    assert await store.engine.end_expired_sessions() == 1
+    assert await store.end_expired_sessions() == 1
 
 
 @pytest.mark.parametrize("step", [86_400, -86_400])
@@ -302,39 +302,39 @@ async def test_a_clock_that_is_set_while_the_store_is_closed_changes_none(store:
     store.clock.monotonic_now = 3.0  # the machine was started again
     await store.reopen()
     store.clock.advance(POLICY.recovery_window - 1)
-    assert await store.engine.end_expired_sessions() == 0
+    assert await store.end_expired_sessions() == 0
     store.clock.advance(2)
-    assert await store.engine.end_expired_sessions() == 1
+    assert await store.end_expired_sessions() == 1
 
 
 @pytest.mark.parametrize("step", [86_400, -86_400])
 async def test_a_clock_that_is_set_does_not_forget_an_id(store: Store, step: float) -> None:
     await store.login("alice")
-    await store.engine.create_room("alice", "tea", ())
-    await store.engine.append_message("alice", "tea", "one", "id1")
+    await store.create_room("alice", "tea", ())
+    await store.append_message("alice", "tea", "one", "id1")
     await talk(store, "alice", "tea", 3 * POLICY.history_size)
     store.clock.set(step)
     await talk(store, "alice", "tea", 3 * POLICY.history_size)
-    assert (await store.engine.append_message("alice", "tea", "one", "id1")).duplicate
+    assert (await store.append_message("alice", "tea", "one", "id1")).duplicate
 
 
 async def test_time_never_runs_backwards_in_a_room(store: Store) -> None:
     alice = await store.login("bob", "alice")
-    await store.engine.create_room("alice", "tea", ("bob",))
-    await store.engine.create_room("bob", "other", ())
-    times = [(await store.engine.append_message("alice", "tea", "x", None)).ts]
+    await store.create_room("alice", "tea", ("bob",))
+    await store.create_room("bob", "other", ())
+    times = [(await store.append_message("alice", "tea", "x", None)).ts]
     for step in (-5, -86_400, 10):
         store.clock.set(step)
-        times.append((await store.engine.append_message("bob", "tea", "x", "id")).ts)
+        times.append((await store.append_message("bob", "tea", "x", "id")).ts)
         if step == -86_400:
             await store.reopen()
             await store.resume(alice, None)
-        times.append((await store.engine.append_message("alice", "tea", "x", None)).ts)
+        times.append((await store.append_message("alice", "tea", "x", None)).ts)
     assert times == sorted(times)
-    history = await store.engine.read_history("alice", "tea", None, 100)
-    stored = [orjson.loads(message)["ts"] for message in history.messages]
+    history = await store.read_history("alice", "tea", None, 100)
+    stored = [orjson.loads(message)["ts"] for message in history.bodies]
     assert stored == sorted(stored)
-    assert (await store.engine.append_message("bob", "other", "x", None)).ts < times[0]
+    assert (await store.append_message("bob", "other", "x", None)).ts < times[0]
 
 
 # --- offsets
@@ -342,27 +342,27 @@ async def test_time_never_runs_backwards_in_a_room(store: Store) -> None:
 
 async def test_an_event_has_one_offset_in_every_run(store: Store) -> None:
     alice = await store.login("alice")
-    await store.engine.create_room("alice", "tea", ())
+    await store.create_room("alice", "tea", ())
     offsets = []
     for number in range(4):
-        await store.engine.append_message("alice", "tea", str(number), None)
+        await store.append_message("alice", "tea", str(number), None)
         offsets.append(store.heard.publications[-1].offset)
         await store.reopen()
         alice = (await store.resume(alice, offsets[-1])).session
-        history = await store.engine.read_history("alice", "tea", None, 100)
-        assert [orjson.loads(message)["offset"] for message in history.messages] == offsets
+        history = await store.read_history("alice", "tea", None, 100)
+        assert [orjson.loads(message)["offset"] for message in history.bodies] == offsets
     for number, offset in enumerate(offsets):
-        history = await store.engine.read_history("alice", "tea", offset, 100)
-        assert len(history.messages) == number
+        history = await store.read_history("alice", "tea", offset, 100)
+        assert len(history.bodies) == number
     name, _, position = (offsets[0] or "").rpartition("-")
     with pytest.raises(InvalidPayload):  # the first run did not get as far
-        await store.engine.read_history("alice", "tea", f"{name}-{int(position) + 1}", 100)
+        await store.read_history("alice", "tea", f"{name}-{int(position) + 1}", 100)
 
 
 async def test_many_restarts_cost_nobody_a_recovery(store: Store) -> None:
     """A client that is away while the gateway starts again and again comes back to what it missed."""
     bob = await store.login("alice", "bob")
-    await store.engine.create_room("alice", "tea", ("bob",))
+    await store.create_room("alice", "tea", ("bob",))
     alice = await session_of(store, "alice")
     offset = store.heard.publications[-1].offset
     for number in range(12):
@@ -370,7 +370,7 @@ async def test_many_restarts_cost_nobody_a_recovery(store: Store) -> None:
         if number % 3 == 0:
             await store.resume(alice, None, f"c{number}")
             alice = await session_of(store, "alice")
-            await store.engine.append_message("alice", "tea", str(number), None)
+            await store.append_message("alice", "tea", str(number), None)
     attachment = await store.resume(bob, offset)
     assert attachment.recovered
     assert said(attachment) == [("message", str(number)) for number in (0, 3, 6, 9)]
@@ -380,41 +380,41 @@ async def test_ids_of_ours_are_found_and_nothing_else(store: Store) -> None:
     """`before` takes the id that the gateway gave a message; nobody can make one up, or one of another room."""
     await store.login("alice")
     for room in ("tea", "other"):
-        await store.engine.create_room("alice", room, ())
-    own = [(await store.engine.append_message("alice", "tea", str(number), None)).id for number in range(3)]
-    assert len((await store.engine.read_history("alice", "tea", own[2], 10)).messages) == 2
+        await store.create_room("alice", room, ())
+    own = [(await store.append_message("alice", "tea", str(number), None)).id for number in range(3)]
+    assert len((await store.read_history("alice", "tea", own[2], 10)).bodies) == 2
     made_up = own[2][::-1].partition(".")[2][::-1].swapcase() + "." + own[2].rpartition(".")[2]
     for room, before in (("other", own[2]), ("tea", made_up), ("tea", own[2] + "0"), ("tea", "x.0"), ("tea", ".")):
         with pytest.raises(InvalidPayload):
-            await store.engine.read_history("alice", room, before, 10)
-    await store.engine.append_message("alice", "tea", "the same id", own[1])
+            await store.read_history("alice", room, before, 10)
+    await store.append_message("alice", "tea", "the same id", own[1])
     with pytest.raises(InvalidPayload):
-        await store.engine.read_history("alice", "tea", own[1], 10)
+        await store.read_history("alice", "tea", own[1], 10)
 
 
 async def test_history_is_bounded_in_bytes_too(store: Store) -> None:
     """The newest message is there however large; older ones as long as all of them fit."""
     await store.login("alice")
-    await store.engine.create_room("alice", "tea", ())
+    await store.create_room("alice", "tea", ())
     sizes = [1000, 20_000, 20_000, 20_000, 500, 70_000, 10, 10]
     kept = []
     for number, size in enumerate(sizes):
-        await store.engine.append_message("alice", "tea", f"{number}{'x' * size}", None)
-        history = await store.engine.read_history("alice", "tea", None, 100)
-        kept.append([int(orjson.loads(message)["content"].rstrip("x")) for message in history.messages])
+        await store.append_message("alice", "tea", f"{number}{'x' * size}", None)
+        history = await store.read_history("alice", "tea", None, 100)
+        kept.append([int(orjson.loads(message)["content"].rstrip("x")) for message in history.bodies])
         assert not history.more
     assert kept == [[0], [0, 1], [0, 1, 2], [2, 3], [2, 3, 4], [5], [6], [6, 7]]
 
 
 async def test_a_page_of_large_messages_ends_early_and_says_so(store: Store) -> None:
     await store.login("alice")
-    await store.engine.create_room("alice", "tea", ())
+    await store.create_room("alice", "tea", ())
     for number in range(3):
-        await store.engine.append_message("alice", "tea", f"{number}{'x' * 16_000}", None)
+        await store.append_message("alice", "tea", f"{number}{'x' * 16_000}", None)
     pages, before = [], None
     while True:
-        history = await store.engine.read_history("alice", "tea", before, 100)
-        messages = [orjson.loads(message) for message in history.messages]
+        history = await store.read_history("alice", "tea", before, 100)
+        messages = [orjson.loads(message) for message in history.bodies]
         pages.append([message["content"][0] for message in messages])
         if not history.more:
             break
@@ -425,11 +425,11 @@ async def test_a_page_of_large_messages_ends_early_and_says_so(store: Store) -> 
 async def test_a_suspended_session_is_found_by_nobody_and_a_live_one_again(store: Store) -> None:
     alice = await store.login("al", "alice", "alz", "am")
     await store.lose(await session_of(store, "alice"))
-    assert (await store.engine.find_users("am", "al", 10)).users == ("al", "alz")
+    assert (await store.find_users("am", "al", 10)).users == ("al", "alz")
     with pytest.raises(UsernameTaken):
         await store.login("al")
     await store.resume(await session_of(store, "alice"), None)
-    assert (await store.engine.find_users("am", "al", 10)).users == ("al", "alice", "alz")
+    assert (await store.find_users("am", "al", 10)).users == ("al", "alice", "alz")
     assert alice.username == "am"
 
 

@@ -11,28 +11,30 @@ from pathlib import Path
 import pytest
 import structlog
 
-from engines.conftest import POLICY, Recorder
-from gateway.engines.base import Policy, Session
+from engines.conftest import POLICY, Recorder, sqlite_store
+from gateway.engines.base import Policy
+from gateway.engines.effects import Session
 from gateway.engines.sqlite.backup import back_up
 from gateway.engines.sqlite.database import INCREMENTAL, SMALL, open_database
-from gateway.engines.sqlite.engine import SQLiteEngine
 from gateway.engines.sqlite.space import SLICE, Space
 from gateway.errors import LimitReached
+from gateway.rules.sessions import Claim
+from gateway.rules.store import Store
 
 LIMIT = 1_000_000
 LARGE = replace(POLICY, history_size=100_000, history_bytes=2**40, replay_size=2**40, max_store=LIMIT)
 
 
-async def open_engine(path: Path, policy: Policy = LARGE) -> SQLiteEngine:
-    engine = SQLiteEngine(str(path), policy)
+async def open_engine(path: Path, policy: Policy = LARGE) -> Store:
+    engine = sqlite_store(path, policy)
     await engine.open(Recorder())
     return engine
 
 
-async def fill(engine: SQLiteEngine) -> Session:
+async def fill(engine: Store) -> Session:
     """Log alice and bob in, and have alice write until nothing more is taken; her session."""
-    alice = await engine.attach_session("alice", "c", None)
-    await engine.attach_session("bob", "c2", None)
+    alice = await engine.attach_session(Claim("alice", "c", None))
+    await engine.attach_session(Claim("bob", "c2", None))
     await engine.create_room("alice", "tea", ())
     await engine.append_message("alice", "tea", "first", "id")
     calls = [engine.append_message("alice", "tea", "x" * 5000, None) for _ in range(LIMIT // 5000 + 20)]
@@ -65,10 +67,10 @@ async def test_a_full_store_takes_nothing_more_and_all_else_works(tmp_path: Path
             with pytest.raises(LimitReached):
                 await call
     assert [entry["event"] for entry in log].count("the store is full: nothing can be added") == 1
-    carol = await engine.attach_session("carol", "c3", None)
+    carol = await engine.attach_session(Claim("carol", "c3", None))
     assert (await engine.append_message("alice", "tea", "first", "id")).duplicate
     assert (await engine.add_members("alice", "tea", ("alice",))).already == ("alice",)
-    assert (await engine.read_history("alice", "tea", None, 1)).messages
+    assert (await engine.read_history("alice", "tea", None, 1)).bodies
     assert len(await engine.list_rooms("alice")) == 1
     await engine.publish_typing("alice", "tea")
     await engine.suspend_session(carol, "c3")
@@ -104,8 +106,8 @@ async def test_a_store_shrinks_when_its_rooms_have_ended(tmp_path: Path) -> None
     """By itself, in slices, while it is used; and what is left is whole."""
     path = tmp_path / "gateway.db"
     engine = await open_engine(path, replace(LARGE, max_store=10**9))
-    alice = await engine.attach_session("alice", "c", None)
-    await engine.attach_session("bob", "c2", None)
+    alice = await engine.attach_session(Claim("alice", "c", None))
+    await engine.attach_session(Claim("bob", "c2", None))
     for actor, room in (("alice", "tea"), ("bob", "cake")):
         await engine.create_room(actor, room, (), "all")
     for number in range(20):
@@ -128,7 +130,7 @@ async def test_a_store_shrinks_when_its_rooms_have_ended(tmp_path: Path) -> None
         await engine.append_message("bob", "cake", str(number), None)
         number += 1
     history = await engine.read_history("bob", "cake", None, number + 1)
-    assert len(history.messages) == number
+    assert len(history.bodies) == number
     reader.close()
     await engine.close(5)
     assert path.stat().st_size < largest // 4

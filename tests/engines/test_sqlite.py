@@ -17,14 +17,15 @@ from pathlib import Path
 import orjson
 import pytest
 
-from engines.conftest import POLICY, Recorder
-from gateway.engines.base import Attachment, ResumePoint
+from engines.conftest import POLICY, Recorder, sqlite_store
+from gateway.engines.effects import Attachment, Session
 from gateway.engines.sqlite.clocks import Clocks
 from gateway.engines.sqlite.database import APPLICATION_ID, SCHEMA_VERSION, open_database
-from gateway.engines.sqlite.engine import SQLiteEngine
-from gateway.engines.sqlite.replay import Replay
-from gateway.engines.sqlite.tables import Tables
+from gateway.engines.sqlite.transaction import SQLiteTransaction
 from gateway.errors import StoreError, UsernameTaken
+from gateway.rules import rooms, sessions
+from gateway.rules.recovery import Replay
+from gateway.rules.sessions import Claim, ResumePoint
 from gateway.tokens import hash_token
 
 
@@ -40,9 +41,9 @@ def why(path: Path) -> str:
 
 async def test_memory_keeps_nothing() -> None:
     for _ in range(2):
-        engine = SQLiteEngine(":memory:", POLICY)
+        engine = sqlite_store(":memory:")
         await engine.open(Recorder())
-        await engine.attach_session("alice", "c", None)
+        await engine.attach_session(Claim("alice", "c", None))
         await engine.create_room("alice", "tea", ())
         await engine.close(5)
 
@@ -161,15 +162,17 @@ def test_a_pid_is_kept_as_its_hash_alone(tmp_path: Path) -> None:
     """Whoever reads the file, its log or a backup cannot take over a session."""
 
     async def use() -> list[str]:
-        engine, heard = SQLiteEngine(str(tmp_path / "gateway.db"), POLICY), Recorder()
+        engine, heard = sqlite_store(tmp_path / "gateway.db"), Recorder()
         await engine.open(heard)
-        first = await engine.attach_session("alice", "c", None)
-        second = await engine.attach_session("alice", "c2", ResumePoint(first.pid, None))
-        third = await engine.attach_session("alice", "c3", ResumePoint(first.pid, None))  # the reply may have been lost
-        fourth = await engine.attach_session("alice", "c4", ResumePoint(third.pid, heard.last_attachment.offset))
+        first = await engine.attach_session(Claim("alice", "c", None))
+        second = await engine.attach_session(Claim("alice", "c2", ResumePoint(first.pid, None)))
+        third = await engine.attach_session(
+            Claim("alice", "c3", ResumePoint(first.pid, None))
+        )  # the reply may have been lost
+        fourth = await engine.attach_session(Claim("alice", "c4", ResumePoint(third.pid, heard.last_attachment.offset)))
         assert (heard.last_attachment.recovered, fourth.pid) == (True, third.pid)
         with pytest.raises(UsernameTaken):
-            await engine.attach_session("alice", "c5", ResumePoint(hash_token(third.pid), None))
+            await engine.attach_session(Claim("alice", "c5", ResumePoint(hash_token(third.pid), None)))
         content = all_bytes(tmp_path)
         await engine.close(5)
         content += all_bytes(tmp_path)
@@ -194,10 +197,10 @@ async def test_sessions_survive_the_upgrade_that_hashes_pids(tmp_path: Path) -> 
     old.executescript(f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = 2")
     old.commit()
     old.close()
-    engine, heard = SQLiteEngine(str(path), POLICY), Recorder()
+    engine, heard = sqlite_store(path), Recorder()
     await engine.open(heard)
     for username, pid in (("alice", "plain-pid-old"), ("bob", "plain-pid-bob")):
-        session = await engine.attach_session(username, "c2", ResumePoint(pid, None))
+        session = await engine.attach_session(Claim(username, "c2", ResumePoint(pid, None)))
         assert session.sid.startswith("s")
     await engine.close(5)
     assert b"plain-pid" not in path.read_bytes()
@@ -221,9 +224,9 @@ def damage(path: Path) -> None:
 async def test_a_store_is_checked_at_its_start_only_after_an_unclean_end(tmp_path: Path, end: str) -> None:
     """A check reads all of the file: 1 GB would keep a start waiting for seconds."""
     path = tmp_path / "gateway.db"
-    engine = SQLiteEngine(str(path), POLICY)
+    engine = sqlite_store(path)
     await engine.open(Recorder())
-    await engine.attach_session("alice", "c", None)
+    await engine.attach_session(Claim("alice", "c", None))
     await engine.create_room("alice", "tea", (), "all")
     for _ in range(10):
         await engine.append_message("alice", "tea", "x" * 2000, None)
@@ -231,8 +234,8 @@ async def test_a_store_is_checked_at_its_start_only_after_an_unclean_end(tmp_pat
     if end == "killed":
         code = (
             "import asyncio, os, sys; from engines.conftest import POLICY, Recorder\n"
-            "from gateway.engines.sqlite.engine import SQLiteEngine\n"
-            "asyncio.run(SQLiteEngine(sys.argv[1], POLICY).open(Recorder())); os._exit(9)"
+            "from engines.conftest import sqlite_store\n"
+            "asyncio.run(sqlite_store(sys.argv[1]).open(Recorder())); os._exit(9)"
         )
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
         assert subprocess.run([sys.executable, "-c", code, path], env=environment, check=False).returncode == 9  # noqa: ASYNC221
@@ -274,16 +277,16 @@ async def test_what_an_older_store_holds_is_all_there(tmp_path: Path) -> None:
     (name,) = old.execute("SELECT name FROM log_name").fetchone()
     old.close()
     heard = Recorder()
-    engine = SQLiteEngine(str(path), POLICY)
+    engine = sqlite_store(path)
     await engine.open(heard)
-    history = [orjson.loads(message) for message in (await engine.read_history("alice", "tea", None, 9)).messages]
+    history = [orjson.loads(message) for message in (await engine.read_history("alice", "tea", None, 9)).bodies]
     assert [(message["content"], message["offset"]) for message in history] == [
         ("one", f"{name}-5"),
         ("two", f"{name}-8"),
         ("three", f"{name}-10"),
         ("four", f"{name}-11"),
     ]
-    assert len((await engine.read_history("alice", "tea", "ours", 9)).messages) == 1
+    assert len((await engine.read_history("alice", "tea", "ours", 9)).bodies) == 1
     assert (await engine.append_message("alice", "tea", "x", "a0")).duplicate
     assert (await engine.append_message("alice", "tea", "x", "a2")).ts == 5000
     await engine.append_message("alice", "tea", "five", None)
@@ -292,7 +295,7 @@ async def test_what_an_older_store_holds_is_all_there(tmp_path: Path) -> None:
     assert int(since.rpartition("-")[2]) == 21
     missed = {}
     for username, pid, position in (("bob", "p2", 8), ("bob", "p2", 9), ("alice", "p1", 6), ("alice", "p1", 3)):
-        await engine.attach_session(username, "c", ResumePoint(pid, f"{name}-{position}"))
+        await engine.attach_session(Claim(username, "c", ResumePoint(pid, f"{name}-{position}")))
         attachment = heard.last_attachment
         missed[username, position] = [m.offset for m in attachment.missed] if attachment.recovered else None
     assert missed == {
@@ -307,46 +310,50 @@ async def test_what_an_older_store_holds_is_all_there(tmp_path: Path) -> None:
 def test_what_is_read_in_a_transaction_that_fails_is_not_replayed(tmp_path: Path) -> None:
     """A slice of a replay may see what others have just appended; when the disk fails, nobody ever hears of it."""
     clocks = Clocks(time.time, time.monotonic)
-    tables = Tables(open_database(str(tmp_path / "gateway.db")), POLICY, clocks, slice_time=0)
-    tables.begin()
-    tables.open()
+    tx = SQLiteTransaction(open_database(str(tmp_path / "gateway.db")), POLICY, clocks, slice_time=0)
+
+    def attach(claim: Claim, replay: Replay | None = None) -> Session | Replay:
+        return tx.run(lambda running: sessions.attach(running, POLICY, claim, replay))
+
+    tx.begin()
+    tx.open()
     for name in ("alice", "bob"):
-        tables.sessions.attach_session(name, f"c-{name}", None)
-    bob = next(e for e in tables.take_effects() if isinstance(e, Attachment) and e.session.username == "bob")
-    tables.rooms.create_room("alice", "tea", ("bob",), "all")
-    tables.flush()
-    tables.commit()
-    point = ResumePoint(bob.session.pid, bob.offset)
-    tables.begin()
-    replay = tables.sessions.attach_session("bob", "c", point)
-    tables.commit()
+        attach(Claim(name, f"c-{name}"))
+    bob = next(e for e in tx.take_effects() if isinstance(e, Attachment) and e.session.username == "bob")
+    tx.run(lambda running: rooms.create(running, POLICY, "alice", "tea", ("bob",), "all"))
+    tx.flush()
+    tx.commit()
+    claim = Claim("bob", "c", ResumePoint(bob.session.pid, bob.offset))
+    tx.begin()
+    replay = attach(claim)
+    tx.commit()
     for content in ("lost", "kept"):
-        tables.begin()
+        tx.begin()
         for _ in range(3):
-            tables.rooms.append_message("alice", "tea", content, None)
+            tx.append_message("alice", ("tea",), content, None)
         if content == "lost":
             assert isinstance(replay, Replay)
-            assert tables.sessions.attach_session("bob", "c", point, replay)
-            tables.rollback()
+            assert attach(claim, replay)
+            tx.rollback()
         else:
-            tables.flush()
-            tables.commit()
-    tables.begin()
+            tx.flush()
+            tx.commit()
+    tx.begin()
     while isinstance(replay, Replay):
-        replay = tables.sessions.attach_session("bob", "c", point, replay)
-    (attachment,) = [effect for effect in tables.take_effects() if isinstance(effect, Attachment)]
+        replay = attach(claim, replay)
+    (attachment,) = [effect for effect in tx.take_effects() if isinstance(effect, Attachment)]
     assert attachment.recovered
     assert [orjson.loads(missed.body).get("content") for missed in attachment.missed] == [None, *["kept"] * 3]
-    tables.rollback()
-    tables.close()
+    tx.rollback()
+    tx.close()
 
 
 async def test_nothing_is_left_of_rooms_and_members_that_are_gone(tmp_path: Path) -> None:
     """Whether they left, ended or expired: what was said and who joined is deleted, soon after."""
     path = tmp_path / "gateway.db"
-    engine = SQLiteEngine(str(path), POLICY)
+    engine = sqlite_store(path)
     await engine.open(Recorder())
-    sessions = {name: await engine.attach_session(name, f"c-{name}", None) for name in ("alice", "bob", "carol")}
+    sessions = {name: await engine.attach_session(Claim(name, f"c-{name}", None)) for name in ("alice", "bob", "carol")}
     for room in ("one", "two"):
         await engine.create_room("alice", room, ("bob", "carol"))
         for number in range(3 * POLICY.history_size):
@@ -358,17 +365,17 @@ async def test_nothing_is_left_of_rooms_and_members_that_are_gone(tmp_path: Path
     rows = "SELECT count(*) FROM log WHERE recipient IS NOT NULL"
     assert connection.execute(rows).fetchone() == (1,)  # carol's, of the room in which she is
     connection.close()
-    engine = SQLiteEngine(str(path), replace(POLICY, recovery_window=0))
+    engine = sqlite_store(path, replace(POLICY, recovery_window=0))
     await engine.open(Recorder())
     while await engine.end_expired_sessions():
         pass
     await engine.close(5)
-    tables = Tables(open_database(str(path)), POLICY, Clocks(time.time, time.monotonic), slice_time=1)
-    tables.begin()
-    while tables.maintain():
+    tx = SQLiteTransaction(open_database(str(path)), POLICY, Clocks(time.time, time.monotonic), slice_time=1)
+    tx.begin()
+    while tx.maintain():
         pass
-    tables.flush()
-    tables.commit()
+    tx.flush()
+    tx.commit()
     for table in ("sessions", "members", "rooms", "ended_rooms", "log", "trimmed_messages"):
-        assert tables._db.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,), table  # noqa: S608 - its names
-    tables.close()
+        assert tx._db.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,), table  # noqa: S608 - its names
+    tx.close()

@@ -17,10 +17,11 @@ from pathlib import Path
 import pytest
 import structlog
 
-from engines.conftest import POLICY, Recorder
+from engines.conftest import Recorder, sqlite_store
 from gateway.engines.sqlite.backup import back_up
-from gateway.engines.sqlite.engine import SQLiteEngine
 from gateway.errors import Unavailable
+from gateway.rules.sessions import Claim
+from gateway.rules.store import Store
 from harness.waiting import until
 
 NOTICED = 2.0
@@ -35,16 +36,16 @@ def _path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(name="engine")
-async def _engine(path: Path) -> AsyncIterator[SQLiteEngine]:
-    engine = SQLiteEngine(str(path), POLICY)
+async def _engine(path: Path) -> AsyncIterator[Store]:
+    engine = sqlite_store(path)
     await engine.open(Recorder())
-    await engine.attach_session("alice", "c", None)
+    await engine.attach_session(Claim("alice", "c", None))
     await engine.create_room("alice", "tea", ())
     yield engine
     await engine.close(5)
 
 
-async def until_noticed(engine: SQLiteEngine) -> str:
+async def until_noticed(engine: Store) -> str:
     """What the problem is said to be; nothing is written meanwhile."""
     await until(lambda: engine.problem() is not None, NOTICED)
     return str(engine.problem())
@@ -143,7 +144,7 @@ LOSSES = [
 
 @pytest.mark.parametrize("lose", LOSSES)
 async def test_a_loss_is_noticed_and_nothing_is_acked_after_it(
-    engine: SQLiteEngine, path: Path, lose: Callable[[Path], None]
+    engine: Store, path: Path, lose: Callable[[Path], None]
 ) -> None:
     """Writes are `unavailable`, reads go on where there is something to read; it is logged once, and again at the
     end.
@@ -156,7 +157,7 @@ async def test_a_loss_is_noticed_and_nothing_is_acked_after_it(
             for call in (
                 engine.append_message("alice", "tea", "lost", None),
                 engine.create_room("alice", "cake", ()),
-                engine.attach_session("bob", "c2", None),
+                engine.attach_session(Claim("bob", "c2", None)),
             ):
                 with pytest.raises(Unavailable):
                     await call
@@ -170,7 +171,7 @@ async def test_a_loss_is_noticed_and_nothing_is_acked_after_it(
 
 
 @pytest.mark.parametrize("lose", [delete, replace_by_copy, rename_folder, delete_log, replace_by_link])
-async def test_a_commit_looks_by_itself(engine: SQLiteEngine, path: Path, lose: Callable[[Path], None]) -> None:
+async def test_a_commit_looks_by_itself(engine: Store, path: Path, lose: Callable[[Path], None]) -> None:
     """What is sent right after the loss is refused already, before the next look of the thread."""
     for _ in range(5):
         await engine.append_message("alice", "tea", "kept", None)
@@ -181,7 +182,7 @@ async def test_a_commit_looks_by_itself(engine: SQLiteEngine, path: Path, lose: 
 
 
 @pytest.mark.parametrize("what", ["file", "folder", "all files"])
-async def test_it_goes_on_when_the_files_are_back(engine: SQLiteEngine, path: Path, what: str) -> None:
+async def test_it_goes_on_when_the_files_are_back(engine: Store, path: Path, what: str) -> None:
     moves = {
         "file": [(path, path.with_name("away"))],
         "folder": [(path.parent, path.parent.with_name("away"))],
@@ -212,15 +213,15 @@ def contents(path: Path) -> list[str]:
     return [content for (content,) in rows]
 
 
-async def test_what_another_program_put_there_is_left_alone(engine: SQLiteEngine, path: Path) -> None:
+async def test_what_another_program_put_there_is_left_alone(engine: Store, path: Path) -> None:
     """A second gateway's store at the same path keeps its log when the first one ends."""
     move([(path, path.with_name("old.db"))])
     delete_log(path)
     delete_index(path)
     await until_noticed(engine)
-    second = SQLiteEngine(str(path), POLICY)
+    second = sqlite_store(path)
     await second.open(Recorder())
-    await second.attach_session("alice", "c", None)
+    await second.attach_session(Claim("alice", "c", None))
     await second.create_room("alice", "tea", ())
     await engine.close(5)
     await second.append_message("alice", "tea", "second", None)
@@ -234,7 +235,7 @@ async def test_what_another_program_put_there_is_left_alone(engine: SQLiteEngine
 @pytest.mark.parametrize("spoil", OVERWRITTEN)
 @pytest.mark.parametrize("noticed", [True, False])
 async def test_an_overwritten_file_is_not_written_to_at_the_end(
-    engine: SQLiteEngine, path: Path, spoil: Callable[[Path], None], noticed: bool
+    engine: Store, path: Path, spoil: Callable[[Path], None], noticed: bool
 ) -> None:
     """What was put over it, most likely a backup, stays as it is; nor is a log copied that is not ours any more."""
     await engine.append_message("alice", "tea", "kept", None)
@@ -246,16 +247,16 @@ async def test_an_overwritten_file_is_not_written_to_at_the_end(
     assert content_of(path) == before
 
 
-async def test_what_is_committed_after_a_cut_does_not_hide_it(engine: SQLiteEngine, path: Path) -> None:
+async def test_what_is_committed_after_a_cut_does_not_hide_it(engine: Store, path: Path) -> None:
     """The log is as long as before, with a hole."""
-    engine._database.watch.look()  # as its thread has, twice a second
+    engine._engine._database.watch.look()  # as its thread has, twice a second
     cut_log(path)
     for _ in range(3):
         await engine.append_message("alice", "tea", "lost", None)
     assert f"{path}-wal was overwritten" in await until_noticed(engine)
 
 
-async def test_what_was_acked_is_saved_where_only_the_log_has_gone(engine: SQLiteEngine, path: Path) -> None:
+async def test_what_was_acked_is_saved_where_only_the_log_has_gone(engine: Store, path: Path) -> None:
     await engine.append_message("alice", "tea", "kept", None)
     delete_log(path)
     await until_noticed(engine)
@@ -267,7 +268,7 @@ async def test_a_link_that_leads_elsewhere_now_is_a_loss(path: Path) -> None:
     """The store was opened by a link, which is changed: after a restart the gateway would open another file."""
     link, other = path.with_name("link.db"), path.with_name("other.db")
     path.with_name("link.db").symlink_to(path)
-    engine = SQLiteEngine(str(link), POLICY)
+    engine = sqlite_store(link)
     await engine.open(Recorder())
     move([(link, path.with_name("old-link.db"))])
     link.symlink_to(other)
@@ -277,7 +278,7 @@ async def test_a_link_that_leads_elsewhere_now_is_a_loss(path: Path) -> None:
     await engine.close(5)
 
 
-async def test_files_that_were_moved_and_are_still_found_are_no_loss(engine: SQLiteEngine, path: Path) -> None:
+async def test_files_that_were_moved_and_are_still_found_are_no_loss(engine: Store, path: Path) -> None:
     """All of them in their folder, with a link to it in its old place: a restart finds everything."""
     rename_folder(path)
     path.parent.symlink_to(path.parent.with_name("elsewhere"))
@@ -288,12 +289,10 @@ async def test_files_that_were_moved_and_are_still_found_are_no_loss(engine: SQL
     assert contents(path) == ["kept"]
 
 
-async def test_a_checkpoint_amid_a_look_is_no_loss(
-    engine: SQLiteEngine, path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_checkpoint_amid_a_look_is_no_loss(engine: Store, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It begins and ends after the index was read, and before the database file is looked at."""
-    watch = engine._database.watch
-    signature = engine._database.files.signature
+    watch = engine._engine._database.watch
+    signature = engine._engine._database.files.signature
 
     def signature_after_checkpoint() -> tuple[int, bytes]:
         use_elsewhere(path, "PRAGMA wal_checkpoint(PASSIVE)")
@@ -303,15 +302,15 @@ async def test_a_checkpoint_amid_a_look_is_no_loss(
         await engine.append_message("alice", "tea", "x" * 5000, None)
         watch.look()
         with monkeypatch.context() as patched:
-            patched.setattr(engine._database.files, "signature", signature_after_checkpoint)
+            patched.setattr(engine._engine._database.files, "signature", signature_after_checkpoint)
             watch.look()
         watch.look()
         assert watch.problem is None
 
 
-async def test_no_moment_is_wrong_to_look(engine: SQLiteEngine, path: Path) -> None:
+async def test_no_moment_is_wrong_to_look(engine: Store, path: Path) -> None:
     """Nor is one in the middle of a commit, of a checkpoint of ours or of others, or of the log's new beginning."""
-    watch = engine._database.watch
+    watch = engine._engine._database.watch
     stop = asyncio.Event()
 
     def look() -> None:
@@ -335,7 +334,7 @@ async def test_no_moment_is_wrong_to_look(engine: SQLiteEngine, path: Path) -> N
     assert watch.problem is None
 
 
-async def test_nothing_is_noticed_where_nothing_is_lost(engine: SQLiteEngine, path: Path) -> None:
+async def test_nothing_is_noticed_where_nothing_is_lost(engine: Store, path: Path) -> None:
     """Checkpoints of ours and of others, readers, backups, `touch` and another mode are no loss."""
     for number in range(3):
         for _ in range(20):

@@ -7,7 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from gateway.engines.base import Attachment, Effect, Engine, Movement, Publication, Receipt, Subscriber
+from gateway.engines.base import Receipt
+from gateway.engines.effects import Attachment, Effect, Movement, Publication, Subscriber
+from gateway.rules.store import Store
 from model.play import START
 
 Spoil = Callable[[list[Effect]], list[Effect]]
@@ -18,7 +20,7 @@ START_MS = int(START * 1000)
 class SpoiledEffects:
     """An engine whose subscriber receives something else than was committed."""
 
-    def __init__(self, engine: Engine, spoil: Spoil) -> None:
+    def __init__(self, engine: Store, spoil: Spoil) -> None:
         self._engine = engine
         self._spoil = spoil
 
@@ -41,7 +43,7 @@ class _Spoiler:
 class EarlyAcks(SpoiledEffects):
     """Messages are acked before they are kept."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Store) -> None:
         super().__init__(engine, lambda effects: effects)
         self._late: list[asyncio.Future[Any]] = []
 
@@ -57,7 +59,7 @@ class EarlyAcks(SpoiledEffects):
 class ForgetfulOfIds(SpoiledEffects):
     """The same message id is appended each time."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Store) -> None:
         super().__init__(engine, lambda effects: effects)
         self._number = 0
 
@@ -91,7 +93,7 @@ def _backwards(effects: list[Effect]) -> list[Effect]:
 
 
 def _to_the_author_too(effects: list[Effect]) -> list[Effect]:
-    return [replace(effect, origin=None) if isinstance(effect, Publication) else effect for effect in effects]
+    return [replace(effect, author=None) if isinstance(effect, Publication) else effect for effect in effects]
 
 
 def _deaf_to_leaving(effects: list[Effect]) -> list[Effect]:
@@ -104,7 +106,7 @@ def _never_recovered(effects: list[Effect]) -> list[Effect]:
     ]
 
 
-BROKEN: dict[str, Callable[[Engine], Any]] = {
+BROKEN: dict[str, Callable[[Store], Any]] = {
     "acks before the commit": EarlyAcks,
     "forgets ids": ForgetfulOfIds,
     **{

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import orjson
 
-from gateway.engines.base import ResumePoint
 from gateway.errors import GatewayError, UsernameTaken
+from gateway.rules.sessions import Claim, ResumePoint
 from model.world import Receipt, Refused
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Login:
     async def run(self, play: Play) -> Any:
         resume = None if self.pid is None else ResumePoint(self.pid, self.offset)
         try:
-            await play.engine.attach_session(self.actor, self.connection, resume)
+            await play.engine.attach_session(Claim(self.actor, self.connection, resume))
         except UsernameTaken as taken:
             return Taken(taken.retry_after)
         return play.ears.attachments[self.connection]
@@ -104,7 +104,12 @@ class Login:
             replayed = list(got.missed)
             if got.session.pid == self.pid:
                 return "another pid: the stock client takes the same one for a recovery"
-        given = (got.session.sid, replayed, [shape(room) for room in got.rooms], got.replaces)
+        given = (
+            got.session.sid,
+            replayed,
+            [shape(room) for room in got.rooms],
+            got.replaces and got.replaces.connection,
+        )
         wanted = (sid, expected, rooms, replaces)
         return got if given == wanted else wanted
 
@@ -274,7 +279,7 @@ class ReadHistory:
         while True:
             before = messages[0]["offset"] if messages else None
             page = await play.engine.read_history(self.actor, self.room, before, self.limit)
-            messages = [*map(orjson.loads, page.messages), *messages]
+            messages = [*map(orjson.loads, page.bodies), *messages]
             if not page.more:
                 return messages
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from gateway.engines.base import Attachment, Effect, Movement, Publication
+from gateway.engines.effects import Attachment, Effect, Movement, Publication
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +70,12 @@ class Ears:
 
     def _attach(self, attachment: Attachment) -> None:
         if attachment.replaces is not None:
-            self.forget(attachment.replaces)
+            self.forget(attachment.replaces.connection)
         username = attachment.session.username
-        self._connections[username] = attachment.connection
+        self._connections[username] = attachment.holder.connection
         for room in attachment.rooms:
             self._rooms.setdefault(room.room, set()).add(username)
-        self.attachments[attachment.connection] = attachment
+        self.attachments[attachment.holder.connection] = attachment
 
     def _move(self, movement: Movement) -> None:
         members = self._rooms.setdefault(movement.room, set())
@@ -89,7 +89,7 @@ class Ears:
             self.appended.append(Heard("", publication.event, body, publication.offset))
         recipients = publication.recipients
         if recipients is None:
-            recipients = tuple(self._rooms.get(publication.room, set()) - {publication.origin or ""})
+            recipients = tuple(self._rooms.get(publication.room, set()) - {publication.author or ""})
         for username in recipients:
             connection = self._connections.get(username)
             if connection is not None:

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from gateway.engines.base import Engine, Policy
+    from gateway.engines.base import Policy
+    from gateway.rules.store import Store
 
 UNKNOWN = object()
 """The outcome of a call that the engine was killed before it returned."""
@@ -38,7 +39,7 @@ class Violation(AssertionError):
 class Play:
     """One engine, its model, and the clients that use it."""
 
-    def __init__(self, folder: Path, policy: Policy, create: Callable[[Path, Policy, Play], Engine], seed: int) -> None:
+    def __init__(self, folder: Path, policy: Policy, create: Callable[[Path, Policy, Play], Store], seed: int) -> None:
         """``create`` makes an engine that keeps its store in a folder and takes its time from the play."""
         self.random = random.Random(seed)  # noqa: S311 (no secret)
         self.world = World(policy, START, START)
@@ -198,7 +199,7 @@ class Play:
         await self.start()
         await self._find_out(calls, done, arrived)
 
-    def _reborn(self) -> tuple[Engine, Ears]:
+    def _reborn(self) -> tuple[Store, Ears]:
         """An engine on a copy of the store as a killed process would have left it."""
         self._store = _copy(self._store, self._next_store())
         return self._create(self._store, self._policy, self), Ears()

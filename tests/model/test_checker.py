@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from engines.conftest import POLICY
-from gateway.engines.base import Engine
+from gateway.rules.store import Store
 from model.broken import BROKEN
 from model.play import Violation
 from model.test_model import create_sqlite, play_game
@@ -18,7 +18,7 @@ GAMES = 20
 """Games after which a broken engine has been noticed; mostly it is in the first."""
 
 
-async def play_games(break_it: Callable[[Engine], Any], folder: Path) -> None:
+async def play_games(break_it: Callable[[Store], Any], folder: Path) -> None:
     for seed in range(GAMES):
         await play_game(lambda *arguments: break_it(create_sqlite(*arguments)), folder / str(seed), POLICY, seed)
 

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from engines.conftest import POLICY
-from gateway.engines.base import Engine, Policy
-from gateway.engines.sqlite.engine import SQLiteEngine
+from engines.conftest import POLICY, sqlite_store
+from gateway.engines.base import Policy
+from gateway.rules.store import Store
 from model.moves import Moves
 from model.play import Play
 
@@ -25,11 +25,11 @@ SECONDS = 600.0 if os.environ.get("MODEL") == "full" else 8.0
 STEPS = 200
 """Steps of one game."""
 
-CreateEngine = Callable[[Path, Policy, Play], Engine]
+CreateEngine = Callable[[Path, Policy, Play], Store]
 
 
-def create_sqlite(folder: Path, policy: Policy, play: Play) -> Engine:
-    return SQLiteEngine(str(folder / "gateway.db"), policy, clock=play.clock, monotonic=play.monotonic)
+def create_sqlite(folder: Path, policy: Policy, play: Play) -> Store:
+    return sqlite_store(folder / "gateway.db", policy, clock=play.clock, monotonic=play.monotonic)
 
 
 ENGINES: dict[str, CreateEngine] = {"sqlite": create_sqlite}

@@ -1,6 +1,6 @@
 """What an engine ought to do, in plain Python: one order of events, no storage, no concurrency.
 
-`World` has the verbs of `gateway.engines.base.Engine`. Each takes effect at once, and returns what the call returns or
+`World` has the verbs of `gateway.rules.store.Store`. Each takes effect at once, and returns what the call returns or
 raises `Refused`; what connected users receive is put into `World.sent`. It knows no limits of memory or time, so it can
 be read from top to bottom as the contract in code.
 """

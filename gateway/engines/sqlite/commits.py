@@ -36,7 +36,7 @@ from gateway.logs import get_logger
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from gateway.engines.base import Effect
+    from gateway.engines.effects import Effect
     from gateway.engines.sqlite.turns import Call
 
 T = TypeVar("T")

@@ -19,7 +19,7 @@ from gateway.engines.sqlite.watch import FileWatch
 from gateway.errors import StoreError
 from gateway.tokens import hash_token
 
-SCHEMA_VERSION = 5
+SCHEMA_VERSION = 6
 """The last of the files in ``schema/``: each takes a store from the version before it to its own."""
 APPLICATION_ID = 0x43474157
 """Marks the file as a gateway's (SQLite's ``application_id``)."""

@@ -1,4 +1,4 @@
-"""Who has left a room not long ago, in the embedded store, and is not to be added to it again by others."""
+"""The table ``departures``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import orjson
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 MAX_DEPARTURES: Final = 1_000
 """How many departures of one user are remembered, the newest: so many are forgotten at once when the session ends."""
@@ -17,12 +17,8 @@ FORGOTTEN_AT_ONCE: Final = 100
 """How many departures go with a room, or in one slice of maintenance. What is left goes by its age."""
 
 
-class Departures:
-    """The table ``departures``.
-
-    A *place* is what was left: a room that a client created, by its id, which no later room of its name has; or the two
-    of a direct room, by their pair, which the next room of the two has again.
-    """
+class DepartureTable:
+    """See `gateway.engines.transaction.Departures`."""
 
     def __init__(self, connection: sqlite3.Connection, now_ms: Callable[[], int], *, window: float) -> None:
         """``window``: how long nobody adds a user again to a room that the user left, in seconds. ``now_ms`` gives the
@@ -37,7 +33,6 @@ class Departures:
         self._db.execute("UPDATE departures SET left_at = ?1 WHERE left_at > ?1", (self._now_ms(),))
 
     def note(self, place: str, username: str) -> None:
-        """``username`` has left on purpose."""
         self._db.execute(
             "INSERT OR REPLACE INTO departures (place, username, left_at) VALUES (?, ?, ?)",
             (place, username, self._now_ms()),
@@ -48,21 +43,18 @@ class Departures:
             (username, MAX_DEPARTURES - 1),
         )
 
-    def among(self, place: str, users: tuple[str, ...]) -> set[str]:
-        """Those of ``users`` who have left not long ago."""
+    async def among(self, place: str, usernames: Sequence[str]) -> frozenset[str]:
         rows = self._db.execute(
             "SELECT username FROM departures WHERE place = ? AND username IN (SELECT value FROM json_each(?)) "
             "AND left_at > ?",
-            (place, orjson.dumps(users).decode(), self._oldest()),
+            (place, orjson.dumps(usernames).decode(), self._oldest()),
         )
-        return {username for (username,) in rows}
+        return frozenset(username for (username,) in rows)
 
     def forget(self, place: str, username: str) -> None:
-        """``username`` has come back of their own accord."""
         self._db.execute("DELETE FROM departures WHERE place = ? AND username = ?", (place, username))
 
     def forget_user(self, username: str) -> None:
-        """The session ends: who takes the name later has left nothing."""
         self._db.execute("DELETE FROM departures WHERE username = ?", (username,))
 
     def forget_place(self, place: str) -> None:

@@ -6,37 +6,22 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, TypeVar
 
-from gateway import events
-from gateway.engines.base import Session
+from gateway.engines.base import NOBODY
 from gateway.engines.sqlite.clocks import Clocks
 from gateway.engines.sqlite.commits import GroupCommit
 from gateway.engines.sqlite.database import open_database
-from gateway.engines.sqlite.tables import Tables
+from gateway.engines.sqlite.transaction import SQLiteTransaction
 from gateway.errors import Unavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from gateway.engines.base import (
-        Added,
-        HistoryPage,
-        MemberPage,
-        Opened,
-        Policy,
-        Receipt,
-        ResumePoint,
-        Subscriber,
-        UserPage,
-    )
+    from gateway.engines.base import Policy, Receipt, Rule
+    from gateway.engines.effects import Subscriber
     from gateway.engines.sqlite.database import StoreConnection
-    from gateway.engines.sqlite.replay import Replay
-    from gateway.engines.sqlite.rooms import Rooms
-    from gateway.events import Room
 
 T = TypeVar("T")
 
-STORE = ""
-"""The client that the store's own operations belong to: no username is empty."""
 SLICE_TIME = 0.002
 """How long one piece of longer work may take, in seconds: while it lasts, nobody else is served."""
 
@@ -79,9 +64,9 @@ class SQLiteEngine:
     async def open(self, subscriber: Subscriber) -> None:
         self._database = open_database(self._path)
         self._database.guard()
-        tables = Tables(self._database, self._policy, self._clocks, self._slice_time)
-        self._commits = GroupCommit(tables, subscriber.committed)
-        await self._run(STORE, Tables.open)
+        transaction = SQLiteTransaction(self._database, self._policy, self._clocks, self._slice_time)
+        self._commits = GroupCommit(transaction, subscriber.committed)
+        await self._run(NOBODY, SQLiteTransaction.open)
         self._maintenance = asyncio.create_task(self._maintain())
 
     async def close(self, timeout: float) -> bool:  # noqa: ASYNC109 - see GroupCommit.close
@@ -105,80 +90,26 @@ class SQLiteEngine:
         assert self._commits is not None, "open() comes first"  # noqa: S101 - a mistake of the program
         while True:
             try:
-                more = await self._run(STORE, Tables.maintain)
+                more = await self._run(NOBODY, SQLiteTransaction.maintain)
                 if self._commits.idle_time > PROBE_INTERVAL and self._path != MEMORY:
-                    await self._run(STORE, Tables.probe)
+                    await self._run(NOBODY, SQLiteTransaction.probe)
             except Unavailable:
                 more = False
             await asyncio.sleep(0 if more else MAINTENANCE_INTERVAL)
 
-    def _run(self, client: str, operation: Callable[[Tables], T], *, low_priority: bool = False) -> asyncio.Future[T]:
-        """Run ``operation`` for ``client``, a username or `STORE`: what one client asks for is done in its order."""
+    def _run(
+        self, client: str, operation: Callable[[SQLiteTransaction], T], *, low_priority: bool = False
+    ) -> asyncio.Future[T]:
+        """Run ``operation`` for ``client``, a username or `NOBODY`: what one client asks for is done in its order."""
         assert self._commits is not None, "open() comes first"  # noqa: S101 - a mistake of the program
         return self._commits.run(operation, client, low_priority=low_priority)
 
-    async def _depart(self, username: str, operation: Callable[[Tables], None]) -> None:
-        """Run an operation for a client that is gone, and may be in a hundred rooms: others need not wait for it."""
-        await self._run(username, operation, low_priority=True)
+    async def run(self, client: str, rule: Rule[T], *, low_priority: bool = False) -> T:
+        return await self._run(client, lambda transaction: transaction.run(rule), low_priority=low_priority)
 
-    def _run_in(self, actor: str, room: str, operation: Callable[[Rooms, str], T]) -> asyncio.Future[T]:
-        """Run an operation in a room of ``actor``'s, which gets the name that the store has for it."""
-        return self._run(actor, lambda tables: operation(tables.rooms, tables.rooms.called(actor, room)))
-
-    async def attach_session(
-        self, username: str, connection: str, resume: ResumePoint | None, *, resumable: bool = True
-    ) -> Session:
-        replay: Replay | None = None
-
-        def attach(tables: Tables) -> Session | Replay:
-            return tables.sessions.attach_session(username, connection, resume, replay, resumable=resumable)
-
-        while not isinstance(attached := await self._run(username, attach), Session):
-            replay = attached  # as far as it is read
-        return attached
-
-    async def suspend_session(self, session: Session, connection: str) -> None:
-        await self._depart(session.username, lambda tables: tables.sessions.suspend_session(session, connection))
-
-    async def end_session(self, session: Session, connection: str) -> None:
-        await self._depart(session.username, lambda tables: tables.sessions.end_session(session, connection))
-
-    async def abandon_session(self, username: str, connection: str, resume: ResumePoint | None) -> None:
-        await self._depart(username, lambda tables: tables.sessions.abandon_session(username, connection, resume))
-
-    async def end_expired_sessions(self) -> int:
-        return await self._run(STORE, lambda tables: tables.sessions.end_expired_sessions())
-
-    async def create_room(self, actor: str, room: str, users: tuple[str, ...], history: str = events.ALL) -> Room:
-        return await self._run(actor, lambda tables: tables.rooms.create_room(actor, room, users, history))
-
-    async def open_direct(self, actor: str, user: str) -> Opened:
-        return await self._run(actor, lambda tables: tables.direct.open(actor, user))
-
-    async def add_members(self, actor: str, room: str, users: tuple[str, ...]) -> Added:
-        return await self._run_in(actor, room, lambda rooms, name: rooms.add_members(actor, name, users))
-
-    async def remove_member(self, actor: str, room: str) -> None:
-        await self._run_in(actor, room, lambda rooms, name: rooms.remove_member(actor, name))
-
-    async def list_rooms(self, username: str) -> tuple[Room, ...]:
-        return await self._run(username, lambda tables: tables.rooms.list_rooms(username))
-
-    async def list_members(self, actor: str, room: str, after: str, limit: int) -> MemberPage:
-        return await self._run_in(actor, room, lambda rooms, name: rooms.list_members(actor, name, after, limit))
-
-    async def find_users(self, actor: str, prefix: str, limit: int) -> UserPage:
-        return await self._run(actor, lambda tables: tables.find_users(actor, prefix, limit))
-
-    async def append_message(self, actor: str, room: str, content: str, message_id: str | None) -> Receipt:
-        return await self._run_in(
-            actor,
-            room,
-            lambda rooms, name: rooms.append_message(actor, name, content, message_id),
+    async def append_message(
+        self, actor: str, room_names: Sequence[str], content: str, message_id: str | None
+    ) -> Receipt:
+        return await self._run(
+            actor, lambda transaction: transaction.append_message(actor, room_names, content, message_id)
         )
-
-    async def publish_typing(self, actor: str, room: str) -> None:
-        await self._run_in(actor, room, lambda rooms, name: rooms.publish_typing(actor, name))
-
-    async def read_history(self, actor: str, room: str, before: str | None, limit: int) -> HistoryPage:
-        return await self._run_in(actor, room, lambda rooms, name: rooms.read_history(actor, name, before, limit))

@@ -1,77 +1,124 @@
-"""Reading the messages of a room, page by page."""
+"""Reading the table ``log``: messages page by page, and what a member has missed."""
 
 from __future__ import annotations
 
 import contextlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import orjson
 
 from gateway import events
-from gateway.engines.base import HistoryPage
-from gateway.engines.sqlite.spans import MESSAGES
-from gateway.errors import InvalidPayload
+from gateway.engines.sqlite.spans import KINDS, MESSAGES
+from gateway.engines.transaction import Entries, Entry, Messages, Stream
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Sequence
 
     from gateway.engines.base import Policy
-    from gateway.engines.sqlite.log import Log
+    from gateway.engines.sqlite.log import EventLog
+    from gateway.engines.transaction import Membership, Range, RoomRecord
+
+TRIMMED: Final = """
+SELECT id, trimmed, trimmed_author, trimmed_other FROM rooms WHERE id IN (SELECT value FROM json_each(?))
+"""
+
+BACKWARDS: Final = """
+SELECT position, event, CASE WHEN author = ?1 THEN NULL ELSE body END, other FROM log
+WHERE room_id = ?2 AND kind = ?3 AND position > ?4 AND position <= ?5 ORDER BY position DESC
+"""
 
 
-class History:
-    """The messages in the table ``log``."""
+class LogHistory:
+    """See `gateway.engines.transaction.History`."""
 
-    def __init__(self, connection: sqlite3.Connection, log: Log, policy: Policy) -> None:
+    def __init__(self, connection: sqlite3.Connection, log: EventLog, policy: Policy) -> None:
         self._db = connection
         self._log = log
         self._policy = policy
 
-    def read(self, room_id: int, before: str | None, limit: int, *, after: int = 0) -> HistoryPage:
-        """The newest messages, or the newest before the one that ``before`` names by its offset or id; none up to the
-        position ``after``. A page ends early where it holds as many bytes as a replay may.
-        """
+    async def streams(self, memberships: Sequence[Membership]) -> Sequence[Stream]:
+        ids = orjson.dumps([membership.room.id for membership in memberships]).decode()
+        trimmed = {room_id: cut for room_id, *cut in self._db.execute(TRIMMED, (ids,))}
+        found = []
+        for membership in memberships:
+            room, reader = membership.room, membership.username
+            newest, author, others = trimmed[room.id]
+            for kind in KINDS:
+                span = self._log.spans.get(room.id, kind)
+                found.append(Stream(room, kind, span.newest_for(reader), others if author == reader else newest))
+        return found
+
+    async def read_back(self, ranges: Sequence[Range], reader: str, limit: int) -> Sequence[Entries]:
         self._log.flush()
-        span = self._log.spans.get(room_id, MESSAGES)
-        end = self._log.newest() + 1 if before is None else self._position(room_id, after, before)
+        share = max(1, limit // max(1, len(ranges)))
+        return [self._read_range(wanted, reader, share) for wanted in ranges]
+
+    def _read_range(self, wanted: Range, reader: str, limit: int) -> Entries:
+        """Each row of the reader's own names the newest one before it that is not, so that none has to be passed over
+        one by one.
+        """
+        stream, high = wanted.stream, wanted.high
+        found: list[Entry] = []
+        while high > wanted.low:
+            rows = self._db.execute(BACKWARDS, (reader, stream.room.id, stream.kind, wanted.low, high))
+            with contextlib.closing(rows):
+                for position, event, body, others in rows:
+                    if body is None:
+                        high = others
+                        break
+                    found.append(Entry(position, event, body))
+                    if len(found) == limit:
+                        return Entries(tuple(found), complete=False)
+                else:
+                    break
+        return Entries(tuple(found), complete=True)
+
+    async def invitations(self, memberships: Sequence[Membership]) -> Sequence[Entry]:
+        self._log.flush()
+        positions = orjson.dumps([membership.joined for membership in memberships]).decode()
+        rows = self._db.execute(
+            "SELECT position, event, body FROM log WHERE position IN (SELECT value FROM json_each(?))", (positions,)
+        )
+        entries = {position: Entry(position, event, body) for position, event, body in rows}
+        return [entries[membership.joined] for membership in memberships]
+
+    async def messages(self, room: RoomRecord, *, after: int, before: int | None, limit: int) -> Messages:
+        self._log.flush()
+        span = self._log.spans.get(room.id, MESSAGES)
+        end = self._log.newest() + 1 if before is None else before
         rows = self._db.execute(
             "SELECT position, number, size, body FROM log WHERE room_id = ? AND kind = 0 AND position < ? "
             "AND position > ? ORDER BY position DESC LIMIT ?",
-            (room_id, end, after, limit + 1),
+            (room.id, end, after, limit + 1),
         )
-        messages: list[bytes] = []
+        found: list[bytes] = []
         bytes_left = self._policy.replay_size
         with contextlib.closing(rows):
             for position, number, size, body in rows:
                 if not span.keeps(number, size - len(body), self._policy.history_size, self._policy.history_bytes):
                     break
-                if len(messages) == limit or (messages and len(body) > bytes_left):
-                    return HistoryPage(tuple(reversed(messages)), more=True)
+                if len(found) == limit or (found and len(body) > bytes_left):
+                    return Messages(tuple(reversed(found)), more=True)
                 bytes_left -= len(body)
-                messages.append(events.with_field(body, "offset", self._log.offset(position)))
-        return HistoryPage(tuple(reversed(messages)), more=False)
+                found.append(events.with_field(body, "offset", self._log.offset(position)))
+        return Messages(tuple(reversed(found)), more=False)
 
-    def _position(self, room_id: int, after: int, name: str) -> int:
-        position = self._log.position(name)
-        if position is not None:
-            return position
+    async def find_message(self, room: RoomRecord, message_id: str, *, after: int) -> Sequence[int]:
+        self._log.flush()
         rows = self._db.execute(
             "SELECT position FROM log WHERE room_id = ? AND message_id = ? AND position > ? LIMIT 2",
-            (room_id, name, after),
+            (room.id, message_id, after),
         ).fetchall()
-        found = [int(row[0]) for row in rows] + self._position_of_own_id(room_id, after, name)
-        if len(found) != 1:
-            problem = "is the id of several messages; give an offset." if found else "is no message of this room."
-            raise InvalidPayload.in_fields({"before": [f"{name!r} {problem}"]})
-        return found[0]
+        return [int(position) for (position,) in rows] + self._find_own_id(room, message_id, after)
 
-    def _position_of_own_id(self, room_id: int, after: int, name: str) -> list[int]:
-        """Of the message with an id that `Log.message_id` made: none or one."""
-        digits = name.rpartition(".")[2]
+    def _find_own_id(self, room: RoomRecord, message_id: str, after: int) -> list[int]:
+        """Where the message is with an id that `EventLog.next_message_id` made: none or one."""
+        digits = message_id.rpartition(".")[2]
         if not (digits.isascii() and digits.isdigit() and len(digits) < 19) or int(digits) <= after:
             return []
         row = self._db.execute(
             "SELECT body FROM log WHERE position = ? AND room_id = ? AND kind = 0 AND message_id IS NULL",
-            (int(digits), room_id),
+            (int(digits), room.id),
         ).fetchone()
-        return [int(digits)] if row is not None and orjson.loads(row[0])["id"] == name else []
+        return [int(digits)] if row is not None and orjson.loads(row[0])["id"] == message_id else []

@@ -1,45 +1,51 @@
-"""What happened in the rooms, in one order: appending and publishing.
+"""The table ``log``: what happened in the rooms, in one order, and what the running transaction has to deliver of it.
 
 Rows are appended in memory and written together, before something reads the table or the transaction ends. What leaves
-the log is ``trimming``'s, who comes back is ``replay``'s.
+the log is ``trimming``'s; ``history`` reads it.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from gateway import events
-from gateway.engines.base import Movement, Publication
-from gateway.engines.sqlite.spans import KINDS, MESSAGES, NOTICES, Spans
+from gateway.engines.effects import Movement, Publication
+from gateway.engines.sqlite.spans import MESSAGES, NOTICES, Spans
 from gateway.engines.sqlite.trimming import Trimming
 from gateway.tokens import tokens
 
 if TYPE_CHECKING:
     import sqlite3
 
-    from gateway.engines.base import Effect, Policy
+    from gateway.engines.base import Policy
+    from gateway.engines.effects import Effect
     from gateway.engines.sqlite.clocks import Clocks
     from gateway.engines.sqlite.epochs import Epochs
+    from gateway.engines.transaction import Invitation, RoomId, RoomRecord
 
-SENT = """
+SENT: Final = """
 SELECT ts FROM (
-    SELECT position, ts FROM log WHERE room_id = :room_id AND message_id = :message_id AND origin = :sender
+    SELECT position, ts FROM log WHERE room_id = :room_id AND message_id = :message_id AND author = :sender
     UNION ALL
     SELECT position, ts FROM trimmed_messages
-    WHERE room_id = :room_id AND message_id = :message_id AND origin = :sender AND kept >= :oldest
+    WHERE room_id = :room_id AND message_id = :message_id AND author = :sender AND kept >= :oldest
 ) WHERE position > (SELECT joined FROM members WHERE room_id = :room_id AND username = :sender)
 """
 
-WITHDRAW = "DELETE FROM log WHERE position IN (SELECT joined FROM members WHERE username = ?1{}) AND recipient = ?1"
+WITHDRAW: Final = """
+DELETE FROM log WHERE recipient = ?1 AND position IN (
+    SELECT joined FROM members WHERE username = ?1 AND room_id IN (SELECT value FROM json_each(?2))
+)
+"""
 
 
-class Log:
-    """The table ``log``, and what the current transaction did for others to hear."""
+class EventLog:
+    """See `gateway.engines.transaction.Log`."""
 
     def __init__(self, connection: sqlite3.Connection, policy: Policy, clocks: Clocks, epochs: Epochs) -> None:
         self.effects: list[Effect] = []
         """What the running operation did, in order."""
-        self.told = 0
+        self.published = 0
         """Bytes of the events in the effects of the transaction."""
         self.spans = Spans(connection)
         self.trimming = Trimming(connection, self.spans, policy, clocks)
@@ -54,7 +60,13 @@ class Log:
         """Rooms and ids of messages in `_rows`."""
         self._random = tokens(6)
 
-    # --- writing
+    # --- the transaction
+
+    def begin(self) -> None:
+        """A transaction begins."""
+        self._committed = self._newest
+        self.published = 0
+        self.spans.begin()
 
     def flush(self) -> None:
         """Write the events that were appended: all in one statement, for what reads the table, or before a commit."""
@@ -63,16 +75,10 @@ class Log:
             self._unwritten_ids.clear()
             self._db.executemany(
                 "INSERT INTO log "
-                "(position, room_id, kind, event, origin, recipient, message_id, ts, number, size, other, body) "
+                "(position, room_id, kind, event, author, recipient, message_id, ts, number, size, other, body) "
                 "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 rows,
             )
-
-    def begin(self) -> None:
-        """A transaction begins."""
-        self._committed = self._newest
-        self.told = 0
-        self.spans.begin()
 
     def rollback(self) -> None:
         """What was appended since `begin` is gone."""
@@ -81,88 +87,96 @@ class Log:
         self.spans.rollback()
         self._newest = self._committed
 
-    def append(
+    # --- positions
+
+    def newest(self) -> int:
+        return self._newest
+
+    def offset(self, position: int) -> str:
+        return self._epochs.offset(position)
+
+    def position(self, offset: str) -> int | None:
+        return self._epochs.position(offset, self._newest)
+
+    # --- writing
+
+    def append(self, room: RoomRecord, event: str, body: bytes, *, author: str) -> None:
+        self._append(room.id, room.name, NOTICES, event, body, author=author)
+
+    def append_message(
+        self, room_id: RoomId, room: str, body: bytes, *, author: str, message_id: str | None, ts: int
+    ) -> None:
+        """Append and publish a message. ``message_id``: the id that the author gave it; ``ts``: Unix time in ms."""
+        if message_id is not None:
+            self._unwritten_ids.add((room_id, message_id))
+        self._append(room_id, room, MESSAGES, events.MESSAGE, body, author=author, message_id=message_id, ts=ts)
+
+    def _append(
         self,
-        room_id: int,
+        room_id: RoomId,
         room: str,
+        kind: int,
         event: str,
         body: bytes,
         *,
-        origin: str,
-        recipient: str | None = None,
+        author: str,
         message_id: str | None = None,
         ts: int | None = None,
     ) -> None:
-        """Append and publish an event for the whole room; or the ``room-joined`` of ``recipient``, who is a member from
-        its position on.
-        """
         position = self._newest = self._newest + 1
-        offset = f"{self._epochs.prefix}{position}"
-        if recipient is not None:
-            row = (position, room_id, None, event, origin, recipient, None, None, None, None, None, body)
-            self._rows.append(row)
-            self._tell(Publication(event, body, room, offset, origin, (recipient,)))
-            return
-        kind = MESSAGES if event == events.MESSAGE else NOTICES
         span = self.spans.get(room_id, kind)
-        span.append(position, origin, len(body), ts)
+        span.append(position, author, len(body), ts)
         self._rows.append(
-            (position, room_id, kind, event, origin, None, message_id, ts, span.number, span.size, span.other, body)
+            (position, room_id, kind, event, author, None, message_id, ts, span.number, span.size, span.other, body)
         )
-        if message_id is not None:
-            self._unwritten_ids.add((room_id, message_id))
-        self.effects.append(Publication(event, body, room, offset, origin))
-        self.told += len(body)
+        self.effects.append(Publication(event, body, room, f"{self._epochs.prefix}{position}", author))
+        self.published += len(body)
         if self.trimming.is_due(span):
             self.flush()
             self.trimming.trim(room_id, kind)
 
-    def publish(
-        self,
-        room: str,
-        event: str,
-        body: bytes,
-        *,
-        origin: str | None = None,
-        recipients: tuple[str, ...] | None = None,
-    ) -> None:
-        """Publish what is not kept."""
-        self._tell(Publication(event, body, room, None, origin, recipients))
+    def append_invitation(self, room: RoomRecord, invitation: Invitation, username: str) -> None:
+        """Append the ``room-joined`` of a member, who receives the room's events after its position."""
+        position = self._newest = self._newest + 1
+        event, body, author = events.ROOM_JOINED, invitation.body, invitation.author
+        row = (position, room.id, None, event, author, username, None, None, None, None, None, body)
+        self._rows.append(row)
+        offset = f"{self._epochs.prefix}{position}"
+        self._publish(Publication(event, body, room.name, offset, author, (username,)))
 
-    def _tell(self, publication: Publication) -> None:
+    def withdraw_invitations(self, username: str, room_ids: str) -> None:
+        """Delete the ``room-joined`` of a member who is about to leave rooms; ``room_ids`` is a JSON array."""
+        self.flush()
+        self._db.execute(WITHDRAW, (username, room_ids))
+
+    def publish(self, room: RoomRecord, event: str, body: bytes, *, author: str) -> None:
+        self._publish(Publication(event, body, room.name, None, author))
+
+    def _publish(self, publication: Publication) -> None:
         self.effects.append(publication)
-        self.told += len(publication.body)
+        self.published += len(publication.body)
 
-    def move(self, room: str, *, joined: tuple[str, ...] = (), left: tuple[str, ...] = ()) -> None:
-        """Say who hears the room from here on, and who no more."""
-        self.effects.append(Movement(room, joined, left))
+    def move(self, room: RoomRecord, *, joined: tuple[str, ...] = (), left: tuple[str, ...] = ()) -> None:
+        """Have it known who receives the room's events from here on, and who no longer does."""
+        self.effects.append(Movement(room.name, joined, left))
 
-    def forget(self, room_id: int) -> None:
+    def forget(self, room_id: RoomId) -> None:
         """A room is gone; what happened in it is deleted by and by."""
         self.spans.forget(room_id)
         self._db.execute("INSERT INTO ended_rooms (room_id) VALUES (?)", (room_id,))
 
-    def withdraw(self, username: str, room_id: int | None = None) -> bool:
-        """Delete the ``room-joined`` of a member who is about to leave a room, or all rooms; whether there was any."""
-        self.flush()
-        if room_id is None:
-            cursor = self._db.execute(WITHDRAW.format(""), (username,))
-        else:
-            cursor = self._db.execute(WITHDRAW.format(" AND room_id = ?2"), (username, room_id))
-        return cursor.rowcount > 0
+    # --- messages that are about to be appended
 
-    # --- messages
-
-    def message_id(self) -> str:
+    def next_message_id(self) -> str:
         """An id for the message that is appended next. It names the position: finding it takes no index."""
         return f"{next(self._random)}.{self._newest + 1}"
 
-    def message_ts(self, room_id: int) -> int:
+    def next_message_ts(self, room_id: RoomId) -> int:
         """When the message is sent that is appended next (Unix time in ms): never before the last one in its room."""
         now, last = self._clocks.unix_ms(), self.spans.get(room_id, MESSAGES).ts
         return now if now > last else last
 
-    def find_sent(self, room_id: int, sender: str, message_id: str) -> int | None:
+    def find_sent(self, room_id: RoomId, sender: str, message_id: str) -> int | None:
         """When a message was sent that the log has, or had not long ago (Unix time in ms), or None.
 
         What a sender of the same name sent before this one became a member is another's.
@@ -179,20 +193,3 @@ class Log:
             },
         ).fetchone()
         return None if row is None else int(row[0])
-
-    def newest_for(self, room_id: int, username: str) -> int:
-        """The position of the newest event that the whole room heard and that is not by ``username``, or 0."""
-        return max(self.spans.get(room_id, kind).newest_for(username) for kind in KINDS)
-
-    # --- positions
-
-    def newest(self) -> int:
-        """The position of the newest event there ever was."""
-        return self._newest
-
-    def offset(self, position: int) -> str:
-        return self._epochs.offset(position)
-
-    def position(self, offset: str) -> int | None:
-        """The position that ``offset`` names in this log, or None."""
-        return self._epochs.position(offset, self._newest)

@@ -1,137 +1,164 @@
-"""Who is in which room, in the embedded store; the operations on it are in ``rooms`` and ``direct``."""
+"""The table ``members``."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections import defaultdict
+from typing import TYPE_CHECKING, Final
 
 import orjson
 
-from gateway.engines.base import UserPage
-from gateway.errors import LimitReached, UnknownUser
+from gateway.engines.sqlite.rooms import COLUMNS as ROOM
+from gateway.engines.transaction import Membership, RoomCounts, RoomId, RoomRecord
 from gateway.events import Member
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from gateway.engines.base import Policy
-    from gateway.engines.sqlite.space import Space
+    from gateway.engines.sqlite.log import EventLog
+    from gateway.engines.transaction import Invitation
 
+MAX_KNOWN: Final = 65_536
+"""Members whose rooms' ids are remembered."""
 
-MAX_COMPANIONS = 1_000
-"""How many memberships are looked at to find those who share a room with a user. More would take longer than others
-should wait, and more letters of a name find everybody.
-"""
-
-LAST_CHARACTER = "\U0010ffff"
+LAST_CHARACTER: Final = "\U0010ffff"
 """What comes after every character that a name may have."""
 
-INVITATIONS = "(SELECT count(*) FROM members WHERE username = value AND invited)"
-OWN_ROOMS = f"(SELECT count(*) FROM members WHERE username = value) - {INVITATIONS}"
+IS_ONLINE = """EXISTS (
+    SELECT 1 FROM sessions WHERE sessions.username = members.username AND connection IS NOT NULL
+)"""
+
+COUNTS = """
+SELECT value, (SELECT count(*) FROM members WHERE username = value),
+    (SELECT count(*) FROM members WHERE username = value AND invited)
+FROM json_each(?)
+"""
 
 
-class Members:
-    """The table ``members``."""
+class MemberTable:
+    """See `gateway.engines.transaction.Members`."""
 
-    def __init__(self, connection: sqlite3.Connection, policy: Policy, space: Space) -> None:
+    def __init__(self, connection: sqlite3.Connection, log: EventLog) -> None:
         self._db = connection
-        self.space = space
-        self._policy = policy
+        self._log = log
+        self._ids: dict[tuple[str, str], RoomId] = {}
+        """Ids of rooms by member and name: of those who have written since the last failure."""
 
-    def insert(
-        self,
-        room_id: int,
-        users: Sequence[str],
-        joined: Sequence[int],
-        *,
-        invited: bool,
-        peer: str | None = None,
-    ) -> None:
-        """Make ``users`` members who hear the room after the positions ``joined``.
+    def rollback(self) -> None:
+        """What was written since the transaction began is gone."""
+        self._ids.clear()
 
-        ``invited``: others put them into the room. ``peer``: the other of a direct room.
-        """
-        self._db.executemany(
-            "INSERT INTO members (room_id, username, joined, invited, peer) VALUES (?, ?, ?, ?, ?)",
-            [(room_id, user, position, invited, peer) for user, position in zip(users, joined, strict=True)],
-        )
-        self._db.execute("UPDATE rooms SET member_count = member_count + ? WHERE id = ?", (len(users), room_id))
+    async def find(self, username: str, names: Sequence[str]) -> Membership | None:
+        for name in names:
+            row = self._db.execute(
+                f"SELECT joined, invited, {ROOM} FROM rooms JOIN members ON room_id = id "
+                "WHERE name = ? AND username = ?",
+                (name, username),
+            ).fetchone()
+            if row is not None:
+                joined, invited, *room = row
+                return Membership(RoomRecord(*room), username, joined, bool(invited))
+        return None
 
-    def page(self, room_id: int, after: str, limit: int) -> tuple[Member, ...]:
-        """The first ``limit`` members in order of name, of those after ``after``."""
+    def find_id(self, username: str, names: Sequence[str]) -> tuple[RoomId, str] | None:
+        """The id and the name of the first of these rooms that a user is in, without asking the database each time."""
+        for name in names:
+            key = username, name
+            room_id = self._ids.get(key)
+            if room_id is None:
+                row = self._db.execute(
+                    "SELECT id FROM rooms JOIN members ON room_id = id WHERE name = ? AND username = ?",
+                    (name, username),
+                ).fetchone()
+                if row is None:
+                    continue
+                if len(self._ids) >= MAX_KNOWN:
+                    self._ids.clear()
+                room_id = self._ids[key] = RoomId(row[0])
+            return room_id, name
+        return None
+
+    async def among(self, room: RoomRecord, usernames: Sequence[str]) -> frozenset[str]:
         rows = self._db.execute(
-            "SELECT username, connection IS NOT NULL FROM members JOIN sessions USING (username) "
-            "WHERE room_id = ? AND username > ? ORDER BY username LIMIT ?",
-            (room_id, after, limit),
-        )
-        return tuple(Member(username, bool(online)) for username, online in rows)
-
-    def among(self, room_id: int, users: tuple[str, ...]) -> set[str]:
-        """Those of ``users`` who are in the room."""
-        return self._names(
             "SELECT username FROM members WHERE username IN (SELECT value FROM json_each(?)) AND room_id = ?",
-            users,
-            room_id,
+            (_json(usernames), room.id),
         )
+        return frozenset(username for (username,) in rows)
 
-    def find_companions(self, username: str, prefix: str, limit: int) -> UserPage:
-        """Who is online of those who share a room with ``username``, and that user; with names that begin with
-        ``prefix``, in order. At most `MAX_COMPANIONS` are looked at, in the smallest rooms first.
-        """
-        rooms = self._db.execute(
-            "SELECT room_id FROM members JOIN rooms ON id = room_id WHERE username = ? ORDER BY member_count",
-            (username,),
+    async def of(self, usernames: Sequence[str]) -> Mapping[str, Sequence[Membership]]:
+        found: defaultdict[str, list[Membership]] = defaultdict(list)
+        rows = self._db.execute(
+            f"SELECT username, joined, invited, {ROOM} FROM members JOIN rooms ON id = room_id "
+            "WHERE username IN (SELECT value FROM json_each(?))",
+            (_json(usernames),),
         ).fetchall()
-        found = {username} if username.startswith(prefix) else set()
-        looked_at = 0
-        for (room_id,) in rooms:
-            names = self._db.execute(
+        for row in rows:
+            username, joined, invited = row[:3]
+            found[username].append(Membership(RoomRecord._make(row[3:]), username, joined, bool(invited)))
+        return dict(found)
+
+    async def counts(self, usernames: Sequence[str]) -> Mapping[str, RoomCounts]:
+        rows = self._db.execute(COUNTS, (_json(usernames),))
+        return {username: RoomCounts(number - invited, invited) for username, number, invited in rows}
+
+    async def page(self, room: RoomRecord, after: str, limit: int) -> Sequence[Member]:
+        rows = self._db.execute(
+            f"SELECT username, {IS_ONLINE} FROM members WHERE room_id = ? AND username > ? ORDER BY username LIMIT ?",
+            (room.id, after, limit),
+        )
+        return [Member(username, bool(online)) for username, online in rows]
+
+    async def names(self, rooms: Sequence[RoomRecord], prefix: str, *, each: int, limit: int) -> Sequence[str]:
+        found: list[str] = []
+        for room in rooms:
+            rows = self._db.execute(
                 "SELECT username FROM members WHERE room_id = ? AND username >= ? AND username < ? "
                 "ORDER BY username LIMIT ?",
-                (room_id, prefix, prefix + LAST_CHARACTER, min(limit + 1, MAX_COMPANIONS - looked_at)),
-            ).fetchall()
-            found.update(name for (name,) in names)
-            looked_at += len(names)
-            if looked_at == MAX_COMPANIONS:
+                (room.id, prefix, prefix + LAST_CHARACTER, min(each, limit - len(found))),
+            )
+            found += [username for (username,) in rows]
+            if len(found) == limit:
                 break
-        users = self._db.execute(
-            "SELECT username FROM sessions WHERE username IN (SELECT value FROM json_each(?)) "
-            "AND connection IS NOT NULL ORDER BY username LIMIT ?",
-            (orjson.dumps(sorted(found)).decode(), limit + 1),
-        ).fetchall()
-        return UserPage(tuple(name for (name,) in users[:limit]), more=len(users) > limit)
+        return found
 
-    def check_known(self, users: tuple[str, ...]) -> None:
-        """See that each of ``users`` has a session.
-
-        Raises:
-            UnknownUser: with the names of those who have none.
-        """
-        known = self._names("SELECT username FROM sessions WHERE username IN (SELECT value FROM json_each(?))", users)
-        unknown = [user for user in users if user not in known]
-        if unknown:
-            raise UnknownUser(unknown)
-
-    def check_allowance(self, users: tuple[str, ...], *, invited: bool) -> None:
-        """See that each of ``users`` may be in one room more. Rooms that others put them into, and those that they
-        entered by themselves, are counted apart: nobody uses up what another may do.
-
-        Raises:
-            LimitReached: with the names of those who may not.
-        """
-        full = self._names(
-            f"SELECT value FROM json_each(?) WHERE {INVITATIONS if invited else OWN_ROOMS} >= ?",
-            users,
-            self._policy.max_rooms,
+    def add(
+        self,
+        room: RoomRecord,
+        usernames: Sequence[str],
+        *,
+        invitation: Invitation | None = None,
+        peer: str | None = None,
+    ) -> None:
+        newest = self._log.newest()
+        invited = invitation is not None
+        # Those who are invited receive the events after their own invitation, which gets its position below.
+        rows = [
+            (room.id, username, newest + number if invited else newest, invited, peer)
+            for number, username in enumerate(usernames, 1)
+        ]
+        self._db.executemany(
+            "INSERT INTO members (room_id, username, joined, invited, peer) VALUES (?, ?, ?, ?, ?)", rows
         )
-        if full:
-            names = [user for user in users if user in full]
-            limited = LimitReached.invitations if invited else LimitReached.own_rooms
-            raise limited(names, self._policy.max_rooms)
-        if users:
-            self.space.check()
+        self._db.execute("UPDATE rooms SET member_count = member_count + ? WHERE id = ?", (len(rows), room.id))
+        if invitation is not None:
+            for username in usernames:
+                self._log.append_invitation(room, invitation, username)
+        self._log.move(room, joined=tuple(usernames))
 
-    def _names(self, query: str, users: tuple[str, ...], *parameters: object) -> set[str]:
-        """The usernames that ``query`` finds; its first parameter is ``users`` as a JSON array."""
-        rows = self._db.execute(query, (orjson.dumps(users).decode(), *parameters))
-        return {username for (username,) in rows}
+    def remove(self, username: str, rooms: Sequence[RoomRecord]) -> None:
+        ids = _json([room.id for room in rooms])
+        self._log.withdraw_invitations(username, ids)
+        self._db.execute(
+            "UPDATE rooms SET member_count = member_count - 1 WHERE id IN (SELECT value FROM json_each(?))", (ids,)
+        )
+        self._db.execute(
+            "DELETE FROM members WHERE username = ? AND room_id IN (SELECT value FROM json_each(?))", (username, ids)
+        )
+        for room in rooms:
+            self._ids.pop((username, room.name), None)
+            self._log.move(room, left=(username,))
+
+
+def _json(values: Sequence[object]) -> str:
+    """A JSON array, for ``json_each``."""
+    return orjson.dumps(values).decode()

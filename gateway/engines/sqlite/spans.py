@@ -20,7 +20,7 @@ KINDS: Final = (MESSAGES, NOTICES)
 MAX_KNOWN: Final = 65_536
 """How many spans are remembered."""
 
-NEWEST = "SELECT number, size, position, origin, other, ts FROM log WHERE room_id = ? AND kind = ? "
+NEWEST = "SELECT number, size, position, author, other, ts FROM log WHERE room_id = ? AND kind = ? "
 OLDEST = "SELECT number - 1, size - length(body) FROM log WHERE room_id = ? AND kind = ? "
 
 

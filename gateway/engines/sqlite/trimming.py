@@ -57,7 +57,7 @@ class Trimming:
         """Delete the oldest events above the bounds, one step of it."""
         span = self._spans.get(room_id, kind)
         rows = self._db.execute(
-            "SELECT position, number, size, origin, other, message_id, ts FROM log "
+            "SELECT position, number, size, author, other, message_id, ts FROM log "
             "WHERE room_id = ? AND kind = ? ORDER BY position LIMIT ?",
             (room_id, kind, CHUNK),
         ).fetchall()
@@ -79,7 +79,7 @@ class Trimming:
         if kind == MESSAGES:
             kept = self._clocks.running_ms()
             self._db.executemany(
-                "INSERT OR REPLACE INTO trimmed_messages (room_id, origin, message_id, position, ts, kept) "
+                "INSERT OR REPLACE INTO trimmed_messages (room_id, author, message_id, position, ts, kept) "
                 "VALUES (?, ?, ?, ?, ?, ?)",
                 [(room_id, by, name, at, ts, kept) for at, _, _, by, _, name, ts in cut if name is not None],
             )
@@ -136,9 +136,9 @@ class Trimming:
     def _delete_ids(self, condition: str, parameter: int) -> bool:
         """Delete some of the ids of messages that were trimmed; whether there was any."""
         ids = self._db.execute(
-            f"SELECT room_id, origin, message_id FROM trimmed_messages WHERE {condition} LIMIT ?", (parameter, CHUNK)
+            f"SELECT room_id, author, message_id FROM trimmed_messages WHERE {condition} LIMIT ?", (parameter, CHUNK)
         ).fetchall()
-        self._db.executemany("DELETE FROM trimmed_messages WHERE room_id = ? AND origin = ? AND message_id = ?", ids)
+        self._db.executemany("DELETE FROM trimmed_messages WHERE room_id = ? AND author = ? AND message_id = ?", ids)
         return bool(ids)
 
     def _sweep(self, piece: Slice) -> bool:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Iterator, Sequence
 
-    from gateway.engines.base import Effect
+    from gateway.engines.effects import Effect
     from gateway.errors import GatewayError
 
 MIN_REMEMBERED: Final = 1024

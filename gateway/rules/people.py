@@ -1,0 +1,51 @@
+"""Whom a user finds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from gateway.engines.base import ListUsers
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gateway.engines.base import Policy
+    from gateway.engines.transaction import Transaction
+
+LETTERS_TO_FIND_ANYBODY: Final = 2
+"""How much of a name one must know to find a user with whom one shares no room."""
+
+MAX_COMPANIONS: Final = 1_000
+"""How many memberships are looked at to find those who share a room with a user. More would take longer than others
+should wait, and more letters of a name find everybody.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class UserPage:
+    users: tuple[str, ...]
+    more: bool
+
+
+async def find_users(tx: Transaction, policy: Policy, actor: str, prefix: str, limit: int) -> UserPage:
+    """Users with a live session whose names begin with ``prefix``, in order of name: of those whom
+    `Policy.list_users` lets ``actor`` find. Of those who share a room with the actor not all are shown where they are
+    very many.
+    """
+    lists, letters = policy.list_users, len(prefix)
+    if lists is ListUsers.ALL or (lists is ListUsers.PREFIX and letters >= LETTERS_TO_FIND_ANYBODY):
+        found = await tx.sessions.online(prefix, limit + 1)
+    else:
+        found = await _find_companions(tx, actor, prefix, limit + 1)
+    return UserPage(tuple(found[:limit]), more=len(found) > limit)
+
+
+async def _find_companions(tx: Transaction, actor: str, prefix: str, limit: int) -> Sequence[str]:
+    """Who is online of those who share a room with ``actor``, and that user: the smallest rooms come first."""
+    memberships = (await tx.members.of([actor])).get(actor, ())
+    rooms = sorted((membership.room for membership in memberships), key=lambda room: room.member_count)
+    found = set(await tx.members.names(rooms, prefix, each=limit, limit=MAX_COMPANIONS))
+    if actor.startswith(prefix):
+        found.add(actor)
+    return await tx.sessions.online_among(sorted(found), limit)

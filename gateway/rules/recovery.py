@@ -1,0 +1,203 @@
+"""What a user has missed since a position: all of it, once and in order, or nothing.
+
+While a user is a member of a room, from the position ``joined`` on, the user receives
+
+- what the whole room receives after ``joined``, but for what the user did;
+- its own ``room-joined``, which is at ``joined`` itself, where somebody else has added the user.
+
+So a replay since a position is lost where something later that the user received, or should have, is not there any
+more:
+
+- it was trimmed (`Stream.trimmed`);
+- it happened in a room that the user has left since (`SessionRecord.missed_by_leaving`);
+- the position belongs to a log that is not this one (`Log.position`);
+- there is more than a client is given at once (`Policy.replay_size`).
+
+A replay may be long: it is read backwards, room by room, in several transactions, between which others may write. What
+was read stays read, whatever is trimmed meanwhile; what was appended meanwhile is read in the next transaction.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from gateway.engines.effects import Publication
+from gateway.engines.transaction import Range
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from gateway.engines.base import Policy
+    from gateway.engines.transaction import Entry, Membership, RoomId, RoomRecord, SessionRecord, Stream, Transaction
+
+ROOMS_AT_ONCE: Final = 8
+"""How many rooms are read together. On a shared store each reading is a round trip; on an embedded one it is long work
+that nobody can interrupt.
+"""
+
+EVENTS_AT_ONCE: Final = 64
+"""How many events are read together, at most."""
+
+Key: TypeAlias = "tuple[RoomId, int, int]"
+"""A stream as a member has to read it: the room's id, the position at which the user joined it, and the kind."""
+
+
+@dataclass(slots=True)
+class _Unread:
+    """Of one stream: what is after ``low``, up to ``high``. The rest, up to ``top``, was read."""
+
+    low: int
+    high: int
+    top: int
+
+
+@dataclass(slots=True)
+class Replay:
+    """What was read so far of what ``username`` missed since ``position``."""
+
+    username: str
+    position: int
+    lost: bool = False
+    """Whether not all of it can be had."""
+    done: bool = False
+    """Whether there was nothing more to read when the last transaction ended."""
+    newest: int = -1
+    """The newest position in the log at that time."""
+    size: int = 0
+    """Bytes of the events that were read."""
+    steps: int = 0
+    """How much work it was so far: events and streams."""
+    found: list[tuple[int, Publication]] = field(default_factory=list)
+    """What was missed, by position."""
+    unread: dict[Key, _Unread] = field(default_factory=dict)
+
+    def copy(self) -> Replay:
+        unread = {key: _Unread(unread.low, unread.high, unread.top) for key, unread in self.unread.items()}
+        return replace(self, found=list(self.found), unread=unread)
+
+    def missed(self) -> tuple[Publication, ...]:
+        """What a replay that is done, and not lost, has found, in order."""
+        return tuple(publication for _, publication in sorted(self.found, key=lambda found: found[0]))
+
+
+def begin(tx: Transaction, username: str, offset: str | None) -> Replay:
+    """A replay since ``offset``, of which nothing is read yet."""
+    position = None if offset is None else tx.log.position(offset)
+    return Replay(username, position or 0, lost=position is None)
+
+
+async def read_on(
+    tx: Transaction, policy: Policy, session: SessionRecord, memberships: Sequence[Membership], replay: Replay
+) -> Replay:
+    """``replay`` with what can be read in this transaction; ``memberships`` are all those of its user.
+
+    The one given is not changed: should the transaction fail, what was read in it may not be so.
+    """
+    newest = tx.log.newest()
+    if replay.done and replay.newest == newest and session.missed_by_leaving <= replay.position:
+        return replay
+    replay = replay.copy()
+    replay.newest = newest
+    replay.lost = replay.lost or session.missed_by_leaving > replay.position
+    reading = _Reading(tx, policy, replay)
+    replay.done = replay.lost or await reading.read_all(memberships) or replay.lost
+    return replay
+
+
+class _Reading:
+    """One transaction's share of a replay."""
+
+    def __init__(self, tx: Transaction, policy: Policy, replay: Replay) -> None:
+        self._tx = tx
+        self._policy = policy
+        self._replay = replay
+
+    async def read_all(self, memberships: Sequence[Membership]) -> bool:
+        """Whether nothing is left to read. Returns early where the replay is lost or there is no time.
+
+        Rooms that no transaction has looked at come first. Then everything that this one has not looked at is read on:
+        what an earlier one had no time for, and what was appended since.
+        """
+        known = {(room_id, joined) for room_id, joined, _ in self._replay.unread}
+        new = [membership for membership in memberships if (membership.room.id, membership.joined) not in known]
+        for start in range(0, len(new), ROOMS_AT_ONCE):
+            if not await self._read_rooms(new[start : start + ROOMS_AT_ONCE]):
+                return False
+        old = [membership for membership in memberships if (membership.room.id, membership.joined) in known]
+        return not old or await self._read_rooms(old)
+
+    async def _read_rooms(self, memberships: Sequence[Membership]) -> bool:
+        """Read some rooms; whether everything in them was read, and there is time for more."""
+        replay = self._replay
+        streams = await self._tx.history.streams(memberships)
+        joined = {membership.room.id: membership.joined for membership in memberships}
+        keyed = {(stream.room.id, joined[stream.room.id], stream.kind): stream for stream in streams}
+        new = await self._add_rooms(memberships, keyed)
+        replay.lost = replay.lost or any(stream.trimmed > replay.unread[key].low for key, stream in keyed.items())
+        unread = deque(keyed.items())
+        while not replay.lost and (batch := self._next_ranges(unread)):
+            await self._read(batch)
+            unread.extendleft((key, wanted.stream) for key, wanted in batch.items())  # there may be more of them
+            if not self._tx.has_time():
+                return False
+        return not replay.lost and (not new or self._tx.has_time())
+
+    def _next_ranges(self, unread: deque[tuple[Key, Stream]]) -> dict[Key, Range]:
+        """Take what is to be read next of these streams: of `ROOMS_AT_ONCE` of them at most."""
+        ranges: dict[Key, Range] = {}
+        while unread and len(ranges) < ROOMS_AT_ONCE:
+            key, stream = unread.popleft()
+            if (wanted := self._next_range(key, stream)) is not None:
+                ranges[key] = wanted
+        return ranges
+
+    async def _add_rooms(self, memberships: Sequence[Membership], streams: dict[Key, Stream]) -> bool:
+        """Add what the replay has not begun to read; whether there was any."""
+        replay = self._replay
+        new = [key for key in streams if key not in replay.unread]
+        if not new:
+            return False
+        for key in new:
+            low = max(replay.position, key[1])
+            replay.unread[key] = _Unread(low, low, low)
+        replay.steps += len(new)
+        rooms = {key[0] for key in new}
+        invited = [
+            membership
+            for membership in memberships
+            if membership.invited and membership.room.id in rooms and membership.joined > replay.position
+        ]
+        if invited:
+            entries = await self._tx.history.invitations(invited)
+            for membership, entry in zip(invited, entries, strict=True):
+                self._add(membership.room, entry)
+        return True
+
+    def _next_range(self, key: Key, stream: Stream) -> Range | None:
+        """What is to be read next of a stream, or None."""
+        unread = self._replay.unread[key]
+        if unread.high <= unread.low:
+            unread.low = unread.top
+            if stream.newest <= unread.low:
+                return None
+            unread.high = unread.top = stream.newest
+        return Range(stream, unread.low, unread.high)
+
+    async def _read(self, ranges: dict[Key, Range]) -> None:
+        found = await self._tx.history.read_back(tuple(ranges.values()), self._replay.username, EVENTS_AT_ONCE)
+        for (key, read), entries in zip(ranges.items(), found, strict=True):
+            unread = self._replay.unread[key]
+            for entry in entries.found:
+                self._add(read.stream.room, entry)
+            unread.high = unread.low if entries.complete else entries.found[-1].position - 1
+
+    def _add(self, room: RoomRecord, entry: Entry) -> None:
+        replay = self._replay
+        replay.size += len(entry.body)
+        replay.lost = replay.lost or replay.size > self._policy.replay_size
+        replay.steps += 1
+        offset = self._tx.log.offset(entry.position)
+        missed = Publication(entry.event, entry.body, room.name, offset, recipients=(replay.username,))
+        replay.found.append((entry.position, missed))

@@ -1,0 +1,117 @@
+"""Sessions on a store in dictionaries: what must hold where a user has several, as the data allows."""
+
+from __future__ import annotations
+
+import pytest
+
+from gateway.engines.effects import Attachment, Holder, Publication, Session
+from gateway.engines.transaction import SessionRecord
+from gateway.errors import UsernameTaken
+from gateway.rules.sessions import Claim, ResumePoint
+from gateway.tokens import hash_token
+from rules.conftest import Rules
+from rules.dictionary import call
+
+
+def add_session(rules: Rules, username: str, name: str) -> Session:
+    """One more live session of a user, on a connection named like it."""
+    session = Session(f"s-{name}", f"p-{name}", username)
+    holder = Holder(f"c-{name}", "there")
+    record = SessionRecord(session.sid, username, hash_token(session.pid), None, holder, None, True, 0)
+    rules.engine.data.sessions[session.sid] = record
+    return session
+
+
+def presence(rules: Rules) -> list[bytes]:
+    return [effect.body for effect in rules.heard.publications if effect.event == "presence"]
+
+
+@pytest.fixture(name="phone")
+def _phone(rules: Rules) -> Session:
+    """The second session of alice, who shares a room with bob."""
+    rules.login("alice", "bob")
+    call(rules.store.create_room("bob", "tea", ("alice",)))
+    return add_session(rules, "alice", "phone")
+
+
+def laptop(rules: Rules) -> Session:
+    """The first session of alice."""
+    attached = [effect for effect in rules.heard.heard if isinstance(effect, Attachment)]
+    return next(effect.session for effect in attached if effect.session.username == "alice")
+
+
+def test_a_user_is_offline_when_the_last_session_is_lost(rules: Rules, phone: Session) -> None:
+    first = laptop(rules)
+    call(rules.store.suspend_session(first, "c-alice"))
+    assert presence(rules) == []
+    call(rules.store.suspend_session(phone, "c-phone"))
+    assert presence(rules) == [b'{"room":"tea","username":"alice","online":false}']
+    call(rules.store.attach_session(Claim("alice", "c-back", ResumePoint(phone.pid, "1"))))
+    assert presence(rules)[1:] == [b'{"room":"tea","username":"alice","online":true}']
+    call(rules.store.attach_session(Claim("alice", "c-again", ResumePoint(first.pid, "1"))))
+    assert len(presence(rules)) == 2
+
+
+def test_a_user_stays_in_its_rooms_until_the_last_session_ends(rules: Rules, phone: Session) -> None:
+    call(rules.store.end_session(laptop(rules), "c-alice"))
+    assert [room.room for room in call(rules.store.list_rooms("alice"))] == ["tea"]
+    call(rules.store.end_session(phone, "c-phone"))
+    assert call(rules.store.list_rooms("alice")) == ()
+    assert [event for event, _ in rules.heard.events][-1] == "user-left"
+
+
+def test_sessions_of_a_user_expire_one_by_one(rules: Rules, phone: Session) -> None:
+    call(rules.store.suspend_session(laptop(rules), "c-alice"))
+    rules.engine.now += 60_000
+    call(rules.store.suspend_session(phone, "c-phone"))
+    rules.engine.now += 70_000
+    assert call(rules.store.end_expired_sessions()) == 1
+    assert [room.room for room in call(rules.store.list_rooms("alice"))] == ["tea"]
+    rules.engine.now += 60_000
+    assert call(rules.store.end_expired_sessions()) == 1
+    assert call(rules.store.list_rooms("alice")) == ()
+
+
+def test_members_who_expire_together_take_their_room_along(rules: Rules) -> None:
+    """Each of them has been read as one of several."""
+    rules.login("alice", "bob")
+    call(rules.store.create_room("bob", "tea", ("alice",)))
+    for effect in [effect for effect in rules.heard.heard if isinstance(effect, Attachment)]:
+        call(rules.store.suspend_session(effect.session, effect.holder.connection))
+    rules.engine.now += 200_000
+    assert call(rules.store.end_expired_sessions()) == 2
+    assert rules.engine.data.rooms == {}
+
+
+def test_one_session_of_a_user_is_enough_to_hold_the_name(rules: Rules, phone: Session) -> None:
+    """That a user has one session at most is this rule, and no other."""
+    call(rules.store.suspend_session(laptop(rules), "c-alice"))
+    rules.engine.now += 100_000
+    with pytest.raises(UsernameTaken):
+        call(rules.store.attach_session(Claim("alice", "c-new")))
+    call(rules.store.suspend_session(phone, "c-phone"))
+    rules.engine.now += 61_000
+    session = call(rules.store.attach_session(Claim("alice", "c-new")))
+    assert [record.sid for record in rules.engine.data.sessions.values() if record.username == "alice"] == [session.sid]
+
+
+def test_a_session_is_attached_on_the_node_that_ran_the_rule(rules: Rules, phone: Session) -> None:
+    call(rules.store.attach_session(Claim("alice", "c-back", ResumePoint(phone.pid, "1"))))
+    attached = rules.heard.last_attachment
+    assert (attached.holder, attached.replaces) == (Holder("c-back", "here"), Holder("c-phone", "there"))
+
+
+def test_what_a_room_left_has_told_counts_for_every_session_of_its_user(rules: Rules, phone: Session) -> None:
+    """Neither can recover what came in a room that the user has left since, on whichever connection."""
+    call(rules.store.suspend_session(phone, "c-phone"))
+    call(rules.store.append_message("bob", "tea", "hello", None))
+    call(rules.store.remove_member("alice", "tea"))
+    call(rules.store.attach_session(Claim("alice", "c-back", ResumePoint(phone.pid, "1"))))
+    assert not rules.heard.last_attachment.recovered
+
+
+def test_a_user_with_several_sessions_receives_an_invitation_as_one_member(rules: Rules, phone: Session) -> None:
+    call(rules.store.create_room("bob", "jam", ("alice",)))
+    told = [effect for effect in rules.heard.publications if effect.event == "room-joined" and effect.room == "jam"]
+    assert [effect.recipients for effect in told if isinstance(effect, Publication)] == [("alice",)]
+    assert call(rules.store.list_members("bob", "jam", "", 10)).member_count == 2
