@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from harness.client import ChatClient, Join
     from harness.process import StartGateway
 
+pytest_plugins = ["harness.speed"]
+
 _shared = pytest.StashKey[GatewayProcess]()
 _running = pytest.StashKey[list[GatewayProcess]]()
 

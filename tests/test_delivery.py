@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
+pytestmark = pytest.mark.fast
+
 
 class Format:
     """A wire whose frames are lines of JSON. Some events it cannot encode."""

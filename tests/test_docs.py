@@ -28,6 +28,7 @@ def rows(heading: str) -> list[list[str]]:
     return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in table]
 
 
+@pytest.mark.fast
 def test_the_table_of_events_is_what_is_tested() -> None:
     """Every event, whether it is stored, and the names of its fields."""
     documented = {}
@@ -74,6 +75,7 @@ async def test_the_plain_conversation_of_the_document(join: Join) -> None:
     assert len(str(event.fields["ts"])) == len(str(message["ts"]))
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_what_a_document_links_to_is_there(document: Path) -> None:
     """Files, pictures and headings of this repository."""
@@ -86,6 +88,7 @@ def test_what_a_document_links_to_is_there(document: Path) -> None:
             assert heading in {re.sub(r"[^\w -]", "", text.lower()).replace(" ", "-") for text in headings}, target
 
 
+@pytest.mark.fast
 def test_the_table_of_tests_names_tests_that_are_there() -> None:
     """CONTRIBUTING.md says which test is for which module."""
     contributing = (ROOT / "CONTRIBUTING.md").read_text()

@@ -19,6 +19,8 @@ from harness.raw import RawSocketIO
 from harness.stock import SocketIOClient
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from harness.client import ChatClient, Join
     from harness.process import GatewayProcess, StartGateway
 
@@ -194,17 +196,48 @@ async def test_a_session_moves_between_wires(gateway: GatewayProcess, join: Join
     assert [entry["room"] for entry in client.welcome.fields["rooms"]] == [room]
 
 
-@pytest.mark.parametrize("pid", ["", "x", "' or 1=1 --", "x" * 5000])
-async def test_a_wrong_pid_is_no_key(join: Join, pid: str) -> None:
-    """It opens nobody's session: a live name stays taken, a free one starts anew."""
-    bob = await join()
+WRONG_PIDS = {
+    "empty": lambda pid: "",
+    "short": lambda pid: "x",
+    "sql": lambda pid: "' or 1=1 --",
+    "a part of it": lambda pid: pid[:-1],
+    "more than it": lambda pid: f"{pid}x",
+    "one letter off": lambda pid: pid[:-1] + ("A" if pid[-1] != "A" else "B"),
+    "as long as may be": lambda pid: pid.ljust(256, "x"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG_PIDS.values(), ids=WRONG_PIDS)
+async def test_a_wrong_pid_is_no_key(join: Join, wrong: Callable[[str], str]) -> None:
+    """It opens nobody's session: a live name and a suspended one stay taken, and on a free name a session begins."""
+    alice, bob = await join(), await join()
+    room = await make_room(alice, bob)
+    query = {"pid": wrong(bob.pid), "offset": bob.offset}
     with pytest.raises(RefusedError) as refusal:
-        await join("json", bob.username, query={"pid": pid})
-    assert refusal.value.code in {"username_taken", "invalid_payload"}
+        await join("json", bob.username, query=query)
+    assert refusal.value.code == "username_taken"
     assert await bob.drain() == []
-    if pid:
-        fresh = await join("json", query={"pid": "never seen"})
-        assert fresh.welcome.fields["recovered"] is False
+    await bob.drop()
+    await alice.next_event("presence")
+    with pytest.raises(RefusedError) as refusal:
+        await join("json", bob.username, query=query)
+    check_error(refusal.value.error, "username_taken")
+    assert "retry_after" in refusal.value.error
+    fresh = await join("json", query=query)
+    assert (fresh.welcome.fields["recovered"], fresh.welcome.fields["rooms"]) == (False, [])
+    assert fresh.pid != query["pid"]
+    back = await join("json", bob.username, query={**query, "pid": bob.pid})
+    assert [entry["room"] for entry in back.welcome.fields["rooms"]] == [room]
+
+
+async def test_a_pid_that_is_too_long_is_refused(join: Join) -> None:
+    """By its length alone, whatever the name: a live one and a free one."""
+    bob = await join()
+    for username in (bob.username, fresh_name()):
+        with pytest.raises(RefusedError) as refusal:
+            await join("json", username, query={"pid": bob.pid.ljust(257, "x")})
+        assert (refusal.value.code, refusal.value.status) == ("invalid_payload", 400)
+        assert set(refusal.value.error["fields"]) == {"pid"}
 
 
 async def test_a_pid_is_good_for_its_own_name_only(join: Join) -> None:

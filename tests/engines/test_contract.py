@@ -19,6 +19,8 @@ from gateway.errors import (
     UsernameTaken,
 )
 
+pytestmark = pytest.mark.fast
+
 
 async def contents(store: Store, actor: str, room: str, **page: object) -> list[str]:
     history = await store.engine.read_history(actor, room, page.get("before"), page.get("limit", 100))  # type: ignore[arg-type]

@@ -15,6 +15,8 @@ from gateway.engines.sqlite import epochs
 from gateway.engines.sqlite.engine import SQLiteEngine
 from gateway.errors import InvalidPayload
 
+pytestmark = pytest.mark.fast
+
 
 class Runs:
     """A store whose file is copied and put back between runs; alice writes, and bob is away."""

@@ -7,6 +7,8 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from gateway.engines.sqlite.commits import MAX_RUN_TIME, GroupCommit
 from gateway.engines.sqlite.turns import HANDICAP, MIN_REMEMBERED, Turns
 
@@ -14,6 +16,8 @@ from .test_commits import Ledger
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+pytestmark = pytest.mark.fast
 
 
 class Queue:

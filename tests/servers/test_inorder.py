@@ -13,6 +13,8 @@ from gateway.servers.inorder import MAX_WAITING, REST, Answer, InOrder
 from gateway.servers.pauses import Pause
 from harness.waiting import until
 
+pytestmark = pytest.mark.fast
+
 SOON = 5.0
 """Seconds that only a failing test waits."""
 

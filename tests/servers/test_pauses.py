@@ -14,6 +14,8 @@ from gateway.servers.websocket.rfc6455 import Message, Opcode
 from gateway.servers.websocket.stream import WebSocketStream
 from hostile.siege import message
 
+pytestmark = pytest.mark.fast
+
 OTHERS = {Pause.HANDLING: Pause.MEMORY, Pause.MEMORY: Pause.HANDLING}
 
 

@@ -18,6 +18,8 @@ from harness.inbox import PATIENCE
 from servers.application import serve_alone
 from servers.serving import closed, echo_server, serving
 
+pytestmark = pytest.mark.fast
+
 WEBSOCKET = "?EIO=4&transport=websocket"
 
 

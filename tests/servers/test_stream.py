@@ -24,6 +24,8 @@ from harness.http import WEBSOCKET_HEADERS, request
 from harness.waiting import until
 from servers.echo import EchoServer
 
+pytestmark = pytest.mark.fast
+
 SOON = 5.0
 """Seconds that only a failing test waits."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -17,6 +18,8 @@ from gateway.servers.http.upgrades import Upgrades
 from harness.http import WEBSOCKET_HEADERS, request
 from harness.waiting import until
 from servers.serving import echo_server
+
+pytestmark = pytest.mark.fast
 
 QUERY = "?EIO=4&transport=websocket"
 PATH = f"/engine.io/{QUERY}"
@@ -263,5 +266,8 @@ async def test_whoever_leaves_without_a_word_is_forgotten(site: Site) -> None:
 
 
 async def test_long_polling_is_aiohttps(site: Site) -> None:
-    answer = await request("GET", site.url("http", "/engine.io/?EIO=4&transport=polling"))
+    url = site.url("http", "/engine.io/?EIO=4&transport=polling")
+    answer = await request("GET", url)
     assert answer.text.startswith("0{")
+    sid = json.loads(answer.text[1:])["sid"]
+    assert (await request("POST", f"{url}&sid={sid}", data="1")).text == "ok"
