@@ -13,6 +13,7 @@ import pytest
 from harness.client import GROUP, succeed
 from harness.inbox import PATIENCE
 from harness.names import WIRES
+from harness.stock import SocketIOClient
 from harness.syncs import HeldSyncs
 
 if TYPE_CHECKING:
@@ -148,7 +149,10 @@ async def test_what_is_committed_together(start_gateway: StartGateway, join: Joi
             for number in range(3)
             for speaker in speakers
         ]
-        await asyncio.sleep(0.5)  # most of them are there now and wait for the disk
+        for speaker in speakers:
+            if isinstance(speaker, SocketIOClient):
+                await speaker.state()  # Node has sent what it was told to
+        await own.has_read_everything()
         syncs.release()
         await asyncio.gather(*saying)
         heard = [(await host.next_event("message")).fields["content"] for _ in saying[1:]]

@@ -177,7 +177,7 @@ async def test_rate_limit(start_gateway: StartGateway, join: Join, wire: str) ->
             check_error(reply["error"], "rate_limited")
             assert 0 < reply["error"]["retry_after"] <= 1
     await succeed(bob, "list-rooms")
-    await asyncio.sleep(replies[-1]["error"]["retry_after"])
+    await asyncio.sleep(replies[-1]["error"]["retry_after"])  # what it has promised
     await succeed(client, "list-rooms")
 
 

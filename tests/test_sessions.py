@@ -313,7 +313,7 @@ async def test_a_reservation_may_be_shorter_than_the_window(start_gateway: Start
     with pytest.raises(RefusedError) as refusal:
         await join(username=first.username, to=own)
     assert 0 < refusal.value.error["retry_after"] <= 1
-    await asyncio.sleep(refusal.value.error["retry_after"])
+    await asyncio.sleep(refusal.value.error["retry_after"])  # what it has promised
     claimed = await join(username=first.username, to=own)
     assert claimed.welcome.fields["rooms"] == []
     back = await join(username=second.username, to=own, query={"pid": second.pid, "offset": second.offset})

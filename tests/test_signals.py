@@ -47,7 +47,9 @@ async def test_nohup_is_heeded() -> None:
     """Who has hang-ups ignored before it starts goes on through one."""
     async with IgnoringHangups() as own:
         await own.signal(signal.SIGHUP)
-        await asyncio.sleep(0.3)
+        await own.signal(signal.SIGQUIT)
+        await until(lambda: "the stacks of all threads" in own.log)  # by then the first signal has come, too
+        assert "stopping" not in own.log
         assert (await request("GET", f"{own.url}/health")).status == 200
         assert await own.stop() == 0
 
@@ -106,7 +108,7 @@ async def test_a_second_signal_while_the_disk_hangs(start_gateway: StartGateway,
             await syncs.came.wait()
         await own.signal(signal.SIGTERM)
         await until(lambda: "stopping" in own.log)
-        await asyncio.sleep(2 * ONE_STOP)
+        await asyncio.sleep(2 * ONE_STOP)  # signals that are closer are one
         started = time.monotonic()
         await own.signal(signal.SIGTERM)
         assert await own.wait() == -signal.SIGTERM
@@ -133,7 +135,7 @@ from gateway.signals import Signals
 async def main():
     signals.wait(3)
     print("ready", flush=True)
-    time.sleep(1000)
+    time.sleep(1000)  # it never returns
 
 signals = Signals()
 logs.configure("info", "text")
@@ -164,7 +166,7 @@ def test_a_signal_before_it_is_ready() -> None:
     words = [sys.executable, "-m", "gateway", "--store", "sqlite://", "--port", "0"]
     for delay in (0.3, 0.5, 0.7, 0.9):
         with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-            time.sleep(delay)
+            time.sleep(delay)  # at some moment of its start
             process.terminate()
             _, log = process.communicate(timeout=PATIENCE)
             assert process.returncode in {0, -signal.SIGTERM}

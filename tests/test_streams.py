@@ -25,6 +25,7 @@ from harness.names import fresh_name
 from harness.plain import JsonClient
 from harness.process import COMMAND, GatewayProcess, clean_environment, die_with_parent, quiet_port
 from harness.syncs import HeldSyncs
+from harness.waiting import until_told
 
 PIPE_SIZE = 4096
 
@@ -185,14 +186,12 @@ async def test_streams_that_are_closed_at_the_start(closed: str, tmp_path: Path)
 
 
 async def until_answered(url: str) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while True:
-            try:
-                await request("GET", url)
-            except OSError:
-                await asyncio.sleep(0.05)
-            else:
-                return
+    async def is_answered() -> bool:
+        with contextlib.suppress(OSError):
+            return (await request("GET", url)).status == 200
+        return False
+
+    await until_told(is_answered)
 
 
 @pytest.mark.parametrize("words", [["--help"], ["--version"], ["--port", "x"]], ids=" ".join)

@@ -159,7 +159,7 @@ async def test_an_answer_that_nobody_reads_is_given_up(start_gateway: StartGatew
         await bob.burst([("send-msg", {"room": room, "content": "x" * 10_000}) for _ in range(50)])
         client.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         await until(lambda: own.count_files() > files)
-        await until(lambda: own.count_files() <= files, patience=10)
+        await until(lambda: own.count_files() <= files, seconds=10)
 
 
 async def test_a_websocket_that_answers_no_ping_is_noticed(start_gateway: StartGateway, join: Join) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from harness.inbox import PATIENCE
 
@@ -11,8 +11,15 @@ INTERVAL = 0.01
 """Seconds between two looks."""
 
 
-async def until(condition: Callable[[], bool], patience: float = PATIENCE) -> None:
+async def until(condition: Callable[[], bool], seconds: float = PATIENCE) -> None:
     """Look until ``condition`` holds. Raises TimeoutError."""
-    async with asyncio.timeout(patience):
+    async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 (there is no event)
-            await asyncio.sleep(INTERVAL)
+            await asyncio.sleep(INTERVAL)  # which nobody hears of
+
+
+async def until_told(ask: Callable[[], Awaitable[bool]], seconds: float = PATIENCE) -> None:
+    """Ask until the reply is yes. Raises TimeoutError."""
+    async with asyncio.timeout(seconds):
+        while not await ask():  # noqa: ASYNC110 (there is no event)
+            await asyncio.sleep(INTERVAL)  # the state is in another process
