@@ -14,8 +14,8 @@ import pytest
 from harness.speed import FAST_TIMEOUT
 
 MODULES = {
-    "calm/test_one.py": "import pytest, time\n@pytest.mark.fast\ndef test_one(): time.sleep(0.3)\n",
-    "calm/test_two.py": "import time\ndef test_two(): time.sleep(0.3)\n",
+    "calm/test_one.py": "import pytest, time\n@pytest.mark.fast\ndef test_one(): time.sleep(0.3)  # its work\n",
+    "calm/test_two.py": "import time\ndef test_two(): time.sleep(0.3)  # its work\n",
     "busy/test_many.py": "import pytest\n@pytest.mark.parametrize('number', range(5))\ndef test_many(number): pass\n",
 }
 """A suite of seven tests in two folders, one of them fast."""

@@ -38,7 +38,7 @@ class Connection:
     async def send_in_pieces(self, data: bytes, size: int = 40) -> None:
         for start in range(0, len(data), size):
             self.writer.write(data[start : start + size])
-            await asyncio.sleep(0.002)
+            await asyncio.sleep(0.002)  # so that each is read for itself
 
     async def answer(self, *, body: bool = True) -> Answer:
         """The next reply, with as much body as it says; that to HEAD has none."""

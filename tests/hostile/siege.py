@@ -255,7 +255,7 @@ class Siege:
             back = max(left.values()) <= 0 and size <= self._left
             if back or seconds > SCALE.soon:
                 break
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.02)  # the state is in another process
         self.note("left", f"{size:+.1f} MB, {left['tasks']:+d} tasks, {left['files']:+d} files")
         self._expect(back, f"after {seconds:.1f} s there are left: {left}, {size:.1f} MB")
         try:

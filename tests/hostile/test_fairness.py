@@ -64,7 +64,7 @@ async def test_the_dearest_mix_of_requests(siege: LayOn, connections: int) -> No
             for number, attacker in enumerate(attackers)
             for work in (ask(attacker, dearest(number, rooms[0], users)), attacker.closed(120))
         ]
-        await laid.watch(asyncio.sleep(SECONDS))
+        await laid.watch(asyncio.sleep(SECONDS))  # how long the attack lasts
         for task in working:
             task.cancel()
         await asyncio.gather(*working, return_exceptions=True)

@@ -68,7 +68,7 @@ async def test_a_reader_that_stops(siege: LayOn, attacker: Kind) -> None:
         async def lie() -> None:
             while True:
                 await deaf.send(PONG[type(deaf)])
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(0.02)  # its heartbeat
 
         lying = asyncio.create_task(lie())
         try:
@@ -134,7 +134,7 @@ async def test_events_to_a_slow_handler(siege: LayOn) -> None:
     handled, before = await started(), -1
     async with asyncio.timeout(60):
         while handled != before:
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(0.5)  # until no more are handled: how many it was sent, nobody knows
             handled, before = await started(), handled
     lasting.note("what was sent before was handled in", f"{asyncio.get_running_loop().time() - start:.0f} s")
 

@@ -94,7 +94,7 @@ async def test_bodies_in_many_segments(siege: LayOn) -> None:
         slow.writer.write(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode())
         for start in range(0, len(body), 700):
             await slow.send(body[start : start + 700].encode())
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(0.005)  # so that each is a segment of its own
         async with asyncio.timeout(5):
             assert b" 200 " in await slow.reader.readline()
     async with asyncio.timeout(5):
@@ -117,7 +117,7 @@ async def test_handshakes_that_nobody_goes_on_with(siege: LayOn) -> None:
     lasting = await siege()
     sessions = [await open_polling(lasting.gateway.url) for _ in range(50)]
     start = asyncio.get_running_loop().time()
-    await asyncio.sleep(9.5)
+    await asyncio.sleep(9.5)  # to ask before would be to go on with them
 
     async def is_gone(url: str) -> None:
         assert (await request("POST", url, data="3")).status == 400

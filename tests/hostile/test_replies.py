@@ -136,7 +136,7 @@ async def provoke(attacker: Attacker, frame: bytes, going_on: Callable[[], bool]
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(0.1):
                 await attacker.writer.drain()
-        await asyncio.sleep(0.001)
+        await asyncio.sleep(0.001)  # others run
 
 
 async def test_replies_on_a_websocket_that_nobody_reads(siege: LayOn) -> None:

@@ -98,7 +98,7 @@ async def test_who_reads_as_fast_as_it_can_is_never_cut(transport: str, pause: f
         for _ in range(10):
             await server.send(client.sid, "x" * 1_100_000)
             if pause is not None:
-                await asyncio.sleep(pause)
+                await asyncio.sleep(pause)  # between two messages
         await client.heard([1_100_000] * 10)
         assert server.reasons == []
 
@@ -160,7 +160,7 @@ async def test_a_cut_is_logged_once_with_its_reason(transport: str, caplog: pyte
         with caplog.at_level(logging.WARNING, "of-the-test"):
             for _ in range(400):
                 await server.send(client.sid, "x" * 100_000)
-                await asyncio.sleep(0.001)
+                await asyncio.sleep(0.001)  # the transport writes
                 if server.reasons:
                     break
         assert server.reasons == ["transport error"]
@@ -174,6 +174,10 @@ async def test_a_cut_is_logged_once_with_its_reason(transport: str, caplog: pyte
 # --- the rule
 
 
+CHANCE = 0.005
+"""Seconds from a write that was too much to the verdict."""
+
+
 class Reader:
     """A client whose unsent bytes the test decides on."""
 
@@ -181,7 +185,7 @@ class Reader:
         self.waiting = 0
         self.cut: int | None = None
         self.verdicts = 0
-        self.backlog = Backlog(self, max_buffer, chance=0.005)
+        self.backlog = Backlog(self, max_buffer, chance=CHANCE)
         self._max_buffer = max_buffer
 
     def unsent(self) -> int:
@@ -204,14 +208,14 @@ async def test_one_frame_in_hand_is_always_allowed() -> None:
     reader = Reader(1000)
     reader.write(1000)
     reader.write(1_000_000)
-    await asyncio.sleep(0.02)
+    await asyncio.sleep(4 * CHANCE)  # when it would have been cut
     reader.write(400)
-    await asyncio.sleep(0.02)
+    await asyncio.sleep(4 * CHANCE)  # when it would have been cut
     assert reader.cut is None
     reader.write(200)
-    await asyncio.sleep(0.02)
+    await until(lambda: reader.cut is not None)
     assert reader.cut == 1_001_600
-    await asyncio.sleep(PATIENCE + 0.1)
+    await asyncio.sleep(PATIENCE + 0.1)  # when it would have been cut again
     assert reader.verdicts == 1, "the reason why is written to it, and is no reason to cut it again"
 
 
@@ -224,13 +228,13 @@ async def test_a_little_more_is_allowed_for_a_while() -> None:
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         reader.write(500)
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(4 * CHANCE)  # when it would have been cut, had it more
         assert reader.cut is None
     slow.waiting -= 50
-    await asyncio.sleep(PATIENCE + 0.1)
+    await until(lambda: deaf.cut is not None)
     assert deaf.cut == 1600
     assert slow.cut is None
-    await asyncio.sleep(PATIENCE + 0.1)
+    await asyncio.sleep(PATIENCE + 0.1)  # when it would have been cut as well
     assert slow.cut is None, "what is not more than it was allowed is no reason"
     for reader in (deaf, slow):
         reader.backlog.close()
@@ -242,7 +246,7 @@ async def test_a_trickle_is_no_progress() -> None:
     for _ in range(1000):
         reader.write(1000)
         reader.waiting -= min(reader.waiting, 10)
-        await asyncio.sleep(0.001)
+        await asyncio.sleep(0.001)  # so slowly does it read
         if reader.cut is not None:
             break
     assert reader.cut is not None

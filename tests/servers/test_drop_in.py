@@ -65,7 +65,7 @@ class Client:
         return question, question
 
     async def _think(self, *_: Any) -> None:
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.2)  # longer than the server waits
 
     async def next(self) -> tuple[Any, ...]:
         async with asyncio.timeout(PATIENCE):
@@ -233,7 +233,7 @@ async def test_an_application_that_shuts_down() -> None:
     async def work(sid: str, seconds: float) -> None:
         log.put_nowait("begun")
         try:
-            await asyncio.sleep(seconds)
+            await asyncio.sleep(seconds)  # what it has to do
             log.put_nowait("done")
         except asyncio.CancelledError:
             log.put_nowait("cancelled")

@@ -291,7 +291,7 @@ async def test_nothing_is_read_any_more_from_a_client_that_finishes() -> None:
     for future in found:
         future.set_result(None)
     await finishing
-    await asyncio.sleep(5 * REST)
+    await asyncio.sleep(5 * REST)  # when it would be read on
     assert handler.source.paused
     assert len(handler.answered) == len(found)
 

@@ -134,7 +134,7 @@ async def test_a_client_of_each_transport(site: Site, transports: list[str]) -> 
     async with client_of(site, *transports) as client:
         for value in ("short", "long" * 50_000, b"bytes" * 50_000):
             assert await client.call("echo", value, timeout=PATIENCE) == value
-        await asyncio.sleep(0.25)  # two pings
+        await asyncio.sleep(0.25)  # two pings, of which the client tells nobody
         assert await client.call("echo", "still here", timeout=PATIENCE) == "still here"
 
 

@@ -101,7 +101,7 @@ async def test_a_handshake_in_pieces_is_aiohttps(site: Site) -> None:
     reader, writer = await site.connection()
     for piece in (head()[:20], head()[20:60], head()[60:]):
         writer.write(piece)
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.02)  # so that each is read for itself
     assert b" 101 " in await read_until(reader, b"\r\n\r\n")
     assert b'"sid"' in await read_until(reader, b"}")
     assert site.seen_by_aiohttp == 1

@@ -247,7 +247,7 @@ class Soak:
             await member.say(self.chance.choice(member.rooms), f"{lane}.{number}", words)
             now = time.monotonic()
             due = max(due + self.chance.expovariate(rate), now)
-            await asyncio.sleep(due - now)
+            await asyncio.sleep(due - now)  # at its rate
 
     async def _wander(self, member: Member) -> None:
         """Visit rooms of others, one after the other."""
@@ -262,19 +262,19 @@ class Soak:
         for number in range(self.size.kills):
             due = began + self.size.seconds * (number + self.chance.uniform(0.5, 1)) / self.size.kills
             await self._half_back()
-            await asyncio.sleep(max(LIFE, due - time.monotonic()))
+            await asyncio.sleep(max(LIFE, due - time.monotonic()))  # a life of the gateway
             self.up += time.monotonic() - since
             await self.gateway.kill9()
             await self.gateway.restart()
             since = time.monotonic()
-        await asyncio.sleep(max(LIFE, began + self.size.seconds - time.monotonic()))
+        await asyncio.sleep(max(LIFE, began + self.size.seconds - time.monotonic()))  # its last life
         while self.history.deliveries < self.size.deliveries:  # noqa: ASYNC110 (there is no event for each delivery)
-            await asyncio.sleep(1)
+            await asyncio.sleep(1)  # the trouble goes on
         self.up += time.monotonic() - since
 
     async def _half_back(self) -> None:
         while 2 * sum(member.online for member in self.members) < len(self.members):  # noqa: ASYNC110 (there is no event)
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.1)  # the trouble goes on
 
     async def _lose(self) -> None:
         """Lose connections, on either side or between, and stall them."""
@@ -289,7 +289,7 @@ class Soak:
                     link.cut()
                 case "stall" if link is not None:
                     link.stall(self.chance.uniform(0.1, 5))
-            await asyncio.sleep(self.chance.expovariate(self.size.losses))
+            await asyncio.sleep(self.chance.expovariate(self.size.losses))  # at their rate
 
     async def _cut_many(self) -> None:
         """Every 1 to 5 seconds cut or stall one in ten connections, or stall them all."""
@@ -302,4 +302,4 @@ class Soak:
                         link.cut()
                     else:
                         link.stall(seconds)
-            await asyncio.sleep(self.chance.uniform(1, 5))
+            await asyncio.sleep(self.chance.uniform(1, 5))  # at their rate
