@@ -319,6 +319,12 @@ async def test_a_slow_reader_is_cut_and_comes_back(start_gateway: StartGateway, 
         missed = [await back.next_event("message") for _ in range(sent - len(seen))]
         assert [int(event.fields["content"].split()[0]) for event in [*seen, *missed]] == list(range(sent))
     assert await back.drain() == []
+    kept: list[int] = []
+    page = await succeed(back, "history", room="r")
+    while page["messages"]:
+        kept = [int(message["content"].split()[0]) for message in page["messages"]] + kept
+        page = await succeed(back, "history", room="r", before=page["messages"][0]["offset"])
+    assert kept == list(range(sent))
 
 
 async def test_a_slow_reader_is_told_why(start_gateway: StartGateway, join: Join) -> None:

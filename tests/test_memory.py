@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from functools import partial
 from pathlib import Path
@@ -111,17 +112,23 @@ HEADS = {
 }
 
 
+UNANSWERED = {FRAMES["half of its fragments"], message(PACKETS["an unknown ack"])}
+"""What is taken, and has no reply."""
+
+
 async def ask(kind: type[Attacker], url: str, data: bytes) -> None:
-    """Log in, send ``data``, and go once it is replied to; what is half of a message is not."""
+    """Log in, send ``data``, and go once it is replied to, or is known to have been read: a pong says so."""
     async with kind(url) as client:
         if isinstance(client, SocketIOAttacker | PlainAttacker):
             await client.log_in()
         await client.send(data)
-        try:
-            async with asyncio.timeout(0.02):
+        if data in UNANSWERED:
+            await client.send(masked(9, b"read?"))
+            await client.read_until(b"\x8a\x05read?")
+            return
+        with contextlib.suppress(ConnectionError):
+            async with asyncio.timeout(PATIENCE):
                 await client.reader.read(100)
-        except (TimeoutError, ConnectionError):
-            pass
 
 
 async def post(url: str, body: str) -> None:

@@ -90,4 +90,6 @@ async def test_other_binary_messages_are_no_news(start_gateway: StartGateway, da
     async with RawSocketIO(own.url) as raw:
         await raw.send(data)
         assert await raw.wait_closed() == 1002
+    await request("GET", f"{own.url}/socket.io/?EIO=3&transport=polling")
+    await until(lambda: "another version of Engine.IO" in own.log)  # which is said after that
     assert "parser" not in own.log

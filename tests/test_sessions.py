@@ -440,6 +440,8 @@ async def test_secrets_stay_secret(start_gateway: StartGateway, join: Join) -> N
     await succeed(clients[1], "send-msg", room=room, content="tell nobody")
     for client in (clients[0], *clients[2:]):
         await client.next_event("message")
+    await own.stop()  # the log is read to its end
+    assert all(client.username in own.log for client in clients)
     assert json_client.pid not in own.log
     assert "tell nobody" not in own.log
     for client in clients[1:]:

@@ -98,6 +98,7 @@ async def test_who_answers_at_once_is_pinged_after_the_interval() -> None:
             await client.pinged.wait()
             client.pinged.clear()
             heartbeats.answered(client)
+    assert all(later[2] - earlier[2] > 0.018 for earlier, later in itertools.pairwise(log))
     heartbeats.close()
 
 
