@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from harness.client import Join, make_room, succeed
-from harness.inbox import PATIENCE
+from harness.inbox import TIMEOUT
 from harness.plain import JsonClient
 from harness.process import COMMAND, GatewayProcess, StartGateway, clean_environment, die_with_parent
 from harness.syncs import HeldSyncs
@@ -263,7 +263,7 @@ async def test_a_backup_that_is_ended_leaves_nothing(
         while not sum(part.stat().st_size for part in folder.iterdir()):
             syncs.release()
             syncs.hold()
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TIMEOUT):
                 await syncs.came.wait()
         process.send_signal(number)
         syncs.release()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.client import GROUP, succeed
-from harness.inbox import PATIENCE
+from harness.inbox import TIMEOUT
 from harness.names import WIRES
 from harness.stock import SocketIOClient
 from harness.syncs import HeldSyncs
@@ -142,7 +142,7 @@ async def test_what_is_committed_together(start_gateway: StartGateway, join: Joi
         await succeed(host, "create-room", room="r", users=[bare.username, *(one.username for one in speakers)])
         syncs.hold()
         saying = [asyncio.create_task(succeed(host, "send-msg", room="r", content="first"))]
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             await syncs.came.wait()
         saying += [
             asyncio.create_task(succeed(speaker, "send-msg", room="r", content=f"{number} {speaker.username}"))

@@ -13,7 +13,7 @@ import pytest
 
 from harness.client import RefusedError, make_room, succeed
 from harness.http import WEBSOCKET_HEADERS, request
-from harness.inbox import PATIENCE
+from harness.inbox import TIMEOUT
 from harness.names import fresh_name
 from harness.raw import open_polling
 from harness.stock import TRANSPORTS
@@ -162,7 +162,7 @@ class HungDisk:
     async def hold(self) -> None:
         self._syncs.hold()
         self._talking.append(asyncio.create_task(succeed(self.witness, "send-msg", room=self.room, content="x")))
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             await self._syncs.came.wait()
 
     async def release(self) -> None:

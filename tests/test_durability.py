@@ -13,7 +13,7 @@ import pytest
 
 from harness.client import RefusedError, check_error, fail, make_room, succeed
 from harness.http import request
-from harness.inbox import PATIENCE
+from harness.inbox import TIMEOUT
 from harness.plain import JsonClient
 from harness.process import GatewayProcess, quiet_port
 from harness.stock import TRANSPORTS, SocketIOClient
@@ -62,7 +62,7 @@ async def test_nothing_is_acked_or_heard_before_it_is_synced(start_gateway: Star
         room = await make_room(alice, bob, carol)
         syncs.hold()
         sending = asyncio.create_task(succeed(alice, "send-msg", room=room, content="hello"))
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             await syncs.came.wait()
         await request("GET", own.url + "/health")  # an iteration of the loop after that
         for client in (alice, carol):

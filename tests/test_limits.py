@@ -12,7 +12,7 @@ import pytest
 
 from harness.client import check_error, fail, make_room, succeed
 from harness.http import request
-from harness.inbox import PATIENCE
+from harness.inbox import TIMEOUT
 from harness.names import fresh_name
 from harness.plain import BareClient, JsonClient, dump
 from harness.raw import RawSocketIO, open_polling
@@ -91,7 +91,7 @@ async def test_a_full_store_lets_people_in_and_out(start_gateway: StartGateway, 
     assert (await succeed(client, "send-msg", room=room, content="first", id="mine"))["duplicate"]
     assert len((await succeed(client, "history", room=room, limit=3))["messages"]) == 3
     await succeed(client, "leave-room", room=room)
-    async with asyncio.timeout(PATIENCE):  # what was said in a room that is gone is deleted by and by
+    async with asyncio.timeout(TIMEOUT):  # what was said in a room that is gone is deleted by and by
         while not (await client.call("create-room", room=fresh_name("room"), users=[bob.username]))["ok"]:
             pass
 

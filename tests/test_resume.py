@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from harness.client import Join, make_room, succeed
-from harness.inbox import PATIENCE
+from harness.inbox import TIMEOUT
 from harness.names import fresh_name
 from harness.plain import JsonClient, Wire, dump, websocket_url
 from harness.process import GatewayProcess, StartGateway, die_with_parent, quiet_port
@@ -65,7 +65,7 @@ async def test_the_python_example_misses_nothing(start_gateway: StartGateway) ->
     assert example.stdout is not None
 
     async def next_line() -> str:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             return (await example.stdout.readline()).decode().strip()  # type: ignore[union-attr]
 
     try:

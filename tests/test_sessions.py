@@ -12,7 +12,7 @@ import pytest
 
 from harness.client import GROUP, RefusedError, check_error, make_room, members, succeed
 from harness.http import WEBSOCKET_HEADERS, request
-from harness.inbox import PATIENCE, Event
+from harness.inbox import TIMEOUT, Event
 from harness.names import fresh_name
 from harness.plain import JsonClient
 from harness.raw import RawSocketIO
@@ -462,6 +462,6 @@ async def test_whoever_hangs_up_in_the_handshake_was_never_there(
             head = "".join(f"{field}: {value}\r\n" for field, value in WEBSOCKET_HEADERS.items())
             hasty.sendall(f"GET {path.format(name=name)} HTTP/1.1\r\nHost: {host}\r\n{head}\r\n".encode())
     for name in names:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             while (await bob.call("create-room", room=name, users=[name]))["ok"]:
                 await succeed(bob, "leave-room", room=name)  # its session is still to be ended

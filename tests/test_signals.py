@@ -15,7 +15,7 @@ import pytest
 from gateway.signals import ONE_STOP
 from harness.client import Join, make_room, succeed
 from harness.http import request
-from harness.inbox import PATIENCE
+from harness.inbox import TIMEOUT
 from harness.process import GatewayProcess, StartGateway, die_with_parent
 from harness.syncs import HeldSyncs
 from harness.waiting import until
@@ -79,7 +79,7 @@ async def test_a_stop_while_the_disk_hangs(start_gateway: StartGateway, join: Jo
         kept = await succeed(alice, "send-msg", room=room, content="kept")
         syncs.hold()
         sending = asyncio.create_task(alice.call("send-msg", room=room, content="not acked"))
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             await syncs.came.wait()
         started = time.monotonic()
         await own.signal(signal.SIGTERM)
@@ -104,7 +104,7 @@ async def test_a_second_signal_while_the_disk_hangs(start_gateway: StartGateway,
         alice = await join("json", to=own)
         syncs.hold()
         creating = asyncio.create_task(alice.call("create-room", room="r"))
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             await syncs.came.wait()
         await own.signal(signal.SIGTERM)
         await until(lambda: "stopping" in own.log)
@@ -152,7 +152,7 @@ def test_a_stop_while_the_loop_is_stuck() -> None:
             assert process.stdout.readline() == "ready\n"
             started = time.monotonic()
             process.terminate()
-            _, log = process.communicate(timeout=PATIENCE)
+            _, log = process.communicate(timeout=TIMEOUT)
             assert process.returncode == 3
             assert 5 < time.monotonic() - started < PROMISED
             assert "the stop took too long" in log
@@ -168,7 +168,7 @@ def test_a_signal_before_it_is_ready() -> None:
         with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
             time.sleep(delay)  # at some moment of its start
             process.terminate()
-            _, log = process.communicate(timeout=PATIENCE)
+            _, log = process.communicate(timeout=TIMEOUT)
             assert process.returncode in {0, -signal.SIGTERM}
             assert "Traceback" not in log
 
@@ -191,5 +191,5 @@ async def test_as_the_first_process_of_a_container() -> None:
         text=True,
     )
     os.kill(int(children.split()[0]), signal.SIGTERM)
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         assert await process.wait() == 0

@@ -86,7 +86,7 @@ const commands = {
     });
   },
 
-  // A burst in one turn of the event loop; the answer is every ack with its index, in the order they came.
+  // A burst in one iteration of the event loop; the answer is every ack with its index, in the order they came.
   burst({ call, socket: number, events }) {
     const socket = sockets.get(number);
     const acks = [];

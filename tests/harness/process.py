@@ -17,7 +17,7 @@ from typing import Any, Protocol, Self
 from urllib.parse import urlsplit
 
 from harness.http import request
-from harness.inbox import PATIENCE
+from harness.inbox import TIMEOUT
 from harness.syncs import HeldSyncs
 from harness.waiting import until
 
@@ -146,7 +146,7 @@ class GatewayProcess:
         """Start, and wait until it says on stdout that it is ready."""
         process = await self.spawn()
         assert process.stdout is not None
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             line = (await process.stdout.readline()).decode()
         ready = READY.search(line)
         if ready is None:
@@ -159,7 +159,7 @@ class GatewayProcess:
         assert self._process is not None
         assert self._log_reader is not None
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TIMEOUT):
                 status = await self._process.wait()
         except TimeoutError:
             self._process.kill()

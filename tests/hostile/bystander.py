@@ -24,7 +24,7 @@ RATE = 200
 AT_LEAST = 200
 """Messages, so that the 99th percentile is not the slowest of all."""
 
-PATIENCE = 30.0
+TIMEOUT = 30.0
 
 
 class Person:
@@ -35,7 +35,7 @@ class Person:
 
     async def wait(self, *starts: str) -> str:
         """The next frame that starts so; others are skipped, pings answered."""
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             while True:
                 frame = str(await self.socket.recv())
                 if frame == "2":

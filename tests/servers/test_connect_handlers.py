@@ -15,7 +15,7 @@ from websockets.exceptions import InvalidStatus
 from gateway.servers import EngineServer, SocketServer
 from harness.http import WEBSOCKET_HEADERS, Answer, request
 from harness.http1 import connection, head, masked
-from harness.inbox import PATIENCE
+from harness.inbox import TIMEOUT
 from harness.node import Driver
 from harness.waiting import until
 from servers.application import serve_alone
@@ -141,7 +141,7 @@ async def test_what_comes_while_the_application_is_asked_is_not_lost(past_aiohtt
         for frames in (["4one", "4two"], []):
             async with connection(url) as tcp:
                 tcp.send(head(f"/engine.io/{WEBSOCKET}", WEBSOCKET_HEADERS.items()) + b"".join(map(masked, frames)))
-                await asyncio.wait_for(asked.wait(), PATIENCE)
+                await asyncio.wait_for(asked.wait(), TIMEOUT)
                 if frames:
                     tcp.send(masked("4three"))
                     go.set()
@@ -165,7 +165,7 @@ async def test_a_server_that_stops_while_the_application_is_asked(past_aiohttp: 
 
     async with serving(server, "engine.io", past_aiohttp=past_aiohttp) as url:
         asking = asyncio.create_task(shake(url, "websocket"))
-        await asyncio.wait_for(asked.wait(), PATIENCE)
+        await asyncio.wait_for(asked.wait(), TIMEOUT)
         await server.shutdown()
         go.set()
         assert (await asking).status == 503

@@ -12,7 +12,7 @@ from gateway.servers.engineio.polling import Polling
 from gateway.servers.pauses import Pausable, Pause
 from gateway.servers.websocket.rfc6455 import Message, Opcode
 from gateway.servers.websocket.stream import WebSocketStream
-from hostile.siege import message
+from hostile.attack import message
 
 pytestmark = pytest.mark.fast
 
