@@ -13,6 +13,8 @@ import pytest
 from gateway.servers.http.compression import LEVEL, MAX_SIZE
 from servers.serving import echo_server, serving
 
+pytestmark = pytest.mark.fast
+
 
 @pytest.fixture
 async def url() -> AsyncIterator[str]:

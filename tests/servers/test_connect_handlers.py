@@ -117,6 +117,7 @@ async def test_who_is_accepted_gets_what_the_handler_sent(transport: str, past_a
         if transport == "polling":
             opened, *early = (await request("GET", url + POLLING)).text.split("\x1e")
             assert (opened[0], early) == ("0", ["4early", "bAQ=="])
+            await request("POST", f"{url}{POLLING}&sid={json.loads(opened[1:])['sid']}", data="1")
             return
         async with connect(f"{url.replace('http', 'ws')}{WEBSOCKET}") as socket:
             assert str(await socket.recv()).startswith("0")
