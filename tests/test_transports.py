@@ -136,14 +136,14 @@ async def test_a_client_that_falls_silent_is_noticed(start_gateway: StartGateway
     """A long-polling client that just stops is suspended after --ping-interval and --ping-timeout."""
     own = await start_gateway(ping_interval=1, ping_timeout=1)
     bob = await join(to=own)
-    since = time.monotonic()
     url = own.url + await open_polling(own)
     await request("POST", url, data='40{"username":"alice"}')
     assert (await request("GET", url)).text.startswith("40")
     await succeed(bob, "create-room", room="r", users=["alice"])
+    since = time.monotonic()
     event = await bob.next_event("presence")
     assert event.fields == {"room": "r", "username": "alice", "online": False}
-    assert 1.9 < time.monotonic() - since < 10
+    assert 0.9 < time.monotonic() - since < 10
 
 
 async def test_an_answer_that_nobody_reads_is_given_up(start_gateway: StartGateway, join: Join) -> None:
@@ -169,16 +169,16 @@ async def test_a_websocket_that_answers_no_ping_is_noticed(start_gateway: StartG
     """A WebSocket whose client hangs is suspended as well, on both wires."""
     own = await start_gateway(ping_interval=1, ping_timeout=1)
     bob = await join(to=own)
-    since = time.monotonic()
     hung = await join(to=own)
     async with RawSocketIO(own.url) as raw:
         await raw.connect({"username": "alice"})
         await succeed(bob, "create-room", room="r", users=["alice", hung.username])
         raw.socket.transport.pause_reading()
         hung.socket.transport.pause_reading()
+        since = time.monotonic()
         lost = {(await bob.next_event("presence")).fields["username"] for _ in range(2)}
         assert lost == {"alice", hung.username}
-        assert 1.9 < time.monotonic() - since < 10
+        assert 0.9 < time.monotonic() - since < 10
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
