@@ -85,7 +85,7 @@ async def driver() -> AsyncIterator[Driver]:
 
 @pytest.fixture
 async def join(gateway: GatewayProcess, driver: Driver) -> AsyncIterator[Join]:
-    """Logs clients in, on any wire, and lets go of them when the test is over.
+    """Logs clients in, on any wire, and closes them when the test is over.
 
     Wires: those of `TRANSPORTS`, "json" and "bare".
     """

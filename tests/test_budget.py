@@ -180,7 +180,7 @@ async def test_a_few_half_sent_messages_stay(start_gateway: StartGateway) -> Non
         holders = [await stack.enter_async_context(Holder(own)) for _ in range(10)]
         for holder in holders:
             await holder.half_a_frame()
-        await asyncio.sleep(2 * GRACE)  # when whoever held too much would have been cut
+        await asyncio.sleep(2 * GRACE)  # by then, anyone who held too much would have been cut
         for holder in holders:
             holder.writer.write(b"x" * 20_000)
             assert b"invalid_payload" in await holder.reader.readuntil(b"}}")
@@ -245,7 +245,7 @@ class Piece:
 
 
 async def test_the_largest_are_paused_then_cut() -> None:
-    """The small ones never; and whoever has less in time is let go on."""
+    """The small ones never; and one that holds less in time goes on."""
     budget = Budget(1_000_000)
     large, small = [Piece(budget) for _ in range(3)], [Piece(budget) for _ in range(10)]
     for piece in small:

@@ -131,7 +131,7 @@ async def test_a_crowd_comes_back(start_gateway: StartGateway, join: Join) -> No
 
 @pytest.mark.skipif(sys.platform != "linux", reason="holds system calls back as Linux can")
 async def test_what_is_committed_together(start_gateway: StartGateway, join: Join) -> None:
-    """Whoever speaks at the same moment as others hears each of them once and nothing of itself; on every wire all hear
+    """A client that speaks at the same moment as others hears each once and nothing of itself; on every wire all hear
     the same order.
     """
     syncs = HeldSyncs()

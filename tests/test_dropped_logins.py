@@ -41,7 +41,7 @@ async def flicker(driver: Driver, gateway: GatewayProcess, name: str, when: str 
 
 
 async def drop_plain(gateway: GatewayProcess, name: str, query: str, *, read: int, after: float = 0.0) -> None:
-    """Ask for a WebSocket of the plain wire, read so many bytes of the answer, and ``after`` so many seconds, at some
+    """Ask for a WebSocket of the plain wire, read ``read`` bytes of the reply and, ``after`` that many seconds, at some
     moment of the log-in, close the connection.
     """
     address = urlsplit(gateway.url)

@@ -267,7 +267,7 @@ async def test_nobody_gets_in_while_the_disk_is_full(start_gateway: StartGateway
 async def test_who_leaves_while_the_disk_is_full_is_gone_when_it_is_not(
     start_gateway: StartGateway, join: Join
 ) -> None:
-    """A lost connection and a goodbye that the store could not hear of reach it, and the rooms, later."""
+    """A lost connection and a log-out that the store could not take reach it, and the rooms, later."""
     own = await start_gateway(on_disk=True)
     alice, bob, carol = [await join(to=own) for _ in range(3)]
     await make_room(alice, bob, carol)

@@ -110,7 +110,7 @@ async def test_a_list_may_have_several_lines_and_entries(
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("upgrade", ["websocket", "websocket, x"])
 async def test_what_comes_with_a_handshake_is_not_lost(gateway: GatewayProcess, way: str, upgrade: str) -> None:
-    """aiohttp would drop what is behind an `Upgrade` that it does not know."""
+    """aiohttp would drop what follows an `Upgrade` that it does not know."""
     early = masked('{"action":"list-rooms","ref":"early"}')
     headers = replaced(("Upgrade", upgrade))
     async with handshake(gateway, "bare", way, headers, early=early) as (tcp, answer):

@@ -203,7 +203,7 @@ SMALL = {"max_content_length": 10, "max_room_name_length": 4, "max_users": 10}
 
 
 def padded(size: int, **payload: Any) -> str:
-    """An action of exactly so many bytes."""
+    """An action of exactly ``size`` bytes."""
     frame = dump({**payload, "pad": ""})
     return frame.replace('"pad":""', f'"pad":"{"x" * (size - len(frame))}"')
 
@@ -328,7 +328,7 @@ async def test_a_slow_reader_is_cut_and_comes_back(start_gateway: StartGateway, 
 
 
 async def test_a_slow_reader_is_told_why(start_gateway: StartGateway, join: Join) -> None:
-    """Who reads on after a pause that was too long finds the close code 4008 behind what was sent before."""
+    """Who reads on after a pause that was too long finds the close code 4008 after what was sent before."""
     own = await start_gateway(max_buffer=50_000)
     alice = await join(to=own)
     async with JsonClient(own.url, "slow") as slow:

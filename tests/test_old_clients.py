@@ -1,4 +1,4 @@
-"""Clients that speak something else: they hear what, and so does whoever runs the gateway."""
+"""Clients that speak something else: they are told why they are refused, and so is the operator."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ async def own(request: pytest.FixtureRequest) -> AsyncIterator[GatewayProcess]:
 
 @asynccontextmanager
 async def connections(own: GatewayProcess, count: int) -> AsyncIterator[None]:
-    """So many connections that say nothing."""
+    """``count`` connections that say nothing."""
     port = int(own.url.rpartition(":")[2])
     writers = [(await asyncio.open_connection("127.0.0.1", port))[1] for _ in range(count)]
     try:

@@ -124,7 +124,7 @@ async def test_a_first_frame_wins_over_a_connection_that_seems_alive(join: Join,
     ],
 )
 async def test_a_first_frame_that_is_none(gateway: GatewayProcess, frame: str, code: str, field: str | None) -> None:
-    """It is answered, and the socket closed; what came behind it counts for nothing, and the name is free."""
+    """It is answered, and the socket closed; what came after it counts for nothing, and the name is free."""
     name = fresh_name()
     async with Wire(f"{websocket_url(gateway.url)}/username/{name}?format=json&resume", name) as wire:
         await wire.send(frame)
@@ -150,7 +150,7 @@ async def test_a_first_frame_for_a_name_that_is_taken(join: Join, gateway: Gatew
     assert await client.drain() == []
 
 
-async def test_whoever_sends_no_first_frame_is_closed(gateway: GatewayProcess) -> None:
+async def test_a_client_that_sends_no_first_frame_is_closed(gateway: GatewayProcess) -> None:
     """After five seconds; until then it holds no name."""
     name = fresh_name()
     async with Wire(f"{websocket_url(gateway.url)}/username/{name}?format=json&resume", name) as wire:

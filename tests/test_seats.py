@@ -54,7 +54,7 @@ class PollingClient:
 
 
 async def test_leaving_the_namespace_frees_no_seat(start_gateway: StartGateway) -> None:
-    """Whoever leaves the namespace and keeps the socket counts until it is closed, which it is in time."""
+    """A client that leaves the namespace and keeps the socket counts until it is closed, which it is in time."""
     own = await start_gateway(max_connections=3)
     lurkers = [await log_in(own.url) for _ in range(2)]
     poller = PollingClient(own.url)
@@ -77,7 +77,7 @@ async def test_leaving_the_namespace_frees_no_seat(start_gateway: StartGateway) 
             stack.push_async_exit(await log_in(own.url))
 
 
-async def test_whoever_has_no_namespace_is_closed_each_time(gateway: GatewayProcess) -> None:
+async def test_a_client_in_no_namespace_is_closed_each_time(gateway: GatewayProcess) -> None:
     """Also who comes and goes: the time runs anew from each leaving."""
     raw, other, name = await log_in(gateway.url), await log_in(gateway.url), fresh_name()
     loop = asyncio.get_running_loop()
@@ -91,7 +91,7 @@ async def test_whoever_has_no_namespace_is_closed_each_time(gateway: GatewayProc
         async with asyncio.timeout(IN_TIME):
             await leaving.wait_closed()
         assert loop.time() - since > 4.5
-        assert leaving is raw or is_ok(await raw.call_text('["list-rooms",{}]')), "whoever is in a namespace stays"
+        assert leaving is raw or is_ok(await raw.call_text('["list-rooms",{}]')), "a client in a namespace stays"
 
 
 @pytest.mark.parametrize("transport", ["websocket", "polling"])
@@ -284,7 +284,7 @@ async def test_ask_where_nobody_is(send: Send, packets: list[str]) -> None:
 
 
 async def test_ask_before_coming(send: Send) -> None:
-    """Closed likewise: what comes behind it cannot be a login."""
+    """Closed likewise: what follows cannot be a log-in."""
     heard = await send(ASK, f'40{{"username":"{fresh_name()}"}}')
     assert "closed" in heard, heard
     assert not is_answered(heard)

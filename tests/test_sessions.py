@@ -253,7 +253,7 @@ async def test_a_pid_is_good_for_its_own_name_only(join: Join) -> None:
 
 @pytest.mark.parametrize("claimant", ["socketio-websocket", "socketio-polling", "json", "bare"])
 async def test_a_suspended_name_is_its_holders(join: Join, wire: str, claimant: str) -> None:
-    """Nobody else gets it while its holder may come back, and whoever asks learns how long that is."""
+    """Nobody else gets it while its holder may come back, and anyone who asks learns how long that is."""
     bob, client = await join(), await join(wire)
     room = await make_room(bob, client)
     await client.drop()
@@ -358,7 +358,7 @@ async def test_a_suspended_session_ends_by_itself(start_gateway: StartGateway, j
 
 @pytest.mark.parametrize(("code", "event"), [(1000, "user-left"), (1001, "presence"), (4000, "presence")])
 async def test_close_codes_of_the_json_form(join: Join, code: int, event: str) -> None:
-    """1000 is goodbye; another code, such as 1001 of a tab that goes away, leaves the session suspended."""
+    """1000 ends the session; another code, such as 1001 of a tab that goes away, leaves the session suspended."""
     bob, client = await join(), await join("json")
     await make_room(bob, client)
     await client.socket.close(code)
@@ -366,7 +366,7 @@ async def test_close_codes_of_the_json_form(join: Join, code: int, event: str) -
 
 
 async def test_leaving_ends_the_session_for_good(join: Join) -> None:
-    """After goodbye the pid is worthless: whoever brings it starts anew."""
+    """After a log-out the pid is worthless: anyone who brings it starts anew."""
     bob, client = await join(), await join("json")
     await make_room(bob, client)
     await client.leave()
@@ -449,10 +449,10 @@ async def test_secrets_stay_secret(start_gateway: StartGateway, join: Join) -> N
 
 
 @pytest.mark.parametrize("path", ["/username/{name}?format=json", "/socket.io/?EIO=4&transport=websocket"])
-async def test_whoever_hangs_up_in_the_handshake_was_never_there(
+async def test_a_connection_that_is_reset_in_its_handshake_was_never_there(
     gateway: GatewayProcess, join: Join, path: str
 ) -> None:
-    """A reset right behind the handshake leaves no session that nobody can resume, and no traceback in the log."""
+    """A reset right after the handshake leaves no session that nobody can resume, and no traceback in the log."""
     bob = await join("json")
     host, port = gateway.url.removeprefix("http://").split(":")
     names = [fresh_name() for _ in range(20)]

@@ -28,7 +28,7 @@ ENDING = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
 
 @pytest.mark.parametrize("number", ENDING, ids=lambda number: number.name)
 async def test_it_stops_in_order(start_gateway: StartGateway, join: Join, number: signal.Signals) -> None:
-    """Each client is sent away with 1012, and the exit status is 0: of a lost terminal too."""
+    """Each client is closed with 1012, and the exit status is 0: of a lost terminal too."""
     own = await start_gateway(on_disk=True)
     client = await join("json", to=own)
     await own.signal(number)
@@ -44,7 +44,7 @@ class IgnoringHangups(GatewayProcess):
 
 
 async def test_nohup_is_heeded() -> None:
-    """Who has hang-ups ignored before it starts goes on through one."""
+    """A process that was started with SIGHUP ignored goes on through one."""
     async with IgnoringHangups() as own:
         await own.signal(signal.SIGHUP)
         await own.signal(signal.SIGQUIT)
@@ -68,7 +68,7 @@ async def test_sigquit_dumps_the_stacks(start_gateway: StartGateway, join: Join)
 
 
 async def test_a_stop_while_the_disk_hangs(start_gateway: StartGateway, join: Join) -> None:
-    """It ends in time; the log says what was not kept, the exit status is 3, clients were sent away; what was not acked
+    """It ends in time; the log says what was not kept, the exit status is 3, clients were closed; what was not acked
     was not promised, and what was is there.
     """
     with contextlib.closing(HeldSyncs()) as syncs:

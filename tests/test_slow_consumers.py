@@ -175,7 +175,7 @@ async def test_replies_that_nobody_reads(start_gateway: StartGateway) -> None:
 
 @pytest.mark.parametrize("wire", ["json", "socketio-websocket"])
 async def test_typing_is_not_kept_for_who_has_more_to_read(start_gateway: StartGateway, join: Join, wire: str) -> None:
-    """It would be stale when it is read. Whoever reads hears all of it."""
+    """It would be stale when it is read. A client that reads gets all of it."""
     own = await start_gateway(
         max_buffer=30_000_000, max_content_length=LENGTH, max_frame_size=12 * LENGTH + 5000, history_size=100
     )

@@ -56,7 +56,7 @@ async def test_polling_alone_stays(join: Join) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_burst_is_answered_whole_and_in_order(join: Join, transport: str) -> None:
-    """Many actions in one turn, as one long-polling body or across the upgrade, are all done, in order."""
+    """Many actions at once, as one long-polling body or across the upgrade, are all done, in order."""
     client, bob = await join(transport), await join()
     room = await make_room(client, bob)
     actions: list[Action] = [("send-msg", {"room": room, "content": str(number)}) for number in range(200)]

@@ -75,7 +75,7 @@ REPLIES = [
 async def test_every_reply_has_the_security_headers(
     gateway: GatewayProcess, method: str, path: str, status: int
 ) -> None:
-    """Whoever made it; and none says by which software."""
+    """Whatever part made it; and none names the software."""
     async with connection(gateway.url) as tcp:
         tcp.send(head(path, method=method))
         answer = await tcp.answer(body=method != "HEAD")

@@ -170,7 +170,7 @@ class Attack:
         return self
 
     def settle(self) -> None:
-        """Take the memory of now as what is to be there afterwards; behind a first, smaller attack."""
+        """Take the memory of now as what is to be there afterwards; after a first, smaller attack."""
         self._size = self.gateway.size
         self._peak = 0.0
 
@@ -272,7 +272,7 @@ class Attack:
         return {"tasks": counts["tasks"], "files": self.gateway.open_files}
 
     async def who_is_there(self) -> set[str]:
-        """Whoever is online, from a round trip of one more client."""
+        """Everyone who is online, from a round trip of one more client."""
         async with JsonClient(self.gateway.url, fresh_name()) as client:
             return set((await client.call("find-users", limit=100))["users"]) - {client.username}
 

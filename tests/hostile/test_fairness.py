@@ -1,4 +1,4 @@
-"""Requests that cost the store much: whoever makes them waits for them, and nobody else."""
+"""Requests that cost the store much: the client that makes them waits for them, and nobody else."""
 
 from __future__ import annotations
 

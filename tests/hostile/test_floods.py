@@ -141,7 +141,7 @@ async def test_events_to_a_slow_handler(start_attack: StartAttack) -> None:
 
 @pytest.mark.parametrize("event", ["6", '42["x"]'])
 async def test_very_small_messages(start_attack: StartAttack, event: str) -> None:
-    """Two megabytes of the smallest packets: nothing that handles them waits, and yet others have their turn."""
+    """Two megabytes of the smallest packets: nothing that handles them waits, and yet others are served."""
     attack = await start_attack(memory=MAX_BUFFER + 2)
     async with SocketIOAttacker(attack.gateway.url) as loud:
         await loud.log_in()
@@ -256,7 +256,7 @@ BODIES = {
     "chunks that are none": ("Transfer-Encoding: chunked", b"zzzz\r\n" + b"x" * 65536),
     "junk": ("Content-Length: 0", b"x" * 65536),
 }
-"""What comes behind the head of a handshake: its last header, and what is sent on and on."""
+"""What follows the head of a handshake: its last header, and what is sent on and on."""
 
 
 @pytest.mark.parametrize("body", BODIES)

@@ -97,7 +97,7 @@ async def fail_to_upgrade(attack: Attack, before: bytes, bad: bytes) -> None:
 
 
 async def test_malformed_packets_during_an_upgrade(start_attack: StartAttack) -> None:
-    """They end the upgrade, before its probe and behind it; the session goes on with long-polling."""
+    """They end the upgrade, before its probe and after it; the session goes on with long-polling."""
     attack = await start_attack()
     attempts: list[Attempt] = [
         ((packet, probe), partial(fail_to_upgrade, attack, probe, message(packet)))
@@ -145,7 +145,7 @@ nonsense = st.lists(packet.map(message) | any_frame, min_size=1, max_size=3).map
 
 
 GOODBYE = b"\x88\x02\x03\xe8"
-"""The close frame that answers an Engine.IO CLOSE; the gateway waits for the client's before it hangs up."""
+"""The close frame that answers an Engine.IO CLOSE; the gateway waits for the client's before it closes."""
 
 
 @many
@@ -153,7 +153,7 @@ GOODBYE = b"\x88\x02\x03\xe8"
 async def test_generated_packets(attack: Attack, state: str, sent: bytes) -> None:
     """After any packets an action or a log-in has its answer within a second, or the connection is closed."""
     logged_in, before = STATES[state]
-    # The log-in is for those who have said goodbye.
+    # The log-in is for those whose packet was a DISCONNECT.
     question = message('42987654["list-rooms",{}]') + message(f'40{{"username":"{fresh_name()}"}}')
     async with SocketIOAttacker(attack.gateway.url) as attacker:
         await (attacker.log_in() if logged_in else attacker.open())

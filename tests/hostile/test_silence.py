@@ -13,7 +13,7 @@ from hostile.conftest import StartAttack
 from hostile.scale import STOCK
 
 IN_TIME = 12.0
-"""Seconds within which whoever says nothing, or half of it, is gone."""
+"""Seconds within which a client that says nothing, or half of it, is closed."""
 
 
 Begin = Callable[[Attacker, int], None]
@@ -54,7 +54,7 @@ async def test_silent_connections(start_attack: StartAttack) -> None:
 
 
 async def test_half_sent_headers(start_attack: StartAttack) -> None:
-    """Two hundred that begin a request and go on byte by byte, some behind a request that was answered."""
+    """Two hundred that begin a request and go on byte by byte, some after a request that was answered."""
     attack = await start_attack(memory=10)
     heads = [
         "GET /",

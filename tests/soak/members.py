@@ -47,7 +47,7 @@ class LostError(Exception):
 
 
 def reset(transport: Any) -> None:
-    """End a TCP connection with a reset instead of a goodbye."""
+    """End a TCP connection with a reset instead of a close."""
     with suppress(OSError, AttributeError):
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     transport.abort()

@@ -38,14 +38,14 @@ class Size:
 
     name: str
     seconds: float = 60
-    """How long the trouble lasts at least; it goes on until there were so many `deliveries`."""
+    """How long the trouble lasts at least; it goes on until there were that many `deliveries`."""
     deliveries: int = 2_000
     kills: int = 10
     losses: float = 10
     """Connections that are lost or stalled in a second, besides those that are cut by the dozen."""
     clients: int = 52
     pollers: int = 5
-    """One client in so many never upgrades. A poll costs this process more than many messages on a WebSocket."""
+    """One client in that many never upgrades. A poll costs this process more than many messages on a WebSocket."""
     guests: int = 8
     senders: int = 20
     rate: float = 3
@@ -215,7 +215,7 @@ class Soak:
         size = self.size
         async with asyncio.timeout(size.limit), asyncio.TaskGroup() as tasks:
             for number, member in enumerate(self.members[: size.senders]):
-                lanes = 1 + number % 3  # so many messages of a sender are on their way at once
+                lanes = 1 + number % 3  # how many messages of a sender are on their way at once
                 for lane in range(lanes):
                     tasks.create_task(self._talk(member, lane, size.rate / lanes))
             for member in self.members[size.senders :: 4]:
@@ -257,7 +257,7 @@ class Soak:
             await member.visit(room, self.chance.choice(self.hosts[room]), self.chance.uniform(0, 5))
 
     async def _kill(self) -> None:
-        """Kill the gateway and start it again, so many times, until the trouble has lasted long enough."""
+        """Kill the gateway and start it again, as often as the size says, until the trouble has lasted long enough."""
         began = since = time.monotonic()
         for number in range(self.size.kills):
             due = began + self.size.seconds * (number + self.chance.uniform(0.5, 1)) / self.size.kills
