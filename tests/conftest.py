@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from harness.client import ChatClient, Join
     from harness.process import StartGateway
 
+pytest_plugins = ["harness.speed"]
+
 _shared = pytest.StashKey[GatewayProcess]()
 _running = pytest.StashKey[list[GatewayProcess]]()
 
@@ -92,7 +94,7 @@ async def driver() -> AsyncIterator[Driver]:
 
 @pytest.fixture
 async def join(gateway: GatewayProcess, driver: Driver) -> AsyncIterator[Join]:
-    """Logs clients in, on any wire, and lets go of them when the test is over.
+    """Logs clients in, on any wire, and closes them when the test is over.
 
     Wires: those of `TRANSPORTS`, "json" and "bare".
     """

@@ -212,11 +212,22 @@ async def test_send_msg_with_the_same_id_stores_nothing_again(client: ChatClient
     assert [message["content"] for message in (await succeed(client, "history", room=room))["messages"]] == ["once"]
 
 
-async def test_ids_are_per_room(client: ChatClient) -> None:
-    """The same id in two rooms is two messages."""
-    rooms = [await make_room(client), await make_room(client)]
+async def test_ids_are_per_room(client: ChatClient, join: Join) -> None:
+    """The same id in two rooms is two messages, each delivered and kept; after that it is a duplicate in both."""
+    bob = await join()
+    rooms = [await make_room(client, bob), await make_room(client, bob)]
+    replies = {}
     for room in rooms:
-        assert "duplicate" not in await succeed(client, "send-msg", room=room, content="x", id="same")
+        replies[room] = await succeed(client, "send-msg", room=room, content=f"in {room}", id="same")
+        assert "duplicate" not in replies[room]
+        message = (await bob.next_event("message")).fields
+        assert (message["id"], message["room"], message["content"]) == ("same", room, f"in {room}")
+    for room in rooms:
+        again = await succeed(client, "send-msg", room=room, content="again", id="same")
+        assert again == {**replies[room], "duplicate": True}
+        history = (await succeed(client, "history", room=room))["messages"]
+        assert [(message["id"], message["content"]) for message in history] == [("same", f"in {room}")]
+    assert await bob.drain() == []
 
 
 async def test_the_gateways_own_ids_differ(client: ChatClient) -> None:

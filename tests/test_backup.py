@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 
 from harness.client import Join, make_room, succeed
-from harness.inbox import PATIENCE
+from harness.inbox import TIMEOUT
 from harness.plain import JsonClient
 from harness.process import COMMAND, GatewayProcess, StartGateway, clean_environment, die_with_parent
 from harness.syncs import HeldSyncs
+from harness.waiting import until
 
 PAUSE = 0.05
 """Seconds for which a backup may keep anybody waiting."""
@@ -112,7 +113,8 @@ async def test_a_backup_of_a_busy_gateway_has_all_that_was_acked(
         talkers.append(Talker(client, await make_room(client)))
     talking = [asyncio.create_task(talker.talk()) for talker in talkers]
     for number in range(2):
-        await asyncio.sleep(0.3)
+        done = [len(talker.acked) for talker in talkers]
+        await until(lambda done=done: all(len(talker.acked) > n for talker, n in zip(talkers, done, strict=True)))  # type: ignore[misc]
         acked, copy = [len(talker.acked) for talker in talkers], tmp_path / f"copy{number}.db"
         status, said = await run_backup(copy, "--store", own.store)
         assert (status, said.count("\n")) == (0, 1), said
@@ -137,14 +139,14 @@ async def test_a_backup_keeps_nobody_waiting(start_gateway: StartGateway, join: 
     client = await join(to=own)
     talker = Talker(client, await make_room(client))
     talking = asyncio.create_task(talker.talk())
-    await asyncio.sleep(1)
+    await until(lambda: len(talker.waits) >= 200)
     for attempt in range(10):
         begun, start = len(talker.waits), loop.time()
         process = await start_backup(tmp_path / f"copy{attempt}.db", "--store", own.store)
         await process.communicate()
         during, seconds = talker.waits[begun:], loop.time() - start
         begun = len(talker.waits)
-        await asyncio.sleep(seconds)
+        await asyncio.sleep(seconds)  # as long without a backup, to compare
         beside = talker.waits[begun:]
         if max(during) <= max(beside) + PAUSE:
             break
@@ -261,7 +263,7 @@ async def test_a_backup_that_is_ended_leaves_nothing(
         while not sum(part.stat().st_size for part in folder.iterdir()):
             syncs.release()
             syncs.hold()
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TIMEOUT):
                 await syncs.came.wait()
         process.send_signal(number)
         syncs.release()

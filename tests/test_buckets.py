@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
+
 from gateway.access.buckets import FEW, Buckets, TokenBucket
+
+pytestmark = pytest.mark.fast
 
 
 def test_a_bucket_says_how_long_to_wait() -> None:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from gateway.servers.budget import Budget, machine_memory
+from gateway.servers.budget import GRACE, Budget, machine_memory
 from gateway.servers.pauses import Pause
 from harness.client import Join, make_room, succeed
 from harness.http import WEBSOCKET_HEADERS
@@ -19,6 +19,9 @@ from harness.names import fresh_name
 from harness.process import GatewayProcess, StartGateway
 from harness.raw import ENGINE
 from harness.waiting import until
+
+SOON = 5.0
+"""Seconds that only a failing test waits."""
 
 BUDGET = 2_097_152
 PART = 100_000
@@ -127,7 +130,7 @@ async def talking(join: Join, gateway: GatewayProcess) -> AsyncIterator[Callable
             await succeed(alice, "send-msg", room=room, content="x")
             await bob.next_event("message")
             slowest = max(slowest, time.monotonic() - began)
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01)  # they do not hurry
 
     talk_task = asyncio.create_task(talk())
 
@@ -177,7 +180,7 @@ async def test_a_few_half_sent_messages_stay(start_gateway: StartGateway) -> Non
         holders = [await stack.enter_async_context(Holder(own)) for _ in range(10)]
         for holder in holders:
             await holder.half_a_frame()
-        await asyncio.sleep(1)
+        await asyncio.sleep(2 * GRACE)  # by then, anyone who held too much would have been cut
         for holder in holders:
             holder.writer.write(b"x" * 20_000)
             assert b"invalid_payload" in await holder.reader.readuntil(b"}}")
@@ -242,7 +245,7 @@ class Piece:
 
 
 async def test_the_largest_are_paused_then_cut() -> None:
-    """The small ones never; and whoever has less in time is let go on."""
+    """The small ones never; and one that holds less in time goes on."""
     budget = Budget(1_000_000)
     large, small = [Piece(budget) for _ in range(3)], [Piece(budget) for _ in range(10)]
     for piece in small:
@@ -253,11 +256,15 @@ async def test_the_largest_are_paused_then_cut() -> None:
     small[0].take(40_000)
     assert [piece.paused for piece in large] == [0, 0, 1], "one of them is enough"
     large[2].size = 0  # it was read, and nobody was told
-    await asyncio.sleep(0.7)
+    since = time.monotonic()
+    await until(lambda: not large[2].paused, SOON)
+    assert time.monotonic() - since > 0.9 * GRACE
     assert not any(piece.paused or piece.is_cut for piece in (*large, *small))
     large[2].take(320_000)
     assert [piece.paused for piece in large] == [0, 0, 1]
-    await asyncio.sleep(0.7)
+    since = time.monotonic()
+    await until(lambda: large[2].is_cut, SOON)
+    assert time.monotonic() - since > 0.9 * GRACE
     assert [piece.is_cut for piece in large] == [False, False, True]
     assert not any(piece.paused or piece.is_cut for piece in small)
     assert budget.total == 710_001

@@ -57,7 +57,7 @@ async def test_a_clock_that_is_set_ends_no_session_and_holds_none(
     times = [(await succeed(alice, "send-msg", room=room, content="before"))["ts"]]
     await carol.drop()
     assert (await alice.next_event("presence")).fields["username"] == carol.username
-    await asyncio.sleep(WINDOW / 2)
+    await asyncio.sleep(WINDOW / 2)  # so that one window ends before the other
     await bob.drop()
     assert (await alice.next_event("presence")).fields["username"] == bob.username
     clock.set(step)

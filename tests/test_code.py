@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+WAITS = re.compile(r"\b(sleep|wait_for_timeout)\((?!0\))")  # sleep(0) is an iteration of the loop, and no time
 
 
 @pytest.mark.parametrize(
@@ -20,3 +22,15 @@ def test_the_tools_find_nothing(command: str) -> None:
         [sys.executable, "-m", *command.split()], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.fast
+def test_what_is_waited_for_is_said() -> None:
+    """A sleep in a test waits for an event, or it is a defect. One that must wait for time says so, on its line."""
+    silent = [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
+        for path in (ROOT / "tests").rglob("*.py")
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if WAITS.search(line) and "#" not in line
+    ]
+    assert silent == []

@@ -208,7 +208,7 @@ def test_proxies_are_trusted_by_address_or_all_of_them() -> None:
         ("--base-path", "https://a.example/chat", "is not a path such as /chat"),
         ("--trust-proxy", "proxy.example", "is not an address or a network such as 10.0.0.0/8"),
         ("--trust-proxy", "10.0.0.1/8", "did you mean 10.0.0.0/8?"),
-        ("--keep-alive", "0", "0"),
+        ("--keep-alive", "0", "0.0 is not in the range x>=1"),
     ],
 )
 def test_a_wrong_value_is_one_clear_line_and_status_2(flag: str, value: str, problem: str) -> None:
@@ -233,12 +233,16 @@ def test_a_wrong_value_is_one_clear_line_and_status_2(flag: str, value: str, pro
     ],
 )
 def test_a_wrong_variable_is_named(name: str, value: str) -> None:
-    """And the flag that would be right instead; where the flag is wrong, no variable is blamed."""
+    """And the flag that would be right instead."""
     result = run(**{name: value})
     assert result.returncode == 2
     assert result.stderr.count("\n") == 1
     assert f" {name} (--" in result.stderr
-    assert "PORT" not in run("--port", "x", PORT="5").stderr
+
+
+def test_no_variable_is_blamed_where_a_flag_is_wrong() -> None:
+    result = run("--port", "x", PORT="5")
+    assert (result.returncode, "--port" in result.stderr, "PORT" in result.stderr) == (2, True, False)
 
 
 def test_an_unknown_variable_is_warned_of() -> None:

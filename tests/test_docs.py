@@ -29,6 +29,7 @@ def rows(heading: str) -> list[list[str]]:
     return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in table]
 
 
+@pytest.mark.fast
 def test_the_table_of_events_is_what_is_tested() -> None:
     """Every event, whether it is stored, and the names of its fields."""
     documented = {}
@@ -76,6 +77,7 @@ async def test_the_plain_conversation_of_the_document(join: Join) -> None:
     assert len(str(event.fields["ts"])) == len(str(message["ts"]))
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_what_a_document_links_to_is_there(document: Path) -> None:
     """Files, pictures and headings of this repository."""
@@ -88,6 +90,7 @@ def test_what_a_document_links_to_is_there(document: Path) -> None:
             assert heading in {re.sub(r"[^\w -]", "", text.lower()).replace(" ", "-") for text in headings}, target
 
 
+@pytest.mark.fast
 def test_the_table_of_tests_names_tests_that_are_there() -> None:
     """CONTRIBUTING.md says which test is for which module."""
     contributing = (ROOT / "CONTRIBUTING.md").read_text()
@@ -100,3 +103,27 @@ def test_the_table_of_tests_names_tests_that_are_there() -> None:
     named = re.findall(r"^\| (`.*?) \| `tests", contributing, re.MULTILINE)
     listed = {name.strip("` ") for row in named for name in row.split(",")}
     assert listed - {"engines/base", "engines/sqlite/"} <= modules
+
+
+@pytest.mark.fast
+def test_the_table_of_commands_is_the_justfile() -> None:
+    """CONTRIBUTING.md gives each command in full, and its name; the justfile has the same, and no others."""
+    contributing = (ROOT / "CONTRIBUTING.md").read_text()
+    table = {
+        name: command for command, name in re.findall(r"\| `([^|]+)` \| `just (\w+)` \|$", contributing, re.MULTILINE)
+    }
+    assert len(table) > 10
+    recipes = re.findall(r"^(\w+)[^:=\n]*:\n    (.+)$", (ROOT / "justfile").read_text(), re.MULTILINE)
+    written = {name: re.sub(r" \{\{\w+\}\}$", "", command).replace("{{bin}}", ".venv/bin") for name, command in recipes}
+    assert written.pop("_list")
+    assert written.pop("setup") in contributing
+    assert table == written
+
+
+@pytest.mark.fast
+def test_the_changelog_begins_with_this_version() -> None:
+    """Or with what is not released yet."""
+    setup = (ROOT / "setup.cfg").read_text()
+    version = re.findall(r"^version = (\S+)$", setup, re.MULTILINE)
+    headings = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert [heading for heading in headings if heading != "Unreleased"][:1] == version

@@ -13,11 +13,12 @@ import pytest
 
 from harness.client import RefusedError, make_room, succeed
 from harness.http import WEBSOCKET_HEADERS, request
-from harness.inbox import PATIENCE
+from harness.inbox import TIMEOUT
 from harness.names import fresh_name
 from harness.raw import open_polling
 from harness.stock import TRANSPORTS
 from harness.syncs import HeldSyncs
+from harness.waiting import until_told
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -40,7 +41,9 @@ async def flicker(driver: Driver, gateway: GatewayProcess, name: str, when: str 
 
 
 async def drop_plain(gateway: GatewayProcess, name: str, query: str, *, read: int, after: float = 0.0) -> None:
-    """Ask for a WebSocket of the plain wire, read so many bytes of the answer, and close the connection."""
+    """Ask for a WebSocket of the plain wire, read ``read`` bytes of the reply and, ``after`` that many seconds, at some
+    moment of the log-in, close the connection.
+    """
     address = urlsplit(gateway.url)
     reader, writer = await asyncio.open_connection(address.hostname, address.port)
     headers = "".join(f"{field}: {value}\r\n" for field, value in WEBSOCKET_HEADERS.items())
@@ -48,7 +51,7 @@ async def drop_plain(gateway: GatewayProcess, name: str, query: str, *, read: in
     if read:
         head = await reader.readexactly(read)
         assert head.startswith(b"HTTP/1.1 101 "), head
-    await asyncio.sleep(after)
+    await asyncio.sleep(after)  # what the test is about: somebody gives up
     writer.close()
 
 
@@ -69,10 +72,12 @@ async def is_online(witness: ChatClient, room: str, name: str) -> bool:
 
 async def forgotten(witness: ChatClient, *names: str) -> None:
     """Wait until nobody has a session."""
-    async with asyncio.timeout(PATIENCE):
-        for name in names:
-            while await is_known(witness, name):  # noqa: ASYNC110 (the state is in another process)
-                await asyncio.sleep(0.02)
+    for name in names:
+
+        async def is_forgotten(name: str = name) -> bool:
+            return not await is_known(witness, name)
+
+        await until_told(is_forgotten)
 
 
 @pytest.mark.parametrize("wire", ["socketio-websocket", "socketio-polling", "socketio-polling-only"])
@@ -157,7 +162,7 @@ class HungDisk:
     async def hold(self) -> None:
         self._syncs.hold()
         self._talking.append(asyncio.create_task(succeed(self.witness, "send-msg", room=self.room, content="x")))
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             await self._syncs.came.wait()
 
     async def release(self) -> None:
@@ -186,7 +191,7 @@ async def test_retries_while_the_disk_hangs(hung_disk: HungDisk, join: Join, dri
         await drop_plain(own, names["json"], "?format=json", read=0, after=0.03)
         await flicker(driver, own, names["stock"], 5, "socketio-websocket")
     coming = [asyncio.create_task(join("json", name, to=own)) for name in names.values()]
-    await asyncio.sleep(0.1)
+    await own.has_read_everything()
     await hung_disk.release()
     for client in await asyncio.gather(*coming):
         assert client.welcome.fields["recovered"] is False
@@ -216,9 +221,11 @@ async def test_a_resume_that_is_dropped_half_way_leaves_the_session_suspended(
         if held:
             await hung_disk.release()
     await forgotten(witness, stranger)
-    async with asyncio.timeout(PATIENCE):
-        while await is_online(witness, room, client.username):  # noqa: ASYNC110 (the state is in another process)
-            await asyncio.sleep(0.02)
+
+    async def is_offline() -> bool:
+        return not await is_online(witness, room, client.username)
+
+    await until_told(is_offline)
     back = await join("json", client.username, to=own, query=resume)
     assert (back.welcome.fields["recovered"], len(back.welcome.fields["rooms"])) == (True, 1)
     assert (await back.next_event("message")).fields["content"] == "missed"

@@ -13,11 +13,12 @@ import pytest
 
 from harness.client import RefusedError, check_error, fail, make_room, succeed
 from harness.http import request
-from harness.inbox import PATIENCE
+from harness.inbox import TIMEOUT
 from harness.plain import JsonClient
 from harness.process import GatewayProcess, quiet_port
 from harness.stock import TRANSPORTS, SocketIOClient
 from harness.syncs import HeldSyncs
+from harness.waiting import until
 from soak.proxy import Proxy
 
 if TYPE_CHECKING:
@@ -57,19 +58,24 @@ async def test_nothing_is_acked_or_heard_before_it_is_synced(start_gateway: Star
     syncs = HeldSyncs()
     with contextlib.closing(syncs):
         own = await start_gateway(on_disk=True, syncs=syncs)
-        alice, bob = await join("json", to=own), await join("socketio-websocket", to=own)
-        room = await make_room(alice, bob)
+        alice, bob, carol = [await join(wire, to=own) for wire in ("json", "socketio-websocket", "json")]
+        room = await make_room(alice, bob, carol)
         syncs.hold()
         sending = asyncio.create_task(succeed(alice, "send-msg", room=room, content="hello"))
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             await syncs.came.wait()
-        await request("GET", own.url + "/health")  # the gateway has had its turn, and more than one
-        await asyncio.sleep(0.1)
+        await request("GET", own.url + "/health")  # an iteration of the loop after that
+        for client in (alice, carol):
+            await (await client.socket.ping())  # its pong comes after whatever was sent to the client before
+        await bob.state()
         assert not sending.done()
-        assert "message" not in [event.name for event in bob.events.log]
+        assert not alice.replies.take_all()
+        for member in (bob, carol):
+            assert "message" not in [event.name for event in member.events.log]
         syncs.release()
         assert (await sending)["ok"]
-        assert (await bob.next_event("message")).fields["content"] == "hello"
+        for member in (bob, carol):
+            assert (await member.next_event("message")).fields["content"] == "hello"
         await own.stop()
 
 
@@ -261,7 +267,7 @@ async def test_nobody_gets_in_while_the_disk_is_full(start_gateway: StartGateway
 async def test_who_leaves_while_the_disk_is_full_is_gone_when_it_is_not(
     start_gateway: StartGateway, join: Join
 ) -> None:
-    """A lost connection and a goodbye that the store could not hear of reach it, and the rooms, later."""
+    """A lost connection and a log-out that the store could not take reach it, and the rooms, later."""
     own = await start_gateway(on_disk=True)
     alice, bob, carol = [await join(to=own) for _ in range(3)]
     await make_room(alice, bob, carol)
@@ -280,9 +286,7 @@ async def test_an_idle_gateway_notices_that_its_disk_is_full(start_gateway: Star
     own = await start_gateway(on_disk=True)
     for size, news in ((0, "the store fails"), (-1, "the store works again")):
         own.limit_file_size(size)
-        async with asyncio.timeout(8):
-            while news not in own.log:  # noqa: ASYNC110 (the state is in another process)
-                await asyncio.sleep(0.05)
+        await until(lambda news=news: news in own.log, 8)  # type: ignore[misc]
 
 
 async def test_killed_while_many_come_and_go(start_gateway: StartGateway, join: Join) -> None:

@@ -222,7 +222,7 @@ def with_binary(value: Any, binary: Any) -> Any:
 async def test_binary_attachments_from_the_stock_client(
     arena: Arena, name: str, payload: dict[str, Any], arguments: int
 ) -> None:
-    """Buffers where JSON belongs are acked; so many that the protocol forbids them close the connection."""
+    """Buffers where JSON belongs are acked; more than the protocol allows close the connection."""
     client = await arena.stock()
     binary = [with_binary(payload, {"$bytes": "AP8="}), {"$bytes": ""}][:arguments]
     try:
@@ -305,7 +305,7 @@ async def test_any_packets_over_a_raw_websocket(arena: Arena, nonsense: list[str
 
 
 async def answered_or_closed(raw: RawSocketIO) -> None:
-    """Call an action and log in again, in case the nonsense was a goodbye: one is answered, or the gateway closes."""
+    """Call an action and log in again, in case that was a DISCONNECT: one is answered, or the gateway closes."""
     await raw.send('42987654["list-rooms",{}]')
     await raw.send(f'40{{"username":"{fresh_name()}"}}')
     answers = ("40", "44", "43987654[")
@@ -322,7 +322,7 @@ async def answered_or_closed(raw: RawSocketIO) -> None:
 @example(body="\x1e" * 1000)
 @example(body="6\x1e" * 40 + "6")
 async def test_any_long_polling_body(arena: Arena, body: str | bytes) -> None:
-    """Any body has an HTTP answer, taken or refused, and whoever polls is not left waiting."""
+    """Any body has an HTTP answer, taken or refused, and a client that polls is not left waiting."""
     url = f"{arena.gateway.url}{ENGINE}&transport=polling"
     opened = await request("GET", url)
     url += f"&sid={json.loads(opened.text[1:])['sid']}"

@@ -12,10 +12,9 @@ import pytest
 
 from harness.client import Join, make_room, succeed
 from harness.http import request
-from harness.inbox import PATIENCE
 from harness.process import GatewayProcess, StartGateway
 from harness.syncs import HeldSyncs
-from harness.waiting import INTERVAL
+from harness.waiting import until_told
 
 OK = (200, {"status": "ok"})
 
@@ -29,10 +28,15 @@ async def ask(own: GatewayProcess, path: str = "/health") -> tuple[int, dict[str
 
 async def wait_for(own: GatewayProcess, status: int) -> dict[str, Any]:
     """Ask until the answer has that status; what it says."""
-    async with asyncio.timeout(PATIENCE):
-        while (answer := await ask(own))[0] != status:  # noqa: ASYNC110 - there is no event
-            await asyncio.sleep(INTERVAL)
-    return answer[1]
+    said: dict[str, Any] = {}
+
+    async def is_it() -> bool:
+        nonlocal said
+        answered, said = await ask(own)
+        return answered == status
+
+    await until_told(is_it)
+    return said
 
 
 @pytest.mark.parametrize("path", ["/health", "/health/live", "/health/ready"])

@@ -12,7 +12,7 @@ import pytest
 
 from harness.client import check_error, fail, make_room, succeed
 from harness.http import request
-from harness.inbox import PATIENCE
+from harness.inbox import TIMEOUT
 from harness.names import fresh_name
 from harness.plain import BareClient, JsonClient, dump
 from harness.raw import RawSocketIO, open_polling
@@ -91,7 +91,7 @@ async def test_a_full_store_lets_people_in_and_out(start_gateway: StartGateway, 
     assert (await succeed(client, "send-msg", room=room, content="first", id="mine"))["duplicate"]
     assert len((await succeed(client, "history", room=room, limit=3))["messages"]) == 3
     await succeed(client, "leave-room", room=room)
-    async with asyncio.timeout(PATIENCE):  # what was said in a room that is gone is deleted by and by
+    async with asyncio.timeout(TIMEOUT):  # what was said in a room that is gone is deleted by and by
         while not (await client.call("create-room", room=fresh_name("room"), users=[bob.username]))["ok"]:
             pass
 
@@ -177,7 +177,7 @@ async def test_rate_limit(start_gateway: StartGateway, join: Join, wire: str) ->
             check_error(reply["error"], "rate_limited")
             assert 0 < reply["error"]["retry_after"] <= 1
     await succeed(bob, "list-rooms")
-    await asyncio.sleep(replies[-1]["error"]["retry_after"])
+    await asyncio.sleep(replies[-1]["error"]["retry_after"])  # what it has promised
     await succeed(client, "list-rooms")
 
 
@@ -203,7 +203,7 @@ SMALL = {"max_content_length": 10, "max_room_name_length": 4, "max_users": 10}
 
 
 def padded(size: int, **payload: Any) -> str:
-    """An action of exactly so many bytes."""
+    """An action of exactly ``size`` bytes."""
     frame = dump({**payload, "pad": ""})
     return frame.replace('"pad":""', f'"pad":"{"x" * (size - len(frame))}"')
 
@@ -319,10 +319,16 @@ async def test_a_slow_reader_is_cut_and_comes_back(start_gateway: StartGateway, 
         missed = [await back.next_event("message") for _ in range(sent - len(seen))]
         assert [int(event.fields["content"].split()[0]) for event in [*seen, *missed]] == list(range(sent))
     assert await back.drain() == []
+    kept: list[int] = []
+    page = await succeed(back, "history", room="r")
+    while page["messages"]:
+        kept = [int(message["content"].split()[0]) for message in page["messages"]] + kept
+        page = await succeed(back, "history", room="r", before=page["messages"][0]["offset"])
+    assert kept == list(range(sent))
 
 
 async def test_a_slow_reader_is_told_why(start_gateway: StartGateway, join: Join) -> None:
-    """Who reads on after a pause that was too long finds the close code 4008 behind what was sent before."""
+    """Who reads on after a pause that was too long finds the close code 4008 after what was sent before."""
     own = await start_gateway(max_buffer=50_000)
     alice = await join(to=own)
     async with JsonClient(own.url, "slow") as slow:

@@ -15,7 +15,7 @@ import pytest
 from websockets.asyncio.client import unix_connect
 
 from harness.http import request
-from harness.inbox import PATIENCE
+from harness.inbox import TIMEOUT
 from harness.process import GatewayProcess
 from test_config import run
 
@@ -125,7 +125,7 @@ def test_an_address_that_is_taken_is_one_clear_line() -> None:
 async def fetch(path: Path, url: str) -> tuple[int, str]:
     async with (
         aiohttp.ClientSession(
-            connector=aiohttp.UnixConnector(str(path)), timeout=aiohttp.ClientTimeout(PATIENCE)
+            connector=aiohttp.UnixConnector(str(path)), timeout=aiohttp.ClientTimeout(TIMEOUT)
         ) as session,
         session.get(f"http://chat.example{url}") as response,
     ):

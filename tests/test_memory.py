@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from functools import partial
 from pathlib import Path
@@ -12,12 +13,12 @@ import pytest
 
 from harness.http import WEBSOCKET_HEADERS, request
 from harness.http1 import head
-from harness.inbox import PATIENCE
+from harness.inbox import TIMEOUT
 from harness.names import fresh_name
 from harness.plain import JsonClient
 from harness.process import GatewayProcess, StartGateway
 from harness.raw import ENGINE, open_polling
-from hostile.siege import Attacker, PlainAttacker, SocketIOAttacker, masked, message
+from hostile.attack import Attacker, PlainAttacker, SocketIOAttacker, masked, message
 
 WARM, MEASURED, AT_ONCE = 500, 1_500, 50
 BOUND = 8 * 1024
@@ -42,7 +43,7 @@ async def connect_idle(gateway: GatewayProcess, wire: str, name: str) -> asyncio
     if wire == "socketio":
         connect = f'40{{"username":"{name}"}}'.encode()
         writer.write(bytes([0x81, 0x80 | len(connect)]) + b"\0\0\0\0" + connect)
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         await reader.readuntil(b'"recovered":false')
     return writer
 
@@ -111,17 +112,23 @@ HEADS = {
 }
 
 
+UNANSWERED = {FRAMES["half of its fragments"], message(PACKETS["an unknown ack"])}
+"""What is taken, and has no reply."""
+
+
 async def ask(kind: type[Attacker], url: str, data: bytes) -> None:
-    """Log in, send ``data``, and go once it is replied to; what is half of a message is not."""
+    """Log in, send ``data``, and go once it is replied to, or is known to have been read: a pong says so."""
     async with kind(url) as client:
         if isinstance(client, SocketIOAttacker | PlainAttacker):
             await client.log_in()
         await client.send(data)
-        try:
-            async with asyncio.timeout(0.02):
+        if data in UNANSWERED:
+            await client.send(masked(9, b"read?"))
+            await client.read_until(b"\x8a\x05read?")
+            return
+        with contextlib.suppress(ConnectionError):
+            async with asyncio.timeout(TIMEOUT):
                 await client.reader.read(100)
-        except (TimeoutError, ConnectionError):
-            pass
 
 
 async def post(url: str, body: str) -> None:

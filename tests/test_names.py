@@ -154,18 +154,21 @@ REFUSED += [
 ]
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("name", KEPT)
 def test_a_name_that_can_be_read_is_kept(name: str) -> None:
     """Whatever its script, with the emoji that people use."""
     assert room_name(name, 64) == name
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("text", SAME)
 def test_however_it_is_typed_it_is_one_name(text: str) -> None:
     """Composed or not, wide or narrow, with whatever spaces and selectors."""
     assert room_name(text, 64) == SAME[text]
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("text", REFUSED, ids=ascii)
 def test_what_cannot_be_read_names_no_room(text: str) -> None:
     """The reason is a sentence in printable characters."""
@@ -174,6 +177,7 @@ def test_what_cannot_be_read_names_no_room(text: str) -> None:
     assert len(str(caught.value)) < 250
 
 
+@pytest.mark.fast
 @given(
     st.text(st.one_of(st.characters(), st.sampled_from("a\u0430 \u200d\ufe0f\u20e31👩❤\u0301☕🏻\uff11")), max_size=20)
 )
@@ -204,6 +208,7 @@ BLANK += ["\ufffc", "\U0001d159", "\U00013441", "\ufffe\uffff", "\U0010ffff"]
 BLANK += ["\ufeff", "\u202e\u2066", "\u034f", "\ufe0f", "\u200d", "\u0301", "\U000e0041", "\u180e", "\u00ad \u061c"]
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("text", BLANK, ids=ascii)
 def test_blank_text_shows_nothing(text: str) -> None:
     """Alone or repeated; with one letter there is something to see."""
@@ -280,6 +285,7 @@ async def test_an_error_shows_a_hundred_characters_of_a_name(start_gateway: Star
         assert error["message"].replace("\u0430", "y").count("y") < 110
 
 
+@pytest.mark.fast
 async def test_rooms_of_an_older_store_stay_within_reach(tmp_path: Path) -> None:
     """Their names are taken as they are, before any other spelling; a new room cannot have one."""
     engine = sqlite_store(tmp_path / "gateway.db")

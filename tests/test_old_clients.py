@@ -1,4 +1,4 @@
-"""Clients that speak something else: they hear what, and so does whoever runs the gateway."""
+"""Clients that speak something else: they are told why they are refused, and so is the operator."""
 
 from __future__ import annotations
 
@@ -90,4 +90,6 @@ async def test_other_binary_messages_are_no_news(start_gateway: StartGateway, da
     async with RawSocketIO(own.url) as raw:
         await raw.send(data)
         assert await raw.wait_closed() == 1002
+    await request("GET", f"{own.url}/socket.io/?EIO=3&transport=polling")
+    await until(lambda: "another version of Engine.IO" in own.log)  # which is said after that
     assert "parser" not in own.log

@@ -170,7 +170,7 @@ async def test_adds_are_limited_over_time(start_gateway: StartGateway, join: Joi
 
     again = await join(wire, "alice", to=own)
     error = await fail(again, "create-room", "rate_limited", room="c", users=names[:1])
-    await asyncio.sleep(error["retry_after"])
+    await asyncio.sleep(error["retry_after"])  # what it has promised
     await succeed(again, "create-room", room="c", users=names[:1])
 
 

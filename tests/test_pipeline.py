@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from gateway.chat import Fields
     from gateway.protocol.actions import AnyRequest
 
+pytestmark = pytest.mark.fast
+
 ALICE, SECOND, BOB = Actor("alice", "1"), Actor("alice", "2"), Actor("bob", "3")
 """Two connections of a user, and one of another."""
 

@@ -25,6 +25,8 @@ from gateway.servers.websocket import rfc6455
 from harness import contract
 from tools.generate import ROOT, document, generated
 
+pytestmark = pytest.mark.fast
+
 DEFAULTS = dataclasses.asdict(Settings())
 
 

@@ -1,4 +1,4 @@
-"""A backup that is put back: whoever comes back with an offset of the lost time is told."""
+"""A backup that is put back: a client that comes back with an offset of the lost time is told so."""
 
 from __future__ import annotations
 

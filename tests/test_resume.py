@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from harness.client import Join, make_room, succeed
-from harness.inbox import PATIENCE
+from harness.inbox import TIMEOUT
 from harness.names import fresh_name
 from harness.plain import JsonClient, Wire, dump, websocket_url
 from harness.process import GatewayProcess, StartGateway, die_with_parent, quiet_port
@@ -65,7 +65,7 @@ async def test_the_python_example_misses_nothing(start_gateway: StartGateway) ->
     assert example.stdout is not None
 
     async def next_line() -> str:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             return (await example.stdout.readline()).decode().strip()  # type: ignore[union-attr]
 
     try:
@@ -124,7 +124,7 @@ async def test_a_first_frame_wins_over_a_connection_that_seems_alive(join: Join,
     ],
 )
 async def test_a_first_frame_that_is_none(gateway: GatewayProcess, frame: str, code: str, field: str | None) -> None:
-    """It is answered, and the socket closed; what came behind it counts for nothing, and the name is free."""
+    """It is answered, and the socket closed; what came after it counts for nothing, and the name is free."""
     name = fresh_name()
     async with Wire(f"{websocket_url(gateway.url)}/username/{name}?format=json&resume", name) as wire:
         await wire.send(frame)
@@ -150,13 +150,15 @@ async def test_a_first_frame_for_a_name_that_is_taken(join: Join, gateway: Gatew
     assert await client.drain() == []
 
 
-async def test_whoever_sends_no_first_frame_is_closed(gateway: GatewayProcess) -> None:
+async def test_a_client_that_sends_no_first_frame_is_closed(gateway: GatewayProcess) -> None:
     """After five seconds; until then it holds no name."""
     name = fresh_name()
     async with Wire(f"{websocket_url(gateway.url)}/username/{name}?format=json&resume", name) as wire:
+        since = asyncio.get_running_loop().time()
         async with JsonClient(gateway.url, name):
             pass
         assert await wire.wait_closed() == 1008
+        assert 4.5 < asyncio.get_running_loop().time() - since < 10
         assert json.loads(str(wire.frames.log[0]))["error"]["code"] == "invalid_payload"
 
 
@@ -182,10 +184,25 @@ async def test_many_frames_in_one_read_with_the_first(gateway: GatewayProcess) -
 
 
 async def test_socket_io_resumes_with_what_welcome_told(join: Join, gateway: GatewayProcess) -> None:
-    """`pid` of welcome is that of CONNECT."""
-    name = fresh_name()
+    """`pid` of welcome is that of CONNECT; with it, and with the last argument of an event, nothing is missed."""
+    bob, name = await join(), fresh_name()
     async with RawSocketIO(gateway.url) as raw:
         connected = json.loads((await raw.connect({"username": name}))[2:])
-        welcome = await raw.frames.take(lambda frame: str(frame).startswith('42["welcome"'), "welcome")
-        _, fields, _ = json.loads(str(welcome)[2:])
+        _, fields, offset = await next_event(raw, "welcome")
         assert (fields["sid"], fields["pid"]) == (connected["sid"], connected["pid"])
+        room = await make_room(bob)
+        await succeed(bob, "add-user", room=room, users=[name])
+        _, _, offset = await next_event(raw, "room-joined")
+    await bob.next_event("presence")
+    await succeed(bob, "send-msg", room=room, content="missed")
+    async with RawSocketIO(gateway.url) as raw:
+        again = json.loads((await raw.connect({"username": name, "pid": fields["pid"], "offset": offset}))[2:])
+        assert again["pid"] == fields["pid"]
+        assert (await next_event(raw, "welcome"))[1]["recovered"] is True
+        assert (await next_event(raw, "message"))[1]["content"] == "missed"
+
+
+async def next_event(raw: RawSocketIO, name: str) -> list[Any]:
+    """Name, fields and offset of the next stored event of that name."""
+    frame = await raw.frames.take(lambda frame: str(frame).startswith(f'42["{name}"'), name)
+    return list(json.loads(str(frame)[2:]))

@@ -12,13 +12,15 @@ import pytest
 
 from harness.client import GROUP, RefusedError, check_error, make_room, members, succeed
 from harness.http import WEBSOCKET_HEADERS, request
-from harness.inbox import PATIENCE, Event
+from harness.inbox import TIMEOUT, Event
 from harness.names import fresh_name
 from harness.plain import JsonClient
 from harness.raw import RawSocketIO
 from harness.stock import SocketIOClient
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from harness.client import ChatClient, Join
     from harness.process import GatewayProcess, StartGateway
 
@@ -194,17 +196,48 @@ async def test_a_session_moves_between_wires(gateway: GatewayProcess, join: Join
     assert [entry["room"] for entry in client.welcome.fields["rooms"]] == [room]
 
 
-@pytest.mark.parametrize("pid", ["", "x", "' or 1=1 --", "x" * 5000])
-async def test_a_wrong_pid_is_no_key(join: Join, pid: str) -> None:
-    """It opens nobody's session: a live name stays taken, a free one starts anew."""
-    bob = await join()
+WRONG_PIDS = {
+    "empty": lambda pid: "",
+    "short": lambda pid: "x",
+    "sql": lambda pid: "' or 1=1 --",
+    "a part of it": lambda pid: pid[:-1],
+    "more than it": lambda pid: f"{pid}x",
+    "one letter off": lambda pid: pid[:-1] + ("A" if pid[-1] != "A" else "B"),
+    "as long as may be": lambda pid: pid.ljust(256, "x"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG_PIDS.values(), ids=WRONG_PIDS)
+async def test_a_wrong_pid_is_no_key(join: Join, wrong: Callable[[str], str]) -> None:
+    """It opens nobody's session: a live name and a suspended one stay taken, and on a free name a session begins."""
+    alice, bob = await join(), await join()
+    room = await make_room(alice, bob)
+    query = {"pid": wrong(bob.pid), "offset": bob.offset}
     with pytest.raises(RefusedError) as refusal:
-        await join("json", bob.username, query={"pid": pid})
-    assert refusal.value.code in {"username_taken", "invalid_payload"}
+        await join("json", bob.username, query=query)
+    assert refusal.value.code == "username_taken"
     assert await bob.drain() == []
-    if pid:
-        fresh = await join("json", query={"pid": "never seen"})
-        assert fresh.welcome.fields["recovered"] is False
+    await bob.drop()
+    await alice.next_event("presence")
+    with pytest.raises(RefusedError) as refusal:
+        await join("json", bob.username, query=query)
+    check_error(refusal.value.error, "username_taken")
+    assert "retry_after" in refusal.value.error
+    fresh = await join("json", query=query)
+    assert (fresh.welcome.fields["recovered"], fresh.welcome.fields["rooms"]) == (False, [])
+    assert fresh.pid != query["pid"]
+    back = await join("json", bob.username, query={**query, "pid": bob.pid})
+    assert [entry["room"] for entry in back.welcome.fields["rooms"]] == [room]
+
+
+async def test_a_pid_that_is_too_long_is_refused(join: Join) -> None:
+    """By its length alone, whatever the name: a live one and a free one."""
+    bob = await join()
+    for username in (bob.username, fresh_name()):
+        with pytest.raises(RefusedError) as refusal:
+            await join("json", username, query={"pid": bob.pid.ljust(257, "x")})
+        assert (refusal.value.code, refusal.value.status) == ("invalid_payload", 400)
+        assert set(refusal.value.error["fields"]) == {"pid"}
 
 
 async def test_a_pid_is_good_for_its_own_name_only(join: Join) -> None:
@@ -220,7 +253,7 @@ async def test_a_pid_is_good_for_its_own_name_only(join: Join) -> None:
 
 @pytest.mark.parametrize("claimant", ["socketio-websocket", "socketio-polling", "json", "bare"])
 async def test_a_suspended_name_is_its_holders(join: Join, wire: str, claimant: str) -> None:
-    """Nobody else gets it while its holder may come back, and whoever asks learns how long that is."""
+    """Nobody else gets it while its holder may come back, and anyone who asks learns how long that is."""
     bob, client = await join(), await join(wire)
     room = await make_room(bob, client)
     await client.drop()
@@ -280,7 +313,7 @@ async def test_a_reservation_may_be_shorter_than_the_window(start_gateway: Start
     with pytest.raises(RefusedError) as refusal:
         await join(username=first.username, to=own)
     assert 0 < refusal.value.error["retry_after"] <= 1
-    await asyncio.sleep(refusal.value.error["retry_after"])
+    await asyncio.sleep(refusal.value.error["retry_after"])  # what it has promised
     claimed = await join(username=first.username, to=own)
     assert claimed.welcome.fields["rooms"] == []
     back = await join(username=second.username, to=own, query={"pid": second.pid, "offset": second.offset})
@@ -325,7 +358,7 @@ async def test_a_suspended_session_ends_by_itself(start_gateway: StartGateway, j
 
 @pytest.mark.parametrize(("code", "event"), [(1000, "user-left"), (1001, "presence"), (4000, "presence")])
 async def test_close_codes_of_the_json_form(join: Join, code: int, event: str) -> None:
-    """1000 is goodbye; another code, such as 1001 of a tab that goes away, leaves the session suspended."""
+    """1000 ends the session; another code, such as 1001 of a tab that goes away, leaves the session suspended."""
     bob, client = await join(), await join("json")
     await make_room(bob, client)
     await client.socket.close(code)
@@ -333,7 +366,7 @@ async def test_close_codes_of_the_json_form(join: Join, code: int, event: str) -
 
 
 async def test_leaving_ends_the_session_for_good(join: Join) -> None:
-    """After goodbye the pid is worthless: whoever brings it starts anew."""
+    """After a log-out the pid is worthless: anyone who brings it starts anew."""
     bob, client = await join(), await join("json")
     await make_room(bob, client)
     await client.leave()
@@ -407,6 +440,8 @@ async def test_secrets_stay_secret(start_gateway: StartGateway, join: Join) -> N
     await succeed(clients[1], "send-msg", room=room, content="tell nobody")
     for client in (clients[0], *clients[2:]):
         await client.next_event("message")
+    await own.stop()  # the log is read to its end
+    assert all(client.username in own.log for client in clients)
     assert json_client.pid not in own.log
     assert "tell nobody" not in own.log
     for client in clients[1:]:
@@ -414,10 +449,10 @@ async def test_secrets_stay_secret(start_gateway: StartGateway, join: Join) -> N
 
 
 @pytest.mark.parametrize("path", ["/username/{name}?format=json", "/socket.io/?EIO=4&transport=websocket"])
-async def test_whoever_hangs_up_in_the_handshake_was_never_there(
+async def test_a_connection_that_is_reset_in_its_handshake_was_never_there(
     gateway: GatewayProcess, join: Join, path: str
 ) -> None:
-    """A reset right behind the handshake leaves no session that nobody can resume, and no traceback in the log."""
+    """A reset right after the handshake leaves no session that nobody can resume, and no traceback in the log."""
     bob = await join("json")
     host, port = gateway.url.removeprefix("http://").split(":")
     names = [fresh_name() for _ in range(20)]
@@ -427,6 +462,6 @@ async def test_whoever_hangs_up_in_the_handshake_was_never_there(
             head = "".join(f"{field}: {value}\r\n" for field, value in WEBSOCKET_HEADERS.items())
             hasty.sendall(f"GET {path.format(name=name)} HTTP/1.1\r\nHost: {host}\r\n{head}\r\n".encode())
     for name in names:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             while (await bob.call("create-room", room=name, users=[name]))["ok"]:
                 await succeed(bob, "leave-room", room=name)  # its session is still to be ended

@@ -15,7 +15,7 @@ import pytest
 from gateway.signals import ONE_STOP
 from harness.client import Join, make_room, succeed
 from harness.http import request
-from harness.inbox import PATIENCE
+from harness.inbox import TIMEOUT
 from harness.process import GatewayProcess, StartGateway, die_with_parent
 from harness.syncs import HeldSyncs
 from harness.waiting import until
@@ -28,7 +28,7 @@ ENDING = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
 
 @pytest.mark.parametrize("number", ENDING, ids=lambda number: number.name)
 async def test_it_stops_in_order(start_gateway: StartGateway, join: Join, number: signal.Signals) -> None:
-    """Each client is sent away with 1012, and the exit status is 0: of a lost terminal too."""
+    """Each client is closed with 1012, and the exit status is 0: of a lost terminal too."""
     own = await start_gateway(on_disk=True)
     client = await join("json", to=own)
     await own.signal(number)
@@ -44,10 +44,12 @@ class IgnoringHangups(GatewayProcess):
 
 
 async def test_nohup_is_heeded() -> None:
-    """Who has hang-ups ignored before it starts goes on through one."""
+    """A process that was started with SIGHUP ignored goes on through one."""
     async with IgnoringHangups() as own:
         await own.signal(signal.SIGHUP)
-        await asyncio.sleep(0.3)
+        await own.signal(signal.SIGQUIT)
+        await until(lambda: "the stacks of all threads" in own.log)  # by then the first signal has come, too
+        assert "stopping" not in own.log
         assert (await request("GET", f"{own.url}/health")).status == 200
         assert await own.stop() == 0
 
@@ -66,7 +68,7 @@ async def test_sigquit_dumps_the_stacks(start_gateway: StartGateway, join: Join)
 
 
 async def test_a_stop_while_the_disk_hangs(start_gateway: StartGateway, join: Join) -> None:
-    """It ends in time; the log says what was not kept, the exit status is 3, clients were sent away; what was not acked
+    """It ends in time; the log says what was not kept, the exit status is 3, clients were closed; what was not acked
     was not promised, and what was is there.
     """
     with contextlib.closing(HeldSyncs()) as syncs:
@@ -77,7 +79,7 @@ async def test_a_stop_while_the_disk_hangs(start_gateway: StartGateway, join: Jo
         kept = await succeed(alice, "send-msg", room=room, content="kept")
         syncs.hold()
         sending = asyncio.create_task(alice.call("send-msg", room=room, content="not acked"))
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             await syncs.came.wait()
         started = time.monotonic()
         await own.signal(signal.SIGTERM)
@@ -102,11 +104,11 @@ async def test_a_second_signal_while_the_disk_hangs(start_gateway: StartGateway,
         alice = await join("json", to=own)
         syncs.hold()
         creating = asyncio.create_task(alice.call("create-room", room="r"))
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             await syncs.came.wait()
         await own.signal(signal.SIGTERM)
         await until(lambda: "stopping" in own.log)
-        await asyncio.sleep(2 * ONE_STOP)
+        await asyncio.sleep(2 * ONE_STOP)  # signals that are closer are one
         started = time.monotonic()
         await own.signal(signal.SIGTERM)
         assert await own.wait() == -signal.SIGTERM
@@ -133,7 +135,7 @@ from gateway.signals import Signals
 async def main():
     signals.wait(3)
     print("ready", flush=True)
-    time.sleep(1000)
+    time.sleep(1000)  # it never returns
 
 signals = Signals()
 logs.configure("info", "text")
@@ -150,7 +152,7 @@ def test_a_stop_while_the_loop_is_stuck() -> None:
             assert process.stdout.readline() == "ready\n"
             started = time.monotonic()
             process.terminate()
-            _, log = process.communicate(timeout=PATIENCE)
+            _, log = process.communicate(timeout=TIMEOUT)
             assert process.returncode == 3
             assert 5 < time.monotonic() - started < PROMISED
             assert "the stop took too long" in log
@@ -164,9 +166,9 @@ def test_a_signal_before_it_is_ready() -> None:
     words = [sys.executable, "-m", "gateway", "--store", "sqlite://", "--port", "0"]
     for delay in (0.3, 0.5, 0.7, 0.9):
         with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-            time.sleep(delay)
+            time.sleep(delay)  # at some moment of its start
             process.terminate()
-            _, log = process.communicate(timeout=PATIENCE)
+            _, log = process.communicate(timeout=TIMEOUT)
             assert process.returncode in {0, -signal.SIGTERM}
             assert "Traceback" not in log
 
@@ -189,5 +191,5 @@ async def test_as_the_first_process_of_a_container() -> None:
         text=True,
     )
     os.kill(int(children.split()[0]), signal.SIGTERM)
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         assert await process.wait() == 0

@@ -1,4 +1,4 @@
-"""Stopping: clients are told to come back, not all at once, behind their answers, and the process ends soon."""
+"""Stopping: clients are told to come back, not all at once, after their replies, and the process ends soon."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def test_a_stop_closes_every_client_and_ends_soon(start_gateway: StartGate
 
 
 async def test_a_second_signal_ends_at_once(start_gateway: StartGateway, join: Join) -> None:
-    """Whoever does not wait for a client that does not answer sends the signal again; nothing acked is lost."""
+    """An operator who does not wait for a client that does not answer sends the signal again; nothing acked is lost."""
     own = await start_gateway(on_disk=True)
     silent, alice = await join("json", to=own), await join("json", to=own)
     silent.socket.transport.pause_reading()
@@ -42,7 +42,7 @@ async def test_a_second_signal_ends_at_once(start_gateway: StartGateway, join: J
     acked = [await succeed(alice, "send-msg", room=room, content="x") for _ in range(50)]
     process = await own.signal(signal.SIGTERM)
     await alice.wait_closed()  # the first stop is under way, and waits for the silent client
-    await asyncio.sleep(2 * ONE_STOP)
+    await asyncio.sleep(2 * ONE_STOP)  # signals that are closer are one
     assert process.returncode is None
     started = time.monotonic()
     process.terminate()
@@ -94,7 +94,7 @@ async def read_ids(client: JsonClient, room: str) -> set[str]:
 
 
 @pytest.mark.timeout(300)
-async def test_a_thousand_clients_are_not_sent_away_at_once(start_gateway: StartGateway, join: Join) -> None:
+async def test_a_thousand_clients_are_not_closed_at_once(start_gateway: StartGateway, join: Join) -> None:
     """They go one after the other, over some seconds, each with 1012; a thousand of them are gone within ten."""
     own = await start_gateway(on_disk=True)
     clients = [client for _ in range(20) for client in await asyncio.gather(*(join("json", to=own) for _ in range(50)))]
@@ -116,7 +116,7 @@ async def test_a_thousand_clients_are_not_sent_away_at_once(start_gateway: Start
 
 
 async def test_a_gateway_that_stops_is_not_ready(start_gateway: StartGateway, join: Join) -> None:
-    """From the signal on nobody new comes in: whoever tries hears 503, on every wire, and can try elsewhere."""
+    """From the signal on nobody new comes in: anyone who tries gets 503, on every wire, and can try elsewhere."""
     own = await start_gateway()
     health, polling = f"{own.url}/health", f"{own.url}{ENGINE}&transport=polling"
     ready = await request("GET", health)

@@ -20,11 +20,12 @@ from typing import Any, Self
 import pytest
 
 from harness.http import request
-from harness.inbox import PATIENCE
+from harness.inbox import TIMEOUT
 from harness.names import fresh_name
 from harness.plain import JsonClient
 from harness.process import COMMAND, GatewayProcess, clean_environment, die_with_parent, quiet_port
 from harness.syncs import HeldSyncs
+from harness.waiting import until_told
 
 PIPE_SIZE = 4096
 
@@ -109,7 +110,7 @@ async def test_neither_the_disk_nor_the_log_keeps_it(tmp_path: Path) -> None:
             async with JsonClient(own.url, "alice") as alice:
                 syncs.hold()
                 creating = asyncio.create_task(alice.call("create-room", room="r"))
-                async with asyncio.timeout(PATIENCE):
+                async with asyncio.timeout(TIMEOUT):
                     await syncs.came.wait()
                 started = time.monotonic()
                 assert await own.stop() == 3
@@ -174,7 +175,7 @@ async def test_streams_that_are_closed_at_the_start(closed: str, tmp_path: Path)
             links = [os.readlink(f"/proc/{process.pid}/fd/{number}") for number in closed]
             assert set(links) == {"/dev/null"}
         process.terminate()
-        _, log = await asyncio.wait_for(process.communicate(), PATIENCE)
+        _, log = await asyncio.wait_for(process.communicate(), TIMEOUT)
         assert process.returncode == 0, log
         assert b"Traceback" not in log
     finally:
@@ -185,14 +186,12 @@ async def test_streams_that_are_closed_at_the_start(closed: str, tmp_path: Path)
 
 
 async def until_answered(url: str) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while True:
-            try:
-                await request("GET", url)
-            except OSError:
-                await asyncio.sleep(0.05)
-            else:
-                return
+    async def is_answered() -> bool:
+        with contextlib.suppress(OSError):
+            return (await request("GET", url)).status == 200
+        return False
+
+    await until_told(is_answered)
 
 
 @pytest.mark.parametrize("words", [["--help"], ["--version"], ["--port", "x"]], ids=" ".join)
@@ -242,7 +241,7 @@ async def test_a_log_that_cannot_be_written(kind: str) -> None:
             log += (await asyncio.to_thread(os.read, reading, 4096)).decode()
         assert len(re.findall(r"connected .*username=user\d", log)) == 60
     process.terminate()
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         assert await process.wait() == 0
 
 

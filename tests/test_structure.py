@@ -10,6 +10,8 @@ import pytest
 
 import gateway
 
+pytestmark = pytest.mark.fast
+
 PACKAGE = Path(gateway.__file__).parent
 
 LAYERS = [

@@ -9,6 +9,8 @@ import pytest
 
 from gateway.tokens import AT_ONCE, tokens
 
+pytestmark = pytest.mark.fast
+
 
 @pytest.mark.parametrize("size", [12, 15, 24])
 def test_tokens_differ(size: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
+import time
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -55,7 +56,7 @@ async def test_polling_alone_stays(join: Join) -> None:
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_burst_is_answered_whole_and_in_order(join: Join, transport: str) -> None:
-    """Many actions in one turn, as one long-polling body or across the upgrade, are all done, in order."""
+    """Many actions at once, as one long-polling body or across the upgrade, are all done, in order."""
     client, bob = await join(transport), await join()
     room = await make_room(client, bob)
     actions: list[Action] = [("send-msg", {"room": room, "content": str(number)}) for number in range(200)]
@@ -139,8 +140,10 @@ async def test_a_client_that_falls_silent_is_noticed(start_gateway: StartGateway
     await request("POST", url, data='40{"username":"alice"}')
     assert (await request("GET", url)).text.startswith("40")
     await succeed(bob, "create-room", room="r", users=["alice"])
+    since = time.monotonic()
     event = await bob.next_event("presence")
     assert event.fields == {"room": "r", "username": "alice", "online": False}
+    assert 0.9 < time.monotonic() - since < 10
 
 
 async def test_an_answer_that_nobody_reads_is_given_up(start_gateway: StartGateway, join: Join) -> None:
@@ -159,7 +162,7 @@ async def test_an_answer_that_nobody_reads_is_given_up(start_gateway: StartGatew
         await bob.burst([("send-msg", {"room": room, "content": "x" * 10_000}) for _ in range(50)])
         client.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
         await until(lambda: own.count_files() > files)
-        await until(lambda: own.count_files() <= files, patience=10)
+        await until(lambda: own.count_files() <= files, seconds=10)
 
 
 async def test_a_websocket_that_answers_no_ping_is_noticed(start_gateway: StartGateway, join: Join) -> None:
@@ -172,8 +175,10 @@ async def test_a_websocket_that_answers_no_ping_is_noticed(start_gateway: StartG
         await succeed(bob, "create-room", room="r", users=["alice", hung.username])
         raw.socket.transport.pause_reading()
         hung.socket.transport.pause_reading()
+        since = time.monotonic()
         lost = {(await bob.next_event("presence")).fields["username"] for _ in range(2)}
         assert lost == {"alice", hung.username}
+        assert 0.9 < time.monotonic() - since < 10
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
@@ -203,9 +208,9 @@ BAD_REQUESTS = [
 
 @pytest.mark.parametrize(("method", "path"), BAD_REQUESTS)
 async def test_wrong_engine_requests_are_refused(gateway: GatewayProcess, method: str, path: str) -> None:
-    """A request that Engine.IO does not know is a 4xx, and no trouble."""
+    """A request that Engine.IO does not know is 400, and no trouble."""
     answer = await request(method, gateway.url + path)
-    assert 400 <= answer.status < 500, answer
+    assert answer.status == 400, answer
 
 
 async def test_another_namespace_is_refused(gateway: GatewayProcess) -> None:

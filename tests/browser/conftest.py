@@ -9,12 +9,12 @@ import pytest
 from playwright.async_api import Browser, async_playwright, expect
 
 from harness.browser import OpenPage, WebClient, launch
-from harness.inbox import PATIENCE
+from harness.inbox import TIMEOUT
 
 
 @pytest.fixture(scope="session")
 async def browser() -> AsyncIterator[Browser]:
-    expect.set_options(timeout=PATIENCE * 1000)
+    expect.set_options(timeout=TIMEOUT * 1000)
     async with async_playwright() as playwright:
         browser = await launch(playwright)
         yield browser
@@ -31,7 +31,7 @@ async def open_page(browser: Browser) -> AsyncIterator[OpenPage]:
 
     async def open_one(*, width: int = 1280, height: int = 720, **options: Any) -> WebClient:
         context = await browser.new_context(viewport={"width": width, "height": height}, locale="en-GB", **options)
-        context.set_default_timeout(PATIENCE * 1000)
+        context.set_default_timeout(TIMEOUT * 1000)
         clients.append(WebClient(await context.new_page()))
         return clients[-1]
 

@@ -13,7 +13,7 @@ from harness.process import GatewayProcess, StartGateway, quiet_port
 
 @pytest.fixture(params=[(320, "dark"), (1440, "light")], ids=["narrow-dark", "wide-light"])
 async def client(request: pytest.FixtureRequest, open_page: OpenPage) -> WebClient:
-    """Whoever uses the page; narrow or wide, dark or light, and without motion."""
+    """A user of the page; narrow or wide, dark or light, and without motion."""
     width, scheme = request.param
     return await open_page(width=width, color_scheme=scheme, reduced_motion="reduce")
 

@@ -89,7 +89,7 @@ async def test_what_people_write_is_shown_as_they_mean_it(
 
 
 async def test_days_are_separated(gateway: GatewayProcess, join: Join, open_page: OpenPage) -> None:
-    """Messages stand under the day they were sent on, in the words of whoever reads them later."""
+    """Messages stand under the day they were sent on, in the words of those who read them later."""
     client, bob = await open_page(), await join()
     room = await make_room(bob)
     await succeed(bob, "send-msg", room=room, content="said then")

@@ -59,7 +59,7 @@ async def test_no_room_of_others_passes_for_a_private_chat(
 async def test_a_room_can_begin_for_each_when_they_join(
     gateway: GatewayProcess, join: Join, open_page: OpenPage
 ) -> None:
-    """It is chosen with the room, said where people are added, and seen by whoever is added later."""
+    """It is chosen with the room, said where people are added, and seen by anyone who is added later."""
     client, other, bob = await open_page(), await open_page(), await join()
     room, carol = fresh_name("room"), fresh_name()
     await client.join(gateway.url, fresh_name())

@@ -48,7 +48,7 @@ def test_the_log_begins_anew_while_commits_go_on(path: Path) -> None:
     connection = open_guarded(path)
     for _ in range(10):
         write(connection, LONG)
-        time.sleep(0.05)
+        time.sleep(0.05)  # others have the processor: the thread copies
     assert log_size(path) < 4 * LONG * PAGE
     connection.close()
     assert not Path(f"{path}-wal").exists()
@@ -69,7 +69,7 @@ def test_a_log_that_a_reader_has_let_grow_is_cut_again(path: Path) -> None:
         before = log_size(path)
         write(connection, 100)
         assert log_size(path) >= before - CUT - 100 * PAGE
-        time.sleep(0.01)
+        time.sleep(0.01)  # others have the processor: the thread copies
     assert log_size(path) <= KEPT_SIZE
     connection.close()
 
@@ -82,7 +82,7 @@ def test_closing_does_not_wait_for_a_pass_that_is_not_wanted_any_more(path: Path
     reader.execute("BEGIN")
     reader.execute("SELECT count(*) FROM log").fetchone()
     write(connection, LONG + 100)
-    time.sleep(number / 400)
+    time.sleep(number / 400)  # at some moment of the pass
     started = time.monotonic()
     connection.close()
     assert time.monotonic() - started < 0.9  # the pause after a pass that a reader kept from ending is a second

@@ -20,6 +20,8 @@ from gateway.errors import (
 )
 from gateway.rules.sessions import Claim
 
+pytestmark = pytest.mark.fast
+
 
 async def contents(store: Store, actor: str, room: str, **page: object) -> list[str]:
     history = await store.read_history(actor, room, page.get("before"), page.get("limit", 100))  # type: ignore[arg-type]
@@ -261,8 +263,12 @@ async def test_what_was_missed_in_a_room_that_was_left_is_no_recovery(store: Sto
     offset = store.heard.publications[-1].offset
     await store.append_message("alice", "tea", "unheard", None)
     await store.remove_member("carol", "tea")
+    left = await store.resume(carol, offset)
+    assert (left.recovered, left.rooms) == (False, ())
+    store.clock.advance(POLICY.decline_window + 1)
     await store.add_members("alice", "tea", ("carol",))
-    assert not (await store.resume(carol, offset)).recovered
+    joined = await store.resume(left.session, offset)
+    assert (joined.recovered, [room.room for room in joined.rooms]) == (False, ["tea"])
 
 
 async def test_leaving_a_room_of_which_all_was_heard_spoils_no_recovery(store: Store) -> None:

@@ -9,6 +9,8 @@ from gateway.engines.sqlite.database import open_database
 from gateway.engines.sqlite.departures import FORGOTTEN_AT_ONCE, MAX_DEPARTURES, DepartureTable
 from gateway.errors import RoomNotFound, UnknownUser
 
+pytestmark = pytest.mark.fast
+
 
 async def test_who_left_is_not_added_again_for_an_hour(store: Store) -> None:
     await store.login("alice", "bob", "carol")

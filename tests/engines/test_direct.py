@@ -11,6 +11,8 @@ from engines.conftest import Store
 from gateway.engines.effects import Movement
 from gateway.errors import Forbidden, RoomNotFound, UnknownUser
 
+pytestmark = pytest.mark.fast
+
 
 async def contents(store: Store, actor: str, room: str) -> list[str]:
     page = await store.read_history(actor, room, None, 100)

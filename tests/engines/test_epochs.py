@@ -16,6 +16,8 @@ from gateway.errors import InvalidPayload
 from gateway.rules.sessions import Claim, ResumePoint
 from gateway.rules.store import Store
 
+pytestmark = pytest.mark.fast
+
 
 class Runs:
     """A store whose file is copied and put back between runs; alice writes, and bob is away."""

@@ -7,6 +7,8 @@ import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
 from gateway.engines.sqlite.commits import MAX_RUN_TIME, GroupCommit
 from gateway.engines.sqlite.turns import HANDICAP, MIN_REMEMBERED, Turns
 
@@ -14,6 +16,8 @@ from .test_commits import Ledger
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+pytestmark = pytest.mark.fast
 
 
 class Queue:
@@ -154,7 +158,7 @@ async def test_a_dear_client_holds_nobody_up_for_longer_than_one_call() -> None:
     commits = GroupCommit(Ledger(), lambda effects: None)
 
     def dear(ledger: Ledger) -> None:
-        time.sleep(5 * MAX_RUN_TIME)
+        time.sleep(5 * MAX_RUN_TIME)  # what it costs
         ledger.write("dear")
 
     attack = [commits.run(dear, "mallory") for _ in range(32)]
@@ -174,7 +178,7 @@ async def test_many_who_leave_hold_nobody_up() -> None:
     commits = GroupCommit(Ledger(), lambda effects: None)
 
     def end(ledger: Ledger) -> None:
-        time.sleep(MAX_RUN_TIME)
+        time.sleep(MAX_RUN_TIME)  # what it costs
         ledger.write("left")
 
     leaving = [commits.run(end, f"leaver {number}", low_priority=True) for number in range(40)]
@@ -191,7 +195,7 @@ async def test_one_clients_calls_keep_their_order_beside_others() -> None:
     commits = GroupCommit(ledger, lambda effects: None)
 
     def dear(ledger: Ledger) -> Any:
-        time.sleep(2 * MAX_RUN_TIME)
+        time.sleep(2 * MAX_RUN_TIME)  # what it costs
         return ledger.write("mallory 0")
 
     calls = [commits.run(dear, "mallory")]

@@ -67,7 +67,7 @@ StockWire = Literal["socketio-websocket", "socketio-polling", "socketio-polling-
 
 
 class Join(Protocol):
-    """Logs a client in and lets go of it when the test is over. The wire decides the class."""
+    """Logs a client in and closes it when the test is over. The wire decides the class."""
 
     @overload
     async def __call__(

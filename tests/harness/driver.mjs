@@ -18,7 +18,7 @@ const unacked = new Map(); // socket → the calls that wait for its acks
 const cables = new Map(); // socket → all its TCP connections
 const unsaid = [];
 
-// What is said in one turn of the event loop is one write.
+// All reports of one iteration of the event loop are one write.
 function say(report) {
   unsaid.push(JSON.stringify(report), "\n");
   if (unsaid.length === 2) setImmediate(() => process.stdout.write(unsaid.splice(0).join("")));
@@ -86,7 +86,7 @@ const commands = {
     });
   },
 
-  // A burst in one turn of the event loop; the answer is every ack with its index, in the order they came.
+  // A burst in one iteration of the event loop; the answer is every ack with its index, in the order they came.
   burst({ call, socket: number, events }) {
     const socket = sockets.get(number);
     const acks = [];
@@ -128,7 +128,7 @@ const commands = {
   },
 
   // Connect, and disconnect before the client has had much of it, as React's StrictMode does: "at once", when the
-  // transport is "open", so many turns of the event loop later, or when it is connected, where it may "talk" first.
+  // transport is "open", that many iterations of the event loop later, or when it is connected, where it may "talk" first.
   // The answer comes when the client has disconnected.
   flicker({ call, url, options, when }) {
     const socket = io(url, { forceNew: true, reconnection: false, ...options });

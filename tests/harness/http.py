@@ -9,7 +9,7 @@ from typing import Any
 import aiohttp
 from yarl import URL
 
-from harness.inbox import PATIENCE
+from harness.inbox import TIMEOUT
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Answer:
 async def request(method: str, url: str, **options: Any) -> Answer:
     """One request on a connection of its own; the path is sent as it is written."""
     async with (
-        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(PATIENCE)) as session,
+        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(TIMEOUT)) as session,
         session.request(method, URL(url, encoded=True), **options) as response,
     ):
         headers = {name.lower(): value for name, value in response.headers.items()}

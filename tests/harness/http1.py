@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from harness.http import Answer
-from harness.inbox import PATIENCE
+from harness.inbox import TIMEOUT
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable
@@ -38,11 +38,11 @@ class Connection:
     async def send_in_pieces(self, data: bytes, size: int = 40) -> None:
         for start in range(0, len(data), size):
             self.writer.write(data[start : start + size])
-            await asyncio.sleep(0.002)
+            await asyncio.sleep(0.002)  # so that each is read for itself
 
     async def answer(self, *, body: bool = True) -> Answer:
         """The next reply, with as much body as it says; that to HEAD has none."""
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             first, *lines = (await self.reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
             headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines if line)}
             size = int(headers.get("content-length", 0)) if body else 0
@@ -50,15 +50,15 @@ class Connection:
 
     async def frame(self) -> bytes:
         """The payload of the next WebSocket frame, of less than 64 KiB."""
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             length = (await self.reader.readexactly(2))[1]
             if length == 126:
                 length = int.from_bytes(await self.reader.readexactly(2), "big")
             return await self.reader.readexactly(length)
 
-    async def ended(self, patience: float = PATIENCE) -> bytes:
+    async def ended(self, seconds: float = TIMEOUT) -> bytes:
         """What still comes, until the server has closed the connection."""
-        async with asyncio.timeout(patience):
+        async with asyncio.timeout(seconds):
             try:
                 return await self.reader.read()
             except ConnectionResetError:

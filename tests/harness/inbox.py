@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-PATIENCE = 30.0
+TIMEOUT = 30.0
 """Seconds after which something that should have arrived counts as lost. Only a failing test waits that long."""
 
 Item = TypeVar("Item")
@@ -40,7 +40,7 @@ class Inbox(Generic[Item]):
         self._changed.set()
 
     def close(self, why: str) -> None:
-        """Nothing more will come: whoever waits is told at once."""
+        """Nothing more will come: anyone who waits learns so at once."""
         self._closed = why
         self._changed.set()
 
@@ -54,7 +54,7 @@ class Inbox(Generic[Item]):
     async def take(self, wanted: Callable[[Item], bool], what: str) -> Item:
         """The first unread item that is `wanted`; those before it stay unread."""
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TIMEOUT):
                 while True:
                     for index, item in enumerate(self._unread):
                         if wanted(item):
@@ -65,6 +65,6 @@ class Inbox(Generic[Item]):
                     await self._changed.wait()
         except TimeoutError:
             pass
-        reason = self._closed or f"nothing for {PATIENCE:.0f} s"
+        reason = self._closed or f"nothing for {TIMEOUT:.0f} s"
         unread = str(self._unread)[:2000]
         raise AssertionError(f"{self.owner} waited for {what}: {reason}; unread: {unread}")

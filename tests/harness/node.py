@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from harness.inbox import PATIENCE
+from harness.inbox import TIMEOUT
 from harness.process import die_with_parent
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ class Driver:
         assert self._process.stdin is not None
         self._process.stdin.close()
         with suppress(TimeoutError):
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TIMEOUT):
                 await self._process.wait()
         if self._process.returncode is None:
             self._process.kill()
@@ -156,9 +156,9 @@ class Driver:
         future = self._waiting[number] = asyncio.get_running_loop().create_future()
         self._process.stdin.write(json.dumps({**command, "call": number}).encode() + b"\n")
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TIMEOUT):
                 return await future
         except TimeoutError:
-            raise AssertionError(f"no answer within {PATIENCE:.0f} s to {str(command)[:500]}") from None
+            raise AssertionError(f"no answer within {TIMEOUT:.0f} s to {str(command)[:500]}") from None
         finally:
             self._waiting.pop(number, None)

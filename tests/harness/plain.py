@@ -12,7 +12,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from harness import contract
 from harness.client import RefusedError
-from harness.inbox import PATIENCE, Event, Inbox
+from harness.inbox import TIMEOUT, Event, Inbox
 
 if TYPE_CHECKING:
     from harness.client import Action, Reply
@@ -28,7 +28,7 @@ async def open_websocket(url: str, **options: Any) -> ClientConnection:
     """Shake hands; a refusal is `RefusedError` with the error in its body and the HTTP status."""
     try:
         return await connect(
-            url, max_size=None, max_queue=None, ping_interval=None, proxy=None, open_timeout=PATIENCE, **options
+            url, max_size=None, max_queue=None, ping_interval=None, proxy=None, open_timeout=TIMEOUT, **options
         )
     except InvalidStatus as refusal:
         response = refusal.response
@@ -96,7 +96,7 @@ class Wire:
     async def wait_closed(self) -> int | None:
         """The close code, once the connection is closed."""
         assert self._reader is not None
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             await asyncio.shield(self._reader)
         return self.socket.close_code
 

@@ -14,9 +14,12 @@ import socket
 import sys
 from pathlib import Path
 from typing import Any, Protocol, Self
+from urllib.parse import urlsplit
 
-from harness.inbox import PATIENCE
+from harness.http import request
+from harness.inbox import TIMEOUT
 from harness.syncs import HeldSyncs
+from harness.waiting import until
 
 COMMAND = Path(sys.executable).with_name("gateway")
 READY = re.compile(r"https?://\S+?(?=/?(\s|$))")
@@ -143,7 +146,7 @@ class GatewayProcess:
         """Start, and wait until it says on stdout that it is ready."""
         process = await self.spawn()
         assert process.stdout is not None
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             line = (await process.stdout.readline()).decode()
         ready = READY.search(line)
         if ready is None:
@@ -156,7 +159,7 @@ class GatewayProcess:
         assert self._process is not None
         assert self._log_reader is not None
         try:
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TIMEOUT):
                 status = await self._process.wait()
         except TimeoutError:
             self._process.kill()
@@ -191,6 +194,17 @@ class GatewayProcess:
     def count_files(self) -> int:
         """How many file descriptors the process has open."""
         return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+    async def has_read_everything(self) -> None:
+        """Wait until the process has taken what its clients have sent, and their connections (Linux)."""
+        await until(lambda: not self._unread())
+        await request("GET", f"{self.url}/health")  # an iteration of its loop later
+
+    def _unread(self) -> int:
+        """Bytes, and connections, that wait at its port."""
+        port = f"{urlsplit(self.url).port:04X}"
+        rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        return sum(int(row[4].split(":")[1], 16) for row in rows if row[1].endswith(f":{port}"))
 
     def cpu_seconds(self) -> float:
         """How long the process has worked so far."""

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from harness.inbox import PATIENCE
 from harness.process import die_with_parent, quiet_port
+from harness.waiting import until_told
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -113,12 +113,11 @@ def _nginx_config(folder: Path, upstream: str, port: int, *, strip: bool) -> Pat
 
 
 async def _listening(port: int) -> None:
-    async with asyncio.timeout(PATIENCE):
-        while True:
-            try:
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
-            except OSError:
-                await asyncio.sleep(0.02)
-            else:
-                writer.close()
-                return
+    async def is_listening() -> bool:
+        with suppress(OSError):
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.close()
+            return True
+        return False
+
+    await until_told(is_listening)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 from typing import TYPE_CHECKING, Any, Self
 
 from harness import contract
 from harness.client import RefusedError
-from harness.inbox import PATIENCE, Event, Inbox
+from harness.inbox import Event, Inbox
+from harness.waiting import until_told
 
 if TYPE_CHECKING:
     from harness.client import Action, Reply
@@ -136,9 +136,11 @@ class SocketIOClient:
 
     async def wait_for_transport(self, name: str) -> None:
         """Until the upgrade is done. There is no notice to wait for, so it is asked again and again."""
-        async with asyncio.timeout(PATIENCE):
-            while (await self.state())["transport"] != name:  # noqa: ASYNC110 (the state is in another process)
-                await asyncio.sleep(0.01)
+
+        async def is_there() -> bool:
+            return bool((await self.state())["transport"] == name)
+
+        await until_told(is_there)
 
 
 def _action(name: str, args: tuple[Any, ...]) -> object:

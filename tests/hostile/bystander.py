@@ -24,7 +24,7 @@ RATE = 200
 AT_LEAST = 200
 """Messages, so that the 99th percentile is not the slowest of all."""
 
-PATIENCE = 30.0
+TIMEOUT = 30.0
 
 
 class Person:
@@ -35,7 +35,7 @@ class Person:
 
     async def wait(self, *starts: str) -> str:
         """The next frame that starts so; others are skipped, pings answered."""
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             while True:
                 frame = str(await self.socket.recv())
                 if frame == "2":
@@ -72,13 +72,13 @@ class Pair:
 
 
 async def talk(pair: Pair, pause: float, times: list[float]) -> None:
-    await asyncio.sleep(pause * pair.number / 50)
+    await asyncio.sleep(pause * pair.number / 50)  # not all at once
     for number in itertools.count():
         for say in (pair.alice_says, pair.bob_says):
             start = time.perf_counter()
             await say(str(number))
             times.append(time.perf_counter() - start)
-        await asyncio.sleep(pause)
+        await asyncio.sleep(pause)  # at their rate
 
 
 async def report(times: list[float]) -> None:
@@ -94,7 +94,7 @@ async def report(times: list[float]) -> None:
                 times.clear()
                 continue
         while len(times) < AT_LEAST:  # noqa: ASYNC110 (many others fill it)
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01)  # nobody tells how far they are
         print(json.dumps(times), flush=True)  # noqa: T201 (to the test)
 
 

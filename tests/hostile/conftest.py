@@ -1,4 +1,4 @@
-"""Sieges, and the table of what they have measured."""
+"""Attacks, and the table of what they have measured."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from typing import Any
 import pytest
 
 from harness.process import allow_many_files
+from hostile.attack import Attack, Attacker, Environment, PlainAttacker, SocketIOAttacker
 from hostile.scale import FULL, SCALE, STOCK
-from hostile.siege import Attacker, Field, PlainAttacker, Siege, SocketIOAttacker
 
-LayOn = Callable[..., Awaitable[Siege]]
+StartAttack = Callable[..., Awaitable[Attack]]
 Kind = Callable[[str], SocketIOAttacker | PlainAttacker]
 COLUMNS = ("p99", "p99 beside", "peak", "left", "tracebacks")
 
 
-class Fields:
-    """Starts what the sieges need, and keeps it for the next one if that needs the same."""
+class Environments:
+    """Starts what the attacks need, and keeps it for the next one if that needs the same."""
 
     def __init__(self, folders: pytest.TempPathFactory) -> None:
         self._folders = folders
         self._key: tuple[str, dict[str, Any]] | None = None
-        self._field: Field | None = None
+        self._environment: Environment | None = None
 
-    async def take(self, kind: str, settings: dict[str, Any]) -> Field:
-        if self._field is None or self._key != (kind, settings):
+    async def take(self, kind: str, settings: dict[str, Any]) -> Environment:
+        if self._environment is None or self._key != (kind, settings):
             await self.clear()
             self._key = (kind, settings)
-            self._field = Field(kind, self._folders.mktemp("field"), settings)
-            await self._field.__aenter__()
-        return self._field
+            self._environment = Environment(kind, self._folders.mktemp("environment"), settings)
+            await self._environment.__aenter__()
+        return self._environment
 
     async def clear(self) -> None:
-        field, self._field = self._field, None
-        if field is not None:
-            await field.__aexit__()
+        environment, self._environment = self._environment, None
+        if environment is not None:
+            await environment.__aexit__()
 
 
 @pytest.fixture(autouse=True)
@@ -46,35 +46,37 @@ def kept_contract() -> None:
 
 
 @pytest.fixture(scope="session")
-async def fields(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Fields]:
+async def environments(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Environments]:
     allow_many_files()
-    fields = Fields(tmp_path_factory)
-    yield fields
-    await fields.clear()
+    environments = Environments(tmp_path_factory)
+    yield environments
+    await environments.clear()
 
 
 @pytest.fixture
-async def siege(fields: Fields, record_property: Callable[[str, object], None]) -> AsyncIterator[LayOn]:
-    """Begins a siege, which ends with the test. ``memory``, ``left``: see `Siege`; ``kind``: see `Target`; further
+async def start_attack(
+    environments: Environments, record_property: Callable[[str, object], None]
+) -> AsyncIterator[StartAttack]:
+    """Starts an attack, which ends with the test. ``memory``, ``left``: see `Attack`; ``kind``: see `Target`; further
     options are the gateway's. Its store is on disk, so that what is kept is not taken for what is left over.
     """
-    sieges: list[Siege] = []
+    attacks: list[Attack] = []
     try:
         async with AsyncExitStack() as stack:
 
-            async def lay(
+            async def start(
                 *, kind: str = "gateway", memory: float = 2.0, left: float = SCALE.left, **settings: Any
-            ) -> Siege:
-                siege = Siege(await fields.take(kind, settings), memory=memory, left=left)
-                sieges.append(siege)
-                return await stack.enter_async_context(siege)
+            ) -> Attack:
+                attack = Attack(await environments.take(kind, settings), memory=memory, left=left)
+                attacks.append(attack)
+                return await stack.enter_async_context(attack)
 
-            yield lay
+            yield start
     finally:
-        for siege in sieges:
-            record_property("hostile", {**siege.facts, "problems": siege.problems})
-        if SCALE is FULL or any(siege.problems for siege in sieges):
-            await fields.clear()
+        for attack in attacks:
+            record_property("hostile", {**attack.facts, "problems": attack.problems})
+        if SCALE is FULL or any(attack.problems for attack in attacks):
+            await environments.clear()
 
 
 @pytest.fixture(params=[SocketIOAttacker, PlainAttacker], ids=["socketio", "plain"])

@@ -104,7 +104,7 @@ async def be_slow() -> None:
     counts["running"] += 1
     counts["most"] = max(counts["most"], counts["running"])
     try:
-        await asyncio.sleep(0.001)
+        await asyncio.sleep(0.001)  # its work
     finally:
         counts["running"] -= 1
 

@@ -1,4 +1,4 @@
-"""Requests that cost the store much: whoever makes them waits for them, and nobody else."""
+"""Requests that cost the store much: the client that makes them waits for them, and nobody else."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import pytest
 
 from harness.names import fresh_name
 from harness.plain import JsonClient
-from hostile.siege import PlainAttacker, masked
+from hostile.attack import PlainAttacker, masked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from hostile.conftest import LayOn
+    from hostile.conftest import StartAttack
 
 SECONDS = 4
 MEMBERS, ROOMS = 100, 15
@@ -43,28 +43,28 @@ async def ask(attacker: PlainAttacker, actions: Iterator[tuple[str, dict[str, An
 
 
 @pytest.mark.parametrize("connections", [1, 4])
-async def test_the_dearest_mix_of_requests(siege: LayOn, connections: int) -> None:
+async def test_the_dearest_mix_of_requests(start_attack: StartAttack, connections: int) -> None:
     """From one connection and from several: bystanders hardly notice."""
     async with AsyncExitStack() as stack:
-        laid = await siege(memory=80, left=60)
+        attack = await start_attack(memory=80, left=60)
         users = [fresh_name() for _ in range(MEMBERS)]
         for user in users:
-            await stack.enter_async_context(JsonClient(laid.gateway.url, user))
-        host = await stack.enter_async_context(JsonClient(laid.gateway.url, fresh_name()))
-        attackers = [await stack.enter_async_context(PlainAttacker(laid.gateway.url)) for _ in range(connections)]
+            await stack.enter_async_context(JsonClient(attack.gateway.url, user))
+        host = await stack.enter_async_context(JsonClient(attack.gateway.url, fresh_name()))
+        attackers = [await stack.enter_async_context(PlainAttacker(attack.gateway.url)) for _ in range(connections)]
         names = [await attacker.log_in() for attacker in attackers]
         rooms = [fresh_name("room") for _ in range(ROOMS)]
         for room in rooms:
             assert (await host.call("create-room", room=room, users=[*users[: MEMBERS // 2], *names]))["ok"]
         for number in range(300):
             await host.call("send-msg", room=rooms[0], content=f"{number}" * 50)
-        laid.begin_again()
+        attack.begin_again()
         working = [
             asyncio.create_task(work)
             for number, attacker in enumerate(attackers)
             for work in (ask(attacker, dearest(number, rooms[0], users)), attacker.closed(120))
         ]
-        await laid.watch(asyncio.sleep(SECONDS))
+        await attack.watch(asyncio.sleep(SECONDS))  # how long the attack lasts
         for task in working:
             task.cancel()
         await asyncio.gather(*working, return_exceptions=True)

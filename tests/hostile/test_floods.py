@@ -13,9 +13,9 @@ import pytest
 from harness.http import WEBSOCKET_HEADERS
 from harness.names import fresh_name
 from harness.plain import JsonClient
-from hostile.conftest import Kind, LayOn
+from hostile.attack import Attacker, PlainAttacker, SocketIOAttacker, masked, message
+from hostile.conftest import Kind, StartAttack
 from hostile.scale import SCALE
-from hostile.siege import Attacker, PlainAttacker, SocketIOAttacker, masked, message
 
 LIST = {
     SocketIOAttacker: message('427["list-rooms",{}]'),
@@ -36,18 +36,18 @@ async def fill(speaker: JsonClient, room: str, messages: int) -> None:
         speaker.frames.log.clear()
 
 
-async def test_a_reader_that_stops(siege: LayOn, attacker: Kind) -> None:
+async def test_a_reader_that_stops(start_attack: StartAttack, attacker: Kind) -> None:
     """It sends pongs but reads nothing: it is cut at ``--max-buffer``, and recovers or is forgotten.
 
     Before it one that reads hears as much, twice: once so that the log and its caches have what they take, and once to
     see what a room costs whose members read.
     """
     held = 1.5 * MAX_BUFFER + BURST * 0.01  # a half more for a second, and what was written last (`backlog`)
-    lasting = await siege(memory=held + 2, presence_limit=0, recovery_window=3600)
+    attack = await start_attack(memory=held + 2, presence_limit=0, recovery_window=3600)
     async with (
-        attacker(lasting.gateway.url) as deaf,
-        attacker(lasting.gateway.url) as hearing,
-        JsonClient(lasting.gateway.url, fresh_name()) as speaker,
+        attacker(attack.gateway.url) as deaf,
+        attacker(attack.gateway.url) as hearing,
+        JsonClient(attack.gateway.url, fresh_name()) as speaker,
     ):
         rooms = []
         for listener in (hearing, deaf):
@@ -57,22 +57,22 @@ async def test_a_reader_that_stops(siege: LayOn, attacker: Kind) -> None:
         reading = asyncio.create_task(hearing.closed(SCALE.timeout))
         try:
             for _ in range(2):
-                lasting.settle()
-                await lasting.watch(fill(speaker, rooms[0], min(SCALE.messages // 2, 3_000)))
+                attack.settle()
+                await attack.watch(fill(speaker, rooms[0], min(SCALE.messages // 2, 3_000)))
         finally:
             reading.cancel()
-        lasting.note("peak with one that reads", f"{lasting.peak:+.1f} MB")
-        lasting.take_for_granted()
+        attack.note("peak with one that reads", f"{attack.peak:+.1f} MB")
+        attack.take_for_granted()
         deaf.writer.transport.pause_reading()
 
         async def lie() -> None:
             while True:
                 await deaf.send(PONG[type(deaf)])
-                await asyncio.sleep(0.02)
+                await asyncio.sleep(0.02)  # its heartbeat
 
         lying = asyncio.create_task(lie())
         try:
-            await lasting.watch(fill(speaker, rooms[1], SCALE.messages))
+            await attack.watch(fill(speaker, rooms[1], SCALE.messages))
         finally:
             lying.cancel()
         members = (await speaker.call("list-members", room=rooms[1]))["members"]
@@ -81,10 +81,10 @@ async def test_a_reader_that_stops(siege: LayOn, attacker: Kind) -> None:
         await deaf.closed(5)
 
 
-async def test_more_events_than_can_be_handled(siege: LayOn, attacker: Kind) -> None:
+async def test_more_events_than_can_be_handled(start_attack: StartAttack, attacker: Kind) -> None:
     """All at once from one client: it waits for its answers, the others do not."""
-    lasting = await siege()
-    async with attacker(lasting.gateway.url) as loud:
+    attack = await start_attack()
+    async with attacker(attack.gateway.url) as loud:
         await loud.log_in()
 
         async def shout(events: int) -> None:
@@ -101,52 +101,52 @@ async def test_more_events_than_can_be_handled(siege: LayOn, attacker: Kind) -> 
             await sending
 
         await shout(1_000)
-        lasting.settle()
-        await lasting.watch(shout(SCALE.events))
+        attack.settle()
+        await attack.watch(shout(SCALE.events))
 
 
-async def test_events_to_a_slow_handler(siege: LayOn) -> None:
+async def test_events_to_a_slow_handler(start_attack: StartAttack) -> None:
     """One at a time is handled, a few wait, and the rest is not read.
 
     Each event is of 500 bytes: what was read in one piece is handled even when its sender has gone.
     """
-    lasting = await siege(kind="ours")
+    attack = await start_attack(kind="ours")
 
     async def started() -> int:
-        return (await lasting.gateway.counts())["started"]
+        return (await attack.gateway.counts())["started"]
 
     event = message(f'42["slow",{{"padding":"{"x" * 470}"}}]')
-    async with SocketIOAttacker(lasting.gateway.url) as loud:
+    async with SocketIOAttacker(attack.gateway.url) as loud:
         await loud.log_in()
         await loud.send(event)
-        lasting.settle()
+        attack.settle()
 
         async def shout() -> None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(5):
                     await loud.send(event * SCALE.events)
 
-        await lasting.watch(shout())
-        most = (await lasting.gateway.counts())["most"]
-        lasting.note("handlers at once", most)
+        await attack.watch(shout())
+        most = (await attack.gateway.counts())["most"]
+        attack.note("handlers at once", most)
         assert most == 1
     start = asyncio.get_running_loop().time()
     handled, before = await started(), -1
     async with asyncio.timeout(60):
         while handled != before:
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(0.5)  # until no more are handled: how many it was sent, nobody knows
             handled, before = await started(), handled
-    lasting.note("what was sent before was handled in", f"{asyncio.get_running_loop().time() - start:.0f} s")
+    attack.note("what was sent before was handled in", f"{asyncio.get_running_loop().time() - start:.0f} s")
 
 
 @pytest.mark.parametrize("event", ["6", '42["x"]'])
-async def test_very_small_messages(siege: LayOn, event: str) -> None:
-    """Two megabytes of the smallest packets: nothing that handles them waits, and yet others have their turn."""
-    lasting = await siege(memory=MAX_BUFFER + 2)
-    async with SocketIOAttacker(lasting.gateway.url) as loud:
+async def test_very_small_messages(start_attack: StartAttack, event: str) -> None:
+    """Two megabytes of the smallest packets: nothing that handles them waits, and yet others are served."""
+    attack = await start_attack(memory=MAX_BUFFER + 2)
+    async with SocketIOAttacker(attack.gateway.url) as loud:
         await loud.log_in()
         await loud.send(message(event) * 100)
-        lasting.settle()
+        attack.settle()
 
         async def shout() -> None:
             asking = asyncio.create_task(
@@ -157,16 +157,16 @@ async def test_very_small_messages(siege: LayOn, event: str) -> None:
                     pass
             await asking
 
-        await lasting.watch(shout())
+        await attack.watch(shout())
 
 
 @pytest.mark.parametrize("size", [0, 1])
-async def test_a_message_in_too_many_fragments(siege: LayOn, attacker: Kind, size: int) -> None:
+async def test_a_message_in_too_many_fragments(start_attack: StartAttack, attacker: Kind, size: int) -> None:
     """400,000 frames of one message, or of none: closed."""
-    lasting = await siege()
+    attack = await start_attack()
 
     async def be_petty(fragments: int) -> None:
-        async with attacker(lasting.gateway.url) as petty:
+        async with attacker(attack.gateway.url) as petty:
             await petty.log_in()
             await petty.send(masked(1, b"x", head=0))
             fragment = masked(0, b"x" * size, head=0) * 1_000
@@ -175,64 +175,64 @@ async def test_a_message_in_too_many_fragments(siege: LayOn, attacker: Kind, siz
             await petty.closed(1)
 
     await be_petty(10_000)
-    lasting.settle()
-    await lasting.watch(be_petty(SCALE.fragments))
+    attack.settle()
+    await attack.watch(be_petty(SCALE.fragments))
 
 
-async def test_lengths_that_are_lies(siege: LayOn, attacker: Kind) -> None:
+async def test_lengths_that_are_lies(start_attack: StartAttack, attacker: Kind) -> None:
     """A length of 2^63 or just above the limit is refused before anything of it comes."""
-    lasting = await siege()
+    attack = await start_attack()
 
     async def lie(length: int) -> None:
-        async with attacker(lasting.gateway.url) as liar:
+        async with attacker(attack.gateway.url) as liar:
             await liar.log_in()
             await liar.send(b"\x82\xff" + length.to_bytes(8, "big") + bytes(4))
             await liar.closed(1)
 
-    await lasting.tally([(length, partial(lie, length)) for length in (2**63, 2**63 - 1, 2**32, 131_073)])
+    await attack.tally([(length, partial(lie, length)) for length in (2**63, 2**63 - 1, 2**32, 131_073)])
 
 
-async def test_messages_that_stop_at_their_last_byte(siege: LayOn, attacker: Kind) -> None:
+async def test_messages_that_stop_at_their_last_byte(start_attack: StartAttack, attacker: Kind) -> None:
     """Twenty messages of the largest size without their end take no more than their size, which malloc may keep."""
     bound = 20 * 0.131 + 2
-    lasting = await siege(memory=bound, left=bound)
+    attack = await start_attack(memory=bound, left=bound)
 
     async def stop_short(count: int) -> None:
         async with contextlib.AsyncExitStack() as stack:
             for _ in range(count):
-                slow = await stack.enter_async_context(attacker(lasting.gateway.url))
+                slow = await stack.enter_async_context(attacker(attack.gateway.url))
                 await slow.log_in()
                 await slow.send(masked(2, b"x" * 131_072)[:-1])
             for _ in range(3):
-                await lasting.who_is_there()  # the gateway has read all of it
+                await attack.who_is_there()  # the gateway has read all of it
 
     for _ in range(8):  # until malloc has kept as many blocks of this size, 8 MB, as it ever will
         await stop_short(20)
-    lasting.settle()
-    await lasting.watch(stop_short(20))
+    attack.settle()
+    await attack.watch(stop_short(20))
 
 
-async def test_a_deflate_bomb(siege: LayOn, attacker: Kind) -> None:
+async def test_a_deflate_bomb(start_attack: StartAttack, attacker: Kind) -> None:
     """Compression is never negotiated, so that what claims to be compressed is refused unread."""
-    lasting = await siege()
+    attack = await start_attack()
     bomb = zlib.compressobj(wbits=-15)
     data = bomb.compress(b"0" * 50_000_000) + bomb.flush(zlib.Z_SYNC_FLUSH)
 
     async def explode() -> None:
-        async with attacker(lasting.gateway.url) as bomber:
+        async with attacker(attack.gateway.url) as bomber:
             await bomber.log_in("Sec-WebSocket-Extensions: permessage-deflate\r\n")
             await bomber.send(masked(1, data[:-4], head=0xC0))
             await bomber.closed(1)
 
     await explode()
-    lasting.settle()
-    await lasting.watch(explode())
+    attack.settle()
+    await attack.watch(explode())
 
 
-async def test_pings_whose_pongs_are_not_read(siege: LayOn, attacker: Kind) -> None:
+async def test_pings_whose_pongs_are_not_read(start_attack: StartAttack, attacker: Kind) -> None:
     """Their answers never fill the memory; and who reads no ping of the gateway's is closed in its time."""
-    lasting = await siege(ping_interval=2, ping_timeout=2)
-    async with attacker(lasting.gateway.url) as pinger:
+    attack = await start_attack(ping_interval=2, ping_timeout=2)
+    async with attacker(attack.gateway.url) as pinger:
         await pinger.log_in()
         pinger.writer.transport.pause_reading()
         pings = masked(9, b"x" * 125) * 1_000
@@ -243,7 +243,7 @@ async def test_pings_whose_pongs_are_not_read(siege: LayOn, attacker: Kind) -> N
                     for _ in range(SCALE.pings // 1_000):
                         await pinger.send(pings)
 
-        await lasting.watch(flood())
+        await attack.watch(flood())
         pinger.writer.transport.resume_reading()
         await pinger.closed(8)
 
@@ -256,18 +256,18 @@ BODIES = {
     "chunks that are none": ("Transfer-Encoding: chunked", b"zzzz\r\n" + b"x" * 65536),
     "junk": ("Content-Length: 0", b"x" * 65536),
 }
-"""What comes behind the head of a handshake: its last header, and what is sent on and on."""
+"""What follows the head of a handshake: its last header, and what is sent on and on."""
 
 
 @pytest.mark.parametrize("body", BODIES)
-async def test_an_upgrade_with_a_body(siege: LayOn, body: str) -> None:
+async def test_an_upgrade_with_a_body(start_attack: StartAttack, body: str) -> None:
     """Twenty at once are refused on both routes, and no body is read."""
-    lasting = await siege()
+    attack = await start_attack()
     header, data = BODIES[body]
     paths = (f"/username/{fresh_name()}?format=nonsense", "/socket.io/?EIO=4&transport=websocket&sid=none")
 
     async def be_heavy(path: str) -> None:
-        async with Attacker(lasting.gateway.url) as heavy:
+        async with Attacker(attack.gateway.url) as heavy:
             heavy.writer.write(f"GET {path} HTTP/1.1\r\n{HEAD}{header}\r\n\r\n".encode() + data[:1000])
             assert b" 4" in (await heavy.reader.readline())[:12]
             for _ in range(100):
@@ -275,20 +275,20 @@ async def test_an_upgrade_with_a_body(siege: LayOn, body: str) -> None:
             await heavy.closed(5)
 
     async def crowd(count: int) -> None:
-        await lasting.tally([(path, partial(be_heavy, path)) for _, path in product(range(count // 2), paths)])
+        await attack.tally([(path, partial(be_heavy, path)) for _, path in product(range(count // 2), paths)])
 
     await crowd(20)
-    lasting.settle()
-    await lasting.watch(crowd(20))
+    attack.settle()
+    await attack.watch(crowd(20))
 
 
-async def test_a_crowd_that_says_nothing_wrong_and_leaves_at_once(siege: LayOn) -> None:
+async def test_a_crowd_that_says_nothing_wrong_and_leaves_at_once(start_attack: StartAttack) -> None:
     """Connects and disconnects, a fifth by reset, a tenth in the handshake: memory does not drift."""
-    lasting = await siege(memory=5, left=5, recovery_window=0.2)
+    attack = await start_attack(memory=5, left=5, recovery_window=0.2)
 
     async def visit(number: int) -> None:
         kind = PlainAttacker if number % 2 else SocketIOAttacker
-        async with kind(lasting.gateway.url) as visitor:
+        async with kind(attack.gateway.url) as visitor:
             if number % 10 == 3:
                 visitor.writer.write(b"GET /username/x HTTP/1.1\r\nHost:")
                 return
@@ -308,6 +308,6 @@ async def test_a_crowd_that_says_nothing_wrong_and_leaves_at_once(siege: LayOn) 
 
     start = asyncio.get_running_loop().time()
     await crowd(min(SCALE.visits // 2, 5_000))
-    lasting.settle()
-    await lasting.watch(crowd(SCALE.visits))
-    lasting.note("seconds", round(asyncio.get_running_loop().time() - start))
+    attack.settle()
+    await attack.watch(crowd(SCALE.visits))
+    attack.note("seconds", round(asyncio.get_running_loop().time() - start))

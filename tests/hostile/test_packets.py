@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from harness.http import request
 from harness.names import fresh_name
 from harness.raw import open_polling
-from hostile.conftest import LayOn
+from hostile.attack import Attack, PlainAttacker, SocketIOAttacker, masked, message
+from hostile.conftest import StartAttack
 from hostile.scale import SCALE, STOCK
-from hostile.siege import PlainAttacker, Siege, SocketIOAttacker, masked, message
 from hostile.target import MARK, NAMESPACES
 
 MALFORMED: list[str | bytes] = [
@@ -62,8 +62,8 @@ IN_TIME = 1.0
 """Seconds within which a connection is closed for what it sent."""
 
 
-async def close_in_time(siege: Siege, before: bytes, bad: bytes, *, logged_in: bool) -> None:
-    async with SocketIOAttacker(siege.gateway.url) as attacker:
+async def close_in_time(attack: Attack, before: bytes, bad: bytes, *, logged_in: bool) -> None:
+    async with SocketIOAttacker(attack.gateway.url) as attacker:
         await (attacker.log_in() if logged_in else attacker.open())
         await attacker.send(before + bad)
         await attacker.closed(IN_TIME)
@@ -74,48 +74,48 @@ STATES = {"before connect": (False, b""), "connected": (True, b""), "inside a bi
 
 
 @pytest.mark.parametrize("state", STATES)
-async def test_malformed_packets(siege: LayOn, state: str) -> None:
+async def test_malformed_packets(start_attack: StartAttack, state: str) -> None:
     """Each of the list closes its connection, in every state."""
-    lasting = await siege()
+    attack = await start_attack()
     logged_in, before = STATES[state]
     attempts: list[Attempt] = [
-        (packet, partial(close_in_time, lasting, before, message(packet), logged_in=logged_in))
+        (packet, partial(close_in_time, attack, before, message(packet), logged_in=logged_in))
         for packet in MALFORMED
         if not before or isinstance(packet, str)
     ]
-    await lasting.tally(attempts)
+    await attack.tally(attempts)
 
 
-async def fail_to_upgrade(siege: Siege, before: bytes, bad: bytes) -> None:
-    url = await open_polling(siege.gateway.url)
-    async with SocketIOAttacker(siege.gateway.url) as attacker:
-        await attacker.shake_hands(url.removeprefix(siege.gateway.url).replace("polling", "websocket"))
+async def fail_to_upgrade(attack: Attack, before: bytes, bad: bytes) -> None:
+    url = await open_polling(attack.gateway.url)
+    async with SocketIOAttacker(attack.gateway.url) as attacker:
+        await attacker.shake_hands(url.removeprefix(attack.gateway.url).replace("polling", "websocket"))
         await attacker.send(before + bad)
         await attacker.closed(IN_TIME)
     answer = await request("POST", url, data="1")
     assert (answer.status, answer.text.lower()) == (200, "ok")
 
 
-async def test_malformed_packets_during_an_upgrade(siege: LayOn) -> None:
-    """They end the upgrade, before its probe and behind it; the session goes on with long-polling."""
-    lasting = await siege()
+async def test_malformed_packets_during_an_upgrade(start_attack: StartAttack) -> None:
+    """They end the upgrade, before its probe and after it; the session goes on with long-polling."""
+    attack = await start_attack()
     attempts: list[Attempt] = [
-        ((packet, probe), partial(fail_to_upgrade, lasting, probe, message(packet)))
+        ((packet, probe), partial(fail_to_upgrade, attack, probe, message(packet)))
         for packet, probe in product((*MALFORMED, "3", "2", "42[]"), (b"", message("2probe")))
     ]
-    await lasting.tally(attempts)
+    await attack.tally(attempts)
 
 
 @pytest.fixture
-async def lasting(siege: LayOn) -> Siege:
-    """One siege for all that hypothesis generates; nobody comes back to what was lost in it."""
-    siege_of_all = await siege(recovery_window=0.2)
+async def attack(start_attack: StartAttack) -> Attack:
+    """One attack for all that hypothesis generates; nobody comes back to what was lost in it."""
+    attack = await start_attack(recovery_window=0.2)
     for _ in range(200):
         for kind in (SocketIOAttacker, PlainAttacker):
-            async with kind(siege_of_all.gateway.url) as attacker:
+            async with kind(attack.gateway.url) as attacker:
                 await attacker.log_in()
-    siege_of_all.settle()
-    return siege_of_all
+    attack.settle()
+    return attack
 
 
 many = settings(
@@ -145,17 +145,17 @@ nonsense = st.lists(packet.map(message) | any_frame, min_size=1, max_size=3).map
 
 
 GOODBYE = b"\x88\x02\x03\xe8"
-"""The close frame that answers an Engine.IO CLOSE; the gateway waits for the client's before it hangs up."""
+"""The close frame that answers an Engine.IO CLOSE; the gateway waits for the client's before it closes."""
 
 
 @many
 @given(state=st.sampled_from([*STATES]), sent=nonsense)
-async def test_generated_packets(lasting: Siege, state: str, sent: bytes) -> None:
+async def test_generated_packets(attack: Attack, state: str, sent: bytes) -> None:
     """After any packets an action or a log-in has its answer within a second, or the connection is closed."""
     logged_in, before = STATES[state]
-    # The log-in is for those who have said goodbye.
+    # The log-in is for those whose packet was a DISCONNECT.
     question = message('42987654["list-rooms",{}]') + message(f'40{{"username":"{fresh_name()}"}}')
-    async with SocketIOAttacker(lasting.gateway.url) as attacker:
+    async with SocketIOAttacker(attack.gateway.url) as attacker:
         await (attacker.log_in() if logged_in else attacker.open())
         await attacker.send(before + sent)
         await attacker.answers_or_closes(question, (b"43987654[", b"40{", b"44{", GOODBYE), IN_TIME)
@@ -163,11 +163,11 @@ async def test_generated_packets(lasting: Siege, state: str, sent: bytes) -> Non
 
 @many
 @given(probe=st.sampled_from([b"", message("2probe")]), sent=nonsense)
-async def test_generated_packets_during_an_upgrade(lasting: Siege, probe: bytes, sent: bytes) -> None:
+async def test_generated_packets_during_an_upgrade(attack: Attack, probe: bytes, sent: bytes) -> None:
     """After any packets, and then one that is none, the WebSocket of an upgrade is closed within a second."""
-    url = await open_polling(lasting.gateway.url)
-    async with SocketIOAttacker(lasting.gateway.url) as attacker:
-        await attacker.shake_hands(url.removeprefix(lasting.gateway.url).replace("polling", "websocket"))
+    url = await open_polling(attack.gateway.url)
+    async with SocketIOAttacker(attack.gateway.url) as attacker:
+        await attacker.shake_hands(url.removeprefix(attack.gateway.url).replace("polling", "websocket"))
         await attacker.send(probe + sent + message("!"))
         await attacker.closed(IN_TIME)
     await request("POST", url, data="1")
@@ -175,9 +175,9 @@ async def test_generated_packets_during_an_upgrade(lasting: Siege, probe: bytes,
 
 @many
 @given(sent=st.lists(st.text(max_size=60).map(message) | any_frame, min_size=1, max_size=3).map(b"".join))
-async def test_generated_frames_on_the_plain_wire(lasting: Siege, sent: bytes) -> None:
+async def test_generated_frames_on_the_plain_wire(attack: Attack, sent: bytes) -> None:
     """After any frames an action has its answer within a second, or the connection is closed."""
-    async with PlainAttacker(lasting.gateway.url) as attacker:
+    async with PlainAttacker(attack.gateway.url) as attacker:
         await attacker.log_in()
         await attacker.send(sent)
         await attacker.answers_or_closes(message('{"action":"list-rooms","ref":987654}'), (b"987654",), IN_TIME)
@@ -202,16 +202,16 @@ def reserved_events(namespace: str) -> list[list[str | bytes]]:
     ]
 
 
-async def say_reserved(siege: Siege, namespaces: list[str], packets: list[str | bytes], *, polling: bool) -> None:
+async def say_reserved(attack: Attack, namespaces: list[str], packets: list[str | bytes], *, polling: bool) -> None:
     """Log in, connect to the namespaces, and send the packets."""
     logins = [f'40{{"username":"{fresh_name()}"}}', *(f"40{namespace}," for namespace in namespaces)]
     if not polling:
-        async with SocketIOAttacker(siege.gateway.url) as attacker:
+        async with SocketIOAttacker(attack.gateway.url) as attacker:
             await attacker.log_in()
             await attacker.send(b"".join(map(message, (*logins[1:], *packets))))
             await attacker.closed(IN_TIME)
         return
-    url = await open_polling(siege.gateway.url)
+    url = await open_polling(attack.gateway.url)
     for login in logins:
         assert (await request("POST", url, data=login)).status == 200
     body = "\x1e".join(packet if isinstance(packet, str) else "beA==" for packet in packets)
@@ -220,84 +220,86 @@ async def say_reserved(siege: Siege, namespaces: list[str], packets: list[str | 
 
 @pytest.mark.parametrize("kind", ["gateway", "ours"])
 @pytest.mark.parametrize("polling", [False, True], ids=["websocket", "polling"])
-async def test_reserved_events(siege: LayOn, kind: str, polling: bool) -> None:
+async def test_reserved_events(start_attack: StartAttack, kind: str, polling: bool) -> None:
     """No client calls what only the server may: in every namespace the connection closes, and no handler has run."""
-    lasting = await siege(kind=kind)
+    attack = await start_attack(kind=kind)
     others = NAMESPACES[1:] if kind == "ours" else []
     attempts: list[Attempt] = [
-        ((namespace, packets), partial(say_reserved, lasting, others, packets, polling=polling))
+        ((namespace, packets), partial(say_reserved, attack, others, packets, polling=polling))
         for namespace in (*NAMESPACES, "/unknown")
         for packets in reserved_events(namespace)
     ]
     try:
-        await lasting.tally(attempts)
+        await attack.tally(attempts)
     finally:
-        fooled = (await lasting.gateway.counts()).get("fooled", 0)
-        lasting.note("handlers run", fooled)
+        fooled = (await attack.gateway.counts()).get("fooled", 0)
+        attack.note("handlers run", fooled)
     assert not fooled
 
 
 # --- attachments
 
 
-async def test_placeholders(siege: LayOn) -> None:
+async def test_placeholders(start_attack: StartAttack) -> None:
     """An attachment is named by its number, and by nothing else."""
-    lasting = await siege()
+    attack = await start_attack()
     attempts: list[Attempt] = []
     for wrong in PLACEHOLDERS:
         packet = message(f"451-{json.dumps(['x', {'_placeholder': True, **wrong}])}") + masked(2, b"x")
-        attempts.append((wrong, partial(close_in_time, lasting, b"", packet, logged_in=True)))
-    await lasting.tally(attempts)
+        attempts.append((wrong, partial(close_in_time, attack, b"", packet, logged_in=True)))
+    await attack.tally(attempts)
 
 
-async def test_attachments_that_never_come(siege: LayOn) -> None:
+async def test_attachments_that_never_come(start_attack: StartAttack) -> None:
     """Ten seconds after the packet that announced them, the connection closes."""
-    lasting = await siege(memory=4)
+    attack = await start_attack(memory=4)
     announced = message('4510-["x",{"_placeholder":true,"num":0}]')
     started = asyncio.get_running_loop().time()
 
     async def wait(sent: bytes) -> None:
-        async with SocketIOAttacker(lasting.gateway.url) as attacker:
+        async with SocketIOAttacker(attack.gateway.url) as attacker:
             await attacker.log_in()
             await attacker.send(sent)
             await attacker.closed(12)
 
-    await lasting.watch(
-        lasting.tally(
+    await attack.watch(
+        attack.tally(
             [(count, partial(wait, announced + masked(2, b"x" * 50_000) * (count % 3))) for count in range(16)]
         )
     )
     seconds = asyncio.get_running_loop().time() - started
-    lasting.note("closed after", f"{seconds:.1f} s")
+    attack.note("closed after", f"{seconds:.1f} s")
     assert seconds > 9
 
 
-async def test_attachments_that_are_too_large_together(siege: LayOn) -> None:
+async def test_attachments_that_are_too_large_together(start_attack: StartAttack) -> None:
     """More than 1 MB in one packet closes the connection."""
-    lasting = await siege(memory=8)
+    attack = await start_attack(memory=8)
 
     async def overdo() -> None:
         announced = message('4510-["x",{"_placeholder":true,"num":0}]')
-        await close_in_time(lasting, announced + masked(2, b"x" * 125_000) * 8, masked(2, b"x"), logged_in=True)
+        await close_in_time(attack, announced + masked(2, b"x" * 125_000) * 8, masked(2, b"x"), logged_in=True)
 
     await overdo()
-    lasting.settle()
+    attack.settle()
     for _ in range(5):
-        await lasting.watch(overdo())
+        await attack.watch(overdo())
 
 
 # --- frames
 
 
 @pytest.mark.parametrize("kind", [SocketIOAttacker, PlainAttacker])
-async def test_frames_that_break_rfc_6455(siege: LayOn, kind: type[SocketIOAttacker] | type[PlainAttacker]) -> None:
+async def test_frames_that_break_rfc_6455(
+    start_attack: StartAttack, kind: type[SocketIOAttacker] | type[PlainAttacker]
+) -> None:
     """Both wires: closed within a second, whatever the violation."""
-    lasting = await siege()
+    attack = await start_attack()
 
     async def violate(violation: bytes) -> None:
-        async with kind(lasting.gateway.url) as attacker:
+        async with kind(attack.gateway.url) as attacker:
             await attacker.log_in()
             await attacker.send(violation)
             await attacker.closed(IN_TIME)
 
-    await lasting.tally([(violation, partial(violate, violation)) for violation in VIOLATIONS])
+    await attack.tally([(violation, partial(violate, violation)) for violation in VIOLATIONS])

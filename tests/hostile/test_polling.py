@@ -9,8 +9,8 @@ import pytest
 from harness.http import request
 from harness.names import fresh_name
 from harness.raw import open_polling
-from hostile.conftest import LayOn
-from hostile.siege import Attacker, allow
+from hostile.attack import Attacker, allow
+from hostile.conftest import StartAttack
 
 MAX_SIZE = 131_072
 MAX_BUFFER = 1.05
@@ -28,14 +28,14 @@ async def log_in(url: str) -> str:
     return polling
 
 
-async def test_bodies_that_are_too_large(siege: LayOn) -> None:
+async def test_bodies_that_are_too_large(start_attack: StartAttack) -> None:
     """413 or 400, at once, whether they say how large they are or not; and the session ends."""
-    lasting = await siege()
+    attack = await start_attack()
 
     async def overdo(header: str, data: bytes) -> None:
-        url = await open_polling(lasting.gateway.url)
-        async with Attacker(lasting.gateway.url) as heavy:
-            path = url.removeprefix(lasting.gateway.url)
+        url = await open_polling(attack.gateway.url)
+        async with Attacker(attack.gateway.url) as heavy:
+            path = url.removeprefix(attack.gateway.url)
             heavy.writer.write(f"POST {path} HTTP/1.1\r\nHost: x\r\n{header}\r\n\r\n".encode())
             sending = asyncio.create_task(heavy.send(data * 20))
             async with asyncio.timeout(allow(AT_ONCE)):
@@ -45,33 +45,33 @@ async def test_bodies_that_are_too_large(siege: LayOn) -> None:
         assert (await request("GET", url)).status == 400
 
     for _ in range(2):
-        await lasting.watch(overdo("Content-Length: 20000000", b"x" * 1_000_000))
-        await lasting.watch(overdo("Transfer-Encoding: chunked", b"f4240\r\n" + b"x" * 1_000_000 + b"\r\n"))
+        await attack.watch(overdo("Content-Length: 20000000", b"x" * 1_000_000))
+        await attack.watch(overdo("Transfer-Encoding: chunked", b"f4240\r\n" + b"x" * 1_000_000 + b"\r\n"))
 
 
-async def test_many_packets_in_a_body(siege: LayOn) -> None:
+async def test_many_packets_in_a_body(start_attack: StartAttack) -> None:
     """The stock client puts all that waits into one body: all are handled, in order."""
-    lasting = await siege()
-    url = await log_in(lasting.gateway.url)
+    attack = await start_attack()
+    url = await log_in(attack.gateway.url)
     body = "\x1e".join(f'42{number}["list-rooms",{{}}]' for number in range(17))
     answer = await request("POST", url, data=body)
-    lasting.note("17 packets", answer.status)
+    attack.note("17 packets", answer.status)
     text = (await request("GET", url)).text
     assert answer.status == 400 or all(f'43{number}[{{"ok":true' in text for number in range(17)), text
     await request("POST", url, data="41")
 
 
 @pytest.mark.parametrize("packet", ["6", '42["x"]'])
-async def test_very_many_packets_in_a_body(siege: LayOn, packet: str) -> None:
+async def test_very_many_packets_in_a_body(start_attack: StartAttack, packet: str) -> None:
     """A body full of the smallest packets is handled or refused, and nobody else waits for it."""
-    lasting = await siege(memory=MAX_BUFFER + 2)
+    attack = await start_attack(memory=MAX_BUFFER + 2)
 
     async def overfill() -> None:
-        url = await log_in(lasting.gateway.url)
+        url = await log_in(attack.gateway.url)
         start = asyncio.get_running_loop().time()
         body = "\x1e".join([packet] * (MAX_SIZE // (len(packet) + 1)))
         answer = await request("POST", url, data=body)
-        lasting.note(
+        attack.note(
             f"{body.count(packet)} packets", f"{answer.status} in {asyncio.get_running_loop().time() - start:.1f} s"
         )
         assert answer.status in {200, 400}
@@ -79,22 +79,22 @@ async def test_very_many_packets_in_a_body(siege: LayOn, packet: str) -> None:
             await request("POST", url, data="1")
 
     await overfill()
-    lasting.settle()
+    attack.settle()
     for _ in range(3):
-        await lasting.watch(overfill())
+        await attack.watch(overfill())
 
 
-async def test_bodies_in_many_segments(siege: LayOn) -> None:
+async def test_bodies_in_many_segments(start_attack: StartAttack) -> None:
     """They are read whole, however they are cut."""
-    lasting = await siege()
-    url = await log_in(lasting.gateway.url)
-    path = url.removeprefix(lasting.gateway.url)
+    attack = await start_attack()
+    url = await log_in(attack.gateway.url)
+    path = url.removeprefix(attack.gateway.url)
     body = '427["list-rooms",{"padding":"' + "x" * 20_000 + '"}]'
-    async with Attacker(lasting.gateway.url) as slow:
+    async with Attacker(attack.gateway.url) as slow:
         slow.writer.write(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode())
         for start in range(0, len(body), 700):
             await slow.send(body[start : start + 700].encode())
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(0.005)  # so that each is a segment of its own
         async with asyncio.timeout(5):
             assert b" 200 " in await slow.reader.readline()
     async with asyncio.timeout(5):
@@ -102,25 +102,25 @@ async def test_bodies_in_many_segments(siege: LayOn) -> None:
     await request("POST", url, data="41")
 
 
-async def test_two_polls_at_once(siege: LayOn) -> None:
+async def test_two_polls_at_once(start_attack: StartAttack) -> None:
     """The second is refused, the first is answered, and the session ends."""
-    lasting = await siege()
-    url = await open_polling(lasting.gateway.url)
+    attack = await start_attack()
+    url = await open_polling(attack.gateway.url)
     polls = [asyncio.create_task(request("GET", url)) for _ in range(2)]
     async with asyncio.timeout(5):
         assert sorted([(await poll).status for poll in polls]) == [200, 400]
         assert (await request("GET", url)).status == 400
 
 
-async def test_handshakes_that_nobody_goes_on_with(siege: LayOn) -> None:
+async def test_handshakes_that_nobody_goes_on_with(start_attack: StartAttack) -> None:
     """They are forgotten within ten seconds."""
-    lasting = await siege()
-    sessions = [await open_polling(lasting.gateway.url) for _ in range(50)]
+    attack = await start_attack()
+    sessions = [await open_polling(attack.gateway.url) for _ in range(50)]
     start = asyncio.get_running_loop().time()
-    await asyncio.sleep(9.5)
+    await asyncio.sleep(9.5)  # to ask before would be to go on with them
 
     async def is_gone(url: str) -> None:
         assert (await request("POST", url, data="3")).status == 400
 
-    await lasting.tally([(url[-8:], lambda url=url: is_gone(url)) for url in sessions])
-    lasting.note("gone after", f"{asyncio.get_running_loop().time() - start:.1f} s")
+    await attack.tally([(url[-8:], lambda url=url: is_gone(url)) for url in sessions])
+    attack.note("gone after", f"{asyncio.get_running_loop().time() - start:.1f} s")

@@ -17,8 +17,8 @@ from harness.http import request
 from harness.names import fresh_name
 from harness.raw import open_polling
 from harness.waiting import until
-from hostile.conftest import LayOn
-from hostile.siege import Attacker, PlainAttacker, Siege, SocketIOAttacker, masked, message
+from hostile.attack import Attack, Attacker, PlainAttacker, SocketIOAttacker, masked, message
+from hostile.conftest import StartAttack
 
 SETTINGS = {"max_buffer": 100_000, "memory": 16.0, "left": 16.0}
 """A small buffer, so that every kind comes to its bound. All kinds together take some memory of their own."""
@@ -93,13 +93,13 @@ class DeafSocketIO(Narrow, SocketIOAttacker): ...
 class DeafPlain(Narrow, PlainAttacker): ...
 
 
-class Attack:
+class Provocation:
     """Provokes one reply after the other, of each kind until the gateway cuts or the time is up."""
 
-    def __init__(self, lasting: Siege, certain: set[str]) -> None:
+    def __init__(self, attack: Attack, certain: set[str]) -> None:
         self._certain = certain
-        self._lasting = lasting
-        self._gateway = lasting.gateway
+        self._attack = attack
+        self._gateway = attack.gateway
         self.cut: set[str] = set()
 
     @asynccontextmanager
@@ -118,14 +118,14 @@ class Attack:
         if cuts:
             self.cut.add(kind)
 
-    async def all(self, attack: Callable[[str, float], Awaitable[None]], kinds: Iterable[str]) -> None:
+    async def all(self, provoke: Callable[[str, float], Awaitable[None]], kinds: Iterable[str]) -> None:
         """Once shortly, to know what the gateway needs for it, and once for longer."""
         for seconds in (SHORT, LASTING):
-            self._lasting.settle()
+            self._attack.settle()
             for kind in kinds:
                 long = UNTIL_CUT if seconds == LASTING and kind in self._certain else seconds
-                await self._lasting.watch(attack(kind, long))
-        self._lasting.note("cut", f"{len(self.cut)} of {len(list(kinds))} kinds")
+                await self._attack.watch(provoke(kind, long))
+        self._attack.note("cut", f"{len(self.cut)} of {len(list(kinds))} kinds")
 
 
 async def provoke(attacker: Attacker, frame: bytes, going_on: Callable[[], bool]) -> None:
@@ -136,58 +136,58 @@ async def provoke(attacker: Attacker, frame: bytes, going_on: Callable[[], bool]
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(0.1):
                 await attacker.writer.drain()
-        await asyncio.sleep(0.001)
+        await asyncio.sleep(0.001)  # others run
 
 
-async def test_replies_on_a_websocket_that_nobody_reads(siege: LayOn) -> None:
+async def test_replies_on_a_websocket_that_nobody_reads(start_attack: StartAttack) -> None:
     """None of them takes more than the buffer."""
-    lasting = await siege(**SETTINGS)
-    attack = Attack(lasting, LARGE)
+    attack = await start_attack(**SETTINGS)
+    provocation = Provocation(attack, LARGE)
 
     async def send(kind: str, seconds: float) -> None:
-        async with DeafSocketIO(lasting.gateway.url) as deaf, attack.one(kind, seconds) as going_on:
+        async with DeafSocketIO(attack.gateway.url) as deaf, provocation.one(kind, seconds) as going_on:
             room = in_room_of(await deaf.log_in())
             await deaf.send(message(room(f'420["create-room",{{"room":"{ROOM}"}}]')))
             await provoke(deaf, message(room(PACKETS[kind])), going_on)
 
-    await attack.all(send, PACKETS)
-    assert attack.cut >= LARGE
+    await provocation.all(send, PACKETS)
+    assert provocation.cut >= LARGE
 
 
-async def test_replies_on_long_polling_that_nobody_polls(siege: LayOn) -> None:
+async def test_replies_on_long_polling_that_nobody_polls(start_attack: StartAttack) -> None:
     """None of them takes more than the buffer, CONNECT errors included."""
-    lasting = await siege(**SETTINGS)
-    attack = Attack(lasting, LARGE)
+    attack = await start_attack(**SETTINGS)
+    provocation = Provocation(attack, LARGE)
 
     async def post(kind: str, seconds: float) -> None:
-        url = await open_polling(lasting.gateway.url)
+        url = await open_polling(attack.gateway.url)
         room = in_room_of(name := fresh_name())
         await request("POST", url, data=f'40{{"username":"{name}"}}')
         await request("GET", url)
         await request("POST", url, data=room(f'420["create-room",{{"room":"{ROOM}"}}]'))
         body = "\x1e".join([room(PACKETS[kind])] * (20_000 // len(PACKETS[kind])))
-        async with attack.one(kind, seconds) as going_on:
+        async with provocation.one(kind, seconds) as going_on:
             while going_on():
                 await request("POST", url, data=body)
         await request("POST", url, data="1")
 
-    await attack.all(post, PACKETS)
-    assert attack.cut >= LARGE
+    await provocation.all(post, PACKETS)
+    assert provocation.cut >= LARGE
 
 
 @pytest.mark.parametrize("form", ["bare", "json"])
-async def test_replies_on_the_plain_wire(siege: LayOn, form: str) -> None:
+async def test_replies_on_the_plain_wire(start_attack: StartAttack, form: str) -> None:
     """Echoes, errors, replies and pongs: none of them takes more than the buffer."""
-    lasting = await siege(**SETTINGS)
-    attack = Attack(lasting, certain := {"echo" if form == "bare" else "ref"})
+    attack = await start_attack(**SETTINGS)
+    provocation = Provocation(attack, certain := {"echo" if form == "bare" else "ref"})
 
     async def send(kind: str, seconds: float) -> None:
-        async with DeafPlain(lasting.gateway.url) as deaf, attack.one(kind, seconds) as going_on:
+        async with DeafPlain(attack.gateway.url) as deaf, provocation.one(kind, seconds) as going_on:
             room = in_room_of(name := fresh_name())
             await deaf.shake_hands(f"/username/{name}?format={form}")
             await deaf.send(masked(1, room(json.dumps({"action": "create-room", "room": ROOM})).encode()))
             await provoke(deaf, masked(9 if kind == "pong" else 1, room(FRAMES[kind]).encode()), going_on)
 
-    await attack.all(send, FRAMES)
-    assert attack.cut >= certain
-    assert "pong" not in attack.cut, "only the last ping is answered"
+    await provocation.all(send, FRAMES)
+    assert provocation.cut >= certain
+    assert "pong" not in provocation.cut, "only the last ping is answered"

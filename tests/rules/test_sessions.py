@@ -12,6 +12,8 @@ from gateway.tokens import hash_token
 from rules.conftest import Rules
 from rules.dictionary import call
 
+pytestmark = pytest.mark.fast
+
 
 def add_session(rules: Rules, username: str, name: str) -> Session:
     """One more live session of a user, on a connection named like it."""

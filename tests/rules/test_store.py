@@ -10,6 +10,8 @@ from gateway.rules.sessions import Claim
 from rules.conftest import Rules
 from rules.dictionary import DictTransaction, call
 
+pytestmark = pytest.mark.fast
+
 
 def test_a_rule_that_reads_after_it_has_written_is_noticed(rules: Rules) -> None:
     """What the other tests here rely on: a shared store keeps what was written only when the rule has returned."""
@@ -64,7 +66,7 @@ def test_a_full_store_takes_nothing_more_and_lets_everybody_go(rules: Rules) -> 
 @pytest.mark.parametrize("room", ["coffee", "  tea\u200b", "", "cafe\u0301"])
 def test_a_room_that_one_is_not_in_is_named_as_it_would_be_called(rules: Rules, room: str) -> None:
     rules.login("alice")
-    with pytest.raises(RoomNotFound, match=r"You are in no room named"):
+    with pytest.raises(RoomNotFound, match=r"You are not in a room named"):
         call(rules.store.list_members("alice", room, "", 10))
 
 

@@ -14,6 +14,7 @@ from websockets.exceptions import ConnectionClosed
 
 from gateway.servers import EngineServer, SocketServer
 from gateway.servers.http.upgrades import Upgrades
+from harness.waiting import until
 
 OPTIONS: dict[str, Any] = {"ping_interval": 0.3, "ping_timeout": 0.2, "max_http_buffer_size": 1000}
 
@@ -51,6 +52,12 @@ async def closed(socket: ClientConnection) -> bool:
                 await socket.recv()
         except ConnectionClosed:
             return True
+
+
+async def polled(server: EngineServer) -> None:
+    """Wait until the only client's poll has come, and waits."""
+    (socket,) = server.sockets.values()
+    await until(lambda: socket.polling is not None and socket.polling.is_polled)
 
 
 def echo_server(**options: Any) -> EngineServer:

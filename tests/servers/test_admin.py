@@ -11,7 +11,7 @@ import socketio
 
 from gateway.servers import SocketServer
 from gateway.servers.socketio.adminqueue import MAX_REPORTS
-from harness.inbox import PATIENCE
+from harness.inbox import TIMEOUT
 from harness.waiting import until
 from servers.serving import serving
 
@@ -51,7 +51,7 @@ class Heard:
         self.sio.on("*", lambda name, *args: self.reports.put_nowait((name, args)), namespace=ADMIN)
 
     async def next(self, name: str) -> Any:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             while True:
                 found, args = await self.reports.get()
                 if found == name:
@@ -111,7 +111,7 @@ async def test_the_queue_is_emptied_where_nobody_is_an_admin() -> None:
     async with instrumented() as (url, _, instruments), Heard() as user:
         await user.sio.connect(url, namespaces=["/"], transports=["websocket"])
         for number in range(100):
-            await user.sio.call("enter", f"room {number}", timeout=PATIENCE)
+            await user.sio.call("enter", f"room {number}", timeout=TIMEOUT)
         await until(lambda: not instruments.admin_queue)
 
 

@@ -54,6 +54,7 @@ async def test_the_stock_client(driver: Driver, transports: list[str], force: bo
                 assert said == [[{"type": "Buffer", "data": [0, 1, 2]}]]
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize(("query", "expected"), [("", DATA), ("&b64=1", ENCODED), ("&b64=", DATA)])
 async def test_a_websocket_gets_what_it_asked_for(url: str, query: str, expected: str | bytes) -> None:
     """Whatever it sends itself: both forms are understood."""
@@ -68,6 +69,7 @@ async def test_a_websocket_gets_what_it_asked_for(url: str, query: str, expected
         assert await socket.recv() == (b"" if expected == DATA else "b")
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("asked", ["at the handshake", "at the upgrade", "at both", "never"])
 async def test_an_upgrade(url: str, asked: str) -> None:
     """What waits for a poll comes over the WebSocket, in base64 too."""
@@ -87,6 +89,7 @@ async def test_an_upgrade(url: str, asked: str) -> None:
         assert [await socket.recv(), await socket.recv()] == [expected, expected]
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("frame", ["b!", "bAAA", "b€", "b AAAA", "b\n"])
 async def test_what_is_not_base64_closes_the_connection(url: str, frame: str) -> None:
     async with connect(f"{url.replace('http', 'ws')}{WEBSOCKET}&b64=1") as socket:
@@ -95,6 +98,7 @@ async def test_what_is_not_base64_closes_the_connection(url: str, frame: str) ->
         assert socket.close_code == 1002
 
 
+@pytest.mark.fast
 async def test_many_encoded_attachments_are_bounded_as_others() -> None:
     """The count and the size of attachments are those of their bytes."""
     server = SocketServer(socketio.AsyncManager(), max_attachments_size=1000, max_http_buffer_size=10_000)

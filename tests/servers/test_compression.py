@@ -13,6 +13,8 @@ import pytest
 from gateway.servers.http.compression import LEVEL, MAX_SIZE
 from servers.serving import echo_server, serving
 
+pytestmark = pytest.mark.fast
+
 
 @pytest.fixture
 async def url() -> AsyncIterator[str]:
@@ -32,7 +34,9 @@ async def poll(url: str, size: int, accepts: str | None, origin: str | None = No
         async with session.post(url, params=query, data=b"4" + b"message " * (size // 8)) as posted:
             assert posted.status == 200
         async with session.get(url, params=query, headers=headers) as answer:
-            return {name.lower(): value for name, value in answer.headers.items()}, await answer.read()
+            polled = {name.lower(): value for name, value in answer.headers.items()}, await answer.read()
+        async with session.post(url, params=query, data=b"1"):  # a session that is left open keeps the server waiting
+            return polled
 
 
 @pytest.mark.parametrize(

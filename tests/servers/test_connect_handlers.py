@@ -15,7 +15,7 @@ from websockets.exceptions import InvalidStatus
 from gateway.servers import EngineServer, SocketServer
 from harness.http import WEBSOCKET_HEADERS, Answer, request
 from harness.http1 import connection, head, masked
-from harness.inbox import PATIENCE
+from harness.inbox import TIMEOUT
 from harness.node import Driver
 from harness.waiting import until
 from servers.application import serve_alone
@@ -117,6 +117,7 @@ async def test_who_is_accepted_gets_what_the_handler_sent(transport: str, past_a
         if transport == "polling":
             opened, *early = (await request("GET", url + POLLING)).text.split("\x1e")
             assert (opened[0], early) == ("0", ["4early", "bAQ=="])
+            await request("POST", f"{url}{POLLING}&sid={json.loads(opened[1:])['sid']}", data="1")
             return
         async with connect(f"{url.replace('http', 'ws')}{WEBSOCKET}") as socket:
             assert str(await socket.recv()).startswith("0")
@@ -141,7 +142,7 @@ async def test_what_comes_while_the_application_is_asked_is_not_lost(past_aiohtt
         for frames in (["4one", "4two"], []):
             async with connection(url) as tcp:
                 tcp.send(head(f"/engine.io/{WEBSOCKET}", WEBSOCKET_HEADERS.items()) + b"".join(map(masked, frames)))
-                await asyncio.wait_for(asked.wait(), PATIENCE)
+                await asyncio.wait_for(asked.wait(), TIMEOUT)
                 if frames:
                     tcp.send(masked("4three"))
                     go.set()
@@ -165,7 +166,7 @@ async def test_a_server_that_stops_while_the_application_is_asked(past_aiohttp: 
 
     async with serving(server, "engine.io", past_aiohttp=past_aiohttp) as url:
         asking = asyncio.create_task(shake(url, "websocket"))
-        await asyncio.wait_for(asked.wait(), PATIENCE)
+        await asyncio.wait_for(asked.wait(), TIMEOUT)
         await server.shutdown()
         go.set()
         assert (await asking).status == 503
@@ -385,7 +386,7 @@ async def test_what_a_connect_handler_emits_has_a_limit(caplog: pytest.LogCaptur
         async with serving(server, "socket.io") as url, connect(f"{url.replace('http', 'ws')}{WEBSOCKET}") as socket:
             await socket.recv()
             await socket.send("40")
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TIMEOUT):
                 await socket.wait_closed()
             await until(lambda: not server.eio.sockets)
     assert [record.message for record in caplog.records] == ["cut a slow client"]

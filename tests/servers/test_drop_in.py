@@ -11,7 +11,7 @@ import pytest
 import socketio
 
 from gateway.servers import SocketServer
-from harness.inbox import PATIENCE
+from harness.inbox import TIMEOUT
 from harness.node import Driver
 from harness.stock import SocketIOClient
 from servers.application import Log, serve, serve_alone
@@ -43,7 +43,7 @@ class App:
         return client
 
     async def logged(self) -> tuple[Any, ...]:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             return await self._log.get()
 
 
@@ -65,14 +65,14 @@ class Client:
         return question, question
 
     async def _think(self, *_: Any) -> None:
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.2)  # longer than the server waits
 
     async def next(self) -> tuple[Any, ...]:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             return await self.heard.get()
 
     async def call(self, event: str, data: Any = None, namespace: str = "/") -> Any:
-        answer = await self.sio.call(event, data, namespace=namespace, timeout=PATIENCE)
+        answer = await self.sio.call(event, data, namespace=namespace, timeout=TIMEOUT)
         return list(answer) if isinstance(answer, tuple) else answer
 
 
@@ -207,19 +207,19 @@ async def test_clients_that_are_accepted_first() -> None:
 
     @server.event
     async def connect(sid: str, environ: Any, auth: Any) -> Any:
-        seen.put_nowait(await server.call("question", "who", to=sid, timeout=PATIENCE))
+        seen.put_nowait(await server.call("question", "who", to=sid, timeout=TIMEOUT))
         return auth != "nobody"
 
     async with serve_alone(server) as url:
         client = Client()
         await client.sio.connect(url, namespaces=["/"], transports=["websocket"])
-        assert await asyncio.wait_for(seen.get(), PATIENCE) == ("who", "who")
+        assert await asyncio.wait_for(seen.get(), TIMEOUT) == ("who", "who")
         assert client.sio.connected
         gone = asyncio.Event()
         refused = Client()
         refused.sio.on("disconnect", gone.set)
         await refused.sio.connect(url, auth="nobody", namespaces=["/"], transports=["websocket"])
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             await gone.wait()
         await client.sio.disconnect()
         await refused.sio.shutdown()
@@ -233,7 +233,7 @@ async def test_an_application_that_shuts_down() -> None:
     async def work(sid: str, seconds: float) -> None:
         log.put_nowait("begun")
         try:
-            await asyncio.sleep(seconds)
+            await asyncio.sleep(seconds)  # what it has to do
             log.put_nowait("done")
         except asyncio.CancelledError:
             log.put_nowait("cancelled")
@@ -244,8 +244,8 @@ async def test_an_application_that_shuts_down() -> None:
         for client, seconds in zip(clients, (0.3, 300), strict=True):
             await client.sio.connect(url, namespaces=["/"], transports=["websocket"])
             await client.sio.emit("work", seconds)
-            assert await asyncio.wait_for(log.get(), PATIENCE) == "begun"
-    assert [await asyncio.wait_for(log.get(), PATIENCE) for _ in clients] == ["done", "cancelled"]
+            assert await asyncio.wait_for(log.get(), TIMEOUT) == "begun"
+    assert [await asyncio.wait_for(log.get(), TIMEOUT) for _ in clients] == ["done", "cancelled"]
     for client in clients:
         await client.sio.shutdown()
 

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from websockets.asyncio.client import connect
 
-from harness.http import WEBSOCKET_HEADERS, Answer, request
+from harness.http import WEBSOCKET_HEADERS, request
 from harness.http1 import connection, head, masked
-from servers.serving import closed, echo_server, serving
+from harness.waiting import until
+from servers.serving import closed, echo_server, polled, serving
 
 POLLING = "?EIO=4&transport=polling"
 WEBSOCKET = "?EIO=4&transport=websocket"
@@ -65,28 +66,27 @@ async def test_a_body_is_answered_ok(server: Any) -> None:
 async def test_a_second_post_at_once_closes_the_session(server: Any) -> None:
     """The server MUST return an HTTP 400 error status and close the session."""
     url = await open_polling(server.url)
+    (socket,) = server.sockets.values()
+    is_refused = asyncio.Event()
 
     async def slow_body() -> AsyncIterator[bytes]:
         yield b"4slow"
-        await asyncio.sleep(0.1)  # the second body comes in the middle of this one
+        await is_refused.wait()
         yield b"ly"
 
-    first, second = await asyncio.gather(request("POST", url, data=slow_body()), _later(url))
-    assert second.status == 400
+    first = asyncio.create_task(request("POST", url, data=slow_body()))
+    await until(lambda: socket.polling.posting)
+    assert (await request("POST", url, data="4quick")).status == 400
+    is_refused.set()
     assert (await request("GET", url)).status == 400
-    assert first.status in {200, 400}
-
-
-async def _later(url: str) -> Answer:
-    await asyncio.sleep(0.05)
-    return await request("POST", url, data="4quick")
+    assert (await first).status in {200, 400}, "of the first the protocol does not say it"
 
 
 async def test_a_poll_waits_until_there_is_something(server: Any) -> None:
     """The server MAY not respond right away if there are no packets buffered for the given session."""
     url = await open_polling(server.url)
     poll = asyncio.create_task(request("GET", url))
-    await asyncio.sleep(0.05)
+    await polled(server)
     assert not poll.done()
     await request("POST", url, data="4hello")
     assert (await poll).text == "4hello"
@@ -96,7 +96,7 @@ async def test_a_second_poll_at_once_closes_the_session(server: Any) -> None:
     """The server MUST return an HTTP 400 error status and close the session. The first poll hears of it."""
     url = await open_polling(server.url)
     first = asyncio.create_task(request("GET", url))
-    await asyncio.sleep(0.05)
+    await polled(server)
     assert (await request("GET", url)).status == 400
     assert (await first).text == "1"
     assert (await request("GET", url)).status == 400
@@ -225,7 +225,7 @@ async def test_a_pong_that_nobody_asked_for_does_not_delay_the_next_ping(server:
         while not intervals or (min(intervals) >= 0.4 and len(intervals) < 20):
             since = loop.time()
             await socket.send("3")
-            await asyncio.sleep(0.2)
+            await asyncio.sleep(0.2)  # amid the interval
             await socket.send("3")
             assert await socket.recv() == "2"
             intervals.append(loop.time() - since)
@@ -239,7 +239,7 @@ async def test_an_upgrade_ends_the_poll_and_takes_everything_along(server: Any) 
     """The server sends `noop` to a pending GET and answers the probe; what was sent meanwhile arrives in order."""
     polling = await open_polling(server.url)
     poll = asyncio.create_task(request("GET", polling))
-    await asyncio.sleep(0.05)
+    await polled(server)
     async with open_websocket(polling.replace("polling", "websocket")) as socket:
         await socket.send("2probe")
         assert await socket.recv() == "3probe"
@@ -269,7 +269,7 @@ async def test_a_probe_that_hangs_leaves_long_polling_as_it_is(server: Any) -> N
     polling = await open_polling(server.url)
     async with open_websocket(polling.replace("polling", "websocket")):
         poll = asyncio.create_task(request("GET", polling))
-        await asyncio.sleep(0.05)
+        await polled(server)
         assert not poll.done()
         await request("POST", polling, data="4hello")
         assert (await poll).text == "4hello"
@@ -323,7 +323,7 @@ async def test_a_close_packet_closes_the_session(server: Any) -> None:
         assert await closed(socket)
     url = await open_polling(server.url)
     poll = asyncio.create_task(request("GET", url))
-    await asyncio.sleep(0.05)
+    await polled(server)
     await request("POST", url, data="1")
     assert (await poll).text == "6"
     assert (await request("GET", url)).status == 400

@@ -15,6 +15,8 @@ from gateway.servers import Client, EventHandler, Manager, SocketServer
 from harness.waiting import until
 from servers.serving import serving
 
+pytestmark = pytest.mark.fast
+
 NAMESPACES = ["/", "/custom"]
 WEBSOCKET = "?EIO=4&transport=websocket"
 

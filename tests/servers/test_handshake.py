@@ -15,7 +15,7 @@ from gateway.servers.websocket.rfc6455 import Message, text_frame
 from gateway.servers.websocket.stream import StreamState, WebSocketStream
 from harness.http import WEBSOCKET_HEADERS
 from harness.http1 import Connection, connection, head, masked
-from harness.inbox import PATIENCE
+from harness.inbox import TIMEOUT
 from harness.waiting import until
 
 HANDSHAKE = head("/", WEBSOCKET_HEADERS.items())
@@ -106,7 +106,7 @@ async def page(request: web.Request) -> web.StreamResponse:
 async def asked(application: Application, tcp: Connection, after: bytes = b"") -> None:
     """A handshake has come, with ``after`` in the same segment, and is not replied to."""
     tcp.send(HANDSHAKE + after)
-    async with asyncio.timeout(PATIENCE):
+    async with asyncio.timeout(TIMEOUT):
         await application.asked.wait()
 
 

@@ -10,6 +10,7 @@ import importlib
 import inspect
 import pkgutil
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from socketio.async_admin import InstrumentedAsyncServer
 
 import gateway
 from gateway.servers import hooks
+
+pytestmark = pytest.mark.fast
 
 LIBRARIES = ("aiohttp", "engineio", "socketio")
 PACKAGE = Path(gateway.__file__).parent
@@ -208,6 +211,12 @@ def test_whatever_ours_override_is_listed() -> None:
     assert not missing
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+@cache
 def definitions(tree: ast.Module) -> set[str]:
     """The private names that a module gives to attributes, methods and slots."""
     found = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
@@ -226,7 +235,7 @@ def definitions(tree: ast.Module) -> set[str]:
 @pytest.mark.parametrize("path", [path for path in MODULES if path.name != "hooks.py"], ids=lambda path: path.stem)
 def test_nothing_else_touches_private_parts(path: Path) -> None:
     """Another object's underscore is looked at in ``hooks.py`` alone; one's own is one's own, or listed there."""
-    tree = ast.parse(path.read_text())
+    tree = parsed(path)
     own = definitions(tree) | NAMES | {name for base in MODULES for name in _defined_in_base(base, tree)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Attribute) and node.attr.startswith("_") and not node.attr.startswith("__"):
@@ -246,5 +255,9 @@ def is_ones_own(node: ast.Attribute) -> bool:
 def _defined_in_base(base: Path, tree: ast.Module) -> set[str]:
     """What a module of ours defines that ``tree`` imports a class from."""
     name = ".".join(("gateway", *base.relative_to(PACKAGE).with_suffix("").parts))
-    imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    return definitions(ast.parse(base.read_text())) if name in imported else set()
+    return definitions(parsed(base)) if name in imported_from(tree) else set()
+
+
+@cache
+def imported_from(tree: ast.Module) -> set[str | None]:
+    return {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}

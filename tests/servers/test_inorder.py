@@ -13,6 +13,8 @@ from gateway.servers.inorder import MAX_WAITING, PAUSE, Answer, InOrder
 from gateway.servers.pauses import Pause
 from harness.waiting import until
 
+pytestmark = pytest.mark.fast
+
 SOON = 5.0
 """Seconds that only a failing test waits."""
 
@@ -289,7 +291,7 @@ async def test_nothing_is_read_any_more_from_a_client_that_finishes() -> None:
     for future in found:
         future.set_result(None)
     await finishing
-    await asyncio.sleep(5 * PAUSE)
+    await asyncio.sleep(5 * PAUSE)  # when it would be read on
     assert handler.source.paused
     assert len(handler.answered) == len(found)
 

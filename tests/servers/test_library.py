@@ -92,6 +92,7 @@ def test_an_application_that_configures_nothing_hears_nothing() -> None:
     assert (done.stdout, done.stderr) == ("done\n", "[]\n")
 
 
+@pytest.mark.fast
 async def test_an_application_that_configures_logging_hears_of_mistakes(caplog: pytest.LogCaptureFixture) -> None:
     """Under the names of the modules, below ``gateway.servers``; with the traceback."""
     server = SocketServer(socketio.AsyncManager())
@@ -142,6 +143,7 @@ async def send(url: str, sizes: list[int]) -> list[int] | int | None:
             return socket.close_code
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize(
     ("options", "accepted", "refused"),
     [
@@ -164,6 +166,7 @@ async def test_how_many_attachments_and_how_large(
         assert await send(url, refused) == 1002
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("handled", [True, False], ids=["handler of connect", "no handler"])
 async def test_the_access_log_has_what_the_client_has_got(caplog: pytest.LogCaptureFixture, handled: bool) -> None:
     """101 for a WebSocket, as on aiohttp's own."""
@@ -180,6 +183,7 @@ async def test_the_access_log_has_what_the_client_has_got(caplog: pytest.LogCapt
     assert f'GET /socket.io/{WEBSOCKET} HTTP/1.1" 101 ' in line
 
 
+@pytest.mark.fast
 @pytest.mark.parametrize("option", ["max_attachments", "max_attachments_size"])
 @pytest.mark.parametrize("value", [None, "10", -1, 1.5, True])
 def test_a_limit_of_attachments_is_a_number(option: str, value: object) -> None:

@@ -20,7 +20,7 @@ from websockets.asyncio.client import connect
 
 from gateway.servers import SocketServer
 from gateway.servers.http.upgrades import Upgrades
-from harness.inbox import PATIENCE
+from harness.inbox import TIMEOUT
 from harness.waiting import until
 from servers.echo import Echo, handle_with
 
@@ -65,13 +65,13 @@ class Site:
     def serving(self) -> Iterator[Self]:
         thread = threading.Thread(target=self.loop.run_forever)
         thread.start()
-        runner = asyncio.run_coroutine_threadsafe(self._start(), self.loop).result(PATIENCE)
+        runner = asyncio.run_coroutine_threadsafe(self._start(), self.loop).result(TIMEOUT)
         try:
             yield self
         finally:
-            asyncio.run_coroutine_threadsafe(self._stop(runner), self.loop).result(PATIENCE)
+            asyncio.run_coroutine_threadsafe(self._stop(runner), self.loop).result(TIMEOUT)
             self.loop.call_soon_threadsafe(self.loop.stop)
-            thread.join(PATIENCE)
+            thread.join(TIMEOUT)
             self.loop.close()
 
     async def _start(self) -> web.AppRunner:
@@ -84,7 +84,7 @@ class Site:
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
         assert runner.server is not None
-        upgrades = Upgrades(runner.server, [self.sio.eio.take_handshake], timeout=PATIENCE)
+        upgrades = Upgrades(runner.server, [self.sio.eio.take_handshake], timeout=TIMEOUT)
         context = self.tls and self.tls.server
         self._listening = await asyncio.get_running_loop().create_server(upgrades, "127.0.0.1", 0, ssl=context)
         self.port = self._listening.sockets[0].getsockname()[1]
@@ -121,7 +121,7 @@ async def client_of(site: Site, *transports: str) -> AsyncIterator[socketio.Asyn
     connector = aiohttp.TCPConnector(ssl=site.client_context or True)
     async with aiohttp.ClientSession(connector=connector) as http:
         client = socketio.AsyncClient(reconnection=False, http_session=http)
-        await client.connect(site.url("http"), transports=list(transports), wait_timeout=PATIENCE)
+        await client.connect(site.url("http"), transports=list(transports), wait_timeout=TIMEOUT)
         try:
             yield client
         finally:
@@ -133,9 +133,9 @@ async def test_a_client_of_each_transport(site: Site, transports: list[str]) -> 
     """Acks, bytes, and packets larger than a segment or a TLS record, while pings come and go."""
     async with client_of(site, *transports) as client:
         for value in ("short", "long" * 50_000, b"bytes" * 50_000):
-            assert await client.call("echo", value, timeout=PATIENCE) == value
-        await asyncio.sleep(0.25)  # two pings
-        assert await client.call("echo", "still here", timeout=PATIENCE) == "still here"
+            assert await client.call("echo", value, timeout=TIMEOUT) == value
+        await asyncio.sleep(0.25)  # two pings, of which the client tells nobody
+        assert await client.call("echo", "still here", timeout=TIMEOUT) == "still here"
 
 
 async def test_a_close_on_each_side(site: Site) -> None:
@@ -147,7 +147,7 @@ async def test_a_close_on_each_side(site: Site) -> None:
     async with connect(site.url("ws", "/echo"), ssl=site.client_context, compression=None) as socket:
         await socket.send("y" * 300_000)
         site.loop.call_soon_threadsafe(site.echoes[1].stream.close, 1012, "restart")
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             await socket.wait_closed()
         assert (socket.close_code, socket.close_reason) == (1012, "restart")
 

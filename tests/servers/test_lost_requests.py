@@ -12,6 +12,7 @@ import pytest
 from websockets.asyncio.client import connect
 
 from gateway.servers.engineio import polling
+from gateway.servers.engineio.socket import EngineState
 from harness.client import Join, make_room
 from harness.http import WEBSOCKET_HEADERS, request
 from harness.memory import traced, tracing
@@ -181,7 +182,7 @@ async def test_a_body_that_takes_too_long(server: Any, monkeypatch: pytest.Monke
         answer = asyncio.create_task(post.reader.readuntil(b"}"))
         while not answer.done():
             post.writer.write(b"x")
-            await asyncio.sleep(0.02)
+            await asyncio.wait([answer], timeout=0.02)
         head, body = (await answer).split(b"\r\n\r\n")
         assert b" 408 " in head.splitlines()[0]
         assert json.loads(body) == {"code": 3, "message": "Bad request: a body must come within 0.3 seconds"}
@@ -213,7 +214,8 @@ async def test_a_response_that_is_not_read(server: Any) -> None:
         poll.poll()
         await is_polled(server, sid)
         await server.send(sid, "x" * 20_000_000)
-        await asyncio.sleep(0.05)
+        await until(lambda: not server.sockets[sid].polling.is_polled)
+        assert (await request("POST", url, data="3")).status == 200, "it is there, and is answered"
         assert not server.reasons
         await poll.lose("reset")
         await is_gone(server)
@@ -239,18 +241,17 @@ async def test_a_poll_that_is_repeated_during_an_upgrade(server: Any) -> None:
 
 async def test_both_are_lost_during_an_upgrade(server: Any) -> None:
     """A client that dies in the middle of it loses the poll and the WebSocket, in whichever order."""
-    for first in ("poll", "websocket"):
+    for first, between in (("poll", EngineState.STRANDED), ("websocket", EngineState.POLLING)):
         url, sid = await open_polling(server)
         socket = await connect(url.replace("http", "ws").replace("polling", "websocket"))
         async with Connection(url) as poll:
             poll.poll()
             await is_polled(server, sid)
-            for lost in (first, "the other"):
-                if (lost == "poll") or (lost == "the other" and first == "websocket"):
-                    await poll.lose("reset")
-                else:
-                    socket.transport.abort()
-                await asyncio.sleep(0.02)
+            losing = [poll.writer.transport, socket.transport]
+            for transport in losing if first == "poll" else reversed(losing):
+                assert not server.reasons
+                transport.abort()
+                await until(lambda: not server.sockets or server.sockets[sid].state is between)  # noqa: B023
             await is_gone(server)
         server.reasons.clear()
         await socket.wait_closed()
@@ -266,7 +267,8 @@ async def test_a_client_between_two_polls_stays(server: Any) -> None:
         async with Connection(url) as poll:
             poll.poll()
             await poll.reader.readuntil(b"4hello")
-    await asyncio.sleep(0.05)
+    assert (await request("POST", url, data="4still here")).status == 200
+    assert (await request("GET", url)).text == "4still here"
     assert not server.reasons
 
 

@@ -12,7 +12,9 @@ from gateway.servers.limits import NO_LIMITS
 from gateway.servers.pauses import Pausable, Pause
 from gateway.servers.websocket.rfc6455 import Message, Opcode
 from gateway.servers.websocket.stream import WebSocketStream
-from hostile.siege import message
+from hostile.attack import message
+
+pytestmark = pytest.mark.fast
 
 OTHERS = {Pause.HANDLING: Pause.MEMORY, Pause.MEMORY: Pause.HANDLING}
 

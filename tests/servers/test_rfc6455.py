@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from gateway.servers.websocket import rfc6455
 from gateway.servers.websocket.rfc6455 import CloseCode, Message, Opcode, Parser, ProtocolError
 
+pytestmark = pytest.mark.fast
+
 MAX_SIZE = 131_072
 MASK = b"\x37\xfa\x21\x3d"
 

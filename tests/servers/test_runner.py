@@ -39,7 +39,7 @@ class Site:
         self.url = ""
         self.large = folder / "large"
         self.large.write_bytes(b"x" * LARGE)
-        self.release = asyncio.Event()
+        self.waits, self.release = asyncio.Event(), asyncio.Event()
         app = web.Application(client_max_size=MOST)
         app.router.add_get("/", self._page)
         app.router.add_get("/wait", self._wait)
@@ -53,6 +53,7 @@ class Site:
         return web.Response(text="a page")
 
     async def _wait(self, request: web.Request) -> web.Response:
+        self.waits.set()
         await self.release.wait()
         return web.Response(text="at last")
 
@@ -110,7 +111,7 @@ async def test_an_idle_connection_ends_after_its_own_time(tmp_path: Path) -> Non
     """Not after that of a head, which is shorter here as it is in the gateway."""
     async with Site(tmp_path, head_timeout=0.1, keepalive_timeout=0.6).open() as site, connection(site.url) as tcp:
         for _ in range(2):
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(0.3)  # less than it may be idle, and more than a head may take
             tcp.send(head("/"))
             assert (await tcp.answer()).status == 200
         start = now()
@@ -132,7 +133,7 @@ async def test_a_half_sent_head_has_one_time_for_all_its_parts(tmp_path: Path, b
         while not answer.done():
             if rest:
                 tcp.send(rest)
-            await asyncio.sleep(0.05)
+            await asyncio.wait([answer], timeout=0.05)
         assert (await answer).status == 408
         assert 0.3 < now() - start < SOON
         assert await tcp.ended() == b""
@@ -144,9 +145,9 @@ async def test_a_head_that_begins_in_time_is_not_idle(tmp_path: Path) -> None:
     async with Site(tmp_path, head_timeout=SOON, keepalive_timeout=0.4).open() as site, connection(site.url) as tcp:
         tcp.send(head("/"))
         await tcp.answer()
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(0.2)  # half of the time that it may be idle
         tcp.send(head("/")[:10])
-        await asyncio.sleep(0.6)
+        await asyncio.sleep(0.6)  # beyond its end
         tcp.send(head("/")[10:])
         assert (await tcp.answer()).status == 200
         assert await tcp.ended() == b""
@@ -156,9 +157,9 @@ async def test_half_a_head_behind_a_slow_request(tmp_path: Path) -> None:
     """It has its time as well, and the request before it is answered first."""
     async with Site(tmp_path, head_timeout=0.2, keepalive_timeout=60).open() as site, connection(site.url) as tcp:
         tcp.send(head("/wait"))
-        await asyncio.sleep(0.1)
+        await site.waits.wait()
         tcp.send(b"GET / HTTP/1.1\r\nHo")
-        await asyncio.sleep(0.4)
+        await asyncio.sleep(0.4)  # twice the time that a head has
         site.release.set()
         assert (await tcp.answer()).text == "at last"
         assert (await tcp.answer()).status == 408
@@ -184,12 +185,12 @@ async def test_a_head_without_an_end_is_not_kept(tmp_path: Path) -> None:
     """It is refused as soon as it is too large."""
     async with Site(tmp_path, head_timeout=60).open() as site, connection(site.url) as tcp:
         tcp.send(head("/")[:-2])
-        sent = 0
-        while not tcp.reader.at_eof() and sent < 200_000:
+        sent, answer = 0, asyncio.create_task(tcp.answer())
+        while not answer.done() and sent < 200_000:
             tcp.send(b"X-%06d: %b\r\n" % (sent, b"x" * 600))
             sent += 600
-            await asyncio.sleep(0.001)
-        assert (await tcp.answer()).status == 400
+            await asyncio.wait([answer], timeout=0.001)
+        assert (await answer).status == 400
 
 
 @asynccontextmanager
@@ -215,13 +216,13 @@ async def test_a_reply_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     files = _open_files()
     async with Site(tmp_path, reply_timeout=0.2).open() as site, a_slow_reader(site.url) as tcp:
         tasks = len(asyncio.all_tasks())
+        start = now()
         tcp.send(head(path))
         await until(lambda: site.connections == 1, SOON)
-        start = now()
         while site.connections:
             if reads and not tcp.reader.at_eof():
                 await tcp.reader.read(reads)
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.02)  # so slowly does it read
             assert now() - start < SOON
         assert now() - start > 1.0
         await until(lambda: len(asyncio.all_tasks()) <= tasks, SOON)

@@ -14,9 +14,11 @@ from socketio.msgpack_packet import MsgPackPacket
 from websockets.asyncio.client import connect
 
 from gateway.servers import EngineServer, SocketServer
-from harness.inbox import PATIENCE
+from harness.inbox import TIMEOUT
 from servers.application import serve_alone
 from servers.serving import closed, echo_server, serving
+
+pytestmark = pytest.mark.fast
 
 WEBSOCKET = "?EIO=4&transport=websocket"
 
@@ -60,7 +62,7 @@ def application(**options: Any) -> SocketServer:
 
     @server.event
     async def ask_back(sid: str, question: Any) -> Any:
-        return {"answer": await server.call("question", question, to=sid, timeout=PATIENCE)}
+        return {"answer": await server.call("question", question, to=sid, timeout=TIMEOUT)}
 
     return server
 
@@ -73,11 +75,11 @@ async def converse(server: SocketServer, data: Any, transport: str, serializer: 
     client.on("question", lambda question: question)
     async with serve_alone(server) as url:
         await client.connect(url, transports=[transport], auth={"a": 1})
-        assert list(await client.call("echo", (data, 1), timeout=PATIENCE)) == [data, 1]
-        await client.call("shout", data, timeout=PATIENCE)
+        assert list(await client.call("echo", (data, 1), timeout=TIMEOUT)) == [data, 1]
+        await client.call("shout", data, timeout=TIMEOUT)
         assert heard == [(data, {"more": data})]
         if transport == "websocket":  # a long-polling body is answered when what it asks for is done
-            assert await client.call("ask_back", data, timeout=PATIENCE) == {"answer": data}
+            assert await client.call("ask_back", data, timeout=TIMEOUT) == {"answer": data}
         await client.disconnect()
         await client.shutdown()
 
@@ -164,10 +166,10 @@ async def test_json_of_the_application(transport: str) -> None:
     client.on("said", lambda *args: heard.append(args))
     async with serve_alone(server) as url:
         await client.connect(url, transports=[transport])
-        assert await client.call("echo", 1.5, timeout=PATIENCE) == "1.5"
-        await client.call("shout", [1.5], timeout=PATIENCE)
+        assert await client.call("echo", 1.5, timeout=TIMEOUT) == "1.5"
+        await client.call("shout", [1.5], timeout=TIMEOUT)
         assert heard == [(["1.5"], {"more": ["1.5"]})]
-        assert await client.call("echo", b"\x00", timeout=PATIENCE) == b"\x00"
+        assert await client.call("echo", b"\x00", timeout=TIMEOUT) == b"\x00"
         await client.disconnect()
         await client.shutdown()
     assert '["echo",1.5]' in module.read

@@ -24,6 +24,8 @@ from harness.http import WEBSOCKET_HEADERS, request
 from harness.waiting import until
 from servers.echo import EchoServer
 
+pytestmark = pytest.mark.fast
+
 SOON = 5.0
 """Seconds that only a failing test waits."""
 
@@ -96,6 +98,7 @@ async def test_who_answers_at_once_is_pinged_after_the_interval() -> None:
             await client.pinged.wait()
             client.pinged.clear()
             heartbeats.answered(client)
+    assert all(later[2] - earlier[2] > 0.018 for earlier, later in itertools.pairwise(log))
     heartbeats.close()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -17,6 +18,8 @@ from gateway.servers.http.upgrades import Upgrades
 from harness.http import WEBSOCKET_HEADERS, request
 from harness.waiting import until
 from servers.serving import echo_server
+
+pytestmark = pytest.mark.fast
 
 QUERY = "?EIO=4&transport=websocket"
 PATH = f"/engine.io/{QUERY}"
@@ -98,7 +101,7 @@ async def test_a_handshake_in_pieces_is_aiohttps(site: Site) -> None:
     reader, writer = await site.connection()
     for piece in (head()[:20], head()[20:60], head()[60:]):
         writer.write(piece)
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.02)  # so that each is read for itself
     assert b" 101 " in await read_until(reader, b"\r\n\r\n")
     assert b'"sid"' in await read_until(reader, b"}")
     assert site.seen_by_aiohttp == 1
@@ -263,5 +266,8 @@ async def test_whoever_leaves_without_a_word_is_forgotten(site: Site) -> None:
 
 
 async def test_long_polling_is_aiohttps(site: Site) -> None:
-    answer = await request("GET", site.url("http", "/engine.io/?EIO=4&transport=polling"))
+    url = site.url("http", "/engine.io/?EIO=4&transport=polling")
+    answer = await request("GET", url)
     assert answer.text.startswith("0{")
+    sid = json.loads(answer.text[1:])["sid"]
+    assert (await request("POST", f"{url}&sid={sid}", data="1")).text == "ok"

@@ -47,7 +47,7 @@ class LostError(Exception):
 
 
 def reset(transport: Any) -> None:
-    """End a TCP connection with a reset instead of a goodbye."""
+    """End a TCP connection with a reset instead of a close."""
     with suppress(OSError, AttributeError):
         transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     transport.abort()
@@ -111,11 +111,11 @@ class Member(ABC):
             try:
                 reply = await self.call(action, **payload)
             except LostError:
-                await asyncio.sleep(PAUSE)
+                await asyncio.sleep(PAUSE)  # before the next attempt
                 continue
             if reply["ok"] or reply["error"]["code"] not in TEMPORARY:
                 return reply
-            await asyncio.sleep(PAUSE)
+            await asyncio.sleep(PAUSE)  # before the next attempt
 
     async def say(self, room: str, id_: str, content: str) -> None:
         """Send a message until it is acked."""
@@ -141,7 +141,7 @@ class Member(ABC):
             return
         visit.begun = self._history.tick()
         self._visiting.add(room)
-        await asyncio.sleep(seconds)
+        await asyncio.sleep(seconds)  # it stays for a while
         visit.seen = await self.settle()
         self._visiting.discard(room)
         reply = await self.insist("leave-room", room=room)
@@ -162,7 +162,7 @@ class Member(ABC):
             try:
                 await self.call("list-rooms")
             except LostError:
-                await asyncio.sleep(PAUSE)
+                await asyncio.sleep(PAUSE)  # before the next attempt
                 continue
             if self.online and self.welcomes == before and not self._behind:
                 return tick
@@ -172,7 +172,7 @@ class Member(ABC):
             try:
                 return await self.read_log(room)
             except LostError:
-                await asyncio.sleep(PAUSE)
+                await asyncio.sleep(PAUSE)  # before the next attempt
 
     async def read_log(self, room: str, until: str | None = None) -> list[dict[str, Any]]:
         """The history of a room, back to the message with the offset `until` or to its beginning. Raises LostError."""
@@ -184,7 +184,7 @@ class Member(ABC):
                 if reply["error"]["code"] not in TEMPORARY:
                     self._history.note("refused", self.username, f"history of {room}: {reply['error']}")
                     return messages
-                await asyncio.sleep(PAUSE)
+                await asyncio.sleep(PAUSE)  # before the next attempt
                 continue
             page = reply["messages"]
             messages = page + messages
@@ -227,7 +227,7 @@ class Member(ABC):
             try:
                 page = await self.read_log(room, until)
             except LostError:
-                await asyncio.sleep(PAUSE)
+                await asyncio.sleep(PAUSE)  # before the next attempt
                 continue
             self._history.trace(self.username, f"fetched {len(page)} of {room}, back to {until}")
             self._history.refetched(self.username, map(Message.of, page))
@@ -296,7 +296,7 @@ class JSONMember(Member):
                 await self._report_change()
                 if not self._reading.cancelled() and (error := self._reading.exception()) is not None:
                     self._history.note("broken", self.username, repr(error))
-            await asyncio.sleep(self._random.uniform(0, self._pause))
+            await asyncio.sleep(self._random.uniform(0, self._pause))  # before the next attempt
 
     async def _read(self, connection: ClientConnection) -> None:
         with suppress(WebSocketException):
@@ -454,7 +454,7 @@ class Guest:
                         await self._visit(connection, hosts)
                 await self._end(connection)
                 await reading
-            await asyncio.sleep(self._random.uniform(0, 4 * PAUSE))
+            await asyncio.sleep(self._random.uniform(0, 4 * PAUSE))  # before the next visit
 
     async def _visit(self, connection: ClientConnection, hosts: dict[str, list[Member]]) -> None:
         """Raises LostError or WebSocketException when the connection is gone."""
@@ -464,7 +464,7 @@ class Guest:
             raise LostError
         visit.begun = self._history.tick()
         for _ in range(self._random.randrange(1, 6)):
-            await asyncio.sleep(self._random.uniform(0.1, 1))
+            await asyncio.sleep(self._random.uniform(0.1, 1))  # it stays for a while
             tick = self._history.tick()
             await self._ask(connection, action="list-rooms")
             visit.seen = tick

@@ -143,7 +143,7 @@ VISITS: dict[str, tuple[Callable[[], History], set[str]]] = {
     "doubled, on the bare wire": (lambda: visit([1, 2, 2, 3], bare=True), {"doubled"}),
     "swapped": (lambda: visit([2, 1, 3]), {"swapped"}),
     "from before": (lambda: visit([0, 1, 2, 3]), {"early"}),
-    "from behind": (lambda: visit([1, 2, 3, 4]), {"late"}),
+    "from after": (lambda: visit([1, 2, 3, 4]), {"late"}),
     "the ends are not sure": (lambda: visit([2], stay=(2, 3, None)), set()),
     "more than is sure": (lambda: visit([1, 2, 3, 4], stay=(2, 3, None)), set()),
     "nobody knows whether it began": (lambda: visit([], stay=(None, 4, None)), set()),

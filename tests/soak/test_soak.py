@@ -38,14 +38,14 @@ class Size:
 
     name: str
     seconds: float = 60
-    """How long the trouble lasts at least; it goes on until there were so many `deliveries`."""
+    """How long the trouble lasts at least; it goes on until there were that many `deliveries`."""
     deliveries: int = 2_000
     kills: int = 10
     losses: float = 10
     """Connections that are lost or stalled in a second, besides those that are cut by the dozen."""
     clients: int = 52
     pollers: int = 5
-    """One client in so many never upgrades. A poll costs this process more than many messages on a WebSocket."""
+    """One client in that many never upgrades. A poll costs this process more than many messages on a WebSocket."""
     guests: int = 8
     senders: int = 20
     rate: float = 3
@@ -215,7 +215,7 @@ class Soak:
         size = self.size
         async with asyncio.timeout(size.limit), asyncio.TaskGroup() as tasks:
             for number, member in enumerate(self.members[: size.senders]):
-                lanes = 1 + number % 3  # so many messages of a sender are on their way at once
+                lanes = 1 + number % 3  # how many messages of a sender are on their way at once
                 for lane in range(lanes):
                     tasks.create_task(self._talk(member, lane, size.rate / lanes))
             for member in self.members[size.senders :: 4]:
@@ -247,7 +247,7 @@ class Soak:
             await member.say(self.chance.choice(member.rooms), f"{lane}.{number}", words)
             now = time.monotonic()
             due = max(due + self.chance.expovariate(rate), now)
-            await asyncio.sleep(due - now)
+            await asyncio.sleep(due - now)  # at its rate
 
     async def _wander(self, member: Member) -> None:
         """Visit rooms of others, one after the other."""
@@ -257,24 +257,24 @@ class Soak:
             await member.visit(room, self.chance.choice(self.hosts[room]), self.chance.uniform(0, 5))
 
     async def _kill(self) -> None:
-        """Kill the gateway and start it again, so many times, until the trouble has lasted long enough."""
+        """Kill the gateway and start it again, as often as the size says, until the trouble has lasted long enough."""
         began = since = time.monotonic()
         for number in range(self.size.kills):
             due = began + self.size.seconds * (number + self.chance.uniform(0.5, 1)) / self.size.kills
             await self._half_back()
-            await asyncio.sleep(max(LIFE, due - time.monotonic()))
+            await asyncio.sleep(max(LIFE, due - time.monotonic()))  # a life of the gateway
             self.up += time.monotonic() - since
             await self.gateway.kill9()
             await self.gateway.restart()
             since = time.monotonic()
-        await asyncio.sleep(max(LIFE, began + self.size.seconds - time.monotonic()))
+        await asyncio.sleep(max(LIFE, began + self.size.seconds - time.monotonic()))  # its last life
         while self.history.deliveries < self.size.deliveries:  # noqa: ASYNC110 (there is no event for each delivery)
-            await asyncio.sleep(1)
+            await asyncio.sleep(1)  # the trouble goes on
         self.up += time.monotonic() - since
 
     async def _half_back(self) -> None:
         while 2 * sum(member.online for member in self.members) < len(self.members):  # noqa: ASYNC110 (there is no event)
-            await asyncio.sleep(0.1)
+            await asyncio.sleep(0.1)  # the trouble goes on
 
     async def _lose(self) -> None:
         """Lose connections, on either side or between, and stall them."""
@@ -289,7 +289,7 @@ class Soak:
                     link.cut()
                 case "stall" if link is not None:
                     link.stall(self.chance.uniform(0.1, 5))
-            await asyncio.sleep(self.chance.expovariate(self.size.losses))
+            await asyncio.sleep(self.chance.expovariate(self.size.losses))  # at their rate
 
     async def _cut_many(self) -> None:
         """Every 1 to 5 seconds cut or stall one in ten connections, or stall them all."""
@@ -302,4 +302,4 @@ class Soak:
                         link.cut()
                     else:
                         link.stall(seconds)
-            await asyncio.sleep(self.chance.uniform(1, 5))
+            await asyncio.sleep(self.chance.uniform(1, 5))  # at their rate

@@ -13,7 +13,7 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 from harness.http import WEBSOCKET_HEADERS
-from harness.inbox import PATIENCE
+from harness.inbox import TIMEOUT
 from harness.names import fresh_name
 from harness.plain import JsonClient, websocket_url
 from harness.process import GatewayProcess, die_with_parent
@@ -57,7 +57,7 @@ class Target(GatewayProcess):
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(b"?")
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             counts: dict[str, int] = json.loads(await self._process.stdout.readline())
         return counts
 
@@ -109,7 +109,7 @@ class Bystanders:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         with contextlib.suppress(ConnectionError, TimeoutError):
-            async with asyncio.timeout(PATIENCE):
+            async with asyncio.timeout(TIMEOUT):
                 self._process.stdin.write(b"?")
                 times = sorted(json.loads(await self._process.stdout.readline() or "[]"))
                 if times:
@@ -122,7 +122,7 @@ class Bystanders:
             await self._process.wait()
 
 
-class Field:
+class Environment:
     """What is attacked, its equal in peace beside it, and the bystanders of both."""
 
     def __init__(self, kind: str, folder: Path, settings: dict[str, Any]) -> None:
@@ -146,18 +146,18 @@ class Field:
                 await target.kill9()
 
 
-class Siege:
+class Attack:
     """Use as a context manager around an attack; leaving it checks that nobody else was hurt and nothing is left."""
 
-    def __init__(self, field: Field, *, memory: float, left: float) -> None:
+    def __init__(self, environment: Environment, *, memory: float, left: float) -> None:
         """``memory``: MB by which the attacked process may grow meanwhile; ``left``: what may be left afterwards."""
-        self.gateway = field.attacked
+        self.gateway = environment.attacked
         self.facts: dict[str, str] = {}
         """What was measured, for the table."""
         self.problems: list[str] = []
         self._memory = memory
         self._left = left
-        self._bystanders = field.bystanders
+        self._bystanders = environment.bystanders
 
     async def __aenter__(self) -> Self:
         self._users = await self.who_is_there()
@@ -170,7 +170,7 @@ class Siege:
         return self
 
     def settle(self) -> None:
-        """Take the memory of now as what is to be there afterwards; behind a first, smaller attack."""
+        """Take the memory of now as what is to be there afterwards; after a first, smaller attack."""
         self._size = self.gateway.size
         self._peak = 0.0
 
@@ -196,9 +196,9 @@ class Siege:
         """MB by which the attacked process has grown since it `settle`d, at most."""
         return self._peak
 
-    async def watch(self, attack: Awaitable[None]) -> None:
+    async def watch(self, work: Awaitable[None]) -> None:
         """Note the memory until the attack is over."""
-        running = asyncio.ensure_future(attack)
+        running = asyncio.ensure_future(work)
         while not running.done():
             self.note_size()
             await asyncio.wait([running], timeout=0.02)
@@ -238,7 +238,7 @@ class Siege:
         self.note("p99 beside", f"{calm * 1e3:.0f} ms")
         self.note("peak", f"{self._peak:+.1f} MB")
         self._expect(
-            attacked <= min(max(allow(SCALE.slow), 3 * calm), PATIENCE), f"bystanders waited {attacked * 1e3:.0f} ms"
+            attacked <= min(max(allow(SCALE.slow), 3 * calm), TIMEOUT), f"bystanders waited {attacked * 1e3:.0f} ms"
         )
         self._expect(self._peak <= self._memory, f"{self._peak:.1f} MB more")
         await self._check_what_is_left()
@@ -255,7 +255,7 @@ class Siege:
             back = max(left.values()) <= 0 and size <= self._left
             if back or seconds > SCALE.soon:
                 break
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.02)  # the state is in another process
         self.note("left", f"{size:+.1f} MB, {left['tasks']:+d} tasks, {left['files']:+d} files")
         self._expect(back, f"after {seconds:.1f} s there are left: {left}, {size:.1f} MB")
         try:
@@ -272,7 +272,7 @@ class Siege:
         return {"tasks": counts["tasks"], "files": self.gateway.open_files}
 
     async def who_is_there(self) -> set[str]:
-        """Whoever is online, from a round trip of one more client."""
+        """Everyone who is online, from a round trip of one more client."""
         async with JsonClient(self.gateway.url, fresh_name()) as client:
             return set((await client.call("find-users", limit=100))["users"]) - {client.username}
 
@@ -313,7 +313,7 @@ class Attacker:
         """Become a WebSocket, with further ``headers``; the head of the answer."""
         head = "".join(f"{name}: {value}\r\n" for name, value in {"Host": "x", **WEBSOCKET_HEADERS}.items())
         self.writer.write(f"GET {path} HTTP/1.1\r\n{head}{headers}\r\n".encode())
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             return await self.reader.readuntil(b"\r\n\r\n")
 
     async def send(self, data: bytes) -> None:
@@ -325,7 +325,7 @@ class Attacker:
             pass
 
     async def read_until(self, sign: bytes) -> None:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT):
             await self.reader.readuntil(sign)
 
     async def closed(self, seconds: float) -> None:

@@ -1,0 +1,89 @@
+"""Fast tests are held to what makes them fast, and the time of each folder is told."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.speed import BESIDE_OTHERS, FAST_TIMEOUT
+
+MODULES = {
+    "calm/test_one.py": "import pytest, time\n@pytest.mark.fast\ndef test_one(): time.sleep(0.3)  # its work\n",
+    "calm/test_two.py": "import time\ndef test_two(): time.sleep(0.3)  # its work\n",
+    "busy/test_many.py": "import pytest\n@pytest.mark.parametrize('number', range(5))\ndef test_many(number): pass\n",
+}
+"""A suite of seven tests in two folders, one of them fast."""
+
+GATEWAY = "import pytest\n@pytest.fixture(scope='session')\ndef gateway(): pass\n"
+
+
+def run(folder: Path, *options: str, **modules: str) -> tuple[int, str]:
+    """Write modules, and run pytest on the folder; its exit status and what it printed."""
+    for name, text in {**MODULES, **{f"{name}.py": text for name, text in modules.items()}}.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(text)
+    command = [sys.executable, "-m", "pytest", "-p", "harness.speed", "-p", "no:cacheprovider", *options]
+    result = subprocess.run(
+        command,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent), "PYTEST_ADDOPTS": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return result.returncode, result.stdout + result.stderr
+
+
+@pytest.mark.fast
+def test_a_fast_test_starts_no_process() -> None:
+    with pytest.raises(AssertionError, match=r"a fast test starts no process: .*true"):
+        subprocess.run(["true"], check=True)
+
+
+@pytest.mark.fast
+async def test_a_fast_test_starts_no_process_with_asyncio_either() -> None:
+    with pytest.raises(AssertionError, match=r"a fast test starts no process: .*true"):
+        await asyncio.create_subprocess_exec("true")
+
+
+@pytest.mark.fast
+def test_a_fast_test_is_not_given_as_long_as_others(request: pytest.FixtureRequest) -> None:
+    (seconds,) = request.node.get_closest_marker("timeout").args
+    is_alone = request.config.option.markexpr == "fast"
+    assert seconds == (FAST_TIMEOUT if is_alone else FAST_TIMEOUT * BESIDE_OTHERS)
+
+
+def test_others_may_start_processes() -> None:
+    subprocess.run(["true"], check=True)
+
+
+def test_the_time_of_each_folder_is_told(tmp_path: Path) -> None:
+    """The sum of its tests', in however many processes they ran; the longest comes first."""
+    status, said = run(tmp_path, "-n", "2")
+    assert status == 0, said
+    rows = re.findall(r"^ +(\d+\.\d) s +(\d+) tests  (\w+)$", said, re.MULTILINE)
+    assert [(tests, folder) for _, tests, folder in rows] == [("2", "calm"), ("5", "busy")], said
+    assert 0.6 <= float(rows[0][0]) < 10
+    assert float(rows[1][0]) < float(rows[0][0])
+
+
+def test_modules_without_the_mark_are_not_imported(tmp_path: Path) -> None:
+    """Where fast tests alone are wanted, and there alone."""
+    broken = {"test_broken": "raise RuntimeError('imported')\n"}
+    status, said = run(tmp_path, "-m", "fast", "-n", "0", **broken)
+    assert (status, "1 passed" in said) == (0, True), said
+    status, said = run(tmp_path, "-n", "0", **broken)
+    assert (status, "RuntimeError: imported" in said) == (2, True), said
+
+
+def test_a_fast_test_cannot_have_a_fixture_that_starts_a_process(tmp_path: Path) -> None:
+    """It is an error before any test is run: whether the process is there already must not matter."""
+    talks = "import pytest\n@pytest.mark.fast\ndef test_talks(gateway): pass\n"
+    status, said = run(tmp_path, "-n", "0", conftest=GATEWAY, test_talks=talks)
+    assert (status, "test_talks is marked fast, and starts a process: gateway" in said) == (4, True), said
