@@ -19,6 +19,7 @@ from gateway.rules.rooms import Added
 if TYPE_CHECKING:
     from gateway.config import Settings
     from gateway.engines.effects import Effect, Subscriber
+    from gateway.observe import Observer
     from gateway.rules.sessions import Claim
     from gateway.rules.store import Store
 
@@ -104,7 +105,7 @@ class NoStore:
 def main() -> None:
     """The command `gateway`, on `NoStore`."""
 
-    def create_store(settings: Settings) -> Store:
+    def create_store(settings: Settings, observer: Observer) -> Store:
         return cast("Store", NoStore())
 
     app.create_store = create_store

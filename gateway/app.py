@@ -37,6 +37,7 @@ from gateway.wires.socketio.namespace import ChatNamespace, socket_server
 
 if TYPE_CHECKING:
     from gateway.config import Settings
+    from gateway.observe import Observer
 
 CLOSE_TIMEOUT = 5.0
 """How long clients have to close their connections when the gateway stops, in seconds."""
@@ -60,7 +61,7 @@ MAX_FIELD_SIZE = 32_768
 logger = get_logger(__name__)
 
 
-def create_store(settings: Settings) -> Store:
+def create_store(settings: Settings, observer: Observer) -> Store:
     """The store that ``settings.store`` names."""
     policy = Policy(
         max_rooms=settings.max_rooms,
@@ -77,7 +78,7 @@ def create_store(settings: Settings) -> Store:
         max_store=settings.max_store,
     )
     path = settings.store.removeprefix("sqlite://").removeprefix("/")
-    return Store(SQLiteEngine(path or ":memory:", policy), policy)
+    return Store(SQLiteEngine(path or ":memory:", policy, observer), policy)
 
 
 class Gateway:
@@ -85,14 +86,15 @@ class Gateway:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._store = create_store(settings)
+        observer = NullObserver()
+        self._store = create_store(settings, observer)
         self._manager = ChatManager()
-        self._delivery = Delivery(self._manager, recovery_window=settings.recovery_window)
-        self._sessions = Sessions(self._store, self._delivery)
+        self._delivery = Delivery(self._manager, observer, recovery_window=settings.recovery_window)
+        self._sessions = Sessions(self._store, self._delivery, observer)
         seats = Seats(settings.max_connections)
         budget = Budget(settings.max_memory or machine_memory() // 2)
         rates = RateLimits(rate_limit=settings.rate_limit, add_limit=settings.add_limit)
-        pipeline = Pipeline(Chat(self._store), rates, dataclasses.asdict(settings), NullObserver())
+        pipeline = Pipeline(Chat(self._store), rates, dataclasses.asdict(settings), observer)
         origins = OriginPolicy(settings.allowed_origins, Proxies(settings.trust_proxy or ()))
         base = settings.base_path.rstrip("/")
         self._socketio = socket_server(

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from gateway.connections import Connection, Wire
     from gateway.engines.effects import Effect, Session
     from gateway.manager import ChatManager
+    from gateway.observe import Observer
 
 logger = get_logger(__name__)
 
@@ -27,9 +28,10 @@ logger = get_logger(__name__)
 class Delivery:
     """Binds sessions to connections, and writes events to them."""
 
-    def __init__(self, manager: ChatManager, *, recovery_window: float) -> None:
+    def __init__(self, manager: ChatManager, observer: Observer, *, recovery_window: float) -> None:
         """``recovery_window``: seconds, for clients to know."""
         self._manager = manager
+        self._observer = observer
         self._recovery_window = recovery_window
         self._by_username: dict[str, Connection] = {}
 
@@ -155,6 +157,7 @@ class Delivery:
     def _tell(self, publication: Publication) -> None:
         """Write an event to its recipients."""
         missed: list[Connection] = []
+        written = 0
         for username in publication.recipients or ():
             connection = self._by_username.get(username)
             if connection is None:
@@ -162,21 +165,26 @@ class Delivery:
             try:
                 if frame := _encode(connection.wire, publication):
                     connection.write(frame)
+                    written += 1
             except Exception as error:
                 _log_missed(publication.event, connection, error)
                 missed.append(connection)
         self._recover(missed)
+        self._observer.delivered(publication.event, written)
 
     def _hint(self, publication: Publication) -> None:
         """Write an event that is soon worth nothing to those members of its room who have read everything."""
         author = self._by_username.get(publication.author or "")
         frames: dict[Wire, bytes] = {}
+        written = 0
         for connection in self._manager.members(publication.room):
             wire = connection.wire
             if wire not in frames:
                 frames[wire] = _encode(wire, publication)
             if frames[wire] and connection is not author:
                 connection.hint(frames[wire])
+                written += 1
+        self._observer.delivered(publication.event, written)
 
     def _publish(self, room: str, publications: list[Publication]) -> None:
         """Write events to the members of a room: each is encoded once for each wire, and all go to a member in one
@@ -187,6 +195,7 @@ class Delivery:
         pieces: dict[Wire, list[bytes]] = {}
         joined: dict[Wire, bytes] = {}
         missed: list[Connection] = []
+        written = 0
         for connection in self._manager.members(room):
             wire = connection.wire
             try:
@@ -199,11 +208,14 @@ class Delivery:
                     frames = b"".join(itertools.compress(pieces[wire], own))
                 if frames:
                     connection.write(frames)
+                    written += 1
             except Exception as error:
                 if not missed:
                     _log_missed(publications[0].event, connection, error)
                 missed.append(connection)
         self._recover(missed)
+        for publication in publications:
+            self._observer.delivered(publication.event, written)
 
 
 def _whole_room(effect: Effect) -> str | None:

@@ -24,7 +24,7 @@ class Observer(Protocol):
         """
 
     def committed(self, operations: int, duration: float) -> None:
-        """A batch of operations is on disk, ``duration`` after its transaction began. Called by the store."""
+        """A batch of operations is on disk; the commit alone took ``duration``. Called by the engine."""
 
     def delivered(self, event: str, members: int) -> None:
         """An event was written to that many connections. Called by `Delivery`."""

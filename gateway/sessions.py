@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from gateway.connections import Connection
     from gateway.delivery import Delivery
     from gateway.engines.effects import Session
+    from gateway.observe import Observer
     from gateway.protocol.login import Credentials
     from gateway.rules.store import Store
 
@@ -78,9 +79,10 @@ class Sessions:
     retried until it is kept.
     """
 
-    def __init__(self, store: Store, delivery: Delivery) -> None:
+    def __init__(self, store: Store, delivery: Delivery, observer: Observer) -> None:
         self._store = store
         self._delivery = delivery
+        self._observer = observer
         self._tasks = TaskOwner()
         self._logins: dict[str, _Login] = {}
         """By the ``cid`` of their connections."""
@@ -127,6 +129,7 @@ class Sessions:
             del self._logins[connection.cid]
             del login.attaching  # it has the error of a refusal, which has this frame and those of its callers
         logger.info("connected", username=credentials.username, wire=connection.wire.name)
+        self._observer.connected(connection.wire.name)
 
     async def _attach(self, claim: Claim) -> None:
         """Have the session attached; again, as long as the holder of the name may be about to leave."""
@@ -227,6 +230,7 @@ class Sessions:
 
     def _left(self, connection: Connection, session: Session, transition: Transition, word: str) -> None:
         logger.info(word, username=session.username, wire=connection.wire.name)
+        self._observer.disconnected(connection.wire.name)
         self._start(connection, partial(transition, session, connection.cid))
 
     def _abandon(self, connection: Connection, login: _Login) -> None:

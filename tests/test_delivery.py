@@ -16,6 +16,7 @@ from gateway.delivery import Delivery
 from gateway.engines.effects import Attachment, Effect, Movement, Session
 from gateway.errors import CloseReason
 from gateway.manager import ChatManager
+from gateway.observe import NullObserver, Observer
 from gateway.rules.sessions import Claim, ResumePoint
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ pytestmark = pytest.mark.fast
 
 class Format:
     """A wire whose frames are lines of JSON. Some events it cannot encode."""
+
+    resumable = True
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -43,6 +46,8 @@ class Format:
 
 class Client:
     """A connection that keeps what is written to it."""
+
+    may_know_pid = True
 
     def __init__(self, wire: Format, username: str, number: int = 0) -> None:
         self.wire = wire
@@ -87,11 +92,12 @@ class Client:
 class Node:
     """A real store and a real `Delivery`, and clients on two wires."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, observer: Observer | None = None) -> None:
+        observer = observer or NullObserver()
         policy = dataclasses.replace(POLICY, max_rooms=10, max_members=10)
-        self.engine = sqlite_store(path, policy)
+        self.engine = sqlite_store(path, policy, observer)
         self.manager = ChatManager()
-        self.delivery = Delivery(self.manager, recovery_window=120)
+        self.delivery = Delivery(self.manager, observer, recovery_window=120)
         self.sound, self.frail = Format("sound"), Format("frail")
         self.commits: list[int] = []
         """How many effects each had."""

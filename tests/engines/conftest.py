@@ -17,6 +17,7 @@ from gateway.engines.effects import Attachment, Effect, Movement, Publication, S
 from gateway.engines.sqlite import engine
 from gateway.engines.sqlite.database import open_database
 from gateway.engines.sqlite.engine import SQLiteEngine
+from gateway.observe import NullObserver, Observer
 from gateway.rules import store as rules
 from gateway.rules.sessions import Claim, ResumePoint
 
@@ -89,9 +90,11 @@ class Recorder:
         return [effect for effect in self.heard if isinstance(effect, Attachment)][-1]
 
 
-def sqlite_store(path: object, policy: Policy = POLICY, **options: Any) -> rules.Store:
+def sqlite_store(
+    path: object, policy: Policy = POLICY, observer: Observer | None = None, **options: Any
+) -> rules.Store:
     """The rules on the embedded store in ``path``; ``options`` are `SQLiteEngine`'s."""
-    return rules.Store(SQLiteEngine(str(path), policy, **options), policy)
+    return rules.Store(SQLiteEngine(str(path), policy, observer or NullObserver(), **options), policy)
 
 
 class Store(rules.Store):
@@ -143,7 +146,9 @@ async def store(
 
     def create() -> Engine:
         path = str(tmp_path / "gateway.db")
-        return SQLiteEngine(path, POLICY, clock=clock, monotonic=clock.monotonic, **ENGINES[request.param])
+        return SQLiteEngine(
+            path, POLICY, NullObserver(), clock=clock, monotonic=clock.monotonic, **ENGINES[request.param]
+        )
 
     store = Store(create, clock)
     await store.open(store.heard)

@@ -16,6 +16,7 @@ import structlog
 from gateway.engines.effects import Publication
 from gateway.engines.sqlite.commits import HANGING, MAX_GATHER_TIME, MAX_RUN_TIME, GroupCommit
 from gateway.errors import RoomNotFound, Unavailable
+from gateway.observe import NullObserver
 from harness.waiting import until
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ class Setup:
     def __init__(self) -> None:
         self.ledger = Ledger()
         self.heard: list[str] = []
-        self.commits = GroupCommit(self.ledger, self._hear, max_pending=100)
+        self.commits = GroupCommit(self.ledger, self._hear, NullObserver(), max_pending=100)
 
     async def syncing(self) -> None:
         """Wait until the thread is in `Ledger.commit`."""
@@ -151,7 +152,7 @@ async def test_what_comes_turn_by_turn_is_committed_together() -> None:
 async def test_no_group_waits_for_ever() -> None:
     """Not even where every turn of the loop brings more."""
     ledger = Ledger()
-    commits = GroupCommit(ledger, lambda effects: None)
+    commits = GroupCommit(ledger, lambda effects: None, NullObserver())
     running = []
     end = time.perf_counter() + 500 * MAX_GATHER_TIME
     while len(ledger.committed) < 3:
@@ -203,7 +204,7 @@ async def test_a_disk_that_fails_slowly_fails_a_batch_at_once(log: LogCapture) -
     """What waits is not tried again one by one: everybody hears soon that it was not kept."""
     ledger, heard = Ledger(), list[Any]()
     ledger.fails, ledger.takes = True, 0.1
-    commits = GroupCommit(ledger, heard.extend)
+    commits = GroupCommit(ledger, heard.extend, NullObserver())
     began = time.perf_counter()
     calls = [commits.run(write(str(number)), f"user{number % 50}") for number in range(300)]
     results = await asyncio.gather(*calls, return_exceptions=True)
@@ -286,7 +287,7 @@ async def test_closing_says_whether_all_was_kept(log: LogCapture) -> None:
 
 async def test_long_operations_leave_others_their_turn() -> None:
     """Whatever waits is run in slices: what else the loop has to do is not put off behind all of it."""
-    commits, turns = GroupCommit(Ledger(), lambda effect: None), 0
+    commits, turns = GroupCommit(Ledger(), lambda effect: None, NullObserver()), 0
 
     def count() -> None:
         nonlocal turns
@@ -328,7 +329,7 @@ async def test_a_subscriber_that_breaks_keeps_nobody_waiting(log: LogCapture) ->
     def stumble_over(effect: object) -> None:
         raise ZeroDivisionError
 
-    commits = GroupCommit(Ledger(), stumble_over)
+    commits = GroupCommit(Ledger(), stumble_over, NullObserver())
     assert await commits.run(write("a"), "alice") == "a"
     assert "the effects of a commit could not be delivered" in said(log)
     await commits.close(5)

@@ -11,6 +11,7 @@ import pytest
 
 from gateway.engines.sqlite.commits import MAX_RUN_TIME, GroupCommit
 from gateway.engines.sqlite.turns import HANDICAP, MIN_REMEMBERED, Turns
+from gateway.observe import NullObserver
 
 from .test_commits import Ledger
 
@@ -155,7 +156,7 @@ def test_clients_are_forgotten() -> None:
 
 async def test_a_dear_client_holds_nobody_up_for_longer_than_one_call() -> None:
     """32 operations of 20 ms wait; who asks for little is served between two of them, and not committed with one."""
-    commits = GroupCommit(Ledger(), lambda effects: None)
+    commits = GroupCommit(Ledger(), lambda effects: None, NullObserver())
 
     def dear(ledger: Ledger) -> None:
         time.sleep(5 * MAX_RUN_TIME)  # what it costs
@@ -175,7 +176,7 @@ async def test_a_dear_client_holds_nobody_up_for_longer_than_one_call() -> None:
 
 async def test_many_who_leave_hold_nobody_up() -> None:
     """The ends of forty sessions wait, each of which takes a while: who asks later is served before most of them."""
-    commits = GroupCommit(Ledger(), lambda effects: None)
+    commits = GroupCommit(Ledger(), lambda effects: None, NullObserver())
 
     def end(ledger: Ledger) -> None:
         time.sleep(MAX_RUN_TIME)  # what it costs
@@ -192,7 +193,7 @@ async def test_many_who_leave_hold_nobody_up() -> None:
 async def test_one_clients_calls_keep_their_order_beside_others() -> None:
     """Also where its first one is dear, and others come in between."""
     ledger = Ledger()
-    commits = GroupCommit(ledger, lambda effects: None)
+    commits = GroupCommit(ledger, lambda effects: None, NullObserver())
 
     def dear(ledger: Ledger) -> Any:
         time.sleep(2 * MAX_RUN_TIME)  # what it costs

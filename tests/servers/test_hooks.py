@@ -29,7 +29,10 @@ LIBRARIES = ("aiohttp", "engineio", "socketio")
 PACKAGE = Path(gateway.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))
 PRIVATE_MODULES = ("aiohttp.web_protocol", "engineio.async_drivers", "socketio.async_admin")
-NAMES = {name for _, name, _ in (*hooks.OVERRIDDEN, *hooks.CALLED)}
+NAMES = {name for _, name, _ in (*hooks.OVERRIDDEN, *hooks.CALLED)} | {"_make", "_replace"}
+"""What may be used of others: what `hooks` lists, and the methods of named tuples, which are public in spite of their
+names.
+"""
 
 HANDSHAKE = b"GET /x?y=z HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
 

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from gateway.engines.effects import Effect
     from gateway.engines.sqlite.turns import Call
+    from gateway.observe import Observer
 
 T = TypeVar("T")
 logger = get_logger(__name__)
@@ -112,11 +113,17 @@ class GroupCommit:
     """Runs operations on a `Database` and publishes their effects in the order of their commits."""
 
     def __init__(
-        self, database: Database, deliver: Callable[[list[Effect]], None], *, max_pending: int = 65_536
+        self,
+        database: Database,
+        deliver: Callable[[list[Effect]], None],
+        observer: Observer,
+        *,
+        max_pending: int = 65_536,
     ) -> None:
         """``database`` may be used by one thread after another. At most ``max_pending`` operations wait."""
         self._database = database
         self._deliver = deliver
+        self._observer = observer
         self._max_pending = max_pending
         self._loop = asyncio.get_running_loop()
         self._turns = Turns()
@@ -278,6 +285,7 @@ class GroupCommit:
         batch, self._batch = self._batch, []
         if error is None:
             self._written = time.monotonic()
+            self._observer.committed(len(batch), self._written - self._began)
             if self._failure is not None:
                 self._failure = None
                 logger.warning("the store works again")

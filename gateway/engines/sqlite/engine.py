@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from gateway.engines.base import Policy, Receipt, Rule
     from gateway.engines.effects import Subscriber
     from gateway.engines.sqlite.database import StoreConnection
+    from gateway.observe import Observer
 
 T = TypeVar("T")
 
@@ -45,6 +46,7 @@ class SQLiteEngine:
         self,
         path: str,
         policy: Policy,
+        observer: Observer,
         *,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
@@ -55,6 +57,7 @@ class SQLiteEngine:
         """
         self._path = path
         self._policy = policy
+        self._observer = observer
         self._clocks = Clocks(clock, monotonic)
         self._slice_time = slice_time
         self._database: StoreConnection | None = None
@@ -65,7 +68,7 @@ class SQLiteEngine:
         self._database = open_database(self._path)
         self._database.guard()
         transaction = SQLiteTransaction(self._database, self._policy, self._clocks, self._slice_time)
-        self._commits = GroupCommit(transaction, subscriber.committed)
+        self._commits = GroupCommit(transaction, subscriber.committed, self._observer)
         await self._run(NOBODY, SQLiteTransaction.open)
         self._maintenance = asyncio.create_task(self._maintain())
 

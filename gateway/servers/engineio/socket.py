@@ -84,6 +84,13 @@ class EngineSocket(Transports):
         """
         return self._stream is None or self.state is EngineState.ARRIVING or self.inbox.busy
 
+    @property
+    def outlet(self) -> WebSocketStream | None:
+        """The stream that packets can be written to past this session: once the client is on a WebSocket, unless they
+        are held, or to be written as text. A session that is closed has closed its stream, which drops them.
+        """
+        return self._stream if self._cork is None and not self.base64 else None
+
     # --- out
 
     @property
@@ -97,8 +104,6 @@ class EngineSocket(Transports):
         """Send a packet, given as its WebSocket frame. One for a client that is gone is dropped."""
         if self._cork is not None:
             self._hold(frame, self._cork)
-        elif self._stream is not None and not self.base64:
-            self._stream.write(frame)  # the way of nearly every packet; a stream that is closed drops it
         else:
             self.write_through(frame)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 from gateway.servers.hooks import LIMITS, connection_options, make_request, parse_handshake, set_first_reply
 from gateway.servers.http.runner import MAX_HEAD_SIZE
-from gateway.servers.websocket.handshake import Handshake
+from gateway.servers.websocket.handshake import AcceptedResponse, Handshake
 from gateway.servers.websocket.rfc6455 import HandshakeError
 
 if TYPE_CHECKING:
@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
 MAX_UNREAD: Final = 65_536
 """Bytes after a handshake above which nothing more is read until it is accepted."""
+
+
+NO_RESPONSE: Final = AcceptedResponse()
+"""What accepting an early handshake returns: no handler of aiohttp is there to return it. Making one takes a while."""
 
 
 class Upgrades:
@@ -171,6 +175,9 @@ class EarlyHandshake(Handshake, asyncio.Protocol):
             transport, unread = connection
             self._upgrades.pass_on(transport, self._head + unread, response)
         return response
+
+    def _accepted(self) -> web.StreamResponse:
+        return NO_RESPONSE
 
     def _detach(self) -> tuple[asyncio.Transport, bytes] | None:
         if self._transport.is_closing():

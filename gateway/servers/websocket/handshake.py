@@ -53,6 +53,9 @@ class Handshake:
             stream.open(transport, self._reply)
             if unread:
                 stream.data_received(unread)
+        return self._accepted()
+
+    def _accepted(self) -> web.StreamResponse:
         return AcceptedResponse()
 
     def refuse(self, response: web.StreamResponse) -> web.StreamResponse:

@@ -15,6 +15,7 @@ from gateway.wires.connection import BaseConnection
 
 if TYPE_CHECKING:
     from gateway.servers.engineio.socket import EngineSocket
+    from gateway.servers.websocket.stream import WebSocketStream
 
 
 class SocketIOWire:
@@ -40,12 +41,14 @@ SERVER_DISCONNECT: Final = socketio.AsyncServer.reason.SERVER_DISCONNECT
 class SocketIOConnection(BaseConnection):
     """A client in the namespace ``/``."""
 
-    __slots__ = ("_resuming", "_socket")
+    __slots__ = ("_outlet", "_resuming", "_socket")
 
     def __init__(self, socket: EngineSocket, sid: str, *, resuming: bool) -> None:
         super().__init__(SOCKETIO, sid, socket.sid)
         self._socket = socket
         self._resuming = resuming
+        self._outlet: WebSocketStream | None = None
+        """The client's WebSocket, once it is there: the short way of nearly all that is delivered."""
 
     @property
     def may_know_pid(self) -> bool:
@@ -57,8 +60,14 @@ class SocketIOConnection(BaseConnection):
         return self._socket.leaves_late
 
     def write(self, frames: bytes) -> None:
-        if not self.closed:
+        outlet = self._outlet
+        if self.closed:
+            return
+        if outlet is not None:
+            outlet.write(frames)
+        else:
             self._socket.write(frames)
+            self._outlet = self._socket.outlet
 
     def unsent(self) -> int:
         return self._socket.unsent
