@@ -186,7 +186,7 @@ async def test_what_comes_before_the_reply_is_kept_and_bounded(application: Appl
     async with connection(application.url) as tcp:
         await asked(application, tcp)
         tcp.send(frame * count)
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.1)  # what does not fit would have been read
         assert tcp.writer.transport.get_write_buffer_size() > 0  # type: ignore[attr-defined]
         application.go.set()
         await until(lambda: len(application.ear.told) == count)
