@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+from importlib import import_module
+from inspect import signature
 from pathlib import Path
 
 import pytest
 
+from gateway.config import Settings
 from gateway.protocol.actions import ACTIONS
+from gateway.servers import SocketServer
 from harness.client import Join, succeed
 from test_events import STORED, VOLATILE
 
@@ -127,3 +131,25 @@ def test_the_changelog_begins_with_this_version() -> None:
     version = re.findall(r"^version = (\S+)$", setup, re.MULTILINE)
     headings = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert [heading for heading in headings if heading != "Unreleased"][:1] == version
+
+
+@pytest.mark.fast
+def test_the_table_of_time_limits_has_the_limits() -> None:
+    """docs/architecture.md names each one where it is: a constant, or settings with their defaults."""
+    architecture = (ROOT / "docs" / "architecture.md").read_text()
+    limits = re.findall(r"^\| [^|]+ \| ([\d.]+)(?: and ([\d.]+))? \| (`.*`.*) \|$", architecture, re.MULTILINE)
+    assert len(limits) > 15
+    settings = Settings()
+    for first, second, where in limits:
+        found: list[float] = []
+        for name in re.findall(r"`([^`]+)`", where):
+            if name.startswith("--"):
+                value = getattr(settings, name.removeprefix("--").replace("-", "_"))
+                found.append(settings.recovery_window if value is None else value)
+            elif "." in name:
+                module, constant = name.rsplit(".", 1)
+                found.append(getattr(import_module(f"gateway.{module}"), constant))
+        if where.startswith("`connect_timeout`"):
+            found.append(signature(SocketServer).parameters["connect_timeout"].default)
+        wanted = [float(number) for number in (first, second) if number]
+        assert sorted(set(found)) == sorted(set(wanted)), where
