@@ -84,9 +84,10 @@ def create_store(settings: Settings, observer: Observer) -> Store:
 class Gateway:
     """A running gateway: its store, its clients and its HTTP server."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, observer: Observer | None = None) -> None:
+        """``observer`` is called for what happens; None is nobody."""
         self._settings = settings
-        observer = NullObserver()
+        observer = observer or NullObserver()
         self._store = create_store(settings, observer)
         self._manager = ChatManager()
         self._delivery = Delivery(self._manager, observer, recovery_window=settings.recovery_window)

@@ -124,7 +124,8 @@ class Delivery:
         holder, former = attachment.holder, attachment.replaces
         replaced = None if former is None else self._manager.connection(former.connection)
         if replaced is not None:
-            self.detach(replaced)
+            if self.detach(replaced) is not None:
+                self._observer.disconnected(replaced.wire.name)
             self._close(replaced, CloseReason.TAKEN_OVER)
         connection = self._manager.connection(holder.connection)
         if connection is None or connection.closed:
@@ -195,7 +196,8 @@ class Delivery:
         pieces: dict[Wire, list[bytes]] = {}
         joined: dict[Wire, bytes] = {}
         missed: list[Connection] = []
-        written = 0
+        reached = 0
+        authors_reached: set[Connection | None] = set()
         for connection in self._manager.members(room):
             wire = connection.wire
             try:
@@ -203,19 +205,20 @@ class Delivery:
                     pieces[wire] = [_encode(wire, publication) for publication in publications]
                     joined[wire] = b"".join(pieces[wire])
                 frames = joined[wire]
+                reached += bool(frames)
                 if connection in writers:
+                    authors_reached.add(connection)
                     own = [author is not connection for author in authors]
                     frames = b"".join(itertools.compress(pieces[wire], own))
                 if frames:
                     connection.write(frames)
-                    written += 1
             except Exception as error:
                 if not missed:
                     _log_missed(publications[0].event, connection, error)
                 missed.append(connection)
         self._recover(missed)
-        for publication in publications:
-            self._observer.delivered(publication.event, written)
+        for publication, author in zip(publications, authors, strict=True):
+            self._observer.delivered(publication.event, reached - (author in authors_reached))
 
 
 def _whole_room(effect: Effect) -> str | None:

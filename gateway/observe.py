@@ -16,7 +16,9 @@ class Observer(Protocol):
         """A client has logged in. Called by `Sessions`, which every wire calls."""
 
     def disconnected(self, wire: str) -> None:
-        """A client that was logged in has left, or has lost its connection. Called by `Sessions`."""
+        """A client that was logged in has left or lost its connection (called by `Sessions`), or its session was
+        resumed on another connection (called by `Delivery`).
+        """
 
     def performed(self, actor: Actor | None, action: object, error: str | None, duration: float) -> None:
         """An action was done, or refused with the code ``error``. Called by `Pipeline`. ``action`` is what the client
@@ -27,7 +29,7 @@ class Observer(Protocol):
         """A batch of operations is on disk; the commit alone took ``duration``. Called by the engine."""
 
     def delivered(self, event: str, members: int) -> None:
-        """An event was written to that many connections. Called by `Delivery`."""
+        """An event was to be written to that many connections. Called by `Delivery`."""
 
 
 class NullObserver:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 import pytest
@@ -66,6 +67,24 @@ async def test_an_event_is_observed_with_the_members_that_it_was_written_to(
         ("message", 2),
         ("typing", 2),
     ]
+
+
+async def test_an_author_is_none_of_those_whom_its_own_event_is_written_to(
+    node: Node, observer: RecordingObserver
+) -> None:
+    """Also where one batch has events of several authors."""
+    for name in ("alice", "bob", "carol"):
+        await node.login(node.sound, name)
+    await node.engine.create_room("alice", "tea", ("bob", "carol"))
+    observer.deliveries.clear()
+    await asyncio.gather(*(node.engine.append_message(name, "tea", "hello", None) for name in ("alice", "bob")))
+    assert observer.deliveries == [("message", 2)] * 2
+
+
+async def test_a_client_whose_session_is_resumed_elsewhere_is_gone(node: Node, observer: RecordingObserver) -> None:
+    alice = await node.login(node.sound, "alice")
+    await node.login(node.sound, "alice", back=alice)
+    assert observer.wires == [("disconnected", "sound")]
 
 
 async def test_a_batch_is_observed_when_it_is_on_disk(node: Node, observer: RecordingObserver) -> None:

@@ -25,9 +25,11 @@ RoomId = NewType("RoomId", int)
 """Names a room for good: a later room of the same name has another."""
 
 
-@dataclass(frozen=True, slots=True)
-class SessionRecord:
-    """A session is live while it has a ``holder``; without one it is suspended, since ``suspended_at`` (in the store's
+class SessionRecord(NamedTuple):
+    """A tuple, and not a dataclass, as `RoomRecord`, `Membership` and `Stream` are: log-ins make many, and a rule may
+    read two hundred of the others.
+
+    A session is live while it has a ``holder``; without one it is suspended, since ``suspended_at`` (in the store's
     running time, ms).
 
     Of a pid only the hash is kept. ``previous_pid_hash``: that pid works as well until the client has used the newer
@@ -48,9 +50,7 @@ class SessionRecord:
 
 
 class RoomRecord(NamedTuple):
-    """A tuple, and not a dataclass, as `Membership` and `Stream` are: a rule may read two hundred of them.
-
-    ``pair`` names the two of a direct room, and is None for a room of another kind; ``kind`` and ``history`` as in
+    """``pair`` names the two of a direct room, and is None for a room of another kind; ``kind`` and ``history`` as in
     `gateway.events.Room`.
     """
 
@@ -264,7 +264,7 @@ class Log(Protocol):
     """What happened in the rooms, in one order."""
 
     def newest(self) -> int:
-        """The position of the newest event there ever was, before this transaction."""
+        """The position of the newest event there ever was; whether with those of this rule is not defined."""
 
     def offset(self, position: int) -> str:
         """The offset that names a position."""

@@ -94,6 +94,7 @@ def _plain_channel() -> JSON:
                         "format": {"const": "json"},
                         "pid": {"type": "string"},
                         "offset": {"type": "string"},
+                        "resume": {"type": "string", "description": "The first frame logs in, with `resume`."},
                     },
                     "required": ["format"],
                 },

@@ -40,6 +40,11 @@ that nobody can interrupt.
 EVENTS_AT_ONCE: Final = 64
 """How many events are read together, at most."""
 
+LAST_EVENTS: Final = 500
+"""How many events a replay that has caught up once may read at its end without regard to the time: a few milliseconds.
+In a busy room more is appended between any two transactions, so that a client would never be let in.
+"""
+
 Key: TypeAlias = "tuple[RoomId, int, int]"
 """A stream as a member has to read it: the room's id, the position at which the user joined it, and the kind."""
 
@@ -113,36 +118,46 @@ class _Reading:
         self._tx = tx
         self._policy = policy
         self._replay = replay
+        self._steps_before = replay.steps
+        self._caught_up = replay.done
 
     async def read_all(self, memberships: Sequence[Membership]) -> bool:
-        """Whether nothing is left to read. Returns early where the replay is lost or there is no time.
+        """Whether nothing is left to read. Returns early where the replay is lost or `_may_go_on` ends.
 
         Rooms that no transaction has looked at come first. Then everything that this one has not looked at is read on:
         what an earlier one had no time for, and what was appended since.
         """
         known = {(room_id, joined) for room_id, joined, _ in self._replay.unread}
         new = [membership for membership in memberships if (membership.room.id, membership.joined) not in known]
-        for start in range(0, len(new), ROOMS_AT_ONCE):
-            if not await self._read_rooms(new[start : start + ROOMS_AT_ONCE]):
-                return False
         old = [membership for membership in memberships if (membership.room.id, membership.joined) in known]
-        return not old or await self._read_rooms(old)
+        parts = [new[start : start + ROOMS_AT_ONCE] for start in range(0, len(new), ROOMS_AT_ONCE)]
+        for part in [*parts, old] if old else parts:
+            if not self._may_go_on() or not await self._read_rooms(part):
+                return False
+        return True
+
+    def _may_go_on(self) -> bool:
+        """Whether this transaction may do more. Each one does something, so that there is an end to it."""
+        steps = self._replay.steps - self._steps_before
+        if self._caught_up:
+            return steps < LAST_EVENTS
+        return not steps or self._tx.has_time()
 
     async def _read_rooms(self, memberships: Sequence[Membership]) -> bool:
-        """Read some rooms; whether everything in them was read, and there is time for more."""
+        """Read some rooms; whether everything in them was read."""
         replay = self._replay
         streams = await self._tx.history.streams(memberships)
         joined = {membership.room.id: membership.joined for membership in memberships}
         keyed = {(stream.room.id, joined[stream.room.id], stream.kind): stream for stream in streams}
-        new = await self._add_rooms(memberships, keyed)
+        await self._add_rooms(memberships, keyed)
         replay.lost = replay.lost or any(stream.trimmed > replay.unread[key].low for key, stream in keyed.items())
         unread = deque(keyed.items())
         while not replay.lost and (batch := self._next_ranges(unread)):
+            if not self._may_go_on():
+                return False
             await self._read(batch)
             unread.extendleft((key, wanted.stream) for key, wanted in batch.items())  # there may be more of them
-            if not self._tx.has_time():
-                return False
-        return not replay.lost and (not new or self._tx.has_time())
+        return not replay.lost
 
     def _next_ranges(self, unread: deque[tuple[Key, Stream]]) -> dict[Key, Range]:
         """Take what is to be read next of these streams: of `ROOMS_AT_ONCE` of them at most."""
@@ -153,12 +168,10 @@ class _Reading:
                 ranges[key] = wanted
         return ranges
 
-    async def _add_rooms(self, memberships: Sequence[Membership], streams: dict[Key, Stream]) -> bool:
-        """Add what the replay has not begun to read; whether there was any."""
+    async def _add_rooms(self, memberships: Sequence[Membership], streams: dict[Key, Stream]) -> None:
+        """Add what the replay has not begun to read."""
         replay = self._replay
         new = [key for key in streams if key not in replay.unread]
-        if not new:
-            return False
         for key in new:
             low = max(replay.position, key[1])
             replay.unread[key] = _Unread(low, low, low)
@@ -173,17 +186,15 @@ class _Reading:
             entries = await self._tx.history.invitations(invited)
             for membership, entry in zip(invited, entries, strict=True):
                 self._add(membership.room, entry)
-        return True
 
     def _next_range(self, key: Key, stream: Stream) -> Range | None:
         """What is to be read next of a stream, or None."""
         unread = self._replay.unread[key]
-        if unread.high <= unread.low:
-            unread.low = unread.top
-            if stream.newest <= unread.low:
-                return None
-            unread.high = unread.top = stream.newest
-        return Range(stream, unread.low, unread.high)
+        if unread.high <= unread.low:  # everything up to top was read
+            unread.low = unread.high = unread.top
+        if unread.high == unread.top:  # nothing after low was read
+            unread.high = unread.top = max(unread.top, stream.newest)
+        return None if unread.high <= unread.low else Range(stream, unread.low, unread.high)
 
     async def _read(self, ranges: dict[Key, Range]) -> None:
         found = await self._tx.history.read_back(tuple(ranges.values()), self._replay.username, EVENTS_AT_ONCE)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import orjson
@@ -99,7 +99,7 @@ async def open_direct(tx: Transaction, policy: Policy, actor: str, user: str) ->
     sessions = await tx.sessions.of([actor, user])
     _check_present(actor, sessions)
     _check_known([user], sessions)
-    pair = " ".join(sorted(sessions[name][0].sid for name in (actor, user)))
+    pair = " ".join(sorted(_first_sid(sessions[name]) for name in (actor, user)))
     room = await tx.rooms.direct(pair)
     present = frozenset() if room is None else await tx.members.among(room, [actor, user])
     declined = await tx.departures.among(pair, [user]) - present
@@ -169,7 +169,7 @@ async def leave(tx: Transaction, policy: Policy, actor: str, name: str) -> None:
     received = newest if newest > membership.joined else membership.joined if membership.invited else 0
     for session in sessions:
         if received > session.missed_by_leaving:
-            tx.sessions.put(replace(session, missed_by_leaving=received))
+            tx.sessions.put(session._replace(missed_by_leaving=received))
     if room.pair is not None or room.member_count > 1:
         tx.departures.note(room.pair or str(room.id), actor)
     tx.members.remove(actor, [room])
@@ -253,6 +253,11 @@ def _shape(
     members.sort(key=lambda member: member.username)
     shown = orjson.dumps(members[: events.SHOWN_MEMBERS]).decode()
     return Room(room.name, room.kind, room.history, shown, member_count, user)
+
+
+def _first_sid(sessions: Sequence[SessionRecord]) -> str:
+    """Names a user as long as it is here: by the session with which it came."""
+    return min(sessions, key=lambda session: (session.began, session.sid)).sid
 
 
 def _is_online(sessions: Sequence[SessionRecord]) -> bool:

@@ -1,13 +1,14 @@
 """The life of a session, as the store has it: claimed, live, suspended, live again, ended.
 
-A username has one session at most. That is decided here and nowhere else: the data could hold several.
+A username has one session at most: the data can hold several, and the rules here would keep them apart, but `attach`
+begins no second one. (`gateway.delivery`, too, knows one connection of a user.)
 """
 
 from __future__ import annotations
 
 import hmac
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from gateway import events
@@ -81,11 +82,11 @@ async def attach(tx: Transaction, policy: Policy, claim: Claim, replay: Replay |
     for session in sessions:
         if claim.resume is not None and claim.is_for(session):
             replay = replay or recovery.begin(tx, claim.username, claim.resume.offset)
-            steps_before = replay.steps
+            steps_before, caught_up = replay.steps, replay.done
             memberships = (await tx.members.of([claim.username])).get(claim.username, ())
             replay = await recovery.read_on(tx, policy, session, memberships, replay)
             steps = replay.steps - steps_before
-            if not replay.done or steps > FEW_STEPS or (steps and not tx.has_time()):
+            if not replay.done or (not caught_up and (steps > FEW_STEPS or (steps and not tx.has_time()))):
                 return replay
             was_online = any(other.holder is not None for other in sessions)
             rooms = () if was_online else _rooms(memberships)
@@ -126,8 +127,7 @@ async def _resume(
     session = Session(record.sid, pid, record.username)
     holder = Holder(claim.connection, tx.node)
     tx.sessions.put(
-        replace(
-            record,
+        record._replace(
             pid_hash=hash_token(pid),
             previous_pid_hash=None if recovered or claim.resume is None else hash_token(claim.resume.pid),
             holder=holder,
@@ -208,6 +208,8 @@ async def end_expired(tx: Transaction, policy: Policy) -> int:
         if _end_some(tx, policy, sessions[username], ending, rooms):
             left.update(room.id for room in rooms)
         ended += len(ending)
+        if not tx.has_time():
+            break
     return ended
 
 
@@ -237,7 +239,7 @@ async def _suspend(tx: Transaction, policy: Policy, session: SessionRecord, sess
     """Suspend one of the ``sessions`` of a user."""
     stays_online = any(other.holder is not None for other in sessions if other.sid != session.sid)
     rooms = () if stays_online else await _rooms_of(tx, session.username)
-    tx.sessions.put(replace(session, holder=None, suspended_at=tx.running_ms()))
+    tx.sessions.put(session._replace(holder=None, suspended_at=tx.running_ms()))
     _publish_presence(tx, policy, session.username, rooms, online=False)
 
 

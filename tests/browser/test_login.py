@@ -40,7 +40,7 @@ async def test_a_reserved_name_says_for_how_long(start_gateway: StartGateway, jo
     await bob.drop()
     await client.join(own.url, "bob")
     await expect(client.page.get_by_role("alert")).to_have_text(
-        re.compile("'bob' is taken.* for (90|[78][0-9]) seconds")
+        re.compile("'bob' is taken.* within (90|[78][0-9]) seconds")
     )
     await client.username.fill("alice")
     await client.button("Join").click()

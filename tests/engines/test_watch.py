@@ -282,7 +282,7 @@ async def test_files_that_were_moved_and_are_still_found_are_no_loss(engine: Sto
     """All of them in their folder, with a link to it in its old place: a restart finds everything."""
     rename_folder(path)
     path.parent.symlink_to(path.parent.with_name("elsewhere"))
-    engine._database.watch.look()  # as its thread does
+    engine._engine._database.watch.look()  # as its thread does
     assert engine.problem() is None
     await engine.append_message("alice", "tea", "kept", None)
     await engine.close(5)
@@ -341,6 +341,6 @@ async def test_nothing_is_noticed_where_nothing_is_lost(engine: Store, path: Pat
             await engine.append_message("alice", "tea", "x" * 5000, None)
         for sql in ("SELECT count(*) FROM log", f"PRAGMA wal_checkpoint({['PASSIVE', 'FULL', 'TRUNCATE'][number]})"):
             use_elsewhere(path, sql)
-        engine._database.watch.look()  # as its thread does
+        engine._engine._database.watch.look()  # as its thread does
         assert engine.problem() is None
     await engine.append_message("alice", "tea", "kept", None)

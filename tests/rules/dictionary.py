@@ -382,6 +382,9 @@ class DictEngine:
         self.now = 0
         self.runs_short = False
         """Whether rules have no time for more than one step of longer work."""
+        self.between: Callable[[], None] = lambda: None
+        """What others do after each transaction."""
+        self.transactions = 0
         self._window = window_ms
         self._subscriber: Subscriber | None = None
 
@@ -402,6 +405,8 @@ class DictEngine:
             write(self.data)
         if tx.effects and self._subscriber is not None:
             self._subscriber.committed(tx.effects)
+        self.transactions += 1
+        self.between()
         return result
 
     def _begin(self) -> DictTransaction:

@@ -29,6 +29,10 @@ WHERE room_id = ?2 AND kind = ?3 AND position > ?4 AND position <= ?5 ORDER BY p
 """
 
 
+BYTES_AT_ONCE: Final = 131_072
+"""Bytes of events that are read together from one stream, about: long messages take longer."""
+
+
 class LogHistory:
     """See `gateway.engines.transaction.History`."""
 
@@ -60,6 +64,7 @@ class LogHistory:
         """
         stream, high = wanted.stream, wanted.high
         found: list[Entry] = []
+        bytes_left = BYTES_AT_ONCE
         while high > wanted.low:
             rows = self._db.execute(BACKWARDS, (reader, stream.room.id, stream.kind, wanted.low, high))
             with contextlib.closing(rows):
@@ -68,7 +73,8 @@ class LogHistory:
                         high = others
                         break
                     found.append(Entry(position, event, body))
-                    if len(found) == limit:
+                    bytes_left -= len(body)
+                    if len(found) == limit or bytes_left <= 0:
                         return Entries(tuple(found), complete=False)
                 else:
                     break
