@@ -1,5 +1,7 @@
-"""The stop: clients are sent away so that they come back, after the answers to what they asked and not all at once, and
-every step has its time.
+"""Shutdown: a sequence of steps, each with a deadline, and the disconnecting of all clients.
+
+A client gets the replies to its requests before its connection is closed. The close code tells it to reconnect, and
+the closes are spread out, so that the clients do not all reconnect at once.
 """
 
 from __future__ import annotations
@@ -16,35 +18,35 @@ if TYPE_CHECKING:
 
     from gateway.connections import Connection
 
-PACE: Final = 0.005
-"""Seconds between two clients that are sent away."""
+CLOSE_INTERVAL: Final = 0.005
+"""How long to wait between closing two connections, in seconds."""
 
-SPREAD: Final = 3.0
-"""Seconds over which all of them go, however many there are."""
+MAX_CLOSE_TIME: Final = 3.0
+"""Over how many seconds the closes are spread at most. With very many connections, the interval gets shorter."""
 
-ANSWER_TIMEOUT: Final = 2.0
-"""Seconds that the answers to what a client has asked may take."""
+REPLY_TIMEOUT: Final = 2.0
+"""How long the replies to a client's last requests may take, in seconds."""
 
 logger = get_logger(__name__)
 
 
 class Steps:
-    """Steps of a stop, one after the other, each until a time of its own. One that fails, or takes longer, is logged,
-    and the next one comes.
+    """The steps of a shutdown, one after another, each with a deadline. A step that fails or misses its deadline is
+    logged, and the next one follows.
     """
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._began = self._loop.time()
         self.complete = True
-        """Whether all of them were done so far."""
+        """Whether all steps so far were completed."""
 
     def left_until(self, second: float) -> float:
-        """How many seconds are left until ``second`` seconds after the beginning."""
+        """How many seconds are left until ``second`` seconds after the shutdown began."""
         return max(0.0, self._began + second - self._loop.time())
 
-    async def take(self, name: str, step: Coroutine[Any, Any, Any], *, until: float) -> None:
-        """Take a step, which has to be done ``until`` seconds after the beginning."""
+    async def run(self, name: str, step: Coroutine[Any, Any, Any], *, until: float) -> None:
+        """Run a step, which must be completed ``until`` seconds after the shutdown began."""
         task = asyncio.ensure_future(step)
         try:
             done, _ = await asyncio.wait({task}, timeout=self.left_until(until))
@@ -54,29 +56,29 @@ class Steps:
         if done and error is None:
             return
         self.complete = False
-        logger.error("a step of the stop was not done", step=name, exc_info=error)
+        logger.error("a shutdown step was not completed", step=name, exc_info=error)
 
 
-async def send_away(connections: Iterable[Connection]) -> None:
-    """Close all connections with 1012, in no order: whoever takes them in next has them come one by one."""
+async def disconnect_all(connections: Iterable[Connection]) -> None:
+    """Close all connections with 1012, one after another and in random order."""
     leaving = list(connections)
     random.shuffle(leaving)
-    pause = min(PACE, SPREAD / max(1, len(leaving)))
+    pause = min(CLOSE_INTERVAL, MAX_CLOSE_TIME / max(1, len(leaving)))
     loop = asyncio.get_running_loop()
     due = loop.time()
     async with asyncio.TaskGroup() as tasks:
         for connection in leaving:
             await asyncio.sleep(max(0.0, due - loop.time()))
-            tasks.create_task(_send_away(connection))
+            tasks.create_task(_disconnect(connection))
             due += pause
 
 
-async def _send_away(connection: Connection) -> None:
+async def _disconnect(connection: Connection) -> None:
     try:
-        async with asyncio.timeout(ANSWER_TIMEOUT):
+        async with asyncio.timeout(REPLY_TIMEOUT):
             await connection.finish()
     except TimeoutError:
-        pass  # the store hangs; what it does not acknowledge, the client sends again
+        pass  # the store hangs; the client sends again what was not acked
     except Exception:
         logger.exception("a client's last requests failed")
     connection.close(CloseReason.RESTART)

@@ -88,7 +88,7 @@ async def test_a_stop_while_the_disk_hangs(start_gateway: StartGateway, join: Jo
         assert {await client.wait_closed() for client in clients} == {1012}
         with pytest.raises(AssertionError, match="1012"):
             await sending
-        assert "not everything was kept" in own.log
+        assert "not everything was saved" in own.log
         assert "stopped" in own.log
     own._syncs = None
     await own.restart()

@@ -66,8 +66,8 @@ class PlainConnection(BaseConnection):
     wire: BareWire | JSONWire
 
     def __init__(self, route: Host, wire: BareWire | JSONWire) -> None:
-        client_id = next(_IDS)
-        super().__init__(wire, client_id, client_id)
+        connection_id = next(_IDS)
+        super().__init__(wire, connection_id, connection_id)
         self._route = route
         self.may_know_pid = False
         """Whether the client has named its session, or sent anything since it was told of it."""
