@@ -52,7 +52,7 @@ NOT_SAVED_ADVICE = (
     "Sessions that have just ended or been lost may reappear as suspended."
 )
 
-FIRST_BYTE_TIMEOUT = 10.0
+SILENCE_TIMEOUT = 10.0
 """How long a new connection may take to send its first byte, in seconds."""
 
 MAX_FIELD_SIZE = 32_768
@@ -153,7 +153,7 @@ class Gateway:
             )
             http = cast("web.Server", self._runner.server)  # not None between setup and cleanup
             takers = [self._socketio.eio.take_handshake, self._plain.take_handshake]
-            self._upgrades = Upgrades(http, takers, timeout=FIRST_BYTE_TIMEOUT)
+            self._upgrades = Upgrades(http, takers, timeout=SILENCE_TIMEOUT)
             await listening.start(self._upgrades, unsent_timeout=settings.ping_interval + settings.ping_timeout)
         except BaseException:
             await self.stop()

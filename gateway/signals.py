@@ -20,7 +20,7 @@ from gateway import logs
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-SHUTDOWN_TIMEOUT: Final = 9.0
+STOP_LIMIT: Final = 9.0
 """How long the shutdown may take before the process is ended, in seconds: README promises ten, and writing the last log
 lines may take half a second.
 """
@@ -56,7 +56,7 @@ class Signals:
 
     def wait(self, timed_out_status: int) -> asyncio.Event:
         """Begin to wait. The event is set by the first signal to stop. If the process is still running
-        `SHUTDOWN_TIMEOUT` seconds later, it is ended with ``timed_out_status``.
+        `STOP_LIMIT` seconds later, it is ended with ``timed_out_status``.
         """
         stopping = asyncio.Event()
         if self._awaited:
@@ -75,7 +75,7 @@ class Signals:
             log_stacks()
         first = time.monotonic()
         logger.info("stopping", signal=signal.Signals(number).name)
-        timer = threading.Timer(SHUTDOWN_TIMEOUT, _time_out, (timed_out_status,))
+        timer = threading.Timer(STOP_LIMIT, _time_out, (timed_out_status,))
         timer.daemon = True
         timer.start()
         stop()
@@ -96,7 +96,7 @@ def _end(number: int) -> None:
 
 
 def _time_out(status: int) -> None:
-    logger.error("the shutdown timed out", seconds=SHUTDOWN_TIMEOUT)
+    logger.error("the shutdown timed out", seconds=STOP_LIMIT)
     log_stacks()
     logs.end_process(status)
 

@@ -65,7 +65,7 @@ class RoomRecord(NamedTuple):
 
 class Membership(NamedTuple):
     """``joined``: the position after which the member receives the events of the room. ``invited``: the user was added
-    by another, and the ``room-joined`` event that told the user so is at that very position.
+    by another, and its own ``room-joined`` event is at that very position.
     """
 
     room: RoomRecord

@@ -26,9 +26,7 @@ if TYPE_CHECKING:
     from gateway.rules.recovery import Replay
 
 FEW_STEPS: Final = 16
-"""How many steps of a replay may be read in the transaction that resumes the session. Resuming also reads the user's
-rooms and publishes presence in them, so after more steps than this it is left to another transaction.
-"""
+"""How many steps of a replay may be read in the transaction that resumes the session: it has enough to do as it is."""
 
 EXPIRED_AT_ONCE: Final = 10
 """How many sessions one transaction of `end_expired` ends."""

@@ -23,8 +23,8 @@ INTERVAL: Final = 0.5
 """How often the thread checks the files, in seconds."""
 
 ADVICE: Final = (
-    "Put it back where it was and the gateway goes on. Otherwise restart the gateway: "
-    "what was sent since the last commit is refused, not lost without a word."
+    "Put it back in its place and the gateway recovers. Otherwise restart the gateway: "
+    "what was sent since the last commit was refused, not silently lost."
 )
 
 logger = get_logger(__name__)
@@ -139,7 +139,7 @@ def _copied(log: LogState) -> tuple[bytes, int, int]:
 
 
 def _identity(path: str) -> tuple[int, int] | None:
-    """Device and inode of a file (not of what a link leads to), or None where there is none."""
+    """Device and inode of a file (not of what a link leads to), or None if it does not exist."""
     try:
         status = os.lstat(path)
     except OSError:
