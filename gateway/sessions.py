@@ -110,7 +110,9 @@ class Sessions:
         self.accepting = False
 
     async def close(self) -> None:
-        """Finish the transitions under way. What the store cannot commit, it finds out when next opened."""
+        """Finish the transitions under way. Those that the store cannot commit do not matter: it suspends all sessions
+        when it is next opened.
+        """
         if self._sweeper is not None:
             self._sweeper.cancel()
         await self._tasks.close(grace=CLOSE_GRACE)
@@ -230,15 +232,15 @@ class Sessions:
         elif (session := self._delivery.detach(connection)) is not None:
             self._left(connection, session, self._store.end_session, "left")
 
-    def _release(self, connection: Connection, transition: Transition, word: str) -> None:
+    def _release(self, connection: Connection, transition: Transition, event: str) -> None:
         connection.closed = True
         if (login := self._logins.get(connection.connection_id)) is not None:
             self._abandon(connection, login)
         elif (session := self._delivery.forget(connection)) is not None:
-            self._left(connection, session, transition, word)
+            self._left(connection, session, transition, event)
 
-    def _left(self, connection: Connection, session: Session, transition: Transition, word: str) -> None:
-        logger.info(word, username=session.username, wire=connection.wire.name)
+    def _left(self, connection: Connection, session: Session, transition: Transition, event: str) -> None:
+        logger.info(event, username=session.username, wire=connection.wire.name)
         self._observer.disconnected(connection.wire.name)
         self._start(connection, partial(transition, session, connection.connection_id))
 

@@ -7,8 +7,8 @@ each one has two steps:
 1. **The bulk, on a thread**, through a second connection, while commits continue. When `LONG_LOG` pages have not been
    copied yet, `Checkpoints.committed` wakes the thread, which makes passes until little is left. It can never copy
    everything, since each commit appends more.
-2. **The rest, between two commits**, on the thread that commits. It takes about a millisecond. Only now the whole log
-   has been copied, and so the next commit restarts it from the beginning of its file.
+2. **The rest, between two commits**, on the thread that commits. It takes about a millisecond. Only then has the
+   whole log been copied, so that the next commit restarts it from the beginning of its file.
 
 A pass cannot copy what is newer than the oldest open read transaction. While a backup reads, step 1 is retried, the log
 grows, and its file is truncated a little after each commit when it is over.

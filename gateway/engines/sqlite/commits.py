@@ -17,7 +17,7 @@ The states of a `GroupCommit` and its transitions:
 
 While a commit is under way, the connection belongs to the thread: the event loop only queues operations, which become
 the next batch. After the commit, the effects of the batch are delivered in order, and then its callers get their
-results. So an ack means that the data is on disk and was handed to every connection.
+results. So an ack means that the data is on disk, and was written to the connection of every member on this node.
 
 If a batch cannot be committed, nothing of it is kept. If the disk is at fault, all of its callers get `Unavailable`. If
 an operation is at fault (a bug), it must not take the others down with it: it is put back into the queue to be run in a
@@ -229,7 +229,7 @@ class GroupCommit:
             self._loop.call_soon(self._work)
             return
         batch: list[Call] = []
-        running = False
+        running = False  # if it is true when an exception comes, the last operation of the batch raised it
         try:
             self._database.begin()
             running = True
@@ -239,6 +239,7 @@ class GroupCommit:
             if not wrote:
                 self._database.commit()
         except Exception as error:
+            # An empty batch: `begin` failed, as it would for every operation that is queued.
             self._failed(batch or list(self._queue.take_all()), error, batch[-1] if running else None)
         else:
             if wrote:
@@ -381,7 +382,7 @@ class GroupCommit:
 
 
 def _is_disk_error(error: Exception, *, in_operation: bool) -> bool:
-    """Whether the store as a whole cannot write now, and not just one operation has a bug."""
+    """Whether the store as a whole cannot write now, rather than one operation having a bug."""
     if not isinstance(error, sqlite3.Error):
         return isinstance(error, OSError)
     if in_operation:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 MAX_DEPARTURES: Final = 1_000
-"""How many departures of a user are remembered, newest first: they are all deleted in one step with the session."""
+"""How many departures of a user are remembered, the newest ones. They are deleted in one step with the session."""
 
 FORGOTTEN_AT_ONCE: Final = 100
 """How many departures are deleted with a room, or in one slice of maintenance. The rest go when they expire."""
@@ -58,7 +58,7 @@ class DepartureTable:
         self._db.execute("DELETE FROM departures WHERE username = ?", (username,))
 
     def forget_place(self, place: str) -> None:
-        """The room has been deleted, and nothing can have its id again."""
+        """Delete departures from a room that was deleted, as many as one step may delete."""
         self._db.execute(
             "DELETE FROM departures WHERE place = ?1 AND username IN "
             "(SELECT username FROM departures WHERE place = ?1 LIMIT ?2)",

@@ -29,7 +29,7 @@ FAR_BELOW: Final = 65_536
 """How many pages (256 MB) below the limit the store must be for the size not to be checked in every transaction."""
 
 MAX_PAGES_ADDED: Final = 2_048
-"""A generous bound on the pages that one transaction adds: this many times fit into `FAR_BELOW` without a check."""
+"""A generous bound on the pages that one transaction adds. It gives the number of transactions without a check."""
 
 logger = get_logger(__name__)
 

@@ -1,4 +1,4 @@
-"""Spans: which part of a room's events the log still holds, how many they are, and their size.
+"""Spans: which part of a room's events the log still holds, how many there are, and their size.
 
 There are two kinds of events that a whole room receives, *messages* and *notices* (who joined and left). Each kind has
 a span of its own, so that neither crowds out the other. The rows of the log carry running totals, so that a span is

@@ -85,7 +85,12 @@ class Trimming:
             )
 
     def _note(self, room_id: int, position: int, author: str, other: int) -> None:
-        """Record the newest event of the room that was trimmed, and the newest one before it by another author."""
+        """Record the newest event of the room that was trimmed, and the newest one before it by another author.
+
+        From these two positions follows, for each member, the newest trimmed event that it did not cause
+        (`Stream.trimmed`). The two kinds of events are trimmed separately, so what is trimmed now may be older than
+        what was trimmed before.
+        """
         known = self._db.execute(
             "SELECT trimmed, trimmed_author, trimmed_other FROM rooms WHERE id = ?", (room_id,)
         ).fetchone()

@@ -69,7 +69,7 @@ class WalIndex:
 
     @property
     def is_steady(self) -> bool:
-        """Whether `read` has not read in the middle of a change."""
+        """Whether the index is not being changed right now."""
         return self._data[:COPY] == self._data[COPY : 2 * COPY]
 
     def close(self) -> None:

@@ -68,7 +68,7 @@ class FileWatch:
             raise StoreGone(self.problem)
 
     def update(self) -> None:
-        """Check everything, set `problem`, and log when it begins and when it ends."""
+        """Check everything, set `problem`, and log when a problem begins and when it ends."""
         with self._checking:
             if self._closing.is_set():
                 return

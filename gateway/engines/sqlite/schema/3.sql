@@ -23,8 +23,8 @@ UPDATE rooms SET trimmed = trimmed + 1, trimmed_other = trimmed + 1 WHERE trimme
 CREATE TABLE ended_rooms (room_id INTEGER PRIMARY KEY);
 
 -- position: never used twice, not even after the newest rows were deleted (AUTOINCREMENT).
--- kind: 0 for a message, 1 for other events that the whole room receives, null for one that only ``recipient`` does: the
--- room-joined of a member, at the position ``joined``, which is deleted when the membership ends.
+-- kind: 0 for a message, 1 for other events that the whole room receives, null for one that only ``recipient`` receives:
+-- the room-joined of a member, at the position ``joined``, which is deleted when the membership ends.
 -- number and size: how many events of its room and kind there have been with this one, and the bytes of their bodies.
 -- other: the position of the newest one before it that has another author (``origin``), or 0.
 -- message_id is the one that a client gave its message; one of ours names the position. ts: Unix time in ms.
