@@ -127,7 +127,7 @@ def parse_networks(text: str) -> tuple[Network, ...]:
     """Addresses and networks, separated by commas; ``*`` stands for all.
 
     Raises:
-        ValueError: one of them is neither; the message says which.
+        ValueError: one of them is neither an address nor a network; the message says which.
     """
     words = [word for word in map(str.strip, text.lower().split(",")) if word]
     if len(words) == 1 and words[0] in YES:

@@ -22,7 +22,7 @@ INTERVAL: Final = 1.0
 """How often the files are counted, in seconds."""
 
 LOG_INTERVAL: Final = 60.0
-"""The least time between two log lines with the same event, in seconds."""
+"""The minimum time between two log lines with the same event, in seconds."""
 
 WARNING_SHARE: Final = 0.9
 """The share of the limit from which a warning is logged."""
@@ -65,7 +65,7 @@ def count() -> int | None:
 
 
 class FileWatch:
-    """Logs when files are about to run out and while they have, once a minute each."""
+    """Logs when files are running out, and while there are none left; each at most once a minute."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock

@@ -46,5 +46,5 @@ def command(**values: Any) -> None:
 
 
 def _end(number: int, frame: object) -> None:
-    """Exit through the exception, so that the temporary file is removed."""
+    """Raise SystemExit, so that the temporary file is removed."""
     sys.exit(128 + number)

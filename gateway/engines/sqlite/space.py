@@ -21,8 +21,8 @@ FREE_SHARE: Final = 4
 """Pages are returned when at least one page of this many is free."""
 
 LOG_INTERVAL: Final = 60.0
-"""The least time between two log lines that the store is full, in seconds: near the limit, that can change many times a
-second.
+"""The minimum time between two warnings that the store is full, in seconds: near the limit, that can change many times
+a second.
 """
 
 FAR_BELOW: Final = 65_536
