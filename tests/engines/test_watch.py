@@ -249,7 +249,7 @@ async def test_an_overwritten_file_is_not_written_to_at_the_end(
 
 async def test_what_is_committed_after_a_cut_does_not_hide_it(engine: Store, path: Path) -> None:
     """The log is as long as before, with a hole."""
-    engine._engine._database.watch.update()  # as its thread has, twice a second
+    engine._engine._database.watch.look()  # as its thread has, twice a second
     cut_log(path)
     for _ in range(3):
         await engine.append_message("alice", "tea", "lost", None)
@@ -282,7 +282,7 @@ async def test_files_that_were_moved_and_are_still_found_are_no_loss(engine: Sto
     """All of them in their folder, with a link to it in its old place: a restart finds everything."""
     rename_folder(path)
     path.parent.symlink_to(path.parent.with_name("elsewhere"))
-    engine._database.watch.update()  # as its thread does
+    engine._database.watch.look()  # as its thread does
     assert engine.problem() is None
     await engine.append_message("alice", "tea", "kept", None)
     await engine.close(5)
@@ -300,11 +300,11 @@ async def test_a_checkpoint_amid_a_look_is_no_loss(engine: Store, path: Path, mo
 
     for _ in range(3):
         await engine.append_message("alice", "tea", "x" * 5000, None)
-        watch.update()
+        watch.look()
         with monkeypatch.context() as patched:
             patched.setattr(engine._engine._database.files, "signature", signature_after_checkpoint)
-            watch.update()
-        watch.update()
+            watch.look()
+        watch.look()
         assert watch.problem is None
 
 
@@ -315,7 +315,7 @@ async def test_no_moment_is_wrong_to_look(engine: Store, path: Path) -> None:
 
     def look() -> None:
         while not stop.is_set():
-            watch.update()
+            watch.look()
 
     def check_point() -> None:
         modes = itertools.cycle(["PASSIVE", "FULL", "RESTART", "TRUNCATE"])
@@ -341,6 +341,6 @@ async def test_nothing_is_noticed_where_nothing_is_lost(engine: Store, path: Pat
             await engine.append_message("alice", "tea", "x" * 5000, None)
         for sql in ("SELECT count(*) FROM log", f"PRAGMA wal_checkpoint({['PASSIVE', 'FULL', 'TRUNCATE'][number]})"):
             use_elsewhere(path, sql)
-        engine._database.watch.update()  # as its thread does
+        engine._database.watch.look()  # as its thread does
         assert engine.problem() is None
     await engine.append_message("alice", "tea", "kept", None)

@@ -83,7 +83,7 @@ class Checkpoints:
 
     def _is_whole(self) -> bool:
         """Whether the files are still the store's own, so that a checkpoint copies nothing foreign."""
-        self._watch.update()
+        self._watch.look()
         return self._watch.problem is None
 
     def _finish(self) -> None:

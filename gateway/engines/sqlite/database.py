@@ -76,7 +76,7 @@ class StoreConnection(sqlite3.Connection):
     def close_in_order(self) -> None:
         """Close, and record that all was well, so that the next start need not check the whole store."""
         if self.watch is not None:
-            self.watch.update()
+            self.watch.look()
         if self.watch is None or self.watch.problem is None:
             with contextlib.suppress(sqlite3.Error):  # then it is checked
                 if self.in_transaction:
@@ -88,7 +88,7 @@ class StoreConnection(sqlite3.Connection):
         if self._checkpoints is not None:
             self._checkpoints.close()
         if self.watch is not None:
-            self.watch.update()
+            self.watch.look()
             self.watch.close()
         if self.watch is not None and self.watch.problem is not None:
             self._abandon(self.watch)

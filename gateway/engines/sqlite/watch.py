@@ -63,11 +63,11 @@ class FileWatch:
         """
         if self.problem is None and not self._find_missing(self._real):
             return
-        self.update()  # checks everything, and logs it
+        self.look()  # checks everything, and logs it
         if self.problem is not None:
             raise StoreGone(self.problem)
 
-    def update(self) -> None:
+    def look(self) -> None:
         """Check everything, set `problem`, and log when a problem begins and when it ends."""
         with self._checking:
             if self._closing.is_set():
@@ -95,7 +95,7 @@ class FileWatch:
 
     def _watch(self) -> None:
         while not self._closing.wait(INTERVAL):
-            self.update()
+            self.look()
 
     def _find_problem(self) -> str | None:
         real = os.path.realpath(self._path)
