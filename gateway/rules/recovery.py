@@ -126,7 +126,7 @@ class _Reading:
         self._replay = replay
 
     async def read_all(self, memberships: Sequence[Membership]) -> bool:
-        """Read until the replay is lost or the time is over. Returns whether nothing is left to read.
+        """Whether nothing is left to read. Returns early where the replay is lost or there is no time.
 
         Rooms that no transaction has read from come first. Then the others are read on: what an earlier transaction
         had no time for, and what was appended since.
@@ -140,7 +140,7 @@ class _Reading:
         return not old or await self._read_rooms(old)
 
     async def _read_rooms(self, memberships: Sequence[Membership]) -> bool:
-        """Read some rooms. Returns whether everything in them was read, and there is time for more."""
+        """Read some rooms; whether everything in them was read, and there is time for more."""
         replay = self._replay
         streams = await self._tx.history.streams(memberships)
         joined = {membership.room.id: membership.joined for membership in memberships}
@@ -150,7 +150,7 @@ class _Reading:
         unread = deque(keyed.items())
         while not replay.lost and (batch := self._next_ranges(unread)):
             await self._read(batch)
-            unread.extendleft((key, wanted.stream) for key, wanted in batch.items())  # there may be more in them
+            unread.extendleft((key, wanted.stream) for key, wanted in batch.items())  # there may be more of them
             if not self._tx.has_time():
                 return False
         return not replay.lost and (not new or self._tx.has_time())
@@ -165,7 +165,7 @@ class _Reading:
         return ranges
 
     async def _add_rooms(self, memberships: Sequence[Membership], streams: dict[Key, Stream]) -> bool:
-        """Begin to read the streams that are new to the replay. Returns whether there were any."""
+        """Add what the replay has not begun to read; whether there was any."""
         replay = self._replay
         new = [key for key in streams if key not in replay.unread]
         if not new:

@@ -1,6 +1,6 @@
 """The life of a session in the store: live, suspended, live again, ended (see the diagram in `gateway.sessions`).
 
-A username has at most one session. Only this module decides so: the data could hold several.
+A username has one session at most. That is decided here and nowhere else: the data could hold several.
 """
 
 from __future__ import annotations
