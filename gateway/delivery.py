@@ -85,7 +85,7 @@ class Delivery:
                             self._attach(effect)
                 except Exception:
                     logger.exception("an effect could not be delivered", effect=type(effect).__name__)
-                    self._disconnect(self._affected(effect))
+                    self._recover(self._affected(effect))
 
     def _affected(self, effect: Effect) -> Iterator[Connection]:
         """The connections that may have missed an effect."""
@@ -105,7 +105,7 @@ class Delivery:
                     ),
                 )
 
-    def _disconnect(self, connections: Iterable[Connection]) -> None:
+    def _recover(self, connections: Iterable[Connection]) -> None:
         """Close connections whose clients have missed an event, so that they return and recover it. They must not
         receive any later event first: its offset would say that they have seen the missed one.
         """
@@ -169,7 +169,7 @@ class Delivery:
             except Exception as error:
                 _log_missed(publication.event, connection, error)
                 missed.append(connection)
-        self._disconnect(missed)
+        self._recover(missed)
         self._observer.delivered(publication.event, written)
 
     def _publish_volatile(self, publication: Publication) -> None:
@@ -213,7 +213,7 @@ class Delivery:
                 if not missed:
                     _log_missed(publications[0].event, connection, error)
                 missed.append(connection)
-        self._disconnect(missed)
+        self._recover(missed)
         for publication in publications:
             self._observer.delivered(publication.event, written)
 

@@ -16,7 +16,7 @@ class Observer(Protocol):
         """A client has logged in. Called by `Sessions`, which every wire calls."""
 
     def disconnected(self, wire: str) -> None:
-        """A client that was logged in has left or lost its connection. Called by `Sessions`."""
+        """A client that was logged in has left, or has lost its connection. Called by `Sessions`."""
 
     def performed(self, actor: Actor | None, action: object, error: str | None, duration: float) -> None:
         """An action was performed, or failed with the code ``error``. Called by `Pipeline`. ``action`` is what the
@@ -27,7 +27,7 @@ class Observer(Protocol):
         """A batch of operations was committed, which took ``duration``. Called by the engine."""
 
     def delivered(self, event: str, members: int) -> None:
-        """An event was written to the connections of that many members. Called by `Delivery`."""
+        """An event was written to that many connections. Called by `Delivery`."""
 
 
 class NullObserver:

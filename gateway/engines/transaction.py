@@ -49,10 +49,10 @@ class SessionRecord:
 
 
 class RoomRecord(NamedTuple):
-    """A tuple rather than a dataclass, like `Membership` and `Stream`: a rule may read two hundred of them.
+    """A tuple, and not a dataclass, as `Membership` and `Stream` are: a rule may read two hundred of them.
 
-    ``pair`` names the two users of a direct room, and is None for rooms of other kinds; ``kind`` and ``history`` are as
-    in `gateway.events.Room`.
+    ``pair`` names the two of a direct room, and is None for a room of another kind; ``kind`` and ``history`` as in
+    `gateway.events.Room`.
     """
 
     id: RoomId
@@ -265,7 +265,7 @@ class Log(Protocol):
     """What happened in the rooms, in one order."""
 
     def newest(self) -> int:
-        """The position of the newest event that was ever appended before this transaction."""
+        """The position of the newest event there ever was, before this transaction."""
 
     def offset(self, position: int) -> str:
         """The offset that names a position."""
