@@ -1,4 +1,4 @@
-"""Origins, networks and paths, as a person writes them into a setting: brought into one form, or refused with it."""
+"""Parsing the origins, networks and paths in settings, with suggestions in the errors."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ OPAQUE: Final = "null"
 """The origin of sandboxed pages and, in most browsers, of files (RFC 6454, section 7.1)."""
 
 FILE: Final = "file://"
-"""What a page of an application on Electron may say instead."""
+"""The origin that pages of an Electron application may send."""
 
 DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 PAGE_SCHEMES: Final = {"ws": "http", "wss": "https"}
-"""How the page is loaded that connects with the other."""
+"""The scheme of the page that connects, by the scheme with which it connects."""
 
 MAX_ORIGIN_LENGTH: Final = 300
-"""Characters: a host has at most 253."""
+"""The longest ``Origin`` header that is parsed, in characters. A host name has at most 253."""
 
-EVERYBODY: Final = (ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0"))
+ALL_NETWORKS: Final = (ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0"))
 YES: Final = frozenset({"*", "1", "true", "yes", "on", "all"})
 NO: Final = frozenset({"", "0", "false", "no", "off", "none"})
 
@@ -36,31 +36,31 @@ _BASE_PATH = re.compile(r"(/[A-Za-z0-9._~-]+)*")
 
 
 def parse_origin(text: str) -> str:
-    """An origin as browsers write it: small letters, punycode, no default port. ``https://*.example`` is a pattern, for
-    all that is below that domain.
+    """An origin as browsers write it: in lower case, in Punycode, without a default port. ``https://*.example`` is a
+    pattern for all subdomains.
 
     Raises:
-        ValueError: it is none; the message says what would be right, where that can be known.
+        ValueError: not an origin. The message suggests one if possible.
     """
     if text.lower() in {ANY, OPAQUE, FILE}:
         return text.lower()
     scheme, separator, rest = text.partition("://")
     scheme = scheme.lower()
     if not separator:
-        raise _no_origin(text, f"https://{text}")
+        raise _not_an_origin(text, f"https://{text}")
     if scheme in PAGE_SCHEMES:
-        raise _no_origin(text, f"{PAGE_SCHEMES[scheme]}://{rest}")
+        raise _not_an_origin(text, f"{PAGE_SCHEMES[scheme]}://{rest}")
     authority = re.split(r"[/?#]", rest, maxsplit=1)[0].rpartition("@")[2]
     try:
         origin = _origin(scheme, authority)
     except ValueError:
-        raise _no_origin(text) from None
+        raise _not_an_origin(text) from None
     if rest.rstrip("/") != authority:
-        raise _no_origin(text, origin)
+        raise _not_an_origin(text, origin)
     return origin
 
 
-def _no_origin(text: str, suggestion: str | None = None) -> ValueError:
+def _not_an_origin(text: str, suggestion: str | None = None) -> ValueError:
     problem = f"{text!r} is not an origin such as https://chat.example or https://*.chat.example"
     if suggestion is not None:
         try:
@@ -102,7 +102,7 @@ def _parse_host(host: str) -> str:
 
 
 def same_form(origin: str) -> str | None:
-    """The header ``Origin`` of a request in the form of `parse_origin`; None where it is none."""
+    """The ``Origin`` header of a request in the form of `parse_origin`, or None if it is not an origin."""
     return _same_form(origin) if len(origin) <= MAX_ORIGIN_LENGTH and "*" not in origin else None
 
 
@@ -115,7 +115,7 @@ def _same_form(origin: str) -> str | None:
 
 
 def covers(pattern: str, origin: str) -> bool:
-    """Whether ``origin`` is what ``pattern`` names, or below it; both as `parse_origin` returns them."""
+    """Whether ``origin`` is ``pattern``, or matches it; both as `parse_origin` returns them."""
     scheme, wildcard, domain = pattern.partition("://*")
     if not wildcard:
         return origin == pattern
@@ -124,14 +124,14 @@ def covers(pattern: str, origin: str) -> bool:
 
 
 def parse_networks(text: str) -> tuple[Network, ...]:
-    """Addresses and networks, separated by commas; ``*`` is everybody.
+    """Addresses and networks, separated by commas; ``*`` stands for all.
 
     Raises:
-        ValueError: one of them is none, and which.
+        ValueError: one of them is neither an address nor a network; the message says which.
     """
     words = [word for word in map(str.strip, text.lower().split(",")) if word]
     if len(words) == 1 and words[0] in YES:
-        return EVERYBODY
+        return ALL_NETWORKS
     if len(words) <= 1 and "".join(words) in NO:
         return ()
     return tuple(_network(word) for word in words)
@@ -152,7 +152,7 @@ def parse_base_path(text: str) -> str:
     """A path such as ``/chat``, without a slash at its end; the root is ``/``.
 
     Raises:
-        ValueError: it is none; the message says what would be right, where that can be known.
+        ValueError: not such a path. The message suggests one if possible.
     """
     path = text.rstrip("/")
     if _is_base_path(path):

@@ -1,4 +1,4 @@
-"""Wires everything together; nothing but the command line imports it."""
+"""Wires everything together. Only the command line imports it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from gateway.access.limits import RateLimits
 from gateway.access.origins import OriginPolicy
 from gateway.chat import Chat
 from gateway.delivery import Delivery
-from gateway.departure import Steps, send_away
 from gateway.engines.base import ListUsers, Policy
 from gateway.engines.sqlite.engine import SQLiteEngine
 from gateway.listening import Listening
@@ -31,6 +30,7 @@ from gateway.servers.http.upgrades import Upgrades
 from gateway.servers.limits import Limits
 from gateway.servers.seats import Seats
 from gateway.sessions import Sessions
+from gateway.shutdown import Steps, disconnect_all
 from gateway.tasks import TaskOwner
 from gateway.wires.plain.route import PlainRoute
 from gateway.wires.socketio.namespace import ChatNamespace, socket_server
@@ -40,23 +40,23 @@ if TYPE_CHECKING:
     from gateway.observe import Observer
 
 CLOSE_TIMEOUT = 5.0
-"""How long clients have to close their connections when the gateway stops, in seconds."""
+"""How long clients have to close their side of the connection at shutdown, in seconds."""
 
-CLIENTS_GONE, SOCKETIO_CLOSED, HTTP_CLOSED, SESSIONS_ENDED, STORE_CLOSED = 5.5, 6.5, 7.0, 7.5, 8.5
-"""When each step of the stop is done at the latest, in seconds from its beginning: README promises ten for all. A step
-that is done sooner leaves its time to those after it.
+CLIENTS_DEADLINE, SOCKETIO_DEADLINE, HTTP_DEADLINE, SESSIONS_DEADLINE, STORE_DEADLINE = 5.5, 6.5, 7.0, 7.5, 8.5
+"""When each step of the shutdown must be completed, in seconds from its beginning: README promises ten for all of it. A
+step that is done early leaves its time to the following ones.
 """
 
-NOT_KEPT = (
-    "The disk did not take what was under way. No client was told that it is kept, and those that come back send it "
-    "again. Sessions that ended or were lost just now may come back as suspended."
+NOT_SAVED_ADVICE = (
+    "The disk did not take what was being written. No client got an ack for it, and clients that return send it again. "
+    "Sessions that have just ended or been lost may reappear as suspended."
 )
 
 SILENCE_TIMEOUT = 10.0
-"""Seconds that a new connection has until it says something."""
+"""How long a new connection may take to send its first byte, in seconds."""
 
 MAX_FIELD_SIZE = 32_768
-"""Bytes in one header of a request: other services of the same host may have set 16 KiB of cookies, or more."""
+"""The largest header of a request, in bytes: other services on the same host may have set 16 KiB of cookies or more."""
 
 logger = get_logger(__name__)
 
@@ -137,7 +137,7 @@ class Gateway:
         )
 
     async def start(self) -> Listening:
-        """Open the store and listen; returns where.
+        """Open the store and begin to listen.
 
         Raises:
             StoreError: the store cannot be opened.
@@ -152,7 +152,7 @@ class Gateway:
             listening = self._listening = Listening(
                 settings.host, settings.port, settings.unix_socket, base_path=settings.base_path
             )
-            http = cast("web.Server", self._runner.server)  # there is one from setup to cleanup
+            http = cast("web.Server", self._runner.server)  # not None between setup and cleanup
             takers = [self._socketio.eio.take_handshake, self._plain.take_handshake]
             self._upgrades = Upgrades(http, takers, timeout=SILENCE_TIMEOUT)
             await listening.start(self._upgrades, unsent_timeout=settings.ping_interval + settings.ping_timeout)
@@ -163,30 +163,30 @@ class Gateway:
         return listening
 
     async def stop(self) -> bool:
-        """Send every client away so that it comes back, and leave the store in order, within `STORE_CLOSED` seconds.
+        """Disconnect every client so that it reconnects, and close the store, within `STORE_DEADLINE` seconds.
 
-        Returns whether all that had to be done was done; what was not is in the log.
+        Returns whether the shutdown was complete. If not, the log has the reason.
         """
         steps = Steps()
         self._sessions.stop()
         self._socketio.eio.accepting = False
         connections = self._manager.connections
-        await steps.take("send the clients away", send_away(connections), until=CLIENTS_GONE)
-        if not await self._manager.drained(min(CLOSE_TIMEOUT, steps.left_until(CLIENTS_GONE))):
-            logger.warning("clients did not go in time", connections=len(self._manager.connections))
-        await steps.take("close the Socket.IO server", self._socketio.shutdown(), until=SOCKETIO_CLOSED)
+        await steps.run("disconnect the clients", disconnect_all(connections), until=CLIENTS_DEADLINE)
+        if not await self._manager.drained(min(CLOSE_TIMEOUT, steps.left_until(CLIENTS_DEADLINE))):
+            logger.warning("clients did not disconnect in time", connections=len(self._manager.connections))
+        await steps.run("close the Socket.IO server", self._socketio.shutdown(), until=SOCKETIO_DEADLINE)
         if self._listening is not None:
             self._listening.close()
         if self._upgrades is not None:
             self._upgrades.close()
-        await steps.take("close the HTTP server", self._runner.cleanup(), until=HTTP_CLOSED)
+        await steps.run("close the HTTP server", self._runner.cleanup(), until=HTTP_DEADLINE)
         self._heartbeats.close()
         await self._tasks.close(grace=0)
-        await steps.take("end the sessions", self._sessions.close(), until=SESSIONS_ENDED)
+        await steps.run("end the sessions", self._sessions.close(), until=SESSIONS_DEADLINE)
         problem = self._store.problem()
-        if not await self._store.close(steps.left_until(STORE_CLOSED)):
+        if not await self._store.close(steps.left_until(STORE_DEADLINE)):
             steps.complete = False
-            logger.error("not everything was kept", problem=problem, advice=NOT_KEPT)
+            logger.error("not everything was saved", problem=problem, advice=NOT_SAVED_ADVICE)
         if self._listening is not None:
             logger.info("stopped", connections=len(connections))
         return steps.complete

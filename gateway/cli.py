@@ -1,4 +1,4 @@
-"""The command ``gateway``: it serves, unless its first word names another of the ``commands``."""
+"""The command ``gateway``: it serves, unless its first argument is one of the ``commands``."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from gateway.streams import open_missing
 
 HELP = """A real-time chat gateway: Socket.IO and plain WebSocket clients in the same rooms, nothing lost.
 
-Without any option it keeps its messages in ./gateway.db and serves this machine alone: open
+Without options it keeps its messages in ./gateway.db and serves this machine only: open
 http://127.0.0.1:8080/ in a browser. It runs until Ctrl-C or SIGTERM.
 """
 
 EPILOG = (
-    "Every option is also an environment variable: --log-level is GATEWAY_LOG_LEVEL. An option wins over its variable, "
-    "and a variable that is empty is not set."
+    "Every option is also an environment variable: --log-level is GATEWAY_LOG_LEVEL. An option overrides its variable; "
+    "an empty variable counts as unset."
 )
 
 COMMANDS: tuple[click.Command, ...] = (asyncapi.command, backup.command)
-"""What ``gateway NAME …`` can do: the ``command`` of each module in ``gateway/commands/`` but ``serve``."""
+"""The subcommands: the ``command`` of each module in ``gateway/commands/`` except ``serve``."""
 
 CONTEXT: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Do what the command line says. Exit status: 0 if it was done, 1 if it cannot be, 2 for a wrong setting, 3 if the
-    gateway did not stop completely.
+    """Run the command. Exit status: 0 for success, 1 if it cannot be done, 2 for an invalid setting, 3 if the gateway
+    did not shut down completely.
     """
     open_missing()
     words = sys.argv[1:] if arguments is None else arguments
@@ -46,7 +46,7 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"{program}: {error.format_message()}", file=sys.stderr)  # noqa: T201 - what a command does
         sys.exit(error.exit_code)
     except click.Abort:
-        sys.exit(130)  # as a program that Ctrl-C has ended
+        sys.exit(130)  # like a program that was ended by Ctrl-C
 
 
 def _serve_command() -> click.Command:

@@ -1,4 +1,4 @@
-"""Every setting, declared once: the field is the flag, the environment variable, the help text and the validation."""
+"""Every setting, declared once: its flag, environment variable, help text and validation."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Number(click.FloatRange):
 
 
 class Size(click.ParamType[int]):
-    """A number of bytes of at least ``minimum``, also as ``500MB`` (10^6) or ``10GiB`` (2^30; ``10G`` is the same)."""
+    """A number of bytes, at least ``minimum``; also as ``500MB`` (10^6) or ``10GiB`` (2^30; ``10G`` is the same)."""
 
     name = "size"
 
@@ -61,7 +61,7 @@ class Size(click.ParamType[int]):
 
     @staticmethod
     def shown(size: int) -> str:
-        """As people write it."""
+        """The size as people write it."""
         for letter, power in (("T", 4), ("G", 3), ("M", 2), ("K", 1)):
             if size >= 1024**power and size % 1024**power == 0:
                 return f"{size // 1024**power}{letter}iB"
@@ -69,7 +69,7 @@ class Size(click.ParamType[int]):
 
 
 class StoreURL(click.ParamType[str]):
-    """``sqlite:///path``, ``sqlite://`` (memory) or, once it is built, the URL of a Redis or Valkey server."""
+    """``sqlite:///path`` or ``sqlite://`` (memory). Redis and Valkey URLs are recognised, but not supported yet."""
 
     name = "url"
 
@@ -94,7 +94,7 @@ class StoreURL(click.ParamType[str]):
 
     @staticmethod
     def _meant(value: str) -> str | None:
-        """The URL that ``value``, a path perhaps, would be right as."""
+        """The URL that was probably meant by ``value``, which may be a path."""
         path = value.removeprefix("sqlite:").removeprefix("//")
         if path in {"", ":memory:", "memory"}:
             return "sqlite://"
@@ -102,7 +102,7 @@ class StoreURL(click.ParamType[str]):
 
 
 class Address(click.ParamType[str]):
-    """A host name, or an address of IPv4 or IPv6."""
+    """A host name, or an IPv4 or IPv6 address."""
 
     name = "address"
 
@@ -119,7 +119,7 @@ class Address(click.ParamType[str]):
 
 
 class SocketPath(click.ParamType[str]):
-    """Where a Unix socket is, or is to be."""
+    """The path of a Unix socket."""
 
     name = "path"
 
@@ -157,7 +157,7 @@ class BasePath(click.ParamType[str]):
 
 
 class Networks(click.ParamType[tuple[Network, ...]]):
-    """Addresses and networks, separated by commas; ``*`` is everybody."""
+    """Addresses and networks, separated by commas; ``*`` stands for all."""
 
     name = "networks"
 
@@ -181,8 +181,8 @@ def setting(
     without_value: str | None = None,
 ) -> Any:
     """Declare a setting. ``also``: an environment variable that is read besides ``GATEWAY_<FLAG>``. ``repeatable``: the
-    flag may be given several times; the variable then holds a list, and the setting is a tuple. ``without_value``: what
-    the flag alone stands for; by default it needs a value.
+    flag may be given several times; then the variable holds a list, and the setting is a tuple. ``without_value``: the
+    value if the flag is given without one; by default that is an error.
     """
     metadata = {
         "type": type_,
@@ -197,45 +197,46 @@ def setting(
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What the person who runs the gateway can choose."""
+    """What the operator of the gateway can choose."""
 
     host: tuple[str, ...] = setting(
         (),
         Address(),
         "ADDRESS",
-        "Where to listen; may be given several times (the variable: separated by commas). 0.0.0.0 is every address of "
-        "the machine, :: every IPv6 address.  [default: 127.0.0.1, only this machine; 0.0.0.0 where PORT is set]",
+        "The address to listen on; may be given several times (the variable: separated by commas). 0.0.0.0 is every "
+        "IPv4 address of the machine, :: every IPv6 address.  [default: 127.0.0.1, only this machine; 0.0.0.0 if PORT "
+        "is set]",
         repeatable=True,
     )
-    port: int = setting(8080, Whole(0, 65535), "N", "Port to listen on; 0 takes a free one.", also="PORT")
+    port: int = setting(8080, Whole(0, 65535), "N", "The port to listen on; 0 chooses a free one.", also="PORT")
     unix_socket: str | None = setting(
         None,
         SocketPath(),
         "PATH",
-        "Listen on this Unix socket, for a proxy on the same machine; on a port too only where --host or --port is "
+        "Listen on this Unix socket, for a proxy on the same machine; on a port as well only if --host or --port is "
         "given.",
     )
     allowed_origins: tuple[str, ...] = setting(
         ("*",),
         Origins(),
         "ORIGINS",
-        "Websites whose pages may connect, besides the gateway's own, separated by commas: https://chat.example, "
-        "https://*.chat.example for all below it, capacitor://localhost, null; * is any.",
+        "The origins whose pages may connect, besides the gateway's own, separated by commas: https://chat.example, "
+        "https://*.chat.example for its subdomains, capacitor://localhost, null; * allows all.",
     )
-    base_path: str = setting("/", BasePath(), "PATH", "The path below which everything is served, such as /chat.")
+    base_path: str = setting("/", BasePath(), "PATH", "The path under which everything is served, such as /chat.")
     trust_proxy: tuple[Network, ...] | None = setting(
         None,
         Networks(),
         "ADDRESSES",
-        "Proxies whose X-Forwarded headers are believed: addresses or networks, separated by commas; * (or no value) "
-        "is any.  [default: none]",
+        "The proxies whose X-Forwarded headers are trusted: addresses or networks, separated by commas; * (or no "
+        "value) trusts all.  [default: none]",
         without_value="*",
     )
     keep_alive: float = setting(
         75.0, Number(min=1), "SECONDS", "How long an HTTP connection may wait for its next request."
     )
     ping_interval: float = setting(25.0, Number(min=1), "SECONDS", "How often each client is pinged.")
-    ping_timeout: float = setting(20.0, Number(min=1), "SECONDS", "How long a client has to answer a ping.")
+    ping_timeout: float = setting(20.0, Number(min=1), "SECONDS", "How long a client has to reply to a ping.")
 
     store: str = setting(
         "sqlite:///gateway.db",
@@ -248,32 +249,32 @@ class Settings:
         10 * 1024**3,
         Size(1_000_000),
         "SIZE",
-        "How large the store may be, such as 500MB or 10GiB; beyond it, nothing is added. Its log takes 32 MiB more.",
+        "How large the store may be, such as 500MB or 10GiB; above that, nothing is added. Its log takes 32 MiB more.",
     )
     history_size: int = setting(
         1_000,
         POSITIVE,
         "N",
-        "How many messages are kept for each room, and as many other events (who was added, or left).",
+        "How many messages are kept for each room, and as many other events (who joined, who left).",
     )
     history_bytes: int = setting(
         16 * 1024**2,
         Size(),
         "SIZE",
-        "How many bytes of messages are kept for each room; the newest message is kept in any case.",
+        "How many bytes of messages are kept for each room; the newest message is always kept.",
     )
     recovery_window: float = setting(
         120.0,
         Number(min=0),
         "SECONDS",
-        "How long a session outlives its lost connection, so that its client can come back.",
+        "How long a session outlives a lost connection, so that its client can return.",
     )
     reserve_names: float | None = setting(
         None,
         Number(min=0),
         "SECONDS",
-        "How long the name of a lost session is kept for its client; 0 lets anybody claim it at once, which ends the "
-        "session.  [default: --recovery-window, and at most that]",
+        "How long the name of a session that lost its connection is reserved for its client; 0 lets anyone claim it at "
+        "once, which ends the session.  [default: --recovery-window, which is the maximum]",
     )
 
     max_connections: int = setting(20_000, POSITIVE, "N", "How many connections may be open at once, logged in or not.")
@@ -281,70 +282,77 @@ class Settings:
         None,
         Size(),
         "SIZE",
-        "How much memory may hold what clients have half sent or not read, together, such as 512MiB; beyond it, those "
-        "who hold the most are paused, then disconnected.  [default: half of what there is]",
+        "How much memory all clients together may take for what they have half sent or not read, such as 512MiB; above "
+        "that, those that take the most are paused, then disconnected.  [default: half of the memory of the machine or "
+        "container]",
     )
     max_frame_size: int = setting(
-        131_072, POSITIVE, "BYTES", "The largest frame or long-polling body that a client may send."
+        131_072, POSITIVE, "BYTES", "The largest WebSocket frame or long-polling body that a client may send."
     )
     max_buffer: int = setting(
         1_048_576,
         POSITIVE,
         "BYTES",
-        "How much may wait for a client that does not read; beyond it, it is disconnected as too slow.",
+        "How much data may wait for a client that does not read; above that, it is disconnected as too slow.",
     )
     max_content_length: int = setting(10_000, POSITIVE, "CHARS", "The longest message.")
     max_room_name_length: int = setting(64, POSITIVE, "CHARS", "The longest name of a room.")
     max_users: int = setting(100, POSITIVE, "N", "How many users one request may add to a room.")
     max_rooms: int = setting(
-        100, POSITIVE, "N", "How many rooms a user may make or open, and as many more that others add the user to."
+        100, POSITIVE, "N", "How many rooms a user may create or open; others may add the user to as many more."
     )
     max_members: int = setting(10_000, POSITIVE, "N", "How many members a room may have.")
     rate_limit: float = setting(
-        0.0, Number(min=0), "N", "How many actions a second a client may ask for; 0 is no limit."
+        0.0, Number(min=0), "N", "How many actions a second a client may perform; 0 is no limit."
     )
     add_limit: float = setting(
-        1_000.0, Number(min=0), "N", "How many users one user may add to rooms in a minute; 0 is no limit."
+        1_000.0, Number(min=0), "N", "How many users a user may add to rooms in a minute; 0 is no limit."
     )
     decline_window: float = setting(
-        3_600.0, Number(min=0), "SECONDS", "How long others cannot add a user again to a room that the user left."
+        3_600.0, Number(min=0), "SECONDS", "How long a user who left a room cannot be added to it again by others."
     )
     list_users: str = setting(
         "prefix",
         click.Choice(["all", "prefix", "none"]),
         "WHOM",
-        "Whom users find besides those they share a room with: all, by a prefix of two letters, or none.",
+        "Whom users can find besides those they share a room with: all, by a prefix of two letters, or none.",
     )
     presence_limit: int = setting(
-        100, Whole(min=0), "N", "The largest room, in members, that is told who comes, goes, types and is online."
+        100,
+        Whole(min=0),
+        "N",
+        "The largest room, in members, that is notified of who joins, leaves, types or is online.",
     )
 
     log_level: str = setting(
         "info",
         click.Choice(["debug", "info", "warning", "error"]),
         "LEVEL",
-        "What to log: debug (all), info, warning or error (least).",
+        "What to log: debug (everything), info, warning or error (the least).",
     )
     log_format: str = setting(
-        "text", click.Choice(["text", "json"]), "FORMAT", "How to write the log, which goes to stderr: text or json."
+        "text",
+        click.Choice(["text", "json"]),
+        "FORMAT",
+        "The format of the log, which is written to stderr: text or json.",
     )
 
 
 SECTIONS = {"host": "Network", "store": "Storage", "max_connections": "Limits", "log_level": "Other"}
-"""The headings of the help, each by the first setting below it."""
+"""The headings of --help, by the first setting under each."""
 
-ESCAPED: Final = 12
-"""Bytes of JSON that one character can take: an emoji is ``\\ud83d\\ude00`` in clients that write ASCII."""
+MAX_CHARACTER_SIZE: Final = 12
+"""The most bytes of JSON for one character: an emoji is ``\\ud83d\\ude00`` in clients that escape all but ASCII."""
 
-ENVELOPE: Final = 256
-"""What a request takes besides its values, in bytes: the names of its fields, its ack id or ``ref``, some spaces."""
+ENVELOPE_SIZE: Final = 256
+"""A bound on the bytes of a request besides its values: field names, ack id or ``ref``, some spaces."""
 
 USERNAME_SIZE: Final = 36
-"""What a username takes in a list, in bytes: 32 letters or digits, two quotes, a comma and a space."""
+"""The most bytes of a username in a list: 32 letters or digits, two quotes, a comma and a space."""
 
 
 def contradiction(settings: Settings) -> str | None:
-    """Why two settings cannot both be kept, and what to change; None where all agree."""
+    """Which settings contradict each other, and what to change; None if none do."""
     reserved, window = settings.reserve_names, settings.recovery_window
     if reserved is not None and reserved > window:
         return (
@@ -355,16 +363,16 @@ def contradiction(settings: Settings) -> str | None:
 
 
 def _too_large_for_a_frame(settings: Settings) -> str | None:
-    """Why a client cannot use what ``settings`` allow it; None where it can."""
+    """Why a client cannot send what other settings allow, and what to change; None if it can."""
     limit, room = settings.max_frame_size, settings.max_room_name_length
-    others = ENVELOPE + ESCAPED * room
-    message = others + ESCAPED * (ID_LENGTH + settings.max_content_length)
+    others = ENVELOPE_SIZE + MAX_CHARACTER_SIZE * room
+    message = others + MAX_CHARACTER_SIZE * (ID_LENGTH + settings.max_content_length)
     if message > limit:
-        fits = (limit - others) // ESCAPED - ID_LENGTH
+        fits = (limit - others) // MAX_CHARACTER_SIZE - ID_LENGTH
         lower = f" or lower --max-content-length to {fits}" if fits > 0 else ""
         return (
             f"--max-frame-size {limit} cannot carry what --max-content-length {settings.max_content_length} allows: "
-            f"such a message can take {message} bytes ({ESCAPED} for a character that JSON escapes). "
+            f"such a message can take {message} bytes ({MAX_CHARACTER_SIZE} for a character that JSON escapes). "
             f"Raise --max-frame-size to {message}{lower}."
         )
     users = others + USERNAME_SIZE * settings.max_users

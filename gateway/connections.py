@@ -1,4 +1,4 @@
-"""A client's connection as it is delivered to, whatever its wire."""
+"""Connections and wires, as `gateway.delivery` sees them."""
 
 from __future__ import annotations
 
@@ -10,52 +10,52 @@ if TYPE_CHECKING:
 
 
 class Wire(Protocol):
-    """How events are encoded. All connections of a wire are sent the same frames, in the same order."""
+    """How events are encoded. All connections of a wire receive the same frames."""
 
     name: str
     resumable: bool
-    """Whether its clients learn the ``pid`` of their session, and so can come back to it."""
+    """Whether its clients are sent the ``pid`` of their session, and so can resume it."""
 
     def encode_event(self, event: str, body: bytes, offset: str | None) -> bytes:
-        """The frame of an event with the JSON object ``body``; empty where this wire does not carry it."""
+        """The frame of an event with the JSON object ``body``; empty if this wire does not carry it."""
 
     def encode_welcome(self, body: bytes, offset: str) -> bytes:
-        """The frame of the event ``welcome``; empty where this wire has none."""
+        """The frame of the event ``welcome``; empty if this wire does not have it."""
 
 
 class Connection(Protocol):
-    """A client's connection on this node, as its transport offers it."""
+    """A client's connection to this node."""
 
     @property
     def wire(self) -> Wire: ...
 
-    cid: str
-    """Names the connection; on Socket.IO the ``sid`` of python-socketio."""
+    connection_id: str
+    """Identifies the connection on this node. On Socket.IO, python-socketio's ``sid``."""
     engine_id: str
-    """The ``eio_sid`` of python-socketio; on other wires the ``cid``."""
+    """On Socket.IO, python-socketio's ``eio_sid``; on other wires, the ``connection_id``."""
     session: Session | None
     """The session that is live on the connection, from `Delivery.committed` until it is detached."""
     closed: bool
-    """Whether the transport is gone."""
+    """Whether the transport is closed, or about to be: nothing more is written to it."""
 
     @property
     def may_know_pid(self) -> bool:
-        """Whether there is a sign that the client can come back: that it was told of its session and knows its pid."""
+        """Whether there is evidence that the client has received the ``pid`` of its session, and so can resume it."""
 
     @property
     def leaves_late(self) -> bool:
-        """Whether the client may have left and not been able to say so yet."""
+        """Whether the client may have left already: requests that it sent before are still being handled."""
 
     def write(self, frames: bytes) -> None:
-        """Send one frame or several, once the client knows that it is connected. Never waits: a client that reads too
-        slowly is closed, and comes back for what it missed.
+        """Send one or more frames; until the client knows that it is connected, they are held. Never waits: a client
+        that reads too slowly is disconnected, and recovers what it missed.
         """
 
-    def hint(self, frames: bytes) -> None:
-        """Send what is only worth something now: it is dropped where more is unsent."""
+    def write_volatile(self, frames: bytes) -> None:
+        """Send frames that are soon stale. They are dropped if the client has not received everything before them."""
 
     async def finish(self) -> None:
-        """Take nothing more from the client, and return when all that it asked for is replied to."""
+        """Accept nothing more from the client, and return when every request has been replied to."""
 
     def close(self, reason: CloseReason) -> None:
-        """Send why, and close. Does not wait."""
+        """Send the reason, and close. Does not wait."""

@@ -1,7 +1,7 @@
-"""How an event reaches those who are connected to this node.
+"""Delivering events to the clients of this node.
 
-`Delivery` hears, in the order of the commits, what the engine publishes (it is the engine's `Subscriber`), encodes each
-event once for each wire that has a member in the room, and writes it to them. Who is in which room is `ChatManager`'s.
+`Delivery` is the `Subscriber` of the engine: it receives the effects of commits, in order. It encodes each event once
+for each wire that has a member in the room, and writes it to the connections of the members, which `ChatManager` knows.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Delivery:
     """Binds sessions to connections, and writes events to them."""
 
     def __init__(self, manager: ChatManager, observer: Observer, *, recovery_window: float) -> None:
-        """``recovery_window``: seconds, for clients to know."""
+        """``recovery_window``: in seconds, sent to clients in ``welcome``."""
         self._manager = manager
         self._observer = observer
         self._recovery_window = recovery_window
@@ -38,21 +38,21 @@ class Delivery:
     # --- connections
 
     def holder(self, username: str) -> Connection | None:
-        """The connection on this node that a session is live on."""
+        """The connection of this node on which a session of the user is live, if any."""
         return self._by_username.get(username)
 
     def register(self, connection: Connection) -> None:
-        """Take a connection up, before a session is attached to it."""
+        """Register a connection, before a session is attached to it."""
         self._manager.add(connection)
 
     def forget(self, connection: Connection) -> Session | None:
-        """Let go of a connection that is closed, and of its places in the rooms; the session it had."""
+        """Forget a connection that is closed, and remove it from its rooms. Returns the session it had."""
         session = self.detach(connection)
         self._manager.remove(connection)
         return session
 
     def detach(self, connection: Connection) -> Session | None:
-        """Take the session from a connection, which hears nothing more of its rooms; the session it had."""
+        """Detach a connection from its session and its rooms: it receives nothing more. Returns that session."""
         session, connection.session = connection.session, None
         if session is not None and self._by_username.get(session.username) is connection:
             del self._by_username[session.username]
@@ -62,11 +62,11 @@ class Delivery:
     def is_in_a_room(self, connection: Connection) -> bool:
         return self._manager.is_in_a_room(connection)
 
-    # --- what the engine says (its Subscriber)
+    # --- a Subscriber
 
     def committed(self, effects: Sequence[Effect]) -> None:
-        """What one commit did. An effect that fails costs only itself: the others are delivered, and a connection that
-        may have missed it is closed, so that its client comes back for it.
+        """Deliver the effects of one commit. If one fails, the others are still delivered, and the connections that may
+        have missed it are closed, so that their clients return and recover it.
         """
         for room, together in itertools.groupby(effects, _whole_room):
             if room is not None:
@@ -76,18 +76,18 @@ class Delivery:
                 try:
                     match effect:
                         case Publication(event=events.TYPING):
-                            self._hint(effect)
+                            self._publish_volatile(effect)
                         case Publication():
-                            self._tell(effect)
+                            self._send(effect)
                         case Movement():
                             self._move(effect)
                         case Attachment():
                             self._attach(effect)
                 except Exception:
                     logger.exception("an effect could not be delivered", effect=type(effect).__name__)
-                    self._recover(self._concerned(effect))
+                    self._recover(self._affected(effect))
 
-    def _concerned(self, effect: Effect) -> Iterator[Connection]:
+    def _affected(self, effect: Effect) -> Iterator[Connection]:
         """The connections that may have missed an effect."""
         match effect:
             case Publication(recipients=None, room=room):
@@ -106,8 +106,8 @@ class Delivery:
                 )
 
     def _recover(self, connections: Iterable[Connection]) -> None:
-        """Close connections so that their clients come back for what they missed. Nothing later may reach them before:
-        they would take it for all there was.
+        """Close connections whose clients have missed an event, so that they return and recover it. They must not
+        receive any later event first: its offset would say that they have seen the missed one.
         """
         for connection in tuple(connections):
             if not connection.closed:
@@ -155,7 +155,7 @@ class Delivery:
             if (connection := self._by_username.get(username)) is not None:
                 self._manager.enter(connection, movement.room)
 
-    def _tell(self, publication: Publication) -> None:
+    def _send(self, publication: Publication) -> None:
         """Write an event to its recipients."""
         missed: list[Connection] = []
         written = 0
@@ -173,8 +173,8 @@ class Delivery:
         self._recover(missed)
         self._observer.delivered(publication.event, written)
 
-    def _hint(self, publication: Publication) -> None:
-        """Write an event that is soon worth nothing to those members of its room who have read everything."""
+    def _publish_volatile(self, publication: Publication) -> None:
+        """Write an event that is soon stale to the members of its room who have no unread data."""
         author = self._by_username.get(publication.author or "")
         frames: dict[Wire, bytes] = {}
         written = 0
@@ -183,13 +183,13 @@ class Delivery:
             if wire not in frames:
                 frames[wire] = _encode(wire, publication)
             if frames[wire] and connection is not author:
-                connection.hint(frames[wire])
+                connection.write_volatile(frames[wire])
                 written += 1
         self._observer.delivered(publication.event, written)
 
     def _publish(self, room: str, publications: list[Publication]) -> None:
-        """Write events to the members of a room: each is encoded once for each wire, and all go to a member in one
-        piece, without those that are its own deed.
+        """Write events to the members of a room. Each is encoded once for each wire, and all are written to a member at
+        once, except those that it caused.
         """
         authors = [self._by_username.get(publication.author or "") for publication in publications]
         writers = set(authors)
@@ -222,7 +222,7 @@ class Delivery:
 
 
 def _whole_room(effect: Effect) -> str | None:
-    """The room all of whose members hear of an effect; None where it is not such an event."""
+    """The room whose members all receive an effect; None if the effect is not such an event."""
     if isinstance(effect, Publication) and effect.recipients is None and effect.event != events.TYPING:
         return effect.room
     return None

@@ -1,5 +1,5 @@
-"""Everything that can go wrong for a client, as exceptions. What each means is declared in `gateway.protocol.errors`;
-here each class builds its own sentence, so that every wire uses the same words.
+"""Everything that can go wrong for a client, as exceptions. `gateway.protocol.errors` declares what they mean. Each
+class builds its message here, so that it is the same on every wire.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ if TYPE_CHECKING:
     from gateway.protocol.errors import ErrorKind
 
 MAX_SHOWN = 100
-"""How many characters of a name from a client an error shows."""
+"""How many characters of a client's input a message quotes."""
 
 
 def shown(name: str) -> str:
-    """``name`` in quotation marks, or its beginning where it is long."""
+    """``name`` in quotation marks, truncated if it is long."""
     return repr(name if len(name) <= MAX_SHOWN else name[: MAX_SHOWN - 1] + "…")
 
 
 class GatewayError(Exception):
-    """Why a client's request cannot be met. A subclass names its ``kind``."""
+    """Why a request fails. Each subclass has a ``kind``."""
 
     code: ClassVar[str]
     http_status: ClassVar[int]
-    """The status of a refusal before a WebSocket upgrade."""
+    """The status if a WebSocket upgrade is refused with this error."""
     temporary: ClassVar[bool]
     """Whether the same request may succeed later."""
 
@@ -60,7 +60,7 @@ class GatewayError(Exception):
 class InvalidPayload(GatewayError, kind=errors.INVALID_PAYLOAD):
     @classmethod
     def in_fields(cls, fields: Mapping[str, list[str]]) -> InvalidPayload:
-        """``fields`` maps the name of each wrong field to sentences that say what is wrong with it."""
+        """``fields`` maps the name of each invalid field to sentences that say why it is."""
         return cls("; ".join(f"{name}: {' '.join(reasons)}" for name, reasons in fields.items()), fields=fields)
 
 
@@ -76,7 +76,7 @@ class InvalidUsername(GatewayError, kind=errors.INVALID_USERNAME):
 
 class UsernameTaken(GatewayError, kind=errors.USERNAME_TAKEN):
     def __init__(self, username: str, *, retry_after: float | None = None) -> None:
-        """``retry_after``: seconds until the name is free, unless its holder comes back."""
+        """``retry_after``: in how many seconds the name is free, unless its holder returns."""
         if retry_after is None:
             super().__init__(f"The username {shown(username)} is taken.")
         else:
@@ -98,7 +98,7 @@ class RoomExists(GatewayError, kind=errors.ROOM_EXISTS):
 
 
 class RoomNotFound(GatewayError, kind=errors.ROOM_NOT_FOUND):
-    """The room does not exist, or the user is not in it: outsiders cannot tell which."""
+    """The room does not exist, or the user is not in it; an outsider cannot tell which."""
 
     def __init__(self, room: str) -> None:
         super().__init__(f"You are not in a room named {shown(room)}.")
@@ -165,7 +165,7 @@ class Stopping(Unavailable):
 
 
 class StoreError(Exception):
-    """The store cannot be opened. The message is one line for the person who starts the gateway."""
+    """The store cannot be opened. The message is one line for the operator."""
 
 
 class CloseReason(Enum):

@@ -1,6 +1,6 @@
-"""How events are encoded. What each holds, and when it is sent, is declared in `gateway.protocol.events`.
+"""Encoding events. `gateway.protocol.events` declares their fields and when they are sent.
 
-Every body is encoded here, once; the store keeps these bytes and the wires copy them into their frames.
+Every body is encoded once, here; the store keeps these bytes, and the wires copy them into their frames.
 """
 
 from __future__ import annotations
@@ -29,12 +29,11 @@ GROUP, DIRECT = KINDS
 ALL, JOINED = HISTORIES
 
 DIRECT_MARK: Final = fields.DIRECT_MARK
-"""What the name of a direct room begins with, and that of no room that a client creates."""
-
+"""The first character of the names of direct rooms, and of no room that a client creates."""
 
 SHOWN_MEMBERS = 10
-"""How many members a `Room` shows. A user may be in two hundred rooms and is shown them all at once; ``list-members``
-pages through all members.
+"""How many members a `Room` shows. A user may be in two hundred rooms, all of which ``welcome`` contains;
+``list-members`` pages through all members.
 """
 
 
@@ -46,10 +45,10 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """A room as replies and events show it: the first of its members, in order of name, and how many there are.
+    """A room in replies and events, with the first of its members in order of name, and their number.
 
     ``kind`` is `GROUP` or `DIRECT`, ``history`` `ALL` or `JOINED`. ``members`` is JSON, an array of
-    ``{username, online}`` that is passed on as it is. ``user``: the other user of a direct room.
+    ``{username, online}`` that is inserted as it is. ``user``: the other user of a direct room.
     """
 
     room: str
@@ -118,5 +117,5 @@ def welcome(
 
 
 def with_field(body: bytes, name: str, value: str) -> bytes:
-    """``body``, an encoded object, with one more field at its end."""
+    """``body``, an encoded object, with one more field at the end."""
     return b'%b,"%b":%b}' % (body[:-1], name.encode(), orjson.dumps(value))

@@ -1,4 +1,4 @@
-"""Whether the gateway is well, for whoever watches it: a platform, a balancer, a person."""
+"""Health checks, for platforms, load balancers and people."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def add_routes(
     is_stopping: Callable[[], bool],
     problem: Callable[[], str | None],
 ) -> None:
-    """Serve, below the path ``base``, ``/health/live``, 200 as long as the event loop runs, and ``/health/ready``, 200
-    while clients can be served, else 503 and why not; ``/health`` is the latter. ``problem``: what is wrong with the
-    store, if anything.
+    """Serve, under the path ``base``: ``/health/live``, 200 as long as the event loop runs; ``/health/ready``, 200
+    while clients can be served, else 503 with the reason; and ``/health``, the same as ``/health/ready``. ``problem``
+    returns what is wrong with the store, if anything.
     """
 
     async def live(request: web.Request) -> web.Response:

@@ -1,4 +1,4 @@
-"""The sockets that the gateway listens on: addresses of IPv4 and IPv6, all with one port, and a Unix socket."""
+"""The sockets that the gateway listens on: IPv4 and IPv6 addresses, all with the same port, and a Unix socket."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ if TYPE_CHECKING:
 
 
 BACKLOG: Final = 1024
-"""How many connections the system holds until they are accepted."""
+"""How many connections the system queues until they are accepted."""
 
 PORT_ATTEMPTS: Final = 20
-"""How many free ports are tried until one is free on every address."""
+"""How many free ports are tried, to find one that is free on every address."""
 
 SOCKET_MODE: Final = 0o660
-"""Permissions of a Unix socket: who runs the gateway, and its group."""
+"""The permissions of the Unix socket: for the user that runs the gateway, and its group."""
 
 
 class ListenError(Exception):
-    """An address cannot be listened on. The message is one line for the person who starts the gateway."""
+    """An address cannot be listened on. The message is one line for the operator."""
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """An address of a host that was asked for."""
+    """An address of a host to listen on."""
 
     host: str
     family: socket.AddressFamily
     address: str
     scope: tuple[int, ...]
-    """Flow and zone of an IPv6 address, for a link-local one; else empty or zeros."""
+    """Flow information and zone of a link-local IPv6 address; else zeros, or empty."""
 
     @property
     def is_wildcard(self) -> bool:
@@ -45,16 +45,16 @@ class Endpoint:
 
 
 def open_sockets(hosts: Sequence[str], port: int) -> list[socket.socket]:
-    """Sockets that listen on ``port`` on every address of ``hosts``, each address once; 0 is one free port for all.
+    """Sockets that listen on ``port`` of every address of ``hosts``, once each; 0 is one free port for all of them.
 
-    ``::`` is IPv6 alone, wherever it runs: with ``0.0.0.0`` beside it, both are listened on.
+    ``::`` is IPv6 only, on every system; together with ``0.0.0.0`` it covers both.
 
     Raises:
         ListenError: one of the hosts cannot be listened on.
     """
     endpoints = [endpoint for host in hosts for endpoint in _resolve(host)]
     whole = {endpoint.family for endpoint in endpoints if endpoint.is_wildcard}
-    # What listens on all addresses of a family has the others among them.
+    # A socket that listens on all addresses of a family includes the others.
     endpoints = [endpoint for endpoint in endpoints if endpoint.is_wildcard or endpoint.family not in whole]
     distinct = list({(endpoint.family, endpoint.address): endpoint for endpoint in endpoints}.values())
     for _ in range(PORT_ATTEMPTS):
@@ -77,9 +77,9 @@ def _resolve(host: str) -> list[Endpoint]:
 
 
 def _bind_all(endpoints: list[Endpoint], port: int) -> list[socket.socket] | None:
-    """A socket for each of ``endpoints``; None where the free port of the first, with ``port`` 0, is taken on another.
+    """A socket for each of ``endpoints``. None if ``port`` is 0 and the free port of the first is taken on another.
 
-    A name is listened on where that is possible: it may have an IPv6 address on a machine that has no IPv6.
+    An address of a host name may be unavailable, such as an IPv6 address on a machine without IPv6, unless all are.
     """
     sockets: list[socket.socket] = []
     unavailable: dict[str, OSError] = {}
@@ -117,7 +117,7 @@ def _bind(endpoint: Endpoint, port: int) -> socket.socket:
         if endpoint.family == socket.AF_INET6:
             listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         listening.bind((endpoint.address, port, *endpoint.scope))
-        listening.listen(BACKLOG)  # now: whether the address is in use, Linux may say only here
+        listening.listen(BACKLOG)  # now: on Linux, only this may report that the address is in use
     except BaseException:
         listening.close()
         raise
@@ -130,20 +130,20 @@ def _close(sockets: list[socket.socket]) -> None:
 
 
 class UnixSocket:
-    """A Unix socket in the file system, from when it is bound until `remove`."""
+    """A Unix socket in the file system, until `remove`."""
 
     def __init__(self, path: str) -> None:
-        """Bind ``path``, in the place of a socket that a process which has ended left there.
+        """Bind ``path``. A socket that a process has left there is replaced, if the process has ended.
 
         Raises:
-            ListenError: somebody listens there, or it is no socket, or it cannot be made.
+            ListenError: another process listens there, or it is not a socket, or it cannot be created.
         """
         if not hasattr(socket, "AF_UNIX"):
             raise ListenError("This system has no Unix sockets; choose an address with --host and --port.")
         self.path = path
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            self._make_room()
+            self._remove_stale()
             self.socket.bind(path)
             os.chmod(path, SOCKET_MODE)
             self.socket.listen(BACKLOG)
@@ -155,7 +155,7 @@ class UnixSocket:
                 f"Cannot listen on the Unix socket {path}: {reason}; choose another path with --unix-socket."
             ) from None
 
-    def _make_room(self) -> None:
+    def _remove_stale(self) -> None:
         try:
             mode = os.lstat(self.path).st_mode
         except FileNotFoundError:
@@ -171,18 +171,18 @@ class UnixSocket:
                     os.unlink(self.path)
                 return
             except TimeoutError:
-                pass  # it listens, and is busy
+                pass  # another process listens, and is busy
         raise OSError("another process listens on it")
 
     def remove(self) -> None:
-        """Take the file away, unless it is somebody else's by now."""
+        """Delete the file, unless it belongs to another process by now."""
         with contextlib.suppress(OSError):
             if _identity(self.path) == self._identity:
                 os.unlink(self.path)
 
 
 class Listening:
-    """Takes connections on addresses and on a Unix socket, until it is closed."""
+    """Accepts connections on addresses and on a Unix socket, until it is closed."""
 
     def __init__(self, hosts: Sequence[str], port: int, unix_socket: str | None, *, base_path: str = "/") -> None:
         """Bind all of them. ``base_path`` is where the page is served.
@@ -199,28 +199,28 @@ class Listening:
             raise
         names = [listening.getsockname() for listening in self._sockets]
         self.addresses = [shown(name[0], name[1]) for name in names]
-        """What is listened on, as people write it."""
+        """The addresses listened on, as people write them."""
         self.url = url_of(hosts[0], names[0][1], base_path) if names else None
-        """What to open in a browser of this machine; None where there is only the Unix socket."""
+        """The URL of the page, for a browser on this machine; None if there is only the Unix socket."""
         if unix_socket is not None:
             self.addresses.append(f"unix:{unix_socket}")
 
     async def start(self, protocol_factory: Callable[[], asyncio.BaseProtocol], *, unsent_timeout: float) -> None:
-        """Accept connections. A client on TCP that takes no bytes for ``unsent_timeout`` seconds is gone, whatever its
-        wire.
+        """Accept connections. A TCP connection on which the client accepts no data for ``unsent_timeout`` seconds
+        is closed by the system.
         """
         for listening in self._sockets:
-            if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; what is accepted has it too
+            if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; accepted sockets inherit it
                 listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(1000 * unsent_timeout))
         loop = asyncio.get_running_loop()
         for listening in [*self._sockets, *([self._unix.socket] if self._unix else [])]:
-            # asyncio also takes `backlog` for the number of calls of accept() at once, and where files have run out it
-            # plans as many new attempts each time. So it is told 1, and the system the true one after it.
+            # asyncio also uses `backlog` as the number of accept() calls in a row, and when file descriptors have run
+            # out, it schedules that many retries each time. So asyncio gets 1, and the system the real one below.
             self._servers.append(await loop.create_server(protocol_factory, sock=listening, backlog=1))
             listening.listen(BACKLOG)
 
     def close(self) -> None:
-        """Accept nothing more."""
+        """Stop accepting connections."""
         for server in self._servers:
             server.close()
         _close(self._sockets)
@@ -240,5 +240,5 @@ def shown(host: str, port: int) -> str:
 
 
 def url_of(host: str, port: int, path: str) -> str:
-    """What to open in a browser of this machine, where ``host`` is listened on."""
+    """The URL for a browser on this machine when ``host`` is listened on."""
     return f"http://{shown({'0.0.0.0': '127.0.0.1', '::': '::1'}.get(host, host), port)}{path.rstrip('/')}/"  # noqa: S104

@@ -1,6 +1,6 @@
-"""Structured logs on stderr: an event, and key=value pairs or one JSON object. Nobody waits for who reads them.
+"""Structured logs on stderr: an event with key=value pairs, or one JSON object per line. Logging never blocks.
 
-Rules for whoever logs: nothing per message, never the content of a message, a ``pid`` or a token.
+Rules for log lines: none per message; never the content of a message, a ``pid`` or a token.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 DRAIN_TIMEOUT = 1.0
-"""How long the end of the process waits for who reads the log, in seconds."""
+"""How long the process waits for queued log lines to be written when it ends, in seconds."""
 
-LAST_WORDS_TIMEOUT = 0.5
-"""The same where the process is late as it is."""
+FORCED_DRAIN_TIMEOUT = 0.5
+"""The same if the shutdown has missed its deadline already."""
 
 
 def configure(level: str, log_format: str) -> None:
-    """Send the gateway's own events and the libraries' warnings to stderr in one form, and whatever else is written to
-    `sys.stderr` from now on, without waiting.
+    """Write the gateway's own events and the libraries' warnings to stderr in one format. From now on, writes to
+    `sys.stderr` do not block.
     """
     formatter = _formatter(log_format)
     stream = QueuedStream(2, _dropped_line(formatter))
@@ -37,28 +37,28 @@ def configure(level: str, log_format: str) -> None:
     handler.setFormatter(formatter)
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("gateway").setLevel(level.upper())
-    # The Socket.IO libraries write every packet, contents included, at INFO, and every client's mistake as a warning.
+    # The Socket.IO libraries log every packet, with its content, at INFO, and every mistake of a client as a warning.
     logging.getLogger("gateway.socketio").setLevel(logging.ERROR)
 
 
 def end_process(status: int) -> NoReturn:
-    """End at once, with what was logged, but without waiting for threads that hang or for what they hold."""
+    """End the process at once: write queued log lines, but do not wait for threads that hang."""
     stream = sys.stderr
     if isinstance(stream, QueuedStream):
-        stream.drain(LAST_WORDS_TIMEOUT)
+        stream.drain(FORCED_DRAIN_TIMEOUT)
     os._exit(status)
 
 
 def _dropped_line(formatter: logging.Formatter) -> Callable[[int], str]:
-    def word(lines: int) -> str:
-        extra = {"lines": lines, "advice": "Nobody read stderr, or the disk that it is on was full."}
+    def line(lines: int) -> str:
+        extra = {"lines": lines, "advice": "Nothing read stderr, or the disk that it is written to was full."}
         logger = logging.getLogger(__name__)
         record = logger.makeRecord(
             __name__, logging.WARNING, __file__, 0, "log lines were dropped", (), None, extra=extra
         )
         return f"{formatter.format(record)}\n"
 
-    return word
+    return line
 
 
 def _formatter(log_format: str) -> logging.Formatter:

@@ -1,4 +1,4 @@
-"""This node's connections, and the native Socket.IO rooms, which hold those of every wire."""
+"""The connections of this node, and the native Socket.IO rooms, which contain those of every wire."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NAMESPACE: Final = "/"
 
 
 class ChatManager(Manager):
-    """python-socketio's client manager, for connections and chat rooms in place of sids and native rooms."""
+    """python-socketio's client manager, in terms of connections and chat rooms instead of sids and native rooms."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class ChatManager(Manager):
         return tuple(self._connections.values())
 
     async def drained(self, seconds: float) -> bool:
-        """Wait until the last connection is gone, for ``seconds`` at most; whether it is."""
+        """Wait until there are no connections, for at most ``seconds``. Returns whether there are none."""
         try:
             async with asyncio.timeout(seconds):
                 await self._empty.wait()
@@ -37,46 +37,46 @@ class ChatManager(Manager):
             return False
         return True
 
-    def connection(self, cid: str | None) -> Connection | None:
-        return None if cid is None else self._connections.get(cid)
+    def connection(self, connection_id: str | None) -> Connection | None:
+        return None if connection_id is None else self._connections.get(connection_id)
 
     def add(self, connection: Connection) -> None:
-        """Register a connection, which is in no chat room."""
-        self._connections[connection.cid] = connection
+        """Register a connection, which is in no chat room yet."""
+        self._connections[connection.connection_id] = connection
         self._empty.clear()
-        if not self.is_sid_room(NAMESPACE, connection.cid):
-            # Not Socket.IO: python-socketio has entered its own into the namespace before.
-            self.basic_enter_room(connection.cid, NAMESPACE, None, eio_sid=connection.engine_id)
-            self.basic_enter_room(connection.cid, NAMESPACE, connection.cid, eio_sid=connection.engine_id)
+        if not self.is_sid_room(NAMESPACE, connection.connection_id):
+            # Not a Socket.IO client: python-socketio has already entered those into the namespace.
+            for room in (None, connection.connection_id):
+                self.basic_enter_room(connection.connection_id, NAMESPACE, room, eio_sid=connection.engine_id)
 
     def remove(self, connection: Connection) -> None:
         """Forget a connection that is closed."""
-        self._connections.pop(connection.cid, None)
-        self.basic_disconnect(connection.cid, NAMESPACE)
+        self._connections.pop(connection.connection_id, None)
+        self.basic_disconnect(connection.connection_id, NAMESPACE)
         if not self._connections:
             self._empty.set()
 
     def enter(self, connection: Connection, room: str) -> None:
-        self.basic_enter_room(connection.cid, NAMESPACE, native_room(room))
+        self.basic_enter_room(connection.connection_id, NAMESPACE, native_room(room))
 
     def leave(self, connection: Connection, room: str) -> None:
-        self.basic_leave_room(connection.cid, NAMESPACE, native_room(room))
+        self.basic_leave_room(connection.connection_id, NAMESPACE, native_room(room))
 
     def leave_all(self, connection: Connection) -> None:
-        for room in self.rooms_of(connection.cid, NAMESPACE) - {None, connection.cid}:
-            self.basic_leave_room(connection.cid, NAMESPACE, room)
+        for room in self.rooms_of(connection.connection_id, NAMESPACE) - {None, connection.connection_id}:
+            self.basic_leave_room(connection.connection_id, NAMESPACE, room)
 
     def is_in_a_room(self, connection: Connection) -> bool:
-        return bool(self.rooms_of(connection.cid, NAMESPACE) - {None, connection.cid})
+        return bool(self.rooms_of(connection.connection_id, NAMESPACE) - {None, connection.connection_id})
 
     def members(self, room: str) -> list[Connection]:
         """The connections in a chat room."""
-        cids = members_of(self, NAMESPACE, native_room(room))
-        return [self._connections[cid] for cid in cids if cid in self._connections]
+        ids = members_of(self, NAMESPACE, native_room(room))
+        return [self._connections[connection_id] for connection_id in ids if connection_id in self._connections]
 
 
 def native_room(room: str) -> str:
-    """The native room of a chat room. Native rooms are also named by every ``sid``, which a chat room could be
-    named like.
+    """The native room of a chat room. Its prefix keeps it apart from the native room of each client, which is named by
+    the client's ``sid``.
     """
     return f"room:{room}"

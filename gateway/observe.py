@@ -1,6 +1,6 @@
-"""What happens in the gateway, for anything that counts it: metrics, traces, an audit log.
+"""Observing what happens in the gateway: for metrics, traces or an audit log.
 
-Each method is called in one place, on the event loop; it may neither wait nor raise. Durations are in seconds.
+Each method is called from one place, on the event loop; it must neither wait nor raise. Durations are in seconds.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ class Observer(Protocol):
         """
 
     def performed(self, actor: Actor | None, action: object, error: str | None, duration: float) -> None:
-        """An action was done, or refused with the code ``error``. Called by `Pipeline`. ``action`` is what the client
-        sent: it may be no action's name, and no string.
+        """An action was performed, or failed with the code ``error``. Called by `Pipeline`. ``action`` is what the
+        client sent, which may be neither the name of an action nor a string.
         """
 
     def committed(self, operations: int, duration: float) -> None:
-        """A batch of operations is on disk; the commit alone took ``duration``. Called by the engine."""
+        """A batch of operations was committed, which took ``duration``. Called by the engine."""
 
     def delivered(self, event: str, members: int) -> None:
         """An event was to be written to that many connections. Called by `Delivery`."""

@@ -1,7 +1,7 @@
-"""How many files the process has open: every connection is one, and when there are no more, nobody gets in.
+"""The limit of open files: every connection is a file, and when they have run out, no client can connect.
 
-What happens then is the event loop's: uvloop accepts and closes who comes (libuv keeps a file in reserve for that),
-asyncio leaves them waiting and tries again each second. Both go on by themselves when files are closed.
+Then the event loop decides what happens: uvloop accepts new connections and closes them (libuv keeps a file descriptor
+in reserve for that); asyncio leaves them in the queue and retries every second. Both recover when files are closed.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 INTERVAL: Final = 1.0
 """How often the files are counted, in seconds."""
 
-QUIET: Final = 60.0
-"""How long the same is not said again, in seconds."""
+LOG_INTERVAL: Final = 60.0
+"""The minimum time between two log lines with the same event, in seconds."""
 
-NEARLY: Final = 0.9
-"""The part of the files that may be open without a word."""
+WARNING_SHARE: Final = 0.9
+"""The share of the limit from which a warning is logged."""
 
 FOLDER: Final = next((path for path in ("/proc/self/fd", "/dev/fd") if os.path.isdir(path)), None)
-"""Where the system lists the files that this process has open."""
+"""The folder in which the system lists the open files of this process."""
 
 ADVICE: Final = "Raise the limit of open files (ulimit -n, or LimitNOFILE of systemd), or lower --max-connections."
 
@@ -36,7 +36,7 @@ logger = get_logger(__name__)
 
 
 def raise_limit() -> None:
-    """Take as many files as the system allows (the usual soft limit is 1,024)."""
+    """Raise the soft limit, usually 1,024, to the hard limit."""
     try:
         import resource  # noqa: PLC0415 - not on Windows
     except ImportError:
@@ -47,7 +47,7 @@ def raise_limit() -> None:
 
 
 def limit() -> int | None:
-    """How many files may be open; None where there is no such limit."""
+    """How many files may be open; None if there is no limit."""
     try:
         import resource  # noqa: PLC0415 - not on Windows
     except ImportError:
@@ -57,61 +57,61 @@ def limit() -> int | None:
 
 
 def count() -> int | None:
-    """How many files are open; None where the system does not tell."""
+    """How many files are open; None if the system does not provide that."""
     if FOLDER is None:
         return None
-    # Since Linux 6.2 the size of the folder is the number; a list of 20,000 takes milliseconds.
+    # Since Linux 6.2, the size of the folder is that number. Listing 20,000 files takes milliseconds.
     return os.stat(FOLDER).st_size or len(os.listdir(FOLDER))
 
 
 class FileWatch:
-    """Logs when files run out, before it and while it lasts, once a minute each."""
+    """Logs when files are running out, and while there are none left; each at most once a minute."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._said: dict[str, float] = {}
+        self._logged_at: dict[str, float] = {}
 
     async def run(self) -> None:
-        """Count the files again and again."""
+        """Check regularly, until cancelled."""
         self._handle_errors(asyncio.get_running_loop())
         while True:
             await asyncio.sleep(INTERVAL)
             self.check()
 
     def check(self) -> None:
-        """Count the files, and say what is to be said of them."""
+        """Count the open files, and log a warning if there are too many."""
         allowed = limit()
         if allowed is None:
             return
         try:
             files = count()
-        except OSError as error:  # a list of the files is a file
+        except OSError as error:  # listing the files takes a file, too
             if error.errno == errno.EMFILE:
-                self._say_that_there_are_none(allowed)
+                self._warn_exhausted(allowed)
             return
-        if files is None or files < NEARLY * allowed:
+        if files is None or files < WARNING_SHARE * allowed:
             return
         if files < allowed:
-            self._say("files are running out", files=files, limit=allowed, advice=ADVICE)
+            self._warn("files are running out", files=files, limit=allowed, advice=ADVICE)
         else:
-            self._say_that_there_are_none(allowed)
+            self._warn_exhausted(allowed)
 
-    def _say_that_there_are_none(self, allowed: int | None) -> None:
-        self._say("no more files can be opened: nobody can connect", limit=allowed, advice=ADVICE)
+    def _warn_exhausted(self, allowed: int | None) -> None:
+        self._warn("no more files can be opened: nobody can connect", limit=allowed, advice=ADVICE)
 
-    def _say(self, event: str, **details: Any) -> None:
+    def _warn(self, event: str, **details: Any) -> None:
         now = self._clock()
-        if now - self._said.get(event, -QUIET) >= QUIET:
-            self._said[event] = now
+        if now - self._logged_at.get(event, -LOG_INTERVAL) >= LOG_INTERVAL:
+            self._logged_at[event] = now
             logger.warning(event, **details)
 
     def _handle_errors(self, loop: asyncio.AbstractEventLoop) -> None:
-        """asyncio reports each attempt to accept that has failed."""
+        """Log failures of accept() through `_warn`; asyncio reports each one to its exception handler."""
 
         def handle(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
             error = context.get("exception")
             if isinstance(error, OSError) and error.errno in {errno.EMFILE, errno.ENFILE}:
-                self._say_that_there_are_none(limit())
+                self._warn_exhausted(limit())
             else:
                 loop.default_exception_handler(context)
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 PREFIX = "GATEWAY_"
-"""What the names of our environment variables begin with."""
+"""The prefix of the environment variables."""
 
 
 class SettingOption(click.Option):
@@ -42,24 +42,24 @@ class SettingOption(click.Option):
         self.also = also
 
     def resolve_envvar_value(self, ctx: click.Context) -> str | None:
-        """What the environment says. A variable that is empty is not set."""
+        """The value in the environment. An empty variable counts as unset."""
         variable = self.variable()
         return None if variable is None else os.environ[variable]
 
     def variable(self) -> str | None:
-        """The environment variable that counts now."""
+        """The name of the environment variable that applies, if any is set."""
         names = self.envvar if isinstance(self.envvar, list) else []
         return next((name for name in names if os.environ.get(name, "").strip()), None)
 
     def get_error_hint(self, ctx: click.Context | None) -> str:
-        """What the value came from: the flag, or a variable."""
+        """Where the value came from: the flag, or a variable."""
         flag = self.opts[0]
         if ctx is not None and ctx.get_parameter_source(self.name or "") is ParameterSource.ENVIRONMENT:
             return f"{self.variable()} ({flag})"
         return flag
 
     def get_help_record(self, ctx: click.Context) -> tuple[str, str]:
-        """The flag, and what it does with its default."""
+        """The flag, and its description with the default."""
         notes = (
             []
             if self.default is None or self.default == ()
@@ -72,7 +72,7 @@ class SettingOption(click.Option):
 
 
 def option_for(name: str) -> SettingOption:
-    """The option of the setting ``name``, for a command that has a few of them."""
+    """The option of the setting ``name``, for a command that has only some of them."""
     return SettingOption(next(field for field in dataclasses.fields(Settings) if field.name == name))
 
 
@@ -103,10 +103,10 @@ class SettingsCommand(click.Command):
 
 
 def settings_from(ctx: click.Context) -> Settings:
-    """The settings that a command line and the environment make.
+    """The settings from the command line and the environment.
 
-    A platform that sets ``PORT`` routes to the machine, not to its loopback. Raises click.UsageError where settings
-    contradict each other.
+    A platform that sets ``PORT`` connects from outside the machine, so the default host is then not the loopback.
+    Raises click.UsageError if settings contradict each other.
     """
     values: dict[str, Any] = dict(ctx.params)
     if not values["host"]:
@@ -123,7 +123,7 @@ def settings_from(ctx: click.Context) -> Settings:
 
 
 def unknown_variables() -> list[tuple[str, str | None]]:
-    """Environment variables that are set, look like settings and are none, each with the setting that may be meant."""
+    """Environment variables that look like settings but are not, each with the one that was probably meant, if any."""
     known = [f"{PREFIX}{field.name.upper()}" for field in dataclasses.fields(Settings)]
     are_set = (name for name, value in os.environ.items() if name.startswith(PREFIX) and value.strip())
     names = sorted(name for name in are_set if name not in known)

@@ -1,6 +1,5 @@
-"""From what clients send to requests, once, at the edge. What comes out can be trusted: types, lengths and the form of
-usernames are right. Unknown fields are ignored. What is wrong raises `InvalidPayload`, which names the field and the
-limit.
+"""Validation, once, at the edge: payloads become requests. Requests can be trusted: their types, lengths and usernames
+are valid. Unknown fields are ignored. Anything invalid raises `InvalidPayload`, which names the field and the limit.
 """
 
 from __future__ import annotations
@@ -22,16 +21,16 @@ Request = TypeVar("Request")
 
 
 class Payload(Generic[Request]):
-    """How one kind of request is read."""
+    """Reads one kind of request."""
 
     def __init__(self, shape: type[Request], limits: LimitValues) -> None:
-        """``shape`` is a dataclass of `gateway.protocol`, ``limits`` the bounds of its fields."""
+        """``shape`` is a dataclass of `gateway.protocol`; ``limits`` has the bounds of its fields."""
         self._shape = shape
         self._schema = request_schema(shape, limits)
         self._fields = tuple(self._schema.known.items())
 
     def load(self, payload: object) -> Request:
-        """The request that ``payload``, a decoded JSON value, asks for.
+        """The request in ``payload``, a decoded JSON value.
 
         Raises:
             InvalidPayload: not an object, or a field is missing or wrong.
@@ -39,7 +38,7 @@ class Payload(Generic[Request]):
         if not isinstance(payload, dict):
             raise InvalidPayload("The payload must be one JSON object.")
         try:
-            # What `Schema.load` does besides is to collect the errors; without one, it need not take its time.
+            # `Schema.load` also collects all errors, which takes longer, so it runs only if there is one.
             values = {
                 name: field.deserialize(value) if value is None or value is missing else field.read(value)
                 for name, field in self._fields
@@ -50,12 +49,12 @@ class Payload(Generic[Request]):
         return self._shape(**values)
 
     def _problem(self, payload: dict[str, Any]) -> InvalidPayload:
-        """All that is wrong with a payload."""
+        """Everything that is wrong with a payload."""
         problems: dict[str, list[str]] = {}
         try:
             self._schema.load(payload)
         except marshmallow.ValidationError as error:
-            error.__traceback__ = None  # a frame of it has the error, and would keep it and the payload
+            error.__traceback__ = None  # a frame of it holds the error: a reference cycle, with the payload in it
             problems = error.messages_dict
         return InvalidPayload.in_fields(problems)
 
@@ -68,7 +67,7 @@ def load_credentials(payload: object) -> Credentials:
 
     Raises:
         InvalidPayload: not an object, no username, or ``pid`` or ``offset`` is not a string of at most 256 characters.
-        InvalidUsername: the username has not the form of one.
+        InvalidUsername: the username does not have the right form.
     """
     credentials = _CREDENTIALS.load(payload)
     if not is_username(credentials.username):

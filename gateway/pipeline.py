@@ -1,4 +1,4 @@
-"""The one way of every action, whatever its wire: authorise, limit, validate, do, observe, reply."""
+"""The pipeline of every action, on every wire: authorise, limit, validate, do, observe, reply."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ Reply: TypeAlias = dict[str, Any]
 """``{ok: True, …}`` or ``{ok: False, error: {code, message, fields?, retry_after?}}``."""
 
 UNKNOWN_COST = 1.0
-"""How much of the rate limit a request for an unknown action uses."""
+"""The cost of a request for an unknown action, in actions, as ``--rate-limit`` counts them."""
 
 logger = get_logger(__name__)
 
 
 class _Accepted(NamedTuple):
-    """An action, and how its payload is read."""
+    """An action, and the reader of its payload."""
 
     action: Action
     payload: Payload[AnyRequest]
@@ -38,7 +38,7 @@ class _Accepted(NamedTuple):
 
 class Pipeline:
     def __init__(self, chat: Chat, rates: RateLimits, limits: LimitValues, observer: Observer) -> None:
-        """``rates`` bounds how often an actor may ask, ``limits`` what a payload may hold."""
+        """``rates`` limits how often an actor may act, ``limits`` the size of payloads."""
         self._chat = chat
         self._rates = rates
         self._observer = observer
@@ -48,9 +48,9 @@ class Pipeline:
             self._accepted |= dict.fromkeys(action.names, accepted)
 
     async def perform(self, actor: Actor | None, action: object, payload: object) -> Reply:
-        """Do what ``action`` says with ``payload``, both as the client sent them; never raises.
+        """Perform ``action`` with ``payload``, both as the client sent them. Never raises: an error is a reply.
 
-        ``actor`` is None where the connection has no session any more.
+        ``actor`` is None if the connection no longer has a session.
         """
         started = time.perf_counter()
         error = None
@@ -66,7 +66,7 @@ class Pipeline:
         return reply
 
     def _start(self, actor: Actor | None, action: object, payload: object) -> Awaitable[Fields]:
-        """Check what is asked for, and begin it."""
+        """Check a request, and begin to perform it."""
         if actor is None:
             raise Unauthorized("This connection no longer has a session.")
         accepted = self._accepted.get(action) if isinstance(action, str) else None
@@ -85,5 +85,5 @@ class Pipeline:
 
 
 def refusal(error: GatewayError) -> Reply:
-    """The reply that says why not."""
+    """The reply for a request that failed with ``error``."""
     return {"ok": False, "error": error.as_dict()}

@@ -1,4 +1,4 @@
-"""The life of a session on this node: a client comes, is lost or leaves, and what the store must know of it.
+"""The life of a session on this node: a client connects, loses its connection or leaves, and the store follows.
 
                connect                     suspend
 (nothing) ───────────────▶ live on a ─────────────────▶ suspended ──┐
@@ -7,10 +7,19 @@
                                │ end                                ▼
                                └─────────────────────────────────▶ ended
 
-A connection that is closed holds nothing and claims nothing. The moment its transport is closed, the store is told, in
-its order of calls: also while the log-in is still on its way. A log-in that the store has not come to is not made at
-all; one that the client cannot have heard of is undone: a new session ends, and a resumed one is suspended again.
-The same holds for one that the client shows no sign of having heard of: it is in no room and has sent nothing.
+**Abandoned log-ins.** A closed connection must hold no session and claim no name, even if it is closed while its log-in
+is under way. So the store is called the moment the transport closes (`Sessions.abandon`), in one of three situations:
+
+1. The store has not run the log-in yet. It is cancelled, and never runs.
+2. The store has run it, but the reply was not written to the client. `Store.abandon_session` undoes it: a new session
+   ends, since its client never received a pid; a resumed one is suspended again.
+3. The reply was written, but there is no sign that the client received it: it has sent nothing since, and is in no
+   room. `Sessions.lose` ends such a session instead of suspending it, so that its name is not reserved for a client
+   that cannot return.
+
+The gateway need not know whether it is 1 or 2: the call that undoes a log-in is always made, and does nothing if no
+session is live on the connection. The store runs the calls for one username in order, so the next log-in with that name
+comes after it.
 """
 
 from __future__ import annotations
@@ -39,44 +48,44 @@ if TYPE_CHECKING:
     Transition = Callable[[Session, str], Awaitable[None]]
 
 LEAVE_TIMEOUT = 1.0
-"""How long a log-in waits for the holder of its name, if that one may have left already (`Connection.leaves_late`), in
-seconds. It is a little more than the requests of a client take that is far away.
+"""How long a log-in waits for the holder of its name if that may be leaving (`Connection.leaves_late`), in seconds: a
+little longer than the last requests of a distant client take.
 """
 
-LOOK_INTERVAL = 0.01
-"""Seconds between two checks of whether that holder may still be leaving."""
+POLL_INTERVAL = 0.01
+"""How often a waiting log-in checks whether the holder may still be leaving, in seconds."""
 
 LOGIN_TIMEOUT = 5.0
-"""How long the store may take to answer a log-in, in seconds."""
+"""How long the store may take for a log-in, in seconds."""
 
 SWEEP_INTERVAL = 1.0
-"""Seconds between two looks for expired sessions."""
+"""How often expired sessions are ended, in seconds."""
 
 RETRY_INTERVAL = 1.0
-"""Seconds until the store is told again of a session that it could not be told of."""
+"""How long to wait, in seconds, before a transition that the store could not commit is tried again."""
 
 CLOSE_GRACE = 2.0
-"""Seconds that the store has, when the gateway stops, to hear of the last sessions."""
+"""How long the transitions under way may take when the gateway stops, in seconds."""
 
 logger = get_logger(__name__)
 
 
 class _Login:
-    """A log-in that the store has not answered, or whose answer is not written to the client yet."""
+    """A log-in under way: the store has not completed it, or its reply has not been written to the client."""
 
     __slots__ = ("abandoned", "attaching", "undo")
 
     def __init__(self, attaching: asyncio.Task[None], undo: Callable[[], Awaitable[None]]) -> None:
         self.attaching = attaching
         self.undo = undo
-        """Has the store let go of what it attached, if it did."""
+        """Makes the store release what it attached, if it did."""
         self.abandoned = False
-        """Whether the client is gone, or was told that it is not in."""
+        """Whether the client has disconnected, or was sent a refusal."""
 
 
 class Sessions:
-    """Moves sessions from state to state. What a client did not cause, a lost transport or a deadline, is
-    retried until it is kept.
+    """Moves sessions from state to state. A transition that no client waits for, such as after a lost transport, is
+    retried until it is committed.
     """
 
     def __init__(self, store: Store, delivery: Delivery, observer: Observer) -> None:
@@ -85,54 +94,56 @@ class Sessions:
         self._observer = observer
         self._tasks = TaskOwner()
         self._logins: dict[str, _Login] = {}
-        """By the ``cid`` of their connections."""
+        """By ``connection_id``."""
         self._leaving: defaultdict[str, set[asyncio.Event]] = defaultdict(set)
-        """By the ``cid`` of connections whose names are waited for: set when they let go of them."""
+        """By the ``connection_id`` of the holder of a name that log-ins wait for: set when it releases the name."""
         self._sweeper: asyncio.Task[None] | None = None
         self.accepting = True
         """Whether clients may log in."""
 
     def start(self) -> None:
-        """Begin to end expired sessions."""
+        """Begin ending expired sessions."""
         self._sweeper = self._tasks.start(self._sweep())
 
     def stop(self) -> None:
-        """Let nobody in any more."""
+        """Accept no more log-ins."""
         self.accepting = False
 
     async def close(self) -> None:
-        """Tell the store what it does not know yet. Where it cannot be told, it finds out at its next start."""
+        """Finish the transitions under way. Those that the store cannot commit do not matter: it suspends all sessions
+        when it is next opened.
+        """
         if self._sweeper is not None:
             self._sweeper.cancel()
         await self._tasks.close(grace=CLOSE_GRACE)
 
     async def connect(self, connection: Connection, credentials: Credentials) -> None:
         """Log a client in. When this returns, ``connection`` has its session, and ``welcome`` is written to it. What is
-        written must reach the transport without waiting for anything: until then, the client cannot know its session.
+        written must reach the transport without waiting for anything: until then, the client does not have its pid.
 
         Raises:
-            UsernameTaken: somebody else holds the name.
-            Unavailable: the store cannot write, or does not answer, or the transport was closed meanwhile.
+            UsernameTaken: another client holds the name.
+            Unavailable: the store cannot write or does not respond, or the transport was closed meanwhile.
             Stopping: `stop` was called.
         """
         if not self.accepting:
             raise Stopping
         self._delivery.register(connection)
         resume = None if credentials.pid is None else ResumePoint(credentials.pid, credentials.offset)
-        claim = Claim(credentials.username, connection.cid, resume, resumable=connection.wire.resumable)
-        login = self._logins[connection.cid] = _Login(
+        claim = Claim(credentials.username, connection.connection_id, resume, resumable=connection.wire.resumable)
+        login = self._logins[connection.connection_id] = _Login(
             asyncio.create_task(self._attach(claim)), partial(self._store.abandon_session, claim)
         )
         try:
-            await self._answer(connection, login)
+            await self._complete(connection, login)
         finally:
-            del self._logins[connection.cid]
-            del login.attaching  # it has the error of a refusal, which has this frame and those of its callers
+            del self._logins[connection.connection_id]
+            del login.attaching  # if refused, it holds the error, whose traceback holds this frame: a reference cycle
         logger.info("connected", username=credentials.username, wire=connection.wire.name)
         self._observer.connected(connection.wire.name)
 
     async def _attach(self, claim: Claim) -> None:
-        """Have the session attached; again, as long as the holder of the name may be about to leave."""
+        """Attach the session. If the name is taken by a client that may be leaving, wait for it and try again."""
         loop = asyncio.get_running_loop()
         end = loop.time() + LEAVE_TIMEOUT
         while True:
@@ -142,39 +153,39 @@ class Sessions:
                 if (
                     taken.retry_after is not None
                     or loop.time() >= end
-                    or not await self._is_let_go(claim.username, end)
+                    or not await self._wait_for_release(claim.username, end)
                 ):
                     raise
             else:
                 return
 
-    async def _is_let_go(self, username: str, end: float) -> bool:
-        """Whether a name that was taken is not any more, or not for long; waits until ``end`` for one that leaves."""
+    async def _wait_for_release(self, username: str, end: float) -> bool:
+        """Wait until ``end`` for the holder of a name, if it may be leaving. Returns whether to try again."""
         holder = self._delivery.holder(username)
         if holder is None:
-            await asyncio.sleep(LOOK_INTERVAL)
+            await asyncio.sleep(POLL_INTERVAL)
             return True
         leaving = asyncio.Event()
-        self._leaving[holder.cid].add(leaving)
+        self._leaving[holder.connection_id].add(leaving)
         try:
             while not leaving.is_set() and holder.leaves_late and asyncio.get_running_loop().time() < end:
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(LOOK_INTERVAL):
+                    async with asyncio.timeout(POLL_INTERVAL):
                         await leaving.wait()
         finally:
-            self._leaving[holder.cid].discard(leaving)
-            if not self._leaving[holder.cid]:
-                del self._leaving[holder.cid]
+            self._leaving[holder.connection_id].discard(leaving)
+            if not self._leaving[holder.connection_id]:
+                del self._leaving[holder.connection_id]
         return leaving.is_set()
 
-    async def _answer(self, connection: Connection, login: _Login) -> None:
-        """Wait for the store to answer a log-in. Where it has not let the client in, nothing is left of it."""
+    async def _complete(self, connection: Connection, login: _Login) -> None:
+        """Wait for the store to complete a log-in. If it fails, nothing is left of it."""
         try:
             async with asyncio.timeout(LOGIN_TIMEOUT):
                 await login.attaching
         except TimeoutError:
             self._abandon(connection, login)
-            raise Unavailable("The store does not answer; try again later.") from None
+            raise Unavailable("The store does not respond; try again later.") from None
         except asyncio.CancelledError:
             if login.abandoned and not _is_cancelled():
                 raise Unavailable("The connection is closed.") from None
@@ -191,8 +202,8 @@ class Sessions:
             raise Unavailable("The connection is closed.")
 
     def lose(self, connection: Connection) -> None:
-        """The transport of ``connection`` was lost: its session waits for the client, unless nobody could come back to
-        it, or would find anything there.
+        """The transport of ``connection`` was lost. Its session is suspended, or ends if its client cannot return to it
+        (or if it may not have received its pid, and there is nothing to return to).
         """
         can_come_back = connection.may_know_pid or self._delivery.is_in_a_room(connection)
         if connection.wire.resumable and can_come_back:
@@ -201,10 +212,10 @@ class Sessions:
             self._release(connection, self._store.end_session, "left")
 
     def abandon(self, connection: Connection) -> None:
-        """The transport of ``connection`` is closed: if it is still logging in, it is not to. `lose` or `end`
-        follows when all that it asked for is done.
+        """The transport of ``connection`` was closed. A log-in that is under way is abandoned. `lose` or `end` follows
+        when all earlier requests of the client have been handled.
         """
-        if (login := self._logins.get(connection.cid)) is not None:
+        if (login := self._logins.get(connection.connection_id)) is not None:
             connection.closed = True
             self._abandon(connection, login)
 
@@ -213,31 +224,28 @@ class Sessions:
         self._release(connection, self._store.end_session, "left")
 
     def leave(self, connection: Connection) -> None:
-        """The client leaves on purpose: its name is free for who asks next. What it asked for before is still answered;
-        then comes `end`.
+        """The client is leaving on purpose, and its name is released. `end` follows when its earlier requests have been
+        replied to.
         """
-        if (login := self._logins.get(connection.cid)) is not None:
+        if (login := self._logins.get(connection.connection_id)) is not None:
             self._start(connection, login.undo)
         elif (session := self._delivery.detach(connection)) is not None:
             self._left(connection, session, self._store.end_session, "left")
 
-    def _release(self, connection: Connection, transition: Transition, word: str) -> None:
+    def _release(self, connection: Connection, transition: Transition, event: str) -> None:
         connection.closed = True
-        if (login := self._logins.get(connection.cid)) is not None:
+        if (login := self._logins.get(connection.connection_id)) is not None:
             self._abandon(connection, login)
         elif (session := self._delivery.forget(connection)) is not None:
-            self._left(connection, session, transition, word)
+            self._left(connection, session, transition, event)
 
-    def _left(self, connection: Connection, session: Session, transition: Transition, word: str) -> None:
-        logger.info(word, username=session.username, wire=connection.wire.name)
+    def _left(self, connection: Connection, session: Session, transition: Transition, event: str) -> None:
+        logger.info(event, username=session.username, wire=connection.wire.name)
         self._observer.disconnected(connection.wire.name)
-        self._start(connection, partial(transition, session, connection.cid))
+        self._start(connection, partial(transition, session, connection.connection_id))
 
     def _abandon(self, connection: Connection, login: _Login) -> None:
-        """Have the store undo a log-in that nobody waits for any more. If it has not come to it yet, it never will.
-
-        Both are in the store's order of calls from now on: a log-in on another connection comes after them.
-        """
+        """Cancel a log-in, or undo it if the store has run it already: see "Abandoned log-ins" above."""
         if not login.abandoned:
             login.abandoned = True
             login.attaching.cancel()
@@ -245,13 +253,13 @@ class Sessions:
             self._start(connection, login.undo)
 
     def _start(self, connection: Connection, transition: Callable[[], Awaitable[None]]) -> None:
-        """Tell the store that a connection lets go of its session."""
-        self._tasks.start(self._keep(transition))
-        for leaving in self._leaving.get(connection.cid, ()):
+        """Begin a transition that releases the session of a connection, and wake log-ins that wait for its name."""
+        self._tasks.start(self._retry(transition))
+        for leaving in self._leaving.get(connection.connection_id, ()):
             leaving.set()
 
-    async def _keep(self, transition: Callable[[], Awaitable[None]]) -> None:
-        """Tell the store, until it has kept it."""
+    async def _retry(self, transition: Callable[[], Awaitable[None]]) -> None:
+        """Make a transition, until the store has committed it."""
         while True:
             try:
                 await transition()
@@ -271,6 +279,6 @@ class Sessions:
 
 
 def _is_cancelled() -> bool:
-    """Whether the running task is to end, rather than one that it waits for."""
+    """Whether the current task was cancelled, and not only the one that it awaits."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0

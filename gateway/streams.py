@@ -1,8 +1,8 @@
-"""The standard streams of the process: there, whatever was closed at its start, and never waited for.
+"""The standard streams: open even if they were closed when the process started, and never blocking.
 
-Who reads stderr may have stopped: then a write to it waits for ever, and with it whatever wrote. So text for stderr
-goes into a queue, and a thread writes it. The queue is bounded; what does not fit is dropped, counted, and said as soon
-as somebody reads again.
+If the reader of stderr stops reading, a write to it blocks forever, and with it the whole gateway. So text for stderr
+goes into a queue, from which a thread writes it. The queue is bounded: lines that do not fit are dropped and counted,
+and a line in their place reports how many.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 MAX_PENDING: Final = 1_048_576
-"""How much text may wait to be written, in characters: some thousand lines."""
+"""How much text may be queued, in characters: some thousands of lines."""
 
 WRITE_SIZE: Final = 4096 if sys.platform == "linux" else 512
-"""What a pipe that is ready for writing takes without waiting, in bytes (PIPE_BUF)."""
+"""How many bytes a pipe that is ready for writing takes without blocking (PIPE_BUF)."""
 
 
 def open_missing() -> None:
-    """Open the null device in the place of each standard stream that was closed when the process was started.
+    """Open the null device in place of each standard stream that was closed when the process was started.
 
-    Their numbers would go to the next files that are opened, and what is meant for stderr into a client's connection or
-    into the store.
+    Otherwise the next files that are opened would get their descriptors, and text for stderr would be written into a
+    client's connection or into the store.
     """
     for descriptor in (0, 1, 2):
         try:
@@ -48,8 +48,8 @@ def open_missing() -> None:
         sys.stderr = open(2, "w", closefd=False)  # noqa: SIM115 - it stays open
 
 
-def say(line: str) -> None:
-    """Write a line to stdout, unless nobody reads it."""
+def print_line(line: str) -> None:
+    """Write a line to stdout, unless that would block."""
     with contextlib.suppress(OSError, ValueError):
         if hasattr(select, "poll"):
             ready = select.poll()
@@ -60,21 +60,21 @@ def say(line: str) -> None:
 
 
 class QueuedStream(io.TextIOBase):
-    """A text stream to a file descriptor that takes everything at once. A thread writes it down."""
+    """A text stream to a file descriptor, on which a write never blocks: a thread does the writing."""
 
     def __init__(self, descriptor: int, report_dropped: Callable[[int], str], *, limit: int = MAX_PENDING) -> None:
-        """``report_dropped`` words the line that stands where so many lines are missing."""
+        """``report_dropped`` returns the line that takes the place of that many dropped ones."""
         self._descriptor = descriptor
         self._report_dropped = report_dropped
         self._limit = limit
         self._changed = threading.Condition()
         self._pending: deque[str | None] = deque()
-        """What is to be written, in order; None where lines are missing."""
+        """The text to be written, in order; None in the place of dropped lines."""
         self._size = 0
         self._dropped = 0
-        """How many lines were dropped and not reported yet."""
+        """How many lines were dropped and have not been reported yet."""
         self._reporting = False
-        """Whether the place where they are missing is in the queue."""
+        """Whether the queue has a None in their place."""
         self._writing = False
         threading.Thread(target=self._write_pending, name="gateway-log", daemon=True).start()
 
@@ -95,7 +95,7 @@ class QueuedStream(io.TextIOBase):
         return len(text)
 
     def flush(self) -> None:
-        """Waits for nobody; `drain` does."""
+        """Does nothing; `drain` waits until everything is written."""
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
@@ -111,7 +111,7 @@ class QueuedStream(io.TextIOBase):
         return True
 
     def drain(self, timeout: float) -> bool:
-        """Wait ``timeout`` seconds, at most, until all is written; whether it is."""
+        """Wait for at most ``timeout`` seconds until everything is written. Returns whether it is."""
         with self._changed:
             return self._changed.wait_for(lambda: not self._pending and not self._writing, timeout)
 
@@ -132,8 +132,8 @@ class QueuedStream(io.TextIOBase):
                     self._dropped += dropped or text.count("\n")
 
     def _take(self) -> tuple[str, int]:
-        """The text up to where lines are missing, all at once: the thread is scheduled seldom while the loop is busy.
-        Or, at that place, no text and how many they are.
+        """All the text up to where lines were dropped, at once, since the thread runs rarely while the event loop is
+        busy; or, at that place, no text and how many were dropped.
         """
         texts = []
         while self._pending and (text := self._pending[0]) is not None:
@@ -147,13 +147,13 @@ class QueuedStream(io.TextIOBase):
         return "", dropped
 
     def _write_down(self, text: str) -> bool:
-        """Write to the descriptor, however long that takes; whether it could be written."""
+        """Write to the descriptor, however long that takes. Returns whether that was possible."""
         data = memoryview(text.encode(errors="backslashreplace"))
         while data:
             try:
                 data = data[os.write(self._descriptor, data) :]
-            except BlockingIOError:  # somebody who shares it has made it so
+            except BlockingIOError:  # another process that shares it has made it non-blocking
                 select.select([], [self._descriptor], [], 1)
-            except OSError:  # nobody can read it any more, or the disk that it is on is full
+            except OSError:  # the reader is gone, or the disk is full
                 return False
         return True

@@ -14,7 +14,7 @@ logger = get_logger(__name__)
 
 
 class TaskOwner:
-    """Keeps the tasks it starts, logs what they raise, and cancels what is left of them when it closes."""
+    """Holds the tasks it starts, logs what they raise, and cancels those still running when it is closed."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()

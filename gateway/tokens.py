@@ -1,4 +1,4 @@
-"""Names that nobody can guess: of sessions, connections and messages."""
+"""Unguessable ids, for sessions, connections and messages."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-AT_ONCE = 128
-"""Asking the system for random bytes takes longer than all else of it: it is asked for so many tokens at once."""
+BATCH_SIZE = 128
+"""For how many tokens random bytes are requested at once: most of the cost of a token is the system call."""
 
 
 def tokens(size: int) -> Iterator[str]:
-    """Strings of ``size`` random bytes, a multiple of three, in the alphabet of URLs (RFC 4648, section 5)."""
+    """Strings of ``size`` random bytes, a multiple of three, in URL-safe Base64 (RFC 4648, section 5)."""
     if size % 3:
         raise ValueError("three bytes make four characters")
     length = size // 3 * 4
     while True:
-        characters = secrets.token_urlsafe(size * AT_ONCE)
+        characters = secrets.token_urlsafe(size * BATCH_SIZE)
         for start in range(0, len(characters), length):
             yield characters[start : start + length]
 
 
 def hash_token(token: str) -> str:
-    """What may be kept of a token in its place: its SHA-256, in hex.
+    """The SHA-256 of a token, in hex, which is stored instead of it.
 
-    Against guessing, 192 random bits need neither salt nor a hash that is slow, as passwords do.
+    Unlike passwords, 192 random bits cannot be guessed, and need neither a salt nor a slow hash.
     """
     return hashlib.sha256(token.encode()).hexdigest()

@@ -21,18 +21,18 @@ SECURITY_HEADERS: Final = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-"""Those of every reply: what is no page is not to be taken for one either."""
+"""The headers of every reply, whether or not it is a page: a browser might take it for one."""
 
-NOT_BUILT = "The gateway runs, but its web client was not built; see the section 'Develop' of README.md.\n"
+NOT_BUILT = "The gateway is running, but its web client was not built; see the section 'Develop' of README.md.\n"
 
 
 def static_folder() -> Path:
-    """Where the installation put the built web client."""
+    """The folder of the built web client in the installation."""
     return Path(str(resources.files("gateway").joinpath("static")))
 
 
 def add_routes(app: web.Application, static: Path, base: str = "") -> None:
-    """Serve the files of ``static``, the built web client as it is now, below the path ``base``."""
+    """Serve the files that are in ``static``, the built web client, under the path ``base``."""
     files = {path.relative_to(static).as_posix(): path for path in static.rglob("*") if _is_public(path)}
     index = files.get("index.html")
 
@@ -53,24 +53,24 @@ def add_routes(app: web.Application, static: Path, base: str = "") -> None:
     app.router.add_get(f"{base}/", serve_index)
     app.router.add_get(f"{base}/{{path:.*}}", serve_file)
     if base:
-        _point_to(app, base)
+        _redirect_to(app, base)
 
 
-def _point_to(app: web.Application, base: str) -> None:
-    """Say where everything is, to requests from outside of ``base``."""
+def _redirect_to(app: web.Application, base: str) -> None:
+    """Point requests outside of ``base`` to it."""
 
     async def redirect(request: web.Request) -> web.Response:
         query = request.rel_url.raw_query_string
-        # From a proxy's /apps/chat as well: it is relative to what the client has asked.
+        # Relative to the URL of the request, so that it also works under a proxy's /apps/chat.
         return web.Response(status=302, headers={"Location": f"{base.rpartition('/')[2]}/{query and f'?{query}'}"})
 
-    async def lost(request: web.Request) -> web.Response:
-        return web.Response(status=404, text=f"Not found: everything here is below {base}/ (see --base-path).\n")
+    async def not_found(request: web.Request) -> web.Response:
+        return web.Response(status=404, text=f"Not found: everything here is under {base}/ (see --base-path).\n")
 
     app.router.add_get(base, redirect)
-    app.router.add_route("*", "/{path:.*}", lost)
+    app.router.add_route("*", "/{path:.*}", not_found)
 
 
 def _is_public(path: Path) -> bool:
-    """Neither hidden nor the compressed twin of a file, which aiohttp finds by itself."""
+    """Whether a file is neither hidden nor the compressed copy of another, which aiohttp finds by itself."""
     return path.is_file() and not path.name.startswith(".") and path.suffix not in {".br", ".gz"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from gateway.access.buckets import FEW, Buckets, TokenBucket
+from gateway.access.buckets import MIN_PRUNE_SIZE, Buckets, TokenBucket
 
 pytestmark = pytest.mark.fast
 
@@ -26,10 +26,10 @@ def test_buckets_that_are_full_again_are_forgotten() -> None:
     now = 0.0
     buckets = Buckets(1.0, 10.0, clock=lambda: now)
     assert buckets.take("busy", 10) == 0
-    for number in range(100 * FEW):
+    for number in range(100 * MIN_PRUNE_SIZE):
         now += 0.01
         assert buckets.take(f"u{number}", 1) == 0
         if number % 100 == 0:
             buckets.take("busy", 1)
     assert buckets.take("busy", 10) > 9
-    assert len(buckets) < 3 * FEW
+    assert len(buckets) < 3 * MIN_PRUNE_SIZE

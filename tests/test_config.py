@@ -341,9 +341,9 @@ def test_a_disk_that_does_not_last_is_warned_of(tmp_path: Path) -> None:
         return result.stderr
 
     on_disk = f"sqlite:///{tmp_path / 'gateway.db'}"
-    assert "nothing lasts" in start("sqlite://")
-    assert "nothing lasts" in start("sqlite:///:memory:")
-    assert "nothing lasts" not in start(on_disk)
+    assert "the store is in memory" in start("sqlite://")
+    assert "the store is in memory" in start("sqlite:///:memory:")
+    assert "the store is in memory" not in start(on_disk)
     assert "redis://" in start(on_disk, DYNO="web.1")
     assert "redis://" not in start(on_disk)
     assert "redis://" not in start("sqlite://", DYNO="web.1")

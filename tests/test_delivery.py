@@ -51,7 +51,7 @@ class Client:
 
     def __init__(self, wire: Format, username: str, number: int = 0) -> None:
         self.wire = wire
-        self.cid = self.engine_id = f"{username}-{number}"
+        self.connection_id = self.engine_id = f"{username}-{number}"
         self.session: Session | None = None
         self.closed = False
         self.leaves_late = False
@@ -65,7 +65,7 @@ class Client:
         if not self.closed:
             self._written += frames
 
-    greet = hint = write
+    greet = write_volatile = write
 
     def release(self) -> None: ...
 
@@ -110,7 +110,7 @@ class Node:
         client = Client(wire, username, 0 if back is None else 1)
         self.delivery.register(client)
         resume = None if back is None or back.session is None else ResumePoint(back.session.pid, back.offset)
-        await self.engine.attach_session(Claim(username, client.cid, resume))
+        await self.engine.attach_session(Claim(username, client.connection_id, resume))
         return client
 
     async def say(self, *contents: str, room: str = "tea") -> None:

@@ -34,8 +34,8 @@ class RecordingChat:
         self.done: list[tuple[str, AnyRequest]] = []
         self.failure: Exception | None = None
 
-    async def perform(self, author: str, request: AnyRequest) -> Fields:
-        self.done.append((author, request))
+    async def perform(self, actor: str, request: AnyRequest) -> Fields:
+        self.done.append((actor, request))
         if self.failure is not None:
             raise self.failure
         return {"id": "m1"}

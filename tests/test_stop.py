@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from gateway.signals import ONE_STOP
+from gateway.signals import REPEAT_WINDOW
 from harness.client import Join, RefusedError, make_room, succeed
 from harness.http import request
 from harness.plain import JsonClient
@@ -42,7 +42,7 @@ async def test_a_second_signal_ends_at_once(start_gateway: StartGateway, join: J
     acked = [await succeed(alice, "send-msg", room=room, content="x") for _ in range(50)]
     process = await own.signal(signal.SIGTERM)
     await alice.wait_closed()  # the first stop is under way, and waits for the silent client
-    await asyncio.sleep(2 * ONE_STOP)  # signals that are closer are one
+    await asyncio.sleep(2 * REPEAT_WINDOW)  # signals that are closer are one
     assert process.returncode is None
     started = time.monotonic()
     process.terminate()

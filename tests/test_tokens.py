@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from gateway.tokens import AT_ONCE, tokens
+from gateway.tokens import BATCH_SIZE, tokens
 
 pytestmark = pytest.mark.fast
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.fast
 @pytest.mark.parametrize("size", [12, 15, 24])
 def test_tokens_differ(size: int) -> None:
     """Each has as many characters as its bytes take, over more than one request to the system."""
-    made = list(itertools.islice(tokens(size), 3 * AT_ONCE))
+    made = list(itertools.islice(tokens(size), 3 * BATCH_SIZE))
     assert len(set(made)) == len(made)
     assert all(re.fullmatch(rf"[A-Za-z0-9_-]{{{size // 3 * 4}}}", token) for token in made)
 

@@ -1,1 +1,1 @@
-"""Who may use the gateway."""
+"""Access: which pages may connect, who acts, and how often."""

@@ -1,4 +1,4 @@
-"""Who asks."""
+"""Actors."""
 
 from __future__ import annotations
 
@@ -7,10 +7,9 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who asks for an action, and is the author of what comes of it: the user of a session. The wires make it, of what
-    they know of their client.
+    """On whose behalf an action is performed, and who is the author of its events: the user of a session.
 
-    ``rate_key`` names what ``--rate-limit`` counts by: the connection.
+    ``rate_key``: what ``--rate-limit`` counts actions by, the id of the connection.
     """
 
     username: str

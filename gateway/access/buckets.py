@@ -1,4 +1,4 @@
-"""Token buckets: how often something may be done in a span of time."""
+"""Token buckets, for rate limits."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-FEW: Final = 1_024
-"""How many buckets are kept without a search for full ones, which need not be. Beyond it, the full ones are dropped
-whenever the number of all has doubled.
+MIN_PRUNE_SIZE: Final = 1_024
+"""How many buckets there must be before full ones, which need not be kept, are dropped. That is a search through all of
+them, so it happens only when their number has doubled since the last one.
 """
 
 
 class TokenBucket:
-    """Holds ``burst`` tokens and gets ``rate`` new ones a second."""
+    """Holds up to ``burst`` tokens, and is refilled at ``rate`` tokens a second."""
 
     __slots__ = ("_burst", "_filled", "_rate", "_tokens")
 
@@ -26,7 +26,7 @@ class TokenBucket:
         self._filled = now
 
     def take(self, now: float, amount: float = 1.0) -> float:
-        """Take ``amount``, at most what the bucket can hold. Returns 0, or how many seconds until that is possible."""
+        """Take ``amount`` tokens, at most ``burst``. Returns 0, or in how many seconds that is possible."""
         self._fill(now)
         missing = min(amount, self._burst) - self._tokens
         if missing <= 0:
@@ -51,18 +51,18 @@ class Buckets:
         self._burst = burst
         self._clock = clock
         self._by_name: dict[str, TokenBucket] = {}
-        self._many = FEW
+        self._prune_at = MIN_PRUNE_SIZE
 
     def __len__(self) -> int:
         return len(self._by_name)
 
     def take(self, name: str, amount: float) -> float:
-        """Take ``amount`` from the bucket of ``name``. Returns 0, or how many seconds until that is possible."""
+        """Take ``amount`` tokens from the bucket of ``name``. Returns 0, or in how many seconds that is possible."""
         now = self._clock()
         bucket = self._by_name.get(name)
         if bucket is None:
-            if len(self._by_name) >= self._many:
+            if len(self._by_name) >= self._prune_at:
                 self._by_name = {known: each for known, each in self._by_name.items() if not each.is_full(now)}
-                self._many = max(FEW, 2 * len(self._by_name))
+                self._prune_at = max(MIN_PRUNE_SIZE, 2 * len(self._by_name))
             bucket = self._by_name[name] = TokenBucket(self._rate, self._burst, now)
         return bucket.take(now, amount)

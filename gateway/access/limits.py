@@ -1,4 +1,4 @@
-"""How much an actor may ask for in a span of time. Only this module counts, and refuses."""
+"""Rate limits: how much an actor may request over time."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 class RateLimits:
     def __init__(self, *, rate_limit: float, add_limit: float, clock: Callable[[], float] = time.monotonic) -> None:
-        """``rate_limit``: actions a second for one ``rate_key``. ``add_limit``: users that one user may add to rooms in
-        a minute, whatever its connections. 0 is no limit.
+        """``rate_limit``: actions a second for each ``rate_key``. ``add_limit``: how many users a user may add to rooms
+        in a minute, over all its connections. 0 is no limit.
         """
         self._rate_limit = rate_limit
         self._add_limit = add_limit
@@ -32,7 +32,7 @@ class RateLimits:
                 raise RateLimited.actions(self._rate_limit, retry_after)
 
     def check_additions(self, actor: Actor, users: int) -> None:
-        """Count the users that an action asks to add, before it is known whether they can be. Raises RateLimited."""
+        """Count the users that an action asks to add, whether or not they can be added. Raises RateLimited."""
         if self._add_limit:
             retry_after = self._additions.take(actor.username, users)
             if retry_after:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class OriginPolicy:
     def __init__(self, allowed: tuple[str, ...], proxies: Proxies | None = None) -> None:
         """``allowed``: origins and patterns as `gateway.addresses.parse_origin` returns them, or ``*`` for all.
-        ``proxies``: who is trusted to say which host a request was for.
+        ``proxies``: those trusted to report which host a request was for.
         """
         self._all = ANY in allowed
         self._allowed = frozenset(origin for origin in allowed if "*" not in origin)
@@ -30,7 +30,7 @@ class OriginPolicy:
         if not origins:
             return True
         if len(origins) > 1:
-            return False  # there is no telling which of them the browser wrote
+            return False  # it is unknown which of them the browser sent
         return self._all or self.lists(origins[0]) or self._is_own(origins[0], request)
 
     def lists(self, origin: str) -> bool:

@@ -1,1 +1,1 @@
-"""What the command ``gateway`` can do: one module for each, put into the table of ``gateway/cli.py``."""
+"""The subcommands of ``gateway``: one module each, listed in ``gateway/cli.py``."""

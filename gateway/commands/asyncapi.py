@@ -1,4 +1,4 @@
-"""``gateway asyncapi``: the protocol, for tools to read."""
+"""``gateway asyncapi``: the protocol in a form that tools can read."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gateway.protocol.limits import LIMITS
 
 HELP = """Print an AsyncAPI 3 document, in JSON: every action, reply and event on both wires, with examples.
 
-It describes a gateway that runs with the same options and environment.
+It describes a gateway that is started with the same options and environment.
 """
 
 

@@ -1,4 +1,4 @@
-"""``gateway backup PATH``: a copy of the store, also while the gateway runs."""
+"""``gateway backup PATH``: copy the store, even while the gateway is running."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from gateway.engines.sqlite.backup import back_up
 from gateway.errors import StoreError
 from gateway.options import option_for
 
-HELP = """Write a copy of the store to PATH, also while the gateway runs, which does not notice.
+HELP = """Write a copy of the store to PATH, even while the gateway is running.
 
-All that was acked before the command began is in the copy. It is synced and checked before it gets its name, and it is
-one file, which only its owner can read. To start with it: gateway --store sqlite:///PATH
+The copy contains everything that was acked before the command began. It is synced and checked before it gets its name,
+and it is a single file, readable by its owner only. To start a gateway with it: gateway --store sqlite:///PATH
 """
 
 
 @click.command(
     "backup",
     help=HELP,
-    short_help="Write a copy of the store, also while the gateway runs.",
+    short_help="Write a copy of the store, even while the gateway is running.",
     params=[
         click.Argument(["path"], type=click.Path(path_type=Path)),
         option_for("store"),
-        click.Option(["--replace"], is_flag=True, help="Take the place of a file that is at PATH."),
+        click.Option(["--replace"], is_flag=True, help="Replace an existing file at PATH."),
     ],
 )
 def command(**values: Any) -> None:
@@ -46,5 +46,5 @@ def command(**values: Any) -> None:
 
 
 def _end(number: int, frame: object) -> None:
-    """Clean up, as at Ctrl-C."""
+    """Raise SystemExit, so that the temporary file is removed."""
     sys.exit(128 + number)

@@ -1,4 +1,4 @@
-"""Serving, which is what ``gateway`` does by itself: run until a signal says stop."""
+"""Running the gateway until a signal stops it: what ``gateway`` does without a subcommand."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gateway.errors import StoreError
 from gateway.listening import ListenError
 from gateway.options import unknown_variables
 from gateway.signals import Signals
-from gateway.streams import say
+from gateway.streams import print_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,63 +25,64 @@ if TYPE_CHECKING:
     from gateway.listening import Listening
 
 SWITCH_INTERVAL = 0.000_5
-"""Seconds for which the store's thread waits for the interpreter, each of the many times that it needs it, while
-messages are read without a pause; by default ten times as many, and ten times as long until an ack.
+"""How long a thread waits for the GIL before it asks the running one to release it, in seconds
+(`sys.setswitchinterval`). The thread that commits needs the GIL several times per commit, while the event loop is busy
+with messages. The default is ten times as long, and would make acks wait ten times as long under load.
 """
 
 GC_THRESHOLDS = (5_000, 10, 1_000)
-"""What a turn of the loop makes and drops again is not to be taken for garbage: by default, 700 new objects start a
-search, and at 10,000 connections a search through all lasts longer than any client should wait. It is due after 50
-million.
+"""Thresholds of the garbage collector. By default, a collection starts after 700 new objects, fewer than one event-loop
+iteration may create and drop. With 10,000 connections, a full collection takes longer than any client should wait; with
+these thresholds it is due after 50 million objects.
 """
 
 LOST_WITH_THE_PROCESS = (
-    "Sessions, rooms and messages are in memory, and end with this process. They last with --store sqlite:///PATH."
+    "Sessions, rooms and messages are lost when this process ends. Keep them in a file with --store sqlite:///PATH."
 )
 
 LOST_WITH_THE_DYNO = (
-    "A dyno's disk is wiped at each restart, at least once a day, and sessions, rooms and messages go with it. "
-    "They last in a Redis store (--store redis://…, or REDIS_URL), which a later version has, "
+    "A dyno's disk is wiped at every restart, at least once a day, and sessions, rooms and messages are lost with it. "
+    "They persist in a Redis store (--store redis://…, or REDIS_URL), which a later version will have, "
     "or on a platform with a volume (--store sqlite:///PATH)."
 )
 
 EXIT_INCOMPLETE = 3
-"""The exit status of a stop that did not do all that it should have; the log says what."""
+"""The exit status of an incomplete shutdown; the log has the reason."""
 
 logger = logs.get_logger(__name__)
 
 
 def serve(settings: Settings) -> None:
-    """Run the gateway until a signal says stop.
+    """Run the gateway until a signal stops it.
 
     Raises:
-        click.ClickException: it cannot start, and why.
+        click.ClickException: it cannot start; the message says why.
     """
     signals = Signals()
     logs.configure(settings.log_level, settings.log_format)
     openfiles.raise_limit()
     _warn(settings)
     sys.setswitchinterval(SWITCH_INTERVAL)
-    gc.freeze()  # what is here now stays: it need not be looked through again and again
+    gc.freeze()  # what exists now lives as long as the process, and need not be searched for garbage
     gc.set_threshold(*GC_THRESHOLDS)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         if not runner.run(_serve(settings, signals)):
-            # A thread may hang, and hold what the interpreter would wait for at its end.
+            # A thread may hang, and a normal exit of the interpreter would wait for it.
             logs.end_process(EXIT_INCOMPLETE)
 
 
 def _warn(settings: Settings) -> None:
-    """Say what the person who starts the gateway may not know."""
+    """Log what the operator may not be aware of."""
     for name, meant in unknown_variables():
-        logger.warning("an unknown environment variable", name=name, **({"did_you_mean": meant} if meant else {}))
+        logger.warning("unknown environment variable", name=name, **({"did_you_mean": meant} if meant else {}))
     if settings.store == "sqlite://":
-        logger.warning("nothing lasts", store=settings.store, advice=LOST_WITH_THE_PROCESS)
+        logger.warning("the store is in memory", store=settings.store, advice=LOST_WITH_THE_PROCESS)
     elif "DYNO" in os.environ:
-        logger.warning("the disk does not last", store=settings.store, advice=LOST_WITH_THE_DYNO)
+        logger.warning("the disk is ephemeral", store=settings.store, advice=LOST_WITH_THE_DYNO)
 
 
 async def _serve(settings: Settings, signals: Signals) -> bool:
-    """Serve, and stop; whether the stop was complete."""
+    """Serve until a signal. Returns whether the shutdown was complete."""
     gateway = Gateway(settings)
     stopping = signals.wait(EXIT_INCOMPLETE)
     try:
@@ -89,15 +90,15 @@ async def _serve(settings: Settings, signals: Signals) -> bool:
     except (StoreError, ListenError) as error:
         raise click.ClickException(str(error)) from None
     try:
-        say(_ready(listening))
+        print_line(_ready_line(listening))
         await stopping.wait()
     finally:
         complete = await gateway.stop()
     return complete
 
 
-def _ready(listening: Listening) -> str:
-    """What to open, and what is listened on where that is something else."""
+def _ready_line(listening: Listening) -> str:
+    """The line that says which URL to open, and the addresses listened on if they differ from it."""
     addresses = " and ".join(listening.addresses)
     if listening.url is None:
         return f"Gateway ready: listening on {addresses}"

@@ -1,1 +1,1 @@
-"""What is kept and in which order it happened: one contract (`base`), and the stores that keep it."""
+"""Storage: one contract (`base`), and the stores that implement it."""

@@ -1,4 +1,4 @@
-"""What a commit has to deliver: which sessions are live where, who is in which room, and what is published there."""
+"""Effects: what a commit has to deliver. Sessions that went live, members that joined or left, events."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """``sid`` is public. Anyone who knows ``pid`` can take the session over: it goes to its client alone, never
-    into a log.
+    """``sid`` is public. Anyone who knows ``pid`` can take the session over: it is sent to its client only, and never
+    logged.
     """
 
     sid: str
@@ -24,9 +24,9 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Publication:
-    """An event for the members of ``room``, or for ``recipients`` alone where that is not None.
+    """An event for the members of ``room``, or only for ``recipients`` if that is not None.
 
-    ``author`` is the username that caused it and does not receive it. ``offset`` is None where the event is volatile.
+    ``author`` is the username that caused it and does not receive it. ``offset`` is None if the event is volatile.
     """
 
     event: str
@@ -58,8 +58,8 @@ class Holder:
 class Attachment:
     """A session is live on ``holder`` from here on.
 
-    ``offset`` is the position from which the client goes on: that of its last event where it ``recovered``,
-    with every later event in ``missed``, in order; else the newest one. ``replaces`` held the session until now.
+    ``offset`` is where the client continues. If it ``recovered``, that is the offset of the last event it has seen, and
+    ``missed`` has every later one, in order; else it is the newest. ``replaces`` held the session until now.
     """
 
     session: Session
@@ -79,4 +79,4 @@ class Subscriber(Protocol):
     """Receives the effects of commits, in their order."""
 
     def committed(self, effects: Sequence[Effect]) -> None:
-        """What one commit did, in order. May neither fail nor wait."""
+        """Receive the effects of one commit, in order. Must neither raise nor wait."""

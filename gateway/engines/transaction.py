@@ -1,11 +1,12 @@
 """What a rule reads and writes: sessions, rooms, members and the log, in one transaction.
 
-A rule is a coroutine function whose first argument is a `Transaction`. It **reads first and writes after**: a read
-after a write need not see it. A read takes as many keys as the rule has, since on a shared store each costs a round
-trip. A write returns at once, and is kept, with all the others, when the rule has returned; where the rule raises, none
-is. The rule may be run again from its beginning, so that it changes nothing but the transaction.
+A rule is a coroutine function whose first argument is a `Transaction`. It **reads first and writes afterwards**: a read
+after a write need not see it. A read takes as many keys as the rule has, since on a shared store each read is a round
+trip. A write returns at once; all writes are committed together when the rule has returned, and none if it raises. A
+rule may be run again from its beginning, so it must change nothing but the transaction.
 
-Members refer to users, and so do sessions: a user may have several sessions, whatever the rules allow today.
+Memberships and sessions refer to users, not to each other: a user may have several sessions in the data, even though
+the rules allow only one today.
 
 The **effects** of a rule, in the order of its writes, are what members and connections receive after the commit.
 """
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from gateway.events import Member, Room
 
 RoomId = NewType("RoomId", int)
-"""Names a room for good: a later room of the same name has another."""
+"""Identifies a room: a later room of the same name has another id."""
 
 
 class SessionRecord(NamedTuple):
@@ -32,10 +33,10 @@ class SessionRecord(NamedTuple):
     A session is live while it has a ``holder``; without one it is suspended, since ``suspended_at`` (in the store's
     running time, ms).
 
-    Of a pid only the hash is kept. ``previous_pid_hash``: that pid works as well until the client has used the newer
-    one, which may not have reached it. ``resumable``: the client was told its pid. ``began``: the newest position when
-    the session began. ``missed_by_leaving``: the newest position that its user received, or should have, in a room that
-    the user has left since.
+    Only the hash of a pid is stored. ``previous_pid_hash``: the previous pid also works until the client has used the
+    newer one, which may not have reached it. ``resumable``: the client was sent its pid. ``began``: the newest position
+    when the session began. ``missed_by_leaving``: the newest position that its user received, or should have received,
+    in a room that the user has left since.
     """
 
     sid: str
@@ -63,8 +64,8 @@ class RoomRecord(NamedTuple):
 
 
 class Membership(NamedTuple):
-    """``joined``: the position after which the member receives the events of the room. ``invited``: somebody else made
-    the user a member, which its own ``room-joined``, at that very position, says.
+    """``joined``: the position after which the member receives the events of the room. ``invited``: the user was added
+    by another, and its own ``room-joined`` event is at that very position.
     """
 
     room: RoomRecord
@@ -75,7 +76,7 @@ class Membership(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class RoomCounts:
-    """How many rooms a user is in: ``own`` ones that it made or opened, ``invited`` ones that others put it into."""
+    """How many rooms a user is in: ``own`` ones that it created or opened, ``invited`` ones that others added it to."""
 
     own: int
     invited: int
@@ -83,18 +84,18 @@ class RoomCounts:
 
 @dataclass(frozen=True, slots=True)
 class Invitation:
-    """The ``room-joined`` of those who are made members by ``author``: its encoded ``body``."""
+    """The ``room-joined`` event of users that ``author`` adds to a room: its encoded ``body``."""
 
     body: bytes
     author: str
 
 
 class Stream(NamedTuple):
-    """The events of one kind that a whole room receives, as one of its members has to read them: the messages, or the
-    notices of who came and went. The two are trimmed apart.
+    """The events of one kind that a whole room receives, from the view of one member: the messages, or the notices of
+    who joined and left. The two are trimmed separately.
 
-    ``newest``: the position of the newest event that is not the member's own, also where it was trimmed. ``trimmed``:
-    that of the newest such event that was in the room's log and is not any more. 0 where there is none.
+    ``newest``: the position of the newest event by another author, even if it was trimmed. ``trimmed``: the position of
+    the newest such event that was trimmed. 0 if there is none.
     """
 
     room: RoomRecord
@@ -105,7 +106,7 @@ class Stream(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """What is in ``stream`` after the position ``low``, up to ``high``."""
+    """The part of ``stream`` after the position ``low``, up to and including ``high``."""
 
     stream: Stream
     low: int
@@ -123,7 +124,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Entries:
-    """What was found in a range, newest first; ``complete``: nothing older is in it."""
+    """What was found in a range, newest first; ``complete``: there is nothing older in it."""
 
     found: tuple[Entry, ...]
     complete: bool
@@ -144,7 +145,7 @@ class Sessions(Protocol):
         """The sessions of each of these users who has any."""
 
     async def suspended_until(self, running_ms: int, limit: int) -> Sequence[SessionRecord]:
-        """Sessions that were suspended at that running time or before, the longest first."""
+        """Sessions that were suspended at that running time or earlier, the earliest first."""
 
     async def online(self, prefix: str, limit: int) -> Sequence[str]:
         """Users with a live session whose names begin with ``prefix``, in order of name."""
@@ -153,13 +154,13 @@ class Sessions(Protocol):
         """Those of ``usernames`` with a live session, in order of name."""
 
     def put(self, session: SessionRecord) -> None:
-        """Keep a session that is new or has changed."""
+        """Store a session that is new or has changed."""
 
     def delete(self, session: SessionRecord) -> None: ...
 
 
 class Rooms(Protocol):
-    """The rooms, and who may see what of them."""
+    """The rooms."""
 
     async def named(self, name: str) -> RoomRecord | None: ...
 
@@ -167,20 +168,20 @@ class Rooms(Protocol):
         """The direct room of a pair."""
 
     async def shapes(self, username: str, *, as_online: bool = False) -> tuple[Room, ...]:
-        """The rooms of a user, in order of name; with ``as_online``, as they will be when the user is online."""
+        """The rooms of a user, in order of name; with ``as_online``, the user is shown as online."""
 
     def create(self, name: str, kind: str, history: str, pair: str | None = None) -> RoomRecord:
-        """A new room without members."""
+        """Create a room without members."""
 
     def delete(self, room: RoomRecord) -> None:
-        """The room, whose last member is removed, ends with its log."""
+        """Delete a room, whose last member has been removed, and its log."""
 
 
 class Members(Protocol):
     """Which users are in which rooms."""
 
     async def find(self, username: str, names: Sequence[str]) -> Membership | None:
-        """The membership of a user in the first of the rooms of these names that it is in."""
+        """The membership of a user in the first of these rooms that the user is in."""
 
     async def among(self, room: RoomRecord, usernames: Sequence[str]) -> frozenset[str]:
         """Those of ``usernames`` who are in the room."""
@@ -209,55 +210,55 @@ class Members(Protocol):
     ) -> None:
         """Make users members. They receive the events of the room from here on.
 
-        With an ``invitation``, others have put them into the room: each of them receives it as an event of its own,
-        from which on it receives the others. ``peer``: the other one in a direct room.
+        With an ``invitation``, another user has added them: each receives it as an event of its own, and the events of
+        the room after it. ``peer``: the other user of a direct room.
         """
 
     def remove(self, username: str, rooms: Sequence[RoomRecord]) -> None:
-        """A user is no longer a member of these rooms, and receives nothing more of them."""
+        """Remove a user from these rooms, whose events it no longer receives."""
 
 
 class Departures(Protocol):
-    """Who left a place on purpose within the decline window, and is not to be put there again by others.
+    """Who left a place on purpose within the decline window, and so cannot be added to it again by others.
 
-    A *place* is a room by its id, which no later room has; or the pair of a direct room, which the next room of the two
-    has again.
+    A *place* is the id of a room, which no later room has; or the pair of a direct room, which the next direct room of
+    the same two has again.
     """
 
     async def among(self, place: str, usernames: Sequence[str]) -> frozenset[str]:
-        """Those of ``usernames`` who left that place not long ago."""
+        """Those of ``usernames`` who left that place within the decline window."""
 
     def note(self, place: str, username: str) -> None:
-        """A user has left the place."""
+        """Record that a user has left the place."""
 
     def forget(self, place: str, username: str) -> None:
-        """A user has come back to the place by its own choice."""
+        """Forget a departure: the user has returned on its own."""
 
     def forget_user(self, username: str) -> None:
-        """Who takes this name later has left nothing."""
+        """Forget all departures of a user, so that a later holder of the name does not inherit them."""
 
 
 class History(Protocol):
-    """What the log says of rooms."""
+    """Reading what happened in rooms."""
 
     async def streams(self, memberships: Sequence[Membership]) -> Sequence[Stream]:
-        """What the members receive of these rooms: each room's streams, in the order of the rooms."""
+        """The streams of each of these rooms, as their members receive them, in the order of the rooms."""
 
     async def read_back(self, ranges: Sequence[Range], reader: str, limit: int) -> Sequence[Entries]:
-        """The newest events of each range that are not the ``reader``'s own: about ``limit`` in all, but one at least
-        of a range that has any.
+        """The newest events of each range by authors other than ``reader``: about ``limit`` in all, but at least one of
+        each range that has any.
         """
 
     async def invitations(self, memberships: Sequence[Membership]) -> Sequence[Entry]:
-        """The ``room-joined`` of each of these memberships, all of which are ``invited``."""
+        """The ``room-joined`` event of each of these memberships, all of which are ``invited``."""
 
     async def messages(self, room: RoomRecord, *, after: int, before: int | None, limit: int) -> Messages:
-        """The newest messages between two positions, or up to the newest of all. A page ends early where it holds as
-        many bytes as a replay may.
+        """The newest messages between two positions, or up to the newest of all. A page ends early when it reaches
+        `Policy.replay_size`.
         """
 
     async def find_message(self, room: RoomRecord, message_id: str, *, after: int) -> Sequence[int]:
-        """The positions, two at most, of the messages with that id after the position ``after``."""
+        """The positions, at most two, of messages with that id after the position ``after``."""
 
 
 class Log(Protocol):
@@ -270,13 +271,13 @@ class Log(Protocol):
         """The offset that names a position."""
 
     def position(self, offset: str) -> int | None:
-        """The position that ``offset`` names; None where it names none in this log."""
+        """The position that ``offset`` names, or None if it names none in this log."""
 
     def append(self, room: RoomRecord, event: str, body: bytes, *, author: str) -> None:
         """Append an event, and publish it to the other members of the room."""
 
     def publish(self, room: RoomRecord, event: str, body: bytes, *, author: str) -> None:
-        """Publish an event to the other members of the room without keeping it."""
+        """Publish an event to the other members of the room without storing it."""
 
 
 class Transaction(Protocol):
@@ -303,16 +304,16 @@ class Transaction(Protocol):
         """How long the store has been in use, in milliseconds; it stands still while the store is closed."""
 
     def has_time(self) -> bool:
-        """Whether the rule may go on. One that has long work to do ends where it can when this is false, and goes on in
-        another transaction, so that others do not wait for all of it.
+        """Whether the rule may continue. A long-running rule stops where it can once this is false, and continues in
+        another transaction, so that others do not have to wait for all of it.
         """
 
     def check_space(self) -> None:
-        """Before something is added.
+        """Check that something may be added.
 
         Raises:
             LimitReached: the store is full.
         """
 
     def attach(self, attachment: Attachment) -> None:
-        """Have the connection and its client told that a session, which the rule keeps, is live there."""
+        """Add the effect that a session, which the rule stores, is live on a connection."""

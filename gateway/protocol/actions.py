@@ -68,8 +68,8 @@ class Request:
 
     __slots__ = ()
 
-    def additions(self, author: str) -> int:
-        """How many users ``author`` asks to add to a room, as ``--add-limit`` counts them."""
+    def additions(self, actor: str) -> int:
+        """How many users ``actor`` asks to add to a room, as ``--add-limit`` counts them."""
         return 0
 
 
@@ -86,7 +86,7 @@ class CreateRoom(Request):
     users: Annotated[tuple[str, ...], Usernames(USERS, minimum=0)] = ()
     history: History = "all"
 
-    def additions(self, author: str) -> int:
+    def additions(self, actor: str) -> int:
         return len(self.users)
 
 
@@ -106,7 +106,7 @@ class AddUsers(Request):
     room: Annotated[str, RoomName()]
     users: Annotated[tuple[str, ...], Usernames(USERS, minimum=1)]
 
-    def additions(self, author: str) -> int:
+    def additions(self, actor: str) -> int:
         return len(self.users)
 
 
@@ -132,8 +132,8 @@ ADD_USER = Action(
 class OpenDirect(Request):
     user: Annotated[str, Username()]
 
-    def additions(self, author: str) -> int:
-        return int(self.user != author)
+    def additions(self, actor: str) -> int:
+        return int(self.user != actor)
 
 
 class OpenDirectReply(RoomInfo):

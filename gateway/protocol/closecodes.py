@@ -8,7 +8,7 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class CloseCode:
-    """``text`` goes with the code into the close frame; it is empty where the frame carries another text. ``when`` is a
+    """``text`` goes with the code into the close frame; it is empty if the frame carries another text. ``when`` is a
     phrase.
     """
 

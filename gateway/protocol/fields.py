@@ -269,7 +269,7 @@ class Seconds(Field[float]):
 
 
 class Flag(Field[bool]):
-    """True or false; ``only`` one of them where it is given."""
+    """True or false; ``only`` one of them if it is given."""
 
     def __init__(self, about: str = "", *, only: bool | None = None) -> None:
         super().__init__(about)

@@ -13,7 +13,7 @@ _OFFSET: Final = re.compile(r"([0-9a-f]{12})-([0-9]{1,18})")
 
 
 def parse_offset(text: str) -> tuple[str, int] | None:
-    """The epoch and the position in ``text``; None where it has not the form of an offset."""
+    """The epoch and the position in ``text``, or None if it does not have the form of an offset."""
     match = _OFFSET.fullmatch(text)
     return None if match is None else (match[1], int(match[2]))
 

@@ -1,4 +1,4 @@
-"""What is said in rooms, but for appending a message: each engine has its own way to do that in one step."""
+"""Messages: reading history, and ``typing``. Appending a message is `Engine.append_message`, not a rule."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def _position(tx: Transaction, room: RoomRecord, name: str, after: int) ->
 
 
 async def publish_typing(tx: Transaction, policy: Policy, actor: str, room: str) -> None:
-    """Publish ``typing`` to the other members; nothing is kept.
+    """Publish ``typing`` to the other members; nothing is stored.
 
     Raises:
         RoomNotFound

@@ -1,4 +1,4 @@
-"""Whom a user finds."""
+"""Finding users."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     from gateway.engines.transaction import Transaction
 
 LETTERS_TO_FIND_ANYBODY: Final = 2
-"""How much of a name one must know to find a user with whom one shares no room."""
+"""How many letters of a name one must know to find a user with whom one shares no room."""
 
 MAX_COMPANIONS: Final = 1_000
-"""How many memberships are looked at to find those who share a room with a user. More would take longer than others
-should wait, and more letters of a name find everybody.
+"""How many memberships are read to find those who share a room with a user. Reading more would delay others for too
+long, and anyone can be found by more letters of the name.
 """
 
 
@@ -29,9 +29,8 @@ class UserPage:
 
 
 async def find_users(tx: Transaction, policy: Policy, actor: str, prefix: str, limit: int) -> UserPage:
-    """Users with a live session whose names begin with ``prefix``, in order of name: of those whom
-    `Policy.list_users` lets ``actor`` find. Of those who share a room with the actor not all are shown where they are
-    very many.
+    """Users with a live session whose names begin with ``prefix``, in order of name, out of those whom
+    `Policy.list_users` lets ``actor`` find. If very many share a room with the actor, not all of them are found.
     """
     lists, letters = policy.list_users, len(prefix)
     if lists is ListUsers.ALL or (lists is ListUsers.PREFIX and letters >= LETTERS_TO_FIND_ANYBODY):
@@ -42,7 +41,7 @@ async def find_users(tx: Transaction, policy: Policy, actor: str, prefix: str, l
 
 
 async def _find_companions(tx: Transaction, actor: str, prefix: str, limit: int) -> Sequence[str]:
-    """Who is online of those who share a room with ``actor``, and that user: the smallest rooms come first."""
+    """Those who share a room with ``actor`` and are online, and ``actor``. The smallest rooms are read first."""
     memberships = (await tx.members.of([actor])).get(actor, ())
     rooms = sorted((membership.room for membership in memberships), key=lambda room: room.member_count)
     found = set(await tx.members.names(rooms, prefix, each=limit, limit=MAX_COMPANIONS))

@@ -1,20 +1,31 @@
 """What a user has missed since a position: all of it, once and in order, or nothing.
 
-While a user is a member of a room, from the position ``joined`` on, the user receives
+A member of a room, from the position ``joined`` on, receives
 
-- what the whole room receives after ``joined``, but for what the user did;
-- its own ``room-joined``, which is at ``joined`` itself, where somebody else has added the user.
+- the events of the room after ``joined``, except those that the member caused;
+- its own ``room-joined``, at ``joined`` itself, if another user added it.
 
-So a replay since a position is lost where something later that the user received, or should have, is not there any
-more:
+A replay since a position is **lost** if any later event that the user received, or should have received, is not
+available:
 
 - it was trimmed (`Stream.trimmed`);
 - it happened in a room that the user has left since (`SessionRecord.missed_by_leaving`);
-- the position belongs to a log that is not this one (`Log.position`);
-- there is more than a client is given at once (`Policy.replay_size`).
+- the position is not one of this log (`Log.position`);
+- there is more than a client is sent at once (`Policy.replay_size`).
 
-A replay may be long: it is read backwards, room by room, in several transactions, between which others may write. What
-was read stays read, whatever is trimmed meanwhile; what was appended meanwhile is read in the next transaction.
+**Reading in several transactions.** A replay may be long, so a transaction reads as much of it as it has time for, and
+others write between two of them. For each stream (one kind of events in one room), `_Unread` keeps three positions::
+
+      position, or joined                                    newest when reading began
+            │                                                          │
+            ▼            not read yet           read already           ▼        appended since
+    ────────┼───────────────────────────┼──────────────────────────────┼───────────────────────▶
+           low                         high                           top
+
+A stream is read backwards, from ``top`` down to ``low``. Then ``top`` becomes the new ``low``, and what was appended
+meanwhile is read in the same way. Events up to ``low`` may be trimmed meanwhile; if later ones are, the replay is lost.
+The replay is done in a transaction that has read every stream to its newest event; the session is attached in the same
+transaction, so that nothing can be appended in between.
 """
 
 from __future__ import annotations
@@ -33,12 +44,12 @@ if TYPE_CHECKING:
     from gateway.engines.transaction import Entry, Membership, RoomId, RoomRecord, SessionRecord, Stream, Transaction
 
 ROOMS_AT_ONCE: Final = 8
-"""How many rooms are read together. On a shared store each reading is a round trip; on an embedded one it is long work
-that nobody can interrupt.
+"""How many rooms are read in one call. On a shared store each call is a round trip; on an embedded one it blocks the
+event loop.
 """
 
 EVENTS_AT_ONCE: Final = 64
-"""How many events are read together, at most."""
+"""How many events are read in one call."""
 
 LAST_EVENTS: Final = 500
 """How many events a replay that has caught up once may read at its end without regard to the time: a few milliseconds.
@@ -46,12 +57,12 @@ In a busy room more is appended between any two transactions, so that a client w
 """
 
 Key: TypeAlias = "tuple[RoomId, int, int]"
-"""A stream as a member has to read it: the room's id, the position at which the user joined it, and the kind."""
+"""A stream of one membership: the room's id, the position at which the user joined it, and the kind of events."""
 
 
 @dataclass(slots=True)
 class _Unread:
-    """Of one stream: what is after ``low``, up to ``high``. The rest, up to ``top``, was read."""
+    """Of one stream, what is after ``low``, up to ``high``, is unread; the rest, up to ``top``, has been read."""
 
     low: int
     high: int
@@ -60,22 +71,22 @@ class _Unread:
 
 @dataclass(slots=True)
 class Replay:
-    """What was read so far of what ``username`` missed since ``position``."""
+    """What has been read so far of what ``username`` missed since ``position``."""
 
     username: str
     position: int
     lost: bool = False
-    """Whether not all of it can be had."""
+    """Whether some of it is not available."""
     done: bool = False
     """Whether there was nothing more to read when the last transaction ended."""
     newest: int = -1
     """The newest position in the log at that time."""
     size: int = 0
-    """Bytes of the events that were read."""
+    """Size of the events that were read, in bytes."""
     steps: int = 0
-    """How much work it was so far: events and streams."""
+    """How much work was done so far: events read, plus streams."""
     found: list[tuple[int, Publication]] = field(default_factory=list)
-    """What was missed, by position."""
+    """The missed events, with their positions, in no order."""
     unread: dict[Key, _Unread] = field(default_factory=dict)
 
     def copy(self) -> Replay:
@@ -83,12 +94,12 @@ class Replay:
         return replace(self, found=list(self.found), unread=unread)
 
     def missed(self) -> tuple[Publication, ...]:
-        """What a replay that is done, and not lost, has found, in order."""
+        """The missed events, in order, of a replay that is done and not lost."""
         return tuple(publication for _, publication in sorted(self.found, key=lambda found: found[0]))
 
 
 def begin(tx: Transaction, username: str, offset: str | None) -> Replay:
-    """A replay since ``offset``, of which nothing is read yet."""
+    """A replay since ``offset``, of which nothing has been read yet."""
     position = None if offset is None else tx.log.position(offset)
     return Replay(username, position or 0, lost=position is None)
 
@@ -96,9 +107,9 @@ def begin(tx: Transaction, username: str, offset: str | None) -> Replay:
 async def read_on(
     tx: Transaction, policy: Policy, session: SessionRecord, memberships: Sequence[Membership], replay: Replay
 ) -> Replay:
-    """``replay`` with what can be read in this transaction; ``memberships`` are all those of its user.
+    """A copy of ``replay`` with what can be read in this transaction; ``memberships`` are all those of its user.
 
-    The one given is not changed: should the transaction fail, what was read in it may not be so.
+    The original is not changed: if the transaction fails, what was read in it may be wrong.
     """
     newest = tx.log.newest()
     if replay.done and replay.newest == newest and session.missed_by_leaving <= replay.position:
@@ -124,8 +135,8 @@ class _Reading:
     async def read_all(self, memberships: Sequence[Membership]) -> bool:
         """Whether nothing is left to read. Returns early where the replay is lost or `_may_go_on` ends.
 
-        Rooms that no transaction has looked at come first. Then everything that this one has not looked at is read on:
-        what an earlier one had no time for, and what was appended since.
+        Rooms that no transaction has read from come first. Then the others are read on: what an earlier transaction
+        had no time for, and what was appended since.
         """
         known = {(room_id, joined) for room_id, joined, _ in self._replay.unread}
         new = [membership for membership in memberships if (membership.room.id, membership.joined) not in known]
@@ -160,7 +171,7 @@ class _Reading:
         return not replay.lost
 
     def _next_ranges(self, unread: deque[tuple[Key, Stream]]) -> dict[Key, Range]:
-        """Take what is to be read next of these streams: of `ROOMS_AT_ONCE` of them at most."""
+        """What to read next of these streams: at most `ROOMS_AT_ONCE` ranges."""
         ranges: dict[Key, Range] = {}
         while unread and len(ranges) < ROOMS_AT_ONCE:
             key, stream = unread.popleft()
@@ -188,7 +199,7 @@ class _Reading:
                 self._add(membership.room, entry)
 
     def _next_range(self, key: Key, stream: Stream) -> Range | None:
-        """What is to be read next of a stream, or None."""
+        """What to read next of a stream, or None if everything has been read."""
         unread = self._replay.unread[key]
         if unread.high <= unread.low:  # everything up to top was read
             unread.low = unread.high = unread.top

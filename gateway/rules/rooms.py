@@ -1,4 +1,4 @@
-"""Rooms and their members: who may make, join and leave one, who is told, and when it ends."""
+"""Rooms and their members: who may create, join and leave one, who is notified, and when it ends."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _direct_names = tokens(12)
 
 @dataclass(frozen=True, slots=True)
 class Added:
-    """Who became a member, who was one already, and who left not long ago and was not added again; each in the order
-    asked for.
+    """Who became a member, who already was one, and who left recently and was not added again; each in the order of
+    the request.
     """
 
     added: tuple[str, ...]
@@ -36,7 +36,7 @@ class Added:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A direct room. ``declined``: the other, who left it not long ago and was not added again."""
+    """A direct room. ``declined``: the other user, if it left recently and was not added again."""
 
     room: Room
     declined: tuple[str, ...] = ()
@@ -50,10 +50,10 @@ class MemberPage:
 
 
 async def find_membership(tx: Transaction, actor: str, room: str) -> Membership:
-    """The membership of ``actor`` in the room that it calls ``room``.
+    """The membership of ``actor`` in ``room``, in any spelling of its name.
 
     Raises:
-        RoomNotFound: there is none. A room of others is as no room.
+        RoomNotFound: ``actor`` is not in such a room. Whether it exists is not disclosed.
     """
     names = spellings(room)
     membership = await tx.members.find(actor, names)
@@ -63,8 +63,8 @@ async def find_membership(tx: Transaction, actor: str, room: str) -> Membership:
 
 
 async def create(tx: Transaction, policy: Policy, actor: str, name: str, users: Sequence[str], history: str) -> Room:
-    """A new room with ``actor`` and ``users`` in it. ``history``: how far it reaches back, `ALL` or `JOINED` of
-    `gateway.events`.
+    """Create a room with ``actor`` and ``users`` in it. ``history``: how far back its members can read, `ALL` or
+    `JOINED` of `gateway.events`.
 
     Raises:
         RoomExists, UnknownUser, LimitReached
@@ -88,10 +88,10 @@ async def create(tx: Transaction, policy: Policy, actor: str, name: str, users: 
 
 
 async def open_direct(tx: Transaction, policy: Policy, actor: str, user: str) -> Opened:
-    """The room of exactly these two, which is made where it is not there yet; whoever of them is not in it joins.
+    """The direct room of these two users, which is created if it does not exist. If one of them is not in it, it joins.
 
-    It is the same room as long as both their sessions last, whoever asks and however often. A later holder of
-    either name opens another. Nobody can be added to it.
+    It is the same room as long as both their sessions last, regardless of who opens it and how often. A later holder of
+    either name opens another one. Nobody else can be added to it.
 
     Raises:
         UnknownUser, LimitReached
@@ -124,7 +124,7 @@ async def open_direct(tx: Transaction, policy: Policy, actor: str, user: str) ->
 
 
 async def add_members(tx: Transaction, policy: Policy, actor: str, name: str, users: Sequence[str]) -> Added:
-    """Add users, but for those who have left the room within `Policy.decline_window`.
+    """Add users, except those who have left the room within `Policy.decline_window`.
 
     Raises:
         RoomNotFound, UnknownUser, LimitReached
@@ -156,7 +156,7 @@ async def add_members(tx: Transaction, policy: Policy, actor: str, name: str, us
 
 
 async def leave(tx: Transaction, policy: Policy, actor: str, name: str) -> None:
-    """``actor`` leaves; with the last member go the room and its log.
+    """Remove ``actor`` from a room. With its last member, the room and its log are deleted.
 
     Raises:
         RoomNotFound
@@ -177,7 +177,7 @@ async def leave(tx: Transaction, policy: Policy, actor: str, name: str) -> None:
 
 
 def publish_leaving(tx: Transaction, policy: Policy, room: RoomRecord, username: str) -> None:
-    """A user has been removed from ``room``, which is as it was before; without a member it ends."""
+    """Publish that a user was removed from ``room``, as it was before; or delete the room if it is empty now."""
     if room.member_count == 1:
         tx.rooms.delete(room)
     elif is_announced(policy, room.member_count):
@@ -185,7 +185,7 @@ def publish_leaving(tx: Transaction, policy: Policy, room: RoomRecord, username:
 
 
 async def list_members(tx: Transaction, actor: str, name: str, after: str, limit: int) -> MemberPage:
-    """Members in order of name, those that come after ``after``.
+    """Members in order of name, beginning after the name ``after``.
 
     Raises:
         RoomNotFound
@@ -196,7 +196,7 @@ async def list_members(tx: Transaction, actor: str, name: str, after: str, limit
 
 
 def is_announced(policy: Policy, member_count: int) -> bool:
-    """Whether a room of that size receives who comes, goes, is online and types."""
+    """Whether a room of that size is notified of who joins, leaves, is online and types."""
     return member_count <= policy.presence_limit
 
 
@@ -206,7 +206,7 @@ def _check_present(actor: str, sessions: Mapping[str, Sequence[SessionRecord]]) 
 
 
 def _check_known(users: Iterable[str], sessions: Mapping[str, Sequence[SessionRecord]]) -> None:
-    """See that each of ``users`` has a session.
+    """Check that each of ``users`` has a session.
 
     Raises:
         UnknownUser: with the names of those who have none.
@@ -217,11 +217,11 @@ def _check_known(users: Iterable[str], sessions: Mapping[str, Sequence[SessionRe
 
 
 async def _check_allowance(tx: Transaction, policy: Policy, users: Sequence[str], *, invited: bool) -> None:
-    """See that each of ``users`` may be in one room more. Rooms that others put them into, and those that they
-    entered by themselves, are counted apart: nobody uses up what another may do.
+    """Check that each of ``users`` may be in one more room. Rooms that others added them to are counted separately
+    from those that they created or opened, so that others cannot use up a user's own allowance.
 
     Raises:
-        LimitReached: with the names of those who may not; or the store is full.
+        LimitReached: with the names of those who may not; or because the store is full.
     """
     if not users:
         return
@@ -246,8 +246,8 @@ def _shape(
     others: Sequence[Member] = (),
     user: str | None = None,
 ) -> Room:
-    """The room as a member sees it, with ``users`` in it and the first of the ``others``. ``user``: the other of a
-    direct room.
+    """The room as a member sees it. ``users`` and ``others`` are in it, of whom the first by name are shown. ``user``:
+    the other user of a direct room.
     """
     members = [*others, *(Member(name, _is_online(sessions[name])) for name in users)]
     members.sort(key=lambda member: member.username)

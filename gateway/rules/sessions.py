@@ -1,4 +1,4 @@
-"""The life of a session, as the store has it: claimed, live, suspended, live again, ended.
+"""The life of a session in the store: live, suspended, live again, ended (see the diagram in `gateway.sessions`).
 
 A username has one session at most: the data can hold several, and the rules here would keep them apart, but `attach`
 begins no second one. (`gateway.delivery`, too, knows one connection of a user.)
@@ -30,10 +30,10 @@ FEW_STEPS: Final = 50
 """How many steps of a replay may be read in the transaction that resumes the session: it has enough to do as it is."""
 
 EXPIRED_AT_ONCE: Final = 10
-"""How many sessions end in one transaction of `end_expired`, at most."""
+"""How many sessions one transaction of `end_expired` ends."""
 
 PLACES_AT_ONCE: Final = 64
-"""In how many rooms those sessions are, at most, where there is more than one session."""
+"""How many memberships those sessions may have in all; a single session may have more."""
 
 _sids = tokens(15)
 _pids = tokens(24)
@@ -41,7 +41,7 @@ _pids = tokens(24)
 
 @dataclass(frozen=True, slots=True)
 class ResumePoint:
-    """Where a returning client wants to go on: its session, and the offset of the last event it saw."""
+    """Where a returning client wants to continue: its session, and the offset of the last event it saw."""
 
     pid: str
     offset: str | None
@@ -49,10 +49,10 @@ class ResumePoint:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A client on ``connection`` wants to be ``username``, in the session that ``resume`` names or in a new one.
+    """A client on ``connection`` claims ``username``, in the session that ``resume`` names or in a new one.
 
-    ``resumable``: the client learns the ``pid`` of a new session. Where it does not, the session ends soon after the
-    store is opened again, and its name is free from then on.
+    ``resumable``: the client is sent the ``pid`` of a new session. If it is not, it cannot return, and the session ends
+    soon after the store is next opened.
     """
 
     username: str
@@ -61,22 +61,22 @@ class Claim:
     resumable: bool = True
 
     def is_for(self, session: SessionRecord) -> bool:
-        """Whether it names that session."""
+        """Whether the claim names that session by its pid."""
         return self.resume is not None and any(
             _is_same(self.resume.pid, known) for known in (session.pid_hash, session.previous_pid_hash)
         )
 
 
 async def attach(tx: Transaction, policy: Policy, claim: Claim, replay: Replay | None = None) -> Session | Replay:
-    """The session of a client that logs in; or, where there is more to read of what it missed, that replay so far: then
-    nothing is done yet, and `attach` is to be called with it again.
+    """Log a client in. Returns its session; or, if more of what it missed has to be read first, the replay so far: then
+    nothing was written, and `attach` is to be called again with that replay, in another transaction.
 
-    A valid ``pid`` wins over the connection that holds the session. Where not every missed event can be replayed, the
-    session goes on with its rooms but gets a new ``pid``. A suspended session keeps its name for
-    `Policy.reserve_names` seconds; when the name is claimed after that, the session ends.
+    A valid ``pid`` wins over the connection that holds the session. If not every missed event can be replayed, the
+    session keeps its rooms but gets a new ``pid``. The name of a suspended session is reserved for
+    `Policy.reserve_names` seconds; if it is claimed after that, the session ends.
 
     Raises:
-        UsernameTaken: a session of the name is live, or the name is reserved, and the claim does not name it.
+        UsernameTaken: the name has a live session, or is reserved, and the claim does not have its ``pid``.
     """
     sessions = await _sessions_of(tx, claim.username)
     for session in sessions:
@@ -119,7 +119,7 @@ async def _resume(
     replay: Replay,
     rooms: Sequence[RoomRecord],
 ) -> Session:
-    """Have a session live on the connection of the claim. ``rooms``: those whose members receive that it is online."""
+    """Attach a session to the connection of the claim. ``rooms``: those that are notified that its user is online."""
     recovered = not replay.lost
     shapes = await tx.rooms.shapes(claim.username, as_online=True)
     # The stock client takes an unchanged pid for a recovery.
@@ -151,7 +151,7 @@ async def _resume(
 
 
 async def suspend(tx: Transaction, policy: Policy, session: Session, connection: str) -> None:
-    """The transport of ``connection`` was lost. Does nothing where the session is not live on it."""
+    """Suspend a session whose transport was lost. Does nothing if it is not live on ``connection``."""
     sessions = await _sessions_of(tx, session.username)
     for record in sessions:
         if record.sid == session.sid and _is_on(record, connection):
@@ -160,7 +160,7 @@ async def suspend(tx: Transaction, policy: Policy, session: Session, connection:
 
 
 async def end(tx: Transaction, policy: Policy, session: Session, connection: str) -> None:
-    """The client left on purpose. Does nothing where the session is not live on ``connection``."""
+    """End a session whose client left on purpose. Does nothing if it is not live on ``connection``."""
     sessions = await _sessions_of(tx, session.username)
     for record in sessions:
         if record.sid == session.sid and _is_on(record, connection):
@@ -169,10 +169,10 @@ async def end(tx: Transaction, policy: Policy, session: Session, connection: str
 
 
 async def abandon(tx: Transaction, policy: Policy, claim: Claim) -> None:
-    """The connection of ``claim`` was closed before its client could know how `attach` came out.
+    """Undo `attach`: the connection of ``claim`` was closed before its client could learn the outcome.
 
-    A session that the claim does not name ends: nobody could come back to it. The one that it names is suspended. Does
-    nothing where no session of the user is live on the connection.
+    A new session ends, since nobody could return to it. A session that the claim names is suspended again. Does nothing
+    if no session of the user is live on the connection.
     """
     sessions = await _sessions_of(tx, claim.username)
     for record in sessions:
@@ -183,7 +183,7 @@ async def abandon(tx: Transaction, policy: Policy, claim: Claim) -> None:
 
 
 async def end_expired(tx: Transaction, policy: Policy) -> int:
-    """End sessions that were suspended longer than the recovery window ago; how many, a bounded number in one call."""
+    """End some of the sessions that have been suspended for longer than the recovery window. Returns how many."""
     window = int(policy.recovery_window * 1000)
     expired = await tx.sessions.suspended_until(tx.running_ms() - window, EXPIRED_AT_ONCE)
     if not expired:
@@ -201,7 +201,7 @@ async def end_expired(tx: Transaction, policy: Policy) -> int:
     sids = {session.sid for session in expired}
     ended = 0
     left: Counter[int] = Counter()
-    """How many have left each room in this transaction, which has read the rooms before."""
+    """How many members each room has lost in this transaction, since the rooms were read."""
     for username in usernames:
         ending = [session for session in sessions[username] if session.sid in sids]
         rooms = [_without(room, left[room.id]) for room in _rooms(memberships.get(username, ()))]
@@ -227,7 +227,7 @@ def _rooms(memberships: Sequence[Membership]) -> Sequence[RoomRecord]:
 
 
 def _check_claimable(tx: Transaction, policy: Policy, session: SessionRecord) -> None:
-    """See that the name of a session may be claimed: its holder may come back no more, or has had the time to."""
+    """Check that the name of a session may be claimed: its holder cannot return, or has had the time to."""
     if session.suspended_at is None:
         raise UsernameTaken(session.username)
     left = policy.reserve_names - (tx.running_ms() - session.suspended_at) / 1000
@@ -255,9 +255,7 @@ def _end_some(
     ending: Sequence[SessionRecord],
     rooms: Sequence[RoomRecord],
 ) -> bool:
-    """End some of the ``sessions`` of a user, who is in these ``rooms``, and leaves them with the last session; whether
-    that is so.
-    """
+    """End some of the ``sessions`` of a user. Returns whether it was all of them, and the user left its ``rooms``."""
     if len(ending) < len(sessions):
         for session in ending:
             tx.sessions.delete(session)
@@ -267,7 +265,7 @@ def _end_some(
 
 
 def _end_user(tx: Transaction, policy: Policy, sessions: Sequence[SessionRecord], rooms: Sequence[RoomRecord]) -> None:
-    """End all ``sessions`` of a user, who is in these ``rooms``."""
+    """End all ``sessions`` of a user, and remove the user from its ``rooms``."""
     username = sessions[0].username
     tx.departures.forget_user(username)
     if rooms:
@@ -279,7 +277,7 @@ def _end_user(tx: Transaction, policy: Policy, sessions: Sequence[SessionRecord]
 
 
 def _without(room: RoomRecord, left: int) -> RoomRecord:
-    """A room after some of its members have left."""
+    """A room after that many of its members have left."""
     return room._replace(member_count=room.member_count - left) if left else room
 
 
@@ -298,5 +296,5 @@ def _is_on(session: SessionRecord, connection: str) -> bool:
 
 
 def _is_same(given: str, kept: str | None) -> bool:
-    """Compare a pid with the hash of one, without telling by the time it takes how much was right."""
+    """Compare a pid with the stored hash of one, in constant time."""
     return kept is not None and hmac.compare_digest(hash_token(given), kept)

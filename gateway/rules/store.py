@@ -1,9 +1,9 @@
 """The store, as the rest of the gateway sees it: each call is one rule, run by an engine in a transaction.
 
-For the calls of a client, and what a call means when it returns, see the guarantees of `gateway.engines.base`. Where a
-call names an ``actor``, that user must be a member of the room: else `RoomNotFound`, as where there is no such room. A
-``room`` may be given in any spelling of its name (`gateway.protocol.names.spellings`), but in `create_room`. Any call
-may raise `Unavailable`.
+`gateway.engines.base` has the guarantees: the order of calls, and what is true when a call returns. If a call has an
+``actor`` and a ``room``, that user must be a member of the room; if not, `RoomNotFound` is raised, as it is if there is
+no such room. A ``room`` may be given in any spelling of its name (`gateway.protocol.names.spellings`), except to
+`create_room`. Any call may raise `Unavailable`.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ class Store:
     # sessions
 
     async def attach_session(self, claim: Claim) -> Session:
-        """See `gateway.rules.sessions.attach`. A log-in that has missed much takes several transactions, so that
-        another one may overtake it.
+        """See `gateway.rules.sessions.attach`. If the client has missed much, this takes several transactions, and then
+        another log-in may overtake it.
         """
         replay: Replay | None = None
 
@@ -58,7 +58,7 @@ class Store:
             return await sessions.attach(tx, self._policy, claim, replay)
 
         while not isinstance(attached := await self._engine.run(claim.username, attach), Session):
-            replay = attached  # as far as it is read
+            replay = attached  # as far as it has been read
         return attached
 
     async def suspend_session(self, session: Session, connection: str) -> None:

@@ -1,8 +1,8 @@
 """The memory that all clients together may take: what was received and is not a whole message yet, and what was
 written and has not left this process.
 
-A client that holds little is not counted. One that holds more is counted each time that it grows. That it holds less
-again is only noticed when the budget is exceeded and all are counted anew, so that it costs nothing before.
+A client that holds little is not counted. One that holds more is counted each time its share grows. That it holds less
+again is only noticed when the budget is exceeded and all are recounted, so it costs nothing until then.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ RELIEVED: Final = 0.8
 """The share of the budget to which the total is brought down."""
 
 EXCEEDED: Final = 1.1
-"""The share of the budget above which clients are cut without a pause before."""
+"""The share of the budget above which clients are disconnected without being paused first."""
 
 STEP: Final = 0.05
-"""The share of the budget by which the total must grow until all are counted anew."""
+"""By which share of the budget the total must grow before all are recounted."""
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class Budget:
         self.total = 0
         """What is held, as far as it was counted."""
         self._look_at: float = limit
-        """The total at which to count all anew, which takes a while if there are many."""
+        """The total at which all are recounted, which takes a while if there are many."""
         self._held: dict[Holder, int] = {}
         self._held_back: list[Holder] = []
         self._due: asyncio.TimerHandle | None = None

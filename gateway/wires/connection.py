@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from gateway.errors import CloseReason
 
 NEGLIGIBLE: Final = 4096
-"""Unsent bytes that do not show that a client is behind: what is written in one event-loop iteration leaves at its end.
+"""How many unsent bytes do not mean that a client is slow: what is written in one event-loop iteration is sent at its
+end.
 """
 
 
@@ -22,15 +23,15 @@ class BaseConnection(ABC):
     decided where bytes leave (`servers.limits`).
     """
 
-    __slots__ = ("_session", "actor", "cid", "closed", "engine_id", "wire")
+    __slots__ = ("_session", "actor", "closed", "connection_id", "engine_id", "wire")
 
-    def __init__(self, wire: Wire, cid: str, engine_id: str) -> None:
+    def __init__(self, wire: Wire, connection_id: str, engine_id: str) -> None:
         self.wire = wire
-        self.cid = cid
+        self.connection_id = connection_id
         self.engine_id = engine_id
         self.closed = False
         self.actor: Actor | None = None
-        """Who asks for what comes on the connection."""
+        """On whose behalf requests on this connection are performed; None without a session."""
         self._session: Session | None = None
 
     @property
@@ -41,29 +42,29 @@ class BaseConnection(ABC):
     @session.setter
     def session(self, session: Session | None) -> None:
         self._session = session
-        self.actor = None if session is None else Actor(session.username, self.cid)
+        self.actor = None if session is None else Actor(session.username, self.connection_id)
 
     @abstractmethod
     def write(self, frames: bytes) -> None:
-        """Send frames, without waiting. Those for a client that is gone are dropped; those for one that does not know
-        yet that it is connected are held.
+        """Send frames, without waiting. They are dropped if the connection is closed, and held until the client knows
+        that it is connected.
         """
 
-    def hint(self, frames: bytes) -> None:
+    def write_volatile(self, frames: bytes) -> None:
         if self.unsent() <= NEGLIGIBLE:
             self.write(frames)
 
     @abstractmethod
     def unsent(self) -> int:
-        """Bytes that were written and have not left this process."""
+        """How many bytes were written and have not left this process."""
 
     @abstractmethod
     async def finish(self) -> None:
-        """Take nothing more from the client, and return when all that it asked for is replied to."""
+        """Accept nothing more from the client, and return when every request has been replied to."""
 
     @abstractmethod
     def close(self, reason: CloseReason) -> None:
-        """Send why, and close. Does not wait."""
+        """Send the reason, and close. Does not wait."""
 
     def describe(self) -> dict[str, object]:
         """Who the client is, for the log."""

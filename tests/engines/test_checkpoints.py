@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.engines.sqlite.checkpoints import CUT, KEPT_SIZE, LONG
+from gateway.engines.sqlite.checkpoints import LONG_LOG, MAX_FILE_SIZE, TRUNCATE_STEP
 from gateway.engines.sqlite.database import StoreConnection, open_database
 
 PAGE = 4096
@@ -47,9 +47,9 @@ def test_the_log_begins_anew_while_commits_go_on(path: Path) -> None:
     """However fast they come: the thread that copies never reaches their end, and they copy the rest."""
     connection = open_guarded(path)
     for _ in range(10):
-        write(connection, LONG)
+        write(connection, LONG_LOG)
         time.sleep(0.05)  # others have the processor: the thread copies
-    assert log_size(path) < 4 * LONG * PAGE
+    assert log_size(path) < 4 * LONG_LOG * PAGE
     connection.close()
     assert not Path(f"{path}-wal").exists()
 
@@ -60,17 +60,17 @@ def test_a_log_that_a_reader_has_let_grow_is_cut_again(path: Path) -> None:
     reader = sqlite3.connect(path, isolation_level=None)
     reader.execute("BEGIN")
     reader.execute("SELECT count(*) FROM log").fetchone()
-    write(connection, 10 * LONG)
+    write(connection, 10 * LONG_LOG)
     grown = log_size(path)
-    assert grown > 8 * LONG * PAGE
+    assert grown > 8 * LONG_LOG * PAGE
     reader.close()
     deadline = time.monotonic() + 20
-    while log_size(path) > KEPT_SIZE and time.monotonic() < deadline:
+    while log_size(path) > MAX_FILE_SIZE and time.monotonic() < deadline:
         before = log_size(path)
         write(connection, 100)
-        assert log_size(path) >= before - CUT - 100 * PAGE
+        assert log_size(path) >= before - TRUNCATE_STEP - 100 * PAGE
         time.sleep(0.01)  # others have the processor: the thread copies
-    assert log_size(path) <= KEPT_SIZE
+    assert log_size(path) <= MAX_FILE_SIZE
     connection.close()
 
 
@@ -81,7 +81,7 @@ def test_closing_does_not_wait_for_a_pass_that_is_not_wanted_any_more(path: Path
     reader = sqlite3.connect(path, isolation_level=None)
     reader.execute("BEGIN")
     reader.execute("SELECT count(*) FROM log").fetchone()
-    write(connection, LONG + 100)
+    write(connection, LONG_LOG + 100)
     time.sleep(number / 400)  # at some moment of the pass
     started = time.monotonic()
     connection.close()

@@ -14,7 +14,7 @@ import pytest
 import structlog
 
 from gateway.engines.effects import Publication
-from gateway.engines.sqlite.commits import HANGING, MAX_GATHER_TIME, MAX_RUN_TIME, GroupCommit
+from gateway.engines.sqlite.commits import HANG_THRESHOLD, MAX_GATHER_TIME, MAX_RUN_TIME, GroupCommit
 from gateway.errors import RoomNotFound, Unavailable
 from gateway.observe import NullObserver
 from harness.waiting import until
@@ -138,7 +138,7 @@ async def test_operations_that_wait_are_committed_together_and_heard_in_order() 
 
 
 async def test_what_comes_turn_by_turn_is_committed_together() -> None:
-    """A busy loop brings some in each of its turns."""
+    """A busy loop brings some in each of its iterations."""
     setup = Setup()
     running = []
     for number in range(20):
@@ -266,7 +266,7 @@ async def test_a_disk_that_hangs_is_a_problem_and_keeps_nobody_from_closing(log:
     began = time.perf_counter()
     assert setup.commits.problem() is None
     await until(lambda: setup.commits.problem() is not None)
-    assert time.perf_counter() - began > 0.95 * HANGING
+    assert time.perf_counter() - began > 0.95 * HANG_THRESHOLD
     assert setup.commits.problem() == "a commit has been under way for 2 s"
     began = time.perf_counter()
     assert await setup.commits.close(0.2) is False

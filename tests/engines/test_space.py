@@ -15,8 +15,8 @@ from engines.conftest import POLICY, Recorder, sqlite_store
 from gateway.engines.base import Policy
 from gateway.engines.effects import Session
 from gateway.engines.sqlite.backup import back_up
-from gateway.engines.sqlite.database import INCREMENTAL, SMALL, open_database
-from gateway.engines.sqlite.space import SLICE, Space
+from gateway.engines.sqlite.database import INCREMENTAL, MAX_VACUUM_SIZE, open_database
+from gateway.engines.sqlite.space import SLICE_TIME, Space
 from gateway.errors import LimitReached
 from gateway.rules.sessions import Claim
 from gateway.rules.store import Store
@@ -174,9 +174,9 @@ def test_a_small_store_of_an_earlier_version_is_made_to_shrink_when_it_is_opened
 def test_a_large_one_is_left_as_it_is_and_its_backup_can_shrink(tmp_path: Path) -> None:
     """For it would keep its clients waiting at the start."""
     path, copy = tmp_path / "gateway.db", tmp_path / "copy.db"
-    make_old(path, SMALL + 2_000_000)
+    make_old(path, MAX_VACUUM_SIZE + 2_000_000)
     connection = open_database(str(path))
-    assert not Space(connection, 10**9).give_back()
+    assert not Space(connection, 10**9).return_pages()
     connection.close()
     assert auto_vacuum(path) == 0
     back_up(str(path), copy, replace=False)
@@ -190,8 +190,8 @@ def test_pages_are_given_back_in_slices_and_only_when_they_are_many(tmp_path: Pa
     connection.execute("INSERT INTO rooms (id, name, member_count) VALUES (1, 'tea', 0)")
     connection.execute("INSERT INTO log (room_id, event, body) VALUES (1, 'x', zeroblob(2000000))")
     connection.execute("DELETE FROM log")
-    assert not space.give_back()
-    assert not space.given
+    assert not space.return_pages()
+    assert not space.returned
     connection.execute("BEGIN")
     connection.executemany("INSERT INTO log (room_id, event, body) VALUES (1, 'x', zeroblob(?))", [(4000,)] * 20_000)
     connection.execute("DELETE FROM log")
@@ -200,12 +200,12 @@ def test_pages_are_given_back_in_slices_and_only_when_they_are_many(tmp_path: Pa
     while True:
         space.begin()
         connection.execute("BEGIN")
-        more = space.give_back()
+        more = space.return_pages()
         connection.execute("COMMIT")
         slices += 1
         if not more:
             break
-    assert slices > 3, f"80 MB in {slices} slices of {SLICE} s"
+    assert slices > 3, f"80 MB in {slices} slices of {SLICE_TIME} s"
     (pages,) = connection.execute("PRAGMA page_count").fetchone()
     assert pages < 1000
     connection.close()

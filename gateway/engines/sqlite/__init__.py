@@ -1,7 +1,8 @@
 """The embedded store: one SQLite file, or memory.
 
-``engine`` is the `Engine`; it hands operations to ``commits``, which runs them in batches and commits on one thread.
-The operations are in ``sessions``, ``rooms`` and ``log`` (what happened in the rooms), which ``tables`` holds together;
-``database`` opens the file, ``files`` locks it, ``watch`` notices when it is gone, ``checkpoints`` (with ``walindex``)
-keep its log short and ``space`` its size, and ``backup`` copies it.
+``engine`` is the `Engine`. It passes operations to ``commits``, which runs them in batches, in the order that
+``fairqueue`` decides, and commits on a thread. ``transaction`` is what rules read and write. Each table has a module:
+``sessions``, ``rooms``, ``members``, ``departures`` and ``log`` (with ``history``, ``spans``, ``trimming`` and
+``epochs``). ``database`` opens the file, ``files`` locks it, ``watch`` notices when it is gone, ``checkpoints`` (with
+``walindex``) keeps its write-ahead log short, ``space`` limits its size, and ``backup`` copies it.
 """

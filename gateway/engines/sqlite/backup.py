@@ -1,8 +1,9 @@
-"""A copy of a store, made while its gateway runs or while none does.
+"""Copying a store, whether or not a gateway is running on it.
 
-The copy is made by another process, of one state: a read transaction shows the store as it was when it began, and
-keeps no commit waiting. What it does keep is the write-ahead log, which cannot begin anew before the transaction ends;
-so it ends when the last page is read. (SQLite's backup API alone would begin again at each commit of the gateway.)
+The copy is a consistent snapshot: it is read in one read transaction, which sees the store as it was when it began and
+delays no commit of the gateway. But SQLite cannot restart the write-ahead log while such a transaction is open, so the
+log grows until it ends; it ends as soon as the last page has been read. (Without it, SQLite's backup API would start
+over at every commit of the gateway.)
 """
 
 from __future__ import annotations
@@ -23,32 +24,35 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 PAGES_AT_ONCE: Final = 256
-"""Pages (1 MB) that are copied and synced in one step: what the gateway syncs must not wait behind more of ours."""
+"""How many pages (1 MB) are copied before the next sync. A sync of the gateway waits for what the backup has written
+so far, so that must not be much.
+"""
 
-OPENING_TIMEOUT: Final = 5.0
+OPEN_TIMEOUT: Final = 5.0
+"""How long to wait for a program that has locked the store, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Backup:
-    """What was written, and the number of its bytes."""
+    """The file that was written, and its size in bytes."""
 
     path: Path
     size: int
 
 
 def back_up(store: str, target: Path, *, replace: bool) -> Backup:
-    """Write a copy of the store in the file ``store`` to ``target``: all of it, synced and checked, or nothing.
+    """Write a copy of the store in the file ``store`` to ``target``: complete, synced and checked, or not at all.
 
-    ``replace``: whether there may be a file of that name, which the copy then takes the place of.
+    ``replace``: whether an existing file may be replaced.
 
     Raises:
-        StoreError: there is no copy, and why.
+        StoreError: no copy was made; the message says why.
     """
     _check_target(Path(store), target, replace=replace)
     try:
         with _source(store) as source, _temporary_file(target) as (descriptor, temporary):
             _copy(source, temporary, descriptor)
-            source.close()  # the gateway's log may begin anew
+            source.close()  # so that the gateway's log can restart
             _finish(temporary)
             os.fsync(descriptor)
             size = os.fstat(descriptor).st_size
@@ -75,7 +79,7 @@ def _check_target(store: Path, target: Path, *, replace: bool) -> None:
     if os.path.realpath(target) in {real, *(real + suffix for suffix in SIDE_FILES)}:
         raise StoreError(f"The backup {target} is the store itself; name another file.")
     if os.path.lexists(target) and not replace:
-        raise StoreError(f"There is a file {target} already; name another one, or give --replace.")
+        raise StoreError(f"There is already a file {target}; name another one, or give --replace.")
     for suffix in SIDE_FILES:
         beside = Path(f"{target}{suffix}")
         if beside.exists():
@@ -84,9 +88,9 @@ def _check_target(store: Path, target: Path, *, replace: bool) -> None:
 
 @contextlib.contextmanager
 def _source(store: str) -> Iterator[sqlite3.Connection]:
-    """A connection that sees the store as it is now, and leaves it as it is."""
+    """A connection with an open read transaction: it sees the store as it is now."""
     uri = Path(os.path.realpath(store)).as_uri()
-    connection = sqlite3.connect(f"{uri}?mode=rw", uri=True, timeout=OPENING_TIMEOUT, isolation_level=None)
+    connection = sqlite3.connect(f"{uri}?mode=rw", uri=True, timeout=OPEN_TIMEOUT, isolation_level=None)
     try:
         if connection.execute("PRAGMA application_id").fetchone()[0] != APPLICATION_ID:
             raise StoreError(f"{store} is not a gateway's store.")
@@ -99,7 +103,7 @@ def _source(store: str) -> Iterator[sqlite3.Connection]:
 
 @contextlib.contextmanager
 def _temporary_file(target: Path) -> Iterator[tuple[int, Path]]:
-    """A new file beside ``target``, gone at the end unless it was renamed."""
+    """A new file next to ``target``, which is deleted at the end unless it was renamed."""
     temporary = target.parent / f".{target.name}.{secrets.token_hex(4)}.tmp"
     descriptor = None
     try:
@@ -116,7 +120,7 @@ def _temporary_file(target: Path) -> Iterator[tuple[int, Path]]:
 def _copy(source: sqlite3.Connection, temporary: Path, descriptor: int) -> None:
     copy = sqlite3.connect(temporary, isolation_level=None)
     try:
-        copy.execute("PRAGMA synchronous = OFF")  # we sync it; and nobody knows of the file yet
+        copy.execute("PRAGMA synchronous = OFF")  # we sync it ourselves, and nothing uses the file yet
         copy.execute("PRAGMA journal_mode = OFF")
         source.backup(copy, pages=PAGES_AT_ONCE, progress=lambda *_: os.fsync(descriptor), sleep=0)
     finally:
@@ -124,7 +128,9 @@ def _copy(source: sqlite3.Connection, temporary: Path, descriptor: int) -> None:
 
 
 def _finish(temporary: Path) -> None:
-    """Make the copy a file that stands alone, gives free pages back, and will be checked when it is started with."""
+    """Make the copy a file of its own: without a log, able to shrink, and to be checked when a gateway opens it (as it
+    has no mark that it was closed in order).
+    """
     copy = sqlite3.connect(temporary, isolation_level=None)
     try:
         copy.execute("PRAGMA synchronous = OFF")

@@ -1,8 +1,8 @@
-"""Time in the embedded store: the clock on the wall, how long the store has run, and how long a slice may take.
+"""Time in the embedded store: the wall clock, the store's running time, and time slices.
 
-Windows (of recovery, of retries) are counted in the store's *running time*: it goes on while the store is open, at the
-pace of the monotonic clock, and stands still while it is closed. A clock that is set changes nothing, and no stop costs
-anybody a window.
+Windows (of recovery, of retries) are counted in the store's *running time*, which advances with the monotonic clock
+while the store is open and stands still while it is closed. So setting the machine's clock changes nothing, and no
+window runs out while the gateway is down.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Clocks:
-    """``clock`` gives Unix time, ``monotonic`` the time since anything; both in seconds."""
+    """``clock`` returns Unix time, ``monotonic`` the time since an arbitrary moment; both in seconds."""
 
     def __init__(self, clock: Callable[[], float], monotonic: Callable[[], float]) -> None:
         self._clock = clock
@@ -24,7 +24,7 @@ class Clocks:
         self._opened_at = clock() - monotonic()
 
     def resume(self, running_ms: int) -> None:
-        """Let the running time go on from ``running_ms``, the latest time that the store has kept."""
+        """Continue the running time from ``running_ms``, the latest one that is stored."""
         self._start = self._monotonic() - running_ms / 1000
 
     def unix_ms(self) -> int:
@@ -32,7 +32,7 @@ class Clocks:
         return int(self._clock() * 1000)
 
     def steady_ms(self) -> int:
-        """Unix time by the clock as it was when the store was opened: nobody sets this one meanwhile."""
+        """Unix time in milliseconds, by the clock as it was when the store was opened; setting it has no effect."""
         return int((self._opened_at + self._monotonic()) * 1000)
 
     def running_ms(self) -> int:
@@ -41,7 +41,7 @@ class Clocks:
 
 
 class Slice:
-    """The time that one piece of longer work may take. At least one step of it is done in each piece."""
+    """The time that one part of a long piece of work may take. Each slice does at least one step of it."""
 
     def __init__(self, seconds: float) -> None:
         self._end = time.perf_counter() + seconds

@@ -1,7 +1,7 @@
-"""Opening the file: what makes it a store of ours, and why it cannot be used.
+"""Opening the database file: its schema, its settings, and why it cannot be used.
 
-Write-ahead logging with ``synchronous=FULL``: a commit returns when its log is fsynced. Other programs may read the
-store while the gateway runs, to back it up (see ``backup``); what keeps a second gateway out is in ``files``.
+It uses write-ahead logging with ``synchronous=FULL``: a commit returns once the log is fsynced. Other programs may read
+the store while the gateway runs, to back it up (see ``backup``); ``files`` keeps a second gateway out.
 """
 
 from __future__ import annotations
@@ -20,36 +20,36 @@ from gateway.errors import StoreError
 from gateway.tokens import hash_token
 
 SCHEMA_VERSION = 6
-"""The last of the files in ``schema/``: each takes a store from the version before it to its own."""
+"""The newest of the files in ``schema/``, each of which migrates a store from the previous version."""
 APPLICATION_ID = 0x43474157
 """Marks the file as a gateway's (SQLite's ``application_id``)."""
 
-OPENING_TIMEOUT = 5.0
-"""How long to wait, when the store is opened, for a program that has it locked, in seconds. Later
-nobody waits: operations run on the event loop.
+OPEN_TIMEOUT = 5.0
+"""How long to wait, when the store is opened, for a program that has locked it, in seconds. Later there is no wait:
+operations run on the event loop.
 """
 
-SMALL = 64 * 1_048_576
-"""Bytes up to which a store of an earlier version is rewritten at its start (half a second), so
-that it can shrink from then on. A larger one is left as it is; the copy that a backup makes of it can.
+MAX_VACUUM_SIZE = 64 * 1_048_576
+"""Up to how many bytes a store of an earlier version is rewritten when it is opened (half a second), so that it can
+shrink from then on. A larger one is left as it is; a backup of it can shrink.
 """
 
 INCREMENTAL = 2
-"""The value of ``auto_vacuum`` with which free pages can be given back a few at a time."""
+"""The value of ``auto_vacuum`` that allows free pages to be returned a few at a time."""
 
 
 class StoreConnection(sqlite3.Connection):
-    """A connection to a store, and what looks after its files."""
+    """A connection to a store, with what guards its files."""
 
     files: StoreFiles | None = None
-    """None: the store is in memory."""
+    """None for a store in memory."""
     watch: FileWatch | None = None
     _index: WalIndex | None = None
     _log: WalFile | None = None
     _checkpoints: Checkpoints | None = None
 
     def guard(self) -> None:
-        """From here on, until it is closed, notice when the files are gone, and keep the log short."""
+        """Begin to watch the files and to run checkpoints, until the connection is closed."""
         if self.files is not None and CAN_LOCK:
             self._index = WalIndex(f"{self.files.real}-shm")
             self._log = WalFile(f"{self.files.real}-wal", self._index)
@@ -58,22 +58,23 @@ class StoreConnection(sqlite3.Connection):
             self.execute("PRAGMA wal_autocheckpoint = 0")
 
     def check_files(self) -> None:
-        """Before a commit. Not on its thread: each call of the system would have to wait for the interpreter.
+        """Check, before a commit, that the files are still there. Called on the event loop and not on the thread that
+        commits, which would wait for the GIL after each system call.
 
         Raises:
-            StoreGone: what was written would be lost, for the files are gone.
+            StoreGone: the files are gone, and a commit would be lost with them.
         """
         if self.watch is not None:
             self.watch.check()
 
     def commit_written(self) -> None:
-        """Commit a transaction that has written something."""
+        """Commit a transaction that has written something, and run a checkpoint if one is due."""
         self.execute("COMMIT")
         if self._checkpoints is not None:
             self._checkpoints.committed()
 
     def close_in_order(self) -> None:
-        """Close, and leave the mark that all was well, so that the next start need not check the whole store."""
+        """Close, and record that all was well, so that the next start need not check the whole store."""
         if self.watch is not None:
             self.watch.look()
         if self.watch is None or self.watch.problem is None:
@@ -103,22 +104,22 @@ class StoreConnection(sqlite3.Connection):
             self.files.release()
 
     def _abandon(self, watch: FileWatch) -> None:
-        """Leave files that are not ours any more as they are, until the process ends.
+        """Leave the connection open until the process ends: files that are no longer ours stay as they are.
 
-        Closing would have SQLite copy the log into a file that another program has written over ours, or a log that
-        another has written into ours. Where only the log's name is gone, what it has is saved.
+        Closing would make SQLite run a checkpoint, into a database that another program has replaced or from a log that
+        it has overwritten. If only the log's name is gone, its content is saved first.
         """
         if watch.holds_database():
             with contextlib.suppress(sqlite3.Error):
                 self.execute("PRAGMA wal_checkpoint(FULL)").fetchone()
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self))  # SQLite closes what Python collects
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self))  # else garbage collection would close it
 
 
 def open_database(path: str) -> StoreConnection:
-    """A connection to the store in ``path``, which is created where it is missing.
+    """A connection to the store in ``path``, which is created if it does not exist.
 
     Raises:
-        StoreError: the file cannot be used, and why.
+        StoreError: the file cannot be used; the message says why.
     """
     files = None if path == ":memory:" else StoreFiles(path)
     try:
@@ -143,7 +144,7 @@ def _connect(path: str, files: StoreFiles | None) -> StoreConnection:
     try:
         connection = sqlite3.connect(
             path if files is None else files.real,
-            timeout=OPENING_TIMEOUT,
+            timeout=OPEN_TIMEOUT,
             isolation_level=None,
             check_same_thread=False,
             factory=StoreConnection,
@@ -183,10 +184,13 @@ def _prepare(connection: StoreConnection, path: str) -> None:
 
 
 def _migrate(connection: StoreConnection, version: int) -> bool:
-    """Bring the schema up to date; whether the store was closed in order. Shows whether writing works at all."""
+    """Bring the schema up to date. Returns whether the store was closed in order.
+
+    This always writes, so that a store that cannot be written to is noticed now.
+    """
     connection.create_function("sha256", 1, lambda token: token and hash_token(token), deterministic=True)
     secure_delete = _pragma(connection, "secure_delete")
-    connection.execute("PRAGMA secure_delete = ON")  # a secret that is replaced is overwritten
+    connection.execute("PRAGMA secure_delete = ON")  # so that secrets which a migration replaces are overwritten
     connection.execute("BEGIN IMMEDIATE")
     for script in _steps(version):
         for statement in script.split(";\n"):
@@ -200,7 +204,7 @@ def _migrate(connection: StoreConnection, version: int) -> bool:
 
 
 def _steps(version: int) -> list[str]:
-    """The scripts that a store of that version needs."""
+    """The scripts that bring a store of that version up to date."""
     folder = resources.files(__package__).joinpath("schema")
     scripts = {int(file.name.removesuffix(".sql")): file for file in folder.iterdir() if file.name.endswith(".sql")}
     return [scripts[step].read_text("utf-8") for step in sorted(scripts) if step > version]
@@ -214,9 +218,9 @@ def _check(connection: StoreConnection, path: str) -> None:
 
 
 def _let_shrink(connection: StoreConnection) -> None:
-    """Have free pages of a store of an earlier version given back, where that does not take long."""
+    """Make a store of an earlier version able to shrink, if that does not take long."""
     size = _pragma(connection, "page_count") * _pragma(connection, "page_size")
-    if connection.files is not None and _pragma(connection, "auto_vacuum") != INCREMENTAL and size <= SMALL:
+    if connection.files is not None and _pragma(connection, "auto_vacuum") != INCREMENTAL and size <= MAX_VACUUM_SIZE:
         connection.execute(f"PRAGMA auto_vacuum = {INCREMENTAL}")
         with contextlib.suppress(sqlite3.Error):  # the disk may be too full for a second copy, or a backup under way
             connection.execute("VACUUM")
@@ -227,6 +231,7 @@ def _pragma(connection: sqlite3.Connection, name: str) -> int:
 
 
 def reason_for(path: str, error: sqlite3.Error) -> str:
+    """Why the store cannot be used, as a phrase for the operator."""
     name = getattr(error, "sqlite_errorname", "")
     reason = {
         "SQLITE_BUSY": "another program, or a gateway of an earlier version, has locked it",

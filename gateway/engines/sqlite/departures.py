@@ -11,25 +11,25 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 MAX_DEPARTURES: Final = 1_000
-"""How many departures of one user are remembered, the newest: so many are forgotten at once when the session ends."""
+"""How many departures of a user are remembered, the newest ones. They are deleted in one step with the session."""
 
 FORGOTTEN_AT_ONCE: Final = 100
-"""How many departures go with a room, or in one slice of maintenance. What is left goes by its age."""
+"""How many departures are deleted with a room, or in one slice of maintenance. The rest go when they expire."""
 
 
 class DepartureTable:
     """See `gateway.engines.transaction.Departures`."""
 
     def __init__(self, connection: sqlite3.Connection, now_ms: Callable[[], int], *, window: float) -> None:
-        """``window``: how long nobody adds a user again to a room that the user left, in seconds. ``now_ms`` gives the
-        time in milliseconds, by a clock that nobody sets while the store is open.
+        """``window``: how long others cannot add a user again to a room that the user left, in seconds. ``now_ms``
+        returns the time in milliseconds, by a clock that is not set while the store is open.
         """
         self._db = connection
         self._now_ms = now_ms
         self._window_ms = int(window * 1000)
 
     def open(self) -> None:
-        """Go on where the store was closed: by a clock that has been set back meanwhile, the time begins anew."""
+        """Correct departures that are in the future because the clock was set back while the store was closed."""
         self._db.execute("UPDATE departures SET left_at = ?1 WHERE left_at > ?1", (self._now_ms(),))
 
     def note(self, place: str, username: str) -> None:
@@ -58,7 +58,7 @@ class DepartureTable:
         self._db.execute("DELETE FROM departures WHERE username = ?", (username,))
 
     def forget_place(self, place: str) -> None:
-        """The room is gone for good."""
+        """Delete departures from a room that was deleted, as many as one step may delete."""
         self._db.execute(
             "DELETE FROM departures WHERE place = ?1 AND username IN "
             "(SELECT username FROM departures WHERE place = ?1 LIMIT ?2)",
@@ -66,7 +66,7 @@ class DepartureTable:
         )
 
     def prune(self) -> bool:
-        """Delete some of those that count no more; whether there may be others."""
+        """Delete some that have expired. Returns whether there may be more."""
         cursor = self._db.execute(
             "DELETE FROM departures WHERE (place, username) IN "
             "(SELECT place, username FROM departures WHERE left_at <= ? LIMIT ?)",

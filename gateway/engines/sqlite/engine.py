@@ -1,4 +1,4 @@
-"""The embedded store as an `Engine`: each call is one operation, committed together with those that wait beside it."""
+"""The embedded store as an `Engine`: each call is one operation, which shares a commit with others that are waiting."""
 
 from __future__ import annotations
 
@@ -24,18 +24,17 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 SLICE_TIME = 0.002
-"""How long one piece of longer work may take, in seconds: while it lasts, nobody else is served."""
+"""How long one slice of a long operation may take, in seconds. It blocks the event loop for that long."""
 
 MAINTENANCE_INTERVAL = 1.0
-"""How long the store waits before it looks for deferred work again, in seconds."""
-
+"""How long maintenance pauses when there is no more deferred work, in seconds."""
 
 MEMORY = ":memory:"
-"""The path of a store that is no file."""
+"""The path of a store in memory."""
 
 PROBE_INTERVAL = 2.0
-"""After how many seconds in which nothing was written the store tries whether it could be. It costs one small fsync,
-and only an idle store pays it: a full disk is to be known before the next message comes.
+"""After how many seconds without a commit the store makes a small one, to learn that a disk is full or failing before
+the next message arrives. It costs one fsync, and only an idle store pays it.
 """
 
 
@@ -52,8 +51,8 @@ class SQLiteEngine:
         monotonic: Callable[[], float] = time.monotonic,
         slice_time: float = SLICE_TIME,
     ) -> None:
-        """``path``: a file, created where it is missing, or ``:memory:``. ``clock`` gives Unix time, ``monotonic`` the
-        time since anything, in seconds.
+        """``path``: a file, which is created if it does not exist, or ``:memory:``. ``clock`` returns Unix time,
+        ``monotonic`` the time since an arbitrary moment, in seconds.
         """
         self._path = path
         self._policy = policy
@@ -84,12 +83,12 @@ class SQLiteEngine:
         return self._file_problem() or (None if self._commits is None else self._commits.problem())
 
     def _file_problem(self) -> str | None:
-        """What has become of the store's files, if they are not where they should be."""
+        """What is wrong with the store's files, if anything."""
         watch = None if self._database is None else self._database.watch
         return None if watch is None else watch.problem
 
     async def _maintain(self) -> None:
-        """Do what operations have deferred, one slice at a time, and see whether the disk works."""
+        """Do deferred work, one slice at a time, and probe whether the disk still works."""
         assert self._commits is not None, "open() comes first"  # noqa: S101 - a mistake of the program
         while True:
             try:
@@ -103,7 +102,7 @@ class SQLiteEngine:
     def _run(
         self, client: str, operation: Callable[[SQLiteTransaction], T], *, low_priority: bool = False
     ) -> asyncio.Future[T]:
-        """Run ``operation`` for ``client``, a username or `NOBODY`: what one client asks for is done in its order."""
+        """Run ``operation`` for ``client``, a username or `NOBODY`: the operations of one client run in order."""
         assert self._commits is not None, "open() comes first"  # noqa: S101 - a mistake of the program
         return self._commits.run(operation, client, low_priority=low_priority)
 

@@ -1,10 +1,10 @@
-"""Which run of the log gave an offset out, and whether it still says what it said then.
+"""Epochs: which run of the store issued an offset, and whether it still names the same place in the log.
 
-A **position** is a place in the order of the log, an **offset** its name for clients: an epoch and the position. Each
-opening of the store begins an epoch. A store that was put back from a backup gives out positions a second time, but
-under another name: in it, the epoch in which the backup was made ends where the next opening found the log. So an
-offset of an epoch that is not known here, or of a position beyond the end of its epoch, names nothing; any other stands
-for the same events as when it was given out.
+A **position** is a place in the order of the log. An **offset** is its name for clients: an epoch and the position.
+Each opening of the store begins an epoch. A store that was restored from a backup assigns some positions for the second
+time, but in another epoch: in the backup, the epoch in which it was made ends where its log ends. So an offset names
+nothing if its epoch is unknown here, or if its position is beyond the end of its epoch. Any other offset names the same
+events as when it was issued.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ if TYPE_CHECKING:
     import sqlite3
 
 MAX_EPOCHS: Final = 1_000
-"""How many epochs are remembered at most. A client whose last event is older than the last thousand runs that wrote
-something starts anew.
+"""How many epochs are remembered: one for each run that appended something. A client whose last event is older than
+that is not recovered.
 """
 
 
 class Epochs:
-    """The table ``epochs``, as it was at the opening."""
+    """The table ``epochs``, which changes only when the store is opened."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._db = connection
         self._fresh = secrets.token_hex(6)
         self._names: list[str] = []
         self._firsts: list[int] = []
-        """Names of the epochs and the positions after which they begin, oldest first; the last one is the current."""
+        """Names of the epochs, and the positions after which they begin, from the oldest to the current one."""
         self._by_name: dict[str, int] = {}
         self.prefix = f"{self._fresh}-"
         """What the offsets of this epoch begin with; the position follows."""
 
     def begin(self, newest: int) -> None:
-        """Begin the epoch of this opening after the position ``newest``, and forget those that name nothing now."""
+        """Begin an epoch after the position ``newest``, and forget those whose offsets no client can still use."""
         rows = self._db.execute("SELECT id, name, first FROM epochs ORDER BY id").fetchall()
         if len(rows) > 1 and rows[-1][2] == newest:
             rows.pop()  # nothing was appended in it, so that no offset names it
@@ -56,7 +56,7 @@ class Epochs:
         return float("inf") if oldest is None else oldest
 
     def offset(self, position: int) -> str:
-        """The name of ``position``: the same in every epoch, as long as the one in which it was used is remembered."""
+        """The offset of ``position``: the same in every run, as long as the epoch that assigned it is remembered."""
         if position > self._firsts[-1]:
             return f"{self.prefix}{position}"
         return f"{self._names[max(bisect_left(self._firsts, position) - 1, 0)]}-{position}"

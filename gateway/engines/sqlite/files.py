@@ -1,13 +1,13 @@
-"""The files of a store, apart from what SQLite does with them: who may read them, and that one gateway uses them.
+"""The files of a store: their permissions, and the lock that keeps a second gateway out.
 
-SQLite's own locks let several processes read and write, so that a backup can be made while the gateway runs. Against
-a second gateway there is a lock of our own, on one byte of the database file far beyond anything that SQLite reads,
-writes or locks. It belongs to the file itself: another path to it, or a new name, finds it locked as well. It is one of
-an open file description (fcntl(2), "OFD locks"), for SQLite releases all POSIX locks of its process at once. Where
-there are none, on other systems than Linux, SQLite keeps everybody out (see ``database``).
+SQLite's own locks let several processes read and write, so that a backup can be made while the gateway runs. Against a
+second gateway there is a lock of our own, on one byte of the database file far beyond anything that SQLite reads,
+writes or locks. The lock is on the file itself, so it holds for every path that leads to it. It is an open file
+description lock (fcntl(2), "OFD locks"), because SQLite may release all POSIX locks of the process at once. On systems
+without them, all but Linux, SQLite locks out every other process (see ``database``).
 
-The system, too, takes all POSIX locks of a process from a file as soon as the process closes *any* descriptor of it. So
-the file is never opened a second time, and closed only after SQLite has closed it.
+The kernel, too, releases all POSIX locks that a process holds on a file as soon as it closes *any* descriptor of the
+file. So our descriptor is the only one besides SQLite's, and it is closed after SQLite has closed its own.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ except ImportError:
     CAN_LOCK = False
 else:
     CAN_LOCK = True
-"""Whether a second gateway can be kept out without keeping everybody out, as Linux can."""
+"""Whether the system can keep a second gateway out without locking out every other process, as Linux can."""
 
 LOCKED_BYTE = 2**62
 PRIVATE = 0o600
 SIDE_FILES = ("-wal", "-shm")
-"""What SQLite keeps beside the database: the write-ahead log and its index."""
+"""The files that SQLite keeps next to the database: the write-ahead log and its index."""
 
 _locked: set[tuple[int, int]] = set()
 """Device and inode of the stores that this process has locked."""
 
 
 class StoreFiles:
-    """The database file, created where it is missing, and locked until `release`."""
+    """The database file, created if it does not exist, and locked until `release`."""
 
     def __init__(self, path: str) -> None:
         """``path``: as the operator gave it.
@@ -48,7 +48,7 @@ class StoreFiles:
         self.path = path
         self._descriptor = -1
         self.real = os.path.realpath(path)
-        """Where the file is. What SQLite keeps beside it is beside this, whatever links lead here."""
+        """The path of the file itself, without links: SQLite keeps its other files next to it."""
         if _identity(self.real) in _locked:
             raise StoreError(f"The store {path} cannot be used: another gateway is using it.")
         try:
@@ -66,13 +66,13 @@ class StoreFiles:
             _locked.add(self.identity)
 
     def check_no_stale_log(self) -> None:
-        """A copy that was put in the place of a store must not be mixed with the log that the former one left.
+        """Refuse a backup that was restored next to the write-ahead log of the store that it replaces.
 
-        Backups say in their header (file format, section 1.3.3) that they have no write-ahead log; a store in use, and
-        one that was killed, says that it has one.
+        SQLite would apply that log to it. The header of a backup says that it has no write-ahead log (file format,
+        section 1.3.3); that of a store in use, or of one whose gateway was killed, says that it has one.
 
         Raises:
-            StoreError: there is a log beside a file that has none.
+            StoreError: there is a log next to a file that has none.
         """
         os.lseek(self._descriptor, 18, os.SEEK_SET)
         version = os.read(self._descriptor, 2)
@@ -84,11 +84,11 @@ class StoreFiles:
                 )
 
     def signature(self) -> tuple[int, bytes]:
-        """Size and header of the database file: a copy of another state differs in them."""
+        """Size and header of the database file, which differ if another state of it was copied over it."""
         return os.fstat(self._descriptor).st_size, os.pread(self._descriptor, 100, 0)
 
     def make_private(self) -> None:
-        """Take the files from everybody but their owner, whatever umask they were made with."""
+        """Make the files accessible to their owner only, whatever umask they were created with."""
         for suffix in ("", *SIDE_FILES):
             with contextlib.suppress(OSError):  # not there, or another owner's
                 file = Path(f"{self.real}{suffix}")
@@ -96,7 +96,7 @@ class StoreFiles:
                     file.chmod(PRIVATE)
 
     def release(self) -> None:
-        """Let another gateway have the store. The database must have been closed before."""
+        """Unlock the store, after the database has been closed."""
         if self._descriptor >= 0:
             if self.identity is not None:
                 _locked.discard(self.identity)
@@ -105,7 +105,7 @@ class StoreFiles:
 
 
 def _identity(file: str | int) -> tuple[int, int] | None:
-    """What tells a file from all others, or None where there is none."""
+    """Device and inode of a file, or None if it does not exist."""
     try:
         status = os.stat(file)
     except OSError:

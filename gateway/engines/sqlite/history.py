@@ -1,4 +1,4 @@
-"""Reading the table ``log``: messages page by page, and what a member has missed."""
+"""Reading the table ``log``: pages of messages, and what a member has missed."""
 
 from __future__ import annotations
 
@@ -59,8 +59,8 @@ class LogHistory:
         return [self._read_range(wanted, reader, share) for wanted in ranges]
 
     def _read_range(self, wanted: Range, reader: str, limit: int) -> Entries:
-        """Each row of the reader's own names the newest one before it that is not, so that none has to be passed over
-        one by one.
+        """The reader's own events are skipped in one step: each row holds the position of the newest one before it by
+        another author.
         """
         stream, high = wanted.stream, wanted.high
         found: list[Entry] = []
@@ -119,7 +119,7 @@ class LogHistory:
         return [int(position) for (position,) in rows] + self._find_own_id(room, message_id, after)
 
     def _find_own_id(self, room: RoomRecord, message_id: str, after: int) -> list[int]:
-        """Where the message is with an id that `EventLog.next_message_id` made: none or one."""
+        """The position of the message with an id that `EventLog.next_message_id` generated: none or one."""
         digits = message_id.rpartition(".")[2]
         if not (digits.isascii() and digits.isdigit() and len(digits) < 19) or int(digits) <= after:
             return []

@@ -1,7 +1,7 @@
-"""The table ``log``: what happened in the rooms, in one order, and what the running transaction has to deliver of it.
+"""The table ``log``: what happened in the rooms, in one order, and the effects of the transaction under way.
 
-Rows are appended in memory and written together, before something reads the table or the transaction ends. What leaves
-the log is ``trimming``'s; ``history`` reads it.
+Rows are buffered in memory and written in one statement, before the table is read or the transaction ends. ``history``
+reads the table, ``trimming`` deletes from it.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ class EventLog:
 
     def __init__(self, connection: sqlite3.Connection, policy: Policy, clocks: Clocks, epochs: Epochs) -> None:
         self.effects: list[Effect] = []
-        """What the running operation did, in order."""
+        """The effects of the operation that is running, in order."""
         self.published = 0
-        """Bytes of the events in the effects of the transaction."""
+        """Size of the events that this transaction publishes, in bytes."""
         self.spans = Spans(connection)
         self.trimming = Trimming(connection, self.spans, policy, clocks)
         self._db = connection
@@ -54,22 +54,22 @@ class EventLog:
         self._epochs = epochs
         row = connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'log'").fetchone()
         self._newest = self._committed = 0 if row is None else int(row[0])
-        """The position of the newest event, and what it was when the transaction began."""
+        """The position of the newest event: now, and when the transaction began."""
         self._rows: list[tuple[object, ...]] = []
         self._unwritten_ids: set[tuple[int, str]] = set()
-        """Rooms and ids of messages in `_rows`."""
+        """The messages in `_rows`, by room and message id."""
         self._random = tokens(6)
 
     # --- the transaction
 
     def begin(self) -> None:
-        """A transaction begins."""
+        """Begin a transaction."""
         self._committed = self._newest
         self.published = 0
         self.spans.begin()
 
     def flush(self) -> None:
-        """Write the events that were appended: all in one statement, for what reads the table, or before a commit."""
+        """Write the buffered rows. To be called before the table is read, and before a commit."""
         if self._rows:
             rows, self._rows = self._rows, []
             self._unwritten_ids.clear()
@@ -81,7 +81,7 @@ class EventLog:
             )
 
     def rollback(self) -> None:
-        """What was appended since `begin` is gone."""
+        """Forget what was appended since `begin`."""
         self._rows.clear()
         self._unwritten_ids.clear()
         self.spans.rollback()
@@ -106,7 +106,7 @@ class EventLog:
     def append_message(
         self, room_id: RoomId, room: str, body: bytes, *, author: str, message_id: str | None, ts: int
     ) -> None:
-        """Append and publish a message. ``message_id``: the id that the author gave it; ``ts``: Unix time in ms."""
+        """Append and publish a message. ``message_id``: the one its author chose, if any; ``ts``: Unix time in ms."""
         if message_id is not None:
             self._unwritten_ids.add((room_id, message_id))
         self._append(room_id, room, MESSAGES, events.MESSAGE, body, author=author, message_id=message_id, ts=ts)
@@ -136,7 +136,7 @@ class EventLog:
             self.trimming.trim(room_id, kind)
 
     def append_invitation(self, room: RoomRecord, invitation: Invitation, username: str) -> None:
-        """Append the ``room-joined`` of a member, who receives the room's events after its position."""
+        """Append the ``room-joined`` of a new member, who receives the room's events after that position."""
         position = self._newest = self._newest + 1
         event, body, author = events.ROOM_JOINED, invitation.body, invitation.author
         row = (position, room.id, None, event, author, username, None, None, None, None, None, body)
@@ -145,7 +145,7 @@ class EventLog:
         self._publish(Publication(event, body, room.name, offset, author, (username,)))
 
     def withdraw_invitations(self, username: str, room_ids: str) -> None:
-        """Delete the ``room-joined`` of a member who is about to leave rooms; ``room_ids`` is a JSON array."""
+        """Delete the ``room-joined`` events of a member who is about to leave rooms; ``room_ids`` is a JSON array."""
         self.flush()
         self._db.execute(WITHDRAW, (username, room_ids))
 
@@ -157,29 +157,28 @@ class EventLog:
         self.published += len(publication.body)
 
     def move(self, room: RoomRecord, *, joined: tuple[str, ...] = (), left: tuple[str, ...] = ()) -> None:
-        """Have it known who receives the room's events from here on, and who no longer does."""
+        """Add an effect: who receives the room's events from here on, and who no longer does."""
         self.effects.append(Movement(room.name, joined, left))
 
     def forget(self, room_id: RoomId) -> None:
-        """A room is gone; what happened in it is deleted by and by."""
+        """Forget a room that was deleted. Maintenance deletes its log, a slice at a time."""
         self.spans.forget(room_id)
         self._db.execute("INSERT INTO ended_rooms (room_id) VALUES (?)", (room_id,))
 
-    # --- messages that are about to be appended
+    # --- the next message
 
     def next_message_id(self) -> str:
-        """An id for the message that is appended next. It names the position: finding it takes no index."""
+        """An id for the next message. It contains the position, so that finding the message takes no index."""
         return f"{next(self._random)}.{self._newest + 1}"
 
     def next_message_ts(self, room_id: RoomId) -> int:
-        """When the message is sent that is appended next (Unix time in ms): never before the last one in its room."""
+        """The time of the next message (Unix time in ms), which is never before that of the last one in its room."""
         now, last = self._clocks.unix_ms(), self.spans.get(room_id, MESSAGES).ts
         return now if now > last else last
 
     def find_sent(self, room_id: RoomId, sender: str, message_id: str) -> int | None:
-        """When a message was sent that the log has, or had not long ago (Unix time in ms), or None.
-
-        What a sender of the same name sent before this one became a member is another's.
+        """When the sender sent a message with that id (Unix time in ms), if it is in the log or was trimmed recently;
+        else None. Messages from before the sender became a member do not count: the name may have been another's.
         """
         if (room_id, message_id) in self._unwritten_ids:
             self.flush()

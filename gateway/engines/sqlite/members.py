@@ -19,10 +19,10 @@ if TYPE_CHECKING:
     from gateway.engines.transaction import Invitation
 
 MAX_KNOWN: Final = 65_536
-"""Members whose rooms' ids are remembered."""
+"""How many memberships `MemberTable.find_id` caches. When there are more, the cache is emptied."""
 
 LAST_CHARACTER: Final = "\U0010ffff"
-"""What comes after every character that a name may have."""
+"""Sorts after every character that a username may contain."""
 
 IS_ONLINE = """EXISTS (
     SELECT 1 FROM sessions WHERE sessions.username = members.username AND connection IS NOT NULL
@@ -42,10 +42,10 @@ class MemberTable:
         self._db = connection
         self._log = log
         self._ids: dict[tuple[str, str], RoomId] = {}
-        """Ids of rooms by member and name: of those who have written since the last failure."""
+        """A cache of room ids, by member and room name."""
 
     def rollback(self) -> None:
-        """What was written since the transaction began is gone."""
+        """Forget what may have been written since the transaction began."""
         self._ids.clear()
 
     async def find(self, username: str, names: Sequence[str]) -> Membership | None:
@@ -61,7 +61,7 @@ class MemberTable:
         return None
 
     def find_id(self, username: str, names: Sequence[str]) -> tuple[RoomId, str] | None:
-        """The id and the name of the first of these rooms that a user is in, without asking the database each time."""
+        """The id and name of the first of these rooms that a user is in, from the cache if possible."""
         for name in names:
             key = username, name
             room_id = self._ids.get(key)
@@ -131,7 +131,7 @@ class MemberTable:
     ) -> None:
         newest = self._log.newest()
         invited = invitation is not None
-        # Those who are invited receive the events after their own invitation, which gets its position below.
+        # An invited member receives the events after its own invitation, which is appended below.
         rows = [
             (room.id, username, newest + number if invited else newest, invited, peer)
             for number, username in enumerate(usernames, 1)

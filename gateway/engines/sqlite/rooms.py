@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from gateway.engines.sqlite.log import EventLog
 
 COLUMNS = "id, name, kind, history, pair, member_count"
-"""Those of a `RoomRecord`."""
+"""The columns of a `RoomRecord`."""
 
 SHAPES = """
 SELECT name, kind, history, (
@@ -27,8 +27,8 @@ SELECT name, kind, history, (
 ), member_count, peer
 FROM members JOIN rooms ON id = room_id WHERE username = ?1 ORDER BY name
 """
-"""The `Room`s of a user. SQLite writes the members down, and without ``json_object``: a user may be in two hundred
-rooms, and as Python objects their members would take twice as long.
+"""The `Room`s of a user. SQLite encodes the members itself, and concatenates strings since ``json_object`` is slower: a
+user may be in two hundred rooms, and making Python objects of their members would take twice as long.
 """
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     Row = tuple[str, str, str, str | None, str | None, str | None, int | None, int, int, int]
 
 LAST_CHARACTER = "\U0010ffff"
-"""What comes after every character that a name may have."""
+"""Sorts after every character that a username may contain."""
 
 COLUMNS = (
     "sid, username, pid, previous_pid, connection, node, suspended_at, resumable, began, missed_by_leaving"  # as `Row`
@@ -91,8 +91,8 @@ class SessionTable:
         self._db.execute("DELETE FROM sessions WHERE username = ? AND sid = ?", (session.username, session.sid))
 
     def suspend_all(self, running_ms: int, window_ms: int) -> None:
-        """Nobody could come back while the store was closed: the recovery windows of all begin now. Where nobody can
-        come back at all, the window is over.
+        """Suspend all sessions when the store is opened. No client could return while it was closed, so every recovery
+        window begins now; a session to which no client can return expires at once.
         """
         self._db.execute(
             "UPDATE sessions SET connection = NULL, node = NULL, suspended_at = ? - iif(resumable, 0, ?)",

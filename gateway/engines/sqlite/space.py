@@ -1,4 +1,4 @@
-"""How much the store takes of the disk: at most so much, and no more than it needs."""
+"""Keeping the database file within its limit, and returning free pages to the file system."""
 
 from __future__ import annotations
 
@@ -11,23 +11,25 @@ from gateway.logs import get_logger
 if TYPE_CHECKING:
     import sqlite3
 
-SLICE: Final = 0.002
-"""How long pages may be given back in one go, in seconds."""
+SLICE_TIME: Final = 0.002
+"""How long one slice of returning pages may take, in seconds."""
 
-WORTH: Final = 1_024
-"""Free pages (4 MB) below which the file is left as it is: what is written next uses them again."""
+MIN_FREE_PAGES: Final = 1_024
+"""How many pages (4 MB) must be free before any are returned. Fewer are soon used again."""
 
-SHARE: Final = 4
-"""Of the file's pages one in so many may be free before any are given back."""
+FREE_SHARE: Final = 4
+"""Pages are returned when at least one page of this many is free."""
 
-QUIET: Final = 60.0
-"""Seconds between two log lines that say that the store is full: at its limit it may be so many times a second."""
+LOG_INTERVAL: Final = 60.0
+"""The minimum time between two warnings that the store is full, in seconds: near the limit, that can change many times
+a second.
+"""
 
-FAR: Final = 65_536
-"""Pages (256 MB) below the limit: then it need not be looked at for each transaction."""
+FAR_BELOW: Final = 65_536
+"""How many pages (256 MB) below the limit the store must be for the size not to be checked in every transaction."""
 
-LARGEST: Final = 2_048
-"""Pages that one transaction may add, by far."""
+MAX_PAGES_ADDED: Final = 2_048
+"""A generous bound on the pages that one transaction adds. It gives the number of transactions without a check."""
 
 logger = get_logger(__name__)
 
@@ -36,38 +38,38 @@ class Space:
     """The pages of a database file."""
 
     def __init__(self, connection: sqlite3.Connection, limit: int) -> None:
-        """``limit``: bytes that the store may use."""
+        """``limit``: the largest size of the store, in bytes."""
         self._db = connection
         self._limit = limit
         (page_size,) = connection.execute("PRAGMA page_size").fetchone()
         self._max_pages = limit // page_size
         (auto_vacuum,) = connection.execute("PRAGMA auto_vacuum").fetchone()
         self._can_shrink = auto_vacuum == 2
-        self._giving = False
-        self.given = False
-        """Whether the current transaction gives pages back."""
+        self._returning = False
+        self.returned = False
+        """Whether the transaction under way has returned pages, which has to be committed."""
         self._full = False
         self._unseen = 0
-        """Transactions for which the limit is out of reach."""
+        """For how many more transactions the limit is out of reach."""
         self._quiet_until = 0.0
 
     def begin(self) -> None:
-        """A transaction begins: see how full the store is. What one transaction writes may go beyond the limit."""
-        self.given = False
+        """Begin a transaction: check whether the store is full. One transaction may still exceed the limit a little."""
+        self.returned = False
         if self._unseen:
             self._unseen -= 1
             return
         (pages,) = self._db.execute("PRAGMA page_count").fetchone()
-        if self._max_pages - pages > FAR:
-            self._unseen = FAR // LARGEST
+        if self._max_pages - pages > FAR_BELOW:
+            self._unseen = FAR_BELOW // MAX_PAGES_ADDED
         full = pages >= self._max_pages and pages - self._free_pages() >= self._max_pages
         if full and not self._full and time.monotonic() > self._quiet_until:
-            self._quiet_until = time.monotonic() + QUIET
+            self._quiet_until = time.monotonic() + LOG_INTERVAL
             logger.warning("the store is full: nothing can be added", limit=self._limit, setting="--max-store")
         self._full = full
 
     def check(self) -> None:
-        """Before something is added.
+        """Check that something may be added.
 
         Raises:
             LimitReached: the store is full.
@@ -75,25 +77,25 @@ class Space:
         if self._full:
             raise LimitReached.store(self._limit)
 
-    def give_back(self) -> bool:
-        """Return free pages to the system, for a few milliseconds. Whether to go on.
+    def return_pages(self) -> bool:
+        """Return free pages to the file system, for one slice of time. Returns whether there are more to return.
 
-        It begins when they are many and ends when they are few, so that what comes and goes does not move pages about.
+        It begins when many are free and ends when few are, so that pages are not moved around for what comes and goes.
         """
         if not self._can_shrink:
             return False
         free = self._free_pages()
-        if not self._giving:
+        if not self._returning:
             (pages,) = self._db.execute("PRAGMA page_count").fetchone()
-            self._giving = free >= WORTH and free * SHARE >= pages
-        end = time.perf_counter() + SLICE
-        while self._giving and time.perf_counter() < end:
-            # Python steps such a statement once, which is one page, whatever number it names.
+            self._returning = free >= MIN_FREE_PAGES and free * FREE_SHARE >= pages
+        end = time.perf_counter() + SLICE_TIME
+        while self._returning and time.perf_counter() < end:
+            # Python steps this statement only once, which returns one page, whatever number it is given.
             self._db.execute("PRAGMA incremental_vacuum(1)")
-            self.given = True
+            self.returned = True
             free -= 1
-            self._giving = free > WORTH // 4
-        return self._giving
+            self._returning = free > MIN_FREE_PAGES // 4
+        return self._returning
 
     def _free_pages(self) -> int:
         return int(self._db.execute("PRAGMA freelist_count").fetchone()[0])

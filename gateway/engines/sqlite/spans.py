@@ -1,8 +1,8 @@
-"""What the log holds of a room: from which event to which, how many, and how many bytes.
+"""Spans: which part of a room's events the log still holds, how many there are, and their size.
 
-There are two kinds of events that a whole room hears, *messages* and *notices* (who came and went); each kind of a room
-has a span of its own, and so neither crowds out the other. The rows of the log carry running counts, so that no
-question about a span takes longer where there is more.
+There are two kinds of events that a whole room receives, *messages* and *notices* (who joined and left). Each kind has
+a span of its own, so that neither crowds out the other. The rows of the log carry running totals, so that a span is
+computed from its first and last row, however many there are.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ NOTICES: Final = 1
 KINDS: Final = (MESSAGES, NOTICES)
 
 MAX_KNOWN: Final = 65_536
-"""How many spans are remembered."""
+"""How many spans are cached. When there are more, the cache is emptied."""
 
 NEWEST = "SELECT number, size, position, author, other, ts FROM log WHERE room_id = ? AND kind = ? "
 OLDEST = "SELECT number - 1, size - length(body) FROM log WHERE room_id = ? AND kind = ? "
@@ -26,9 +26,11 @@ OLDEST = "SELECT number - 1, size - length(body) FROM log WHERE room_id = ? AND 
 
 @dataclass(slots=True)
 class Span:
-    """``number`` and ``size`` count all events there were, up to and with the newest; ``cut_number`` and ``cut_size``
-    those of them that were trimmed, the oldest ones. Of the newest event there is the ``position``, the ``author``,
-    ``ts``, and in ``other`` the position of the newest before it that has another author (or 0).
+    """The events of one kind in one room.
+
+    ``number`` and ``size`` (bytes) count all events that there ever were, ``cut_number`` and ``cut_size`` those of them
+    that were trimmed, which are the oldest. ``position``, ``author`` and ``ts`` are those of the newest event;
+    ``other`` is the position of the newest one before it by another author, or 0.
     """
 
     number: int = 0
@@ -54,19 +56,19 @@ class Span:
         return self.other if self.author == username else self.position
 
     def keeps(self, number: int, before: int, history_size: int, history_bytes: int) -> bool:
-        """Whether the history reaches back to the event with that number, before which there were ``before`` bytes."""
+        """Whether the event with that number is within the bounds. ``before``: the size of all events before it."""
         return number == self.number or (self.number - number < history_size and self.size - before <= history_bytes)
 
 
 class Spans:
-    """Remembers spans. What has been appended to the log in the running transaction is in those that are remembered."""
+    """A cache of spans. They include what the transaction under way has appended."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._db = connection
         self._known: dict[tuple[int, int], Span] = {}
 
     def begin(self) -> None:
-        """A transaction begins."""
+        """Begin a transaction."""
         if len(self._known) > MAX_KNOWN:
             self._known.clear()
 

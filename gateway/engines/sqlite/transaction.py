@@ -1,8 +1,8 @@
-"""The embedded store's transactions: what rules read and write, and what they have to deliver, on one connection.
+"""The embedded store's transactions: what rules read and write, and their effects, on one connection.
 
-A rule never waits here: its reads are there at once, so that it runs to its end in one step, and its writes are rows of
-the transaction, which holds those of a whole batch of rules. A rule reads first and writes after, so that one that
-refuses (a `GatewayError`) has changed nothing.
+A rule never waits here: its reads return at once, so that it runs to its end in one step. One SQL transaction holds the
+writes of a whole batch of rules, so a single rule cannot be rolled back; since a rule reads first and writes after, one
+that raises a `GatewayError` has changed nothing.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 NODE: Final = "local"
-"""The only node there is: one process can open the file."""
+"""The only node: just one process can open the file."""
 
 
 class SQLiteTransaction:
     """A `gateway.engines.transaction.Transaction`, and the `Database` of `GroupCommit`: one object for all transactions
-    of a connection, one after the other. Used by one thread at a time.
+    of a connection, one after another. Used by one thread at a time.
     """
 
     node = NODE
 
     def __init__(self, connection: StoreConnection, policy: Policy, clocks: Clocks, slice_time: float) -> None:
-        """``slice_time``: how long one piece of longer work may take, in seconds."""
+        """``slice_time``: how long one slice of a long operation may take, in seconds."""
         (running_ms,) = connection.execute("SELECT max(kept) FROM trimmed_messages").fetchone()
         clocks.resume(running_ms or 0)
         self._db = connection
@@ -102,22 +102,22 @@ class SQLiteTransaction:
         return Receipt(name, ts, duplicate=False)
 
     def open(self) -> None:
-        """Begin a new run: the first operation of all."""
+        """Begin a new run of the store: the first operation after it is opened."""
         self._epochs.begin(self.log.newest())
         self.departures.open()
         self.sessions.suspend_all(self._clocks.running_ms(), int(self._policy.recovery_window * 1000))
 
     def maintain(self) -> bool:
-        """Do one slice of the work that operations have deferred, such as deleting the log of a room that is gone.
+        """Do one slice of the work that operations have deferred, such as deleting the log of a deleted room.
 
-        A slice takes a few milliseconds at most. Returns whether there is more.
+        A slice takes a few milliseconds at most. Returns whether there is more to do.
         """
         self.log.flush()
         trimmed = self.log.trimming.maintain(Slice(self._slice_time))
-        return any([trimmed, self.departures.prune(), self._space.give_back()])
+        return any([trimmed, self.departures.prune(), self._space.return_pages()])
 
     def probe(self) -> None:
-        """Have something to commit that changes nothing, to learn whether the disk still takes it."""
+        """Write something that changes nothing, so that its commit shows whether the disk still works."""
         self._db.execute("INSERT INTO sqlite_sequence (name, seq) VALUES ('probe', 0)")
         self._db.execute("DELETE FROM sqlite_sequence WHERE name = 'probe'")
 
@@ -134,7 +134,7 @@ class SQLiteTransaction:
 
     def flush(self) -> bool:
         self.log.flush()
-        self._wrote = self._db.total_changes > self._changes or self._space.given
+        self._wrote = self._db.total_changes > self._changes or self._space.returned
         if self._wrote:
             self._db.check_files()
         return self._wrote
@@ -146,9 +146,9 @@ class SQLiteTransaction:
             self._db.execute("COMMIT")
 
     def rollback(self) -> None:
-        """Undo what was not committed, and know nothing any more of what may not be so."""
+        """Undo what was not committed, and drop the caches that may contain it."""
         if self._db.in_transaction:
-            with contextlib.suppress(sqlite3.Error):  # begin() tries again
+            with contextlib.suppress(sqlite3.Error):  # `begin` tries again
                 self._db.execute("ROLLBACK")
         self.members.rollback()
         self.log.rollback()
@@ -165,7 +165,7 @@ class SQLiteTransaction:
 
 
 def _run_to_end(rule: Coroutine[Any, Any, T]) -> T:
-    """Run a rule that never waits: what it awaits is a read, and there at once."""
+    """Run a rule that never waits, because all that it awaits are reads, which return at once."""
     try:
         rule.send(None)
     except StopIteration as end:

@@ -1,7 +1,7 @@
-"""What leaves the log: events that are too old, rooms that are gone, and ids that nobody sends again.
+"""Deleting from the log: events beyond the bounds, deleted rooms, and message ids too old to be sent again.
 
-All of it goes in small pieces. A room that is written to is trimmed as it grows; the rest is `Trimming.maintain`'s,
-between the operations of clients.
+All of it is done in small steps. A room is trimmed as it grows; `Trimming.maintain` does the rest, between the
+operations of clients.
 """
 
 from __future__ import annotations
@@ -18,23 +18,23 @@ if TYPE_CHECKING:
     from gateway.engines.sqlite.spans import Span, Spans
 
 CHUNK: Final = 64
-"""How many events are deleted in one step, at most; rooms hold at most as many more than their bound."""
+"""How many events are deleted in one step. A room exceeds its bound by at most as many."""
 
 CHUNK_BYTES: Final = 262_144
-"""How many bytes of events are deleted in one step; the event that passes it is the last one."""
+"""After how many bytes of deleted events a step ends."""
 
-SWEPT: Final = 16
-"""How many rooms are looked at in one step."""
+ROOMS_AT_ONCE: Final = 16
+"""How many rooms are checked in one step."""
 
 RETRY_WINDOWS: Final = 2
 RETRY_MARGIN: Final = 60.0
-"""How many recovery windows, and how many seconds more, the id of a message is known after the message was trimmed: its
+"""For how many recovery windows, plus how many seconds, the id of a message is kept after the message was trimmed: its
 sender may come back and send it again.
 """
 
 
 class Trimming:
-    """Deletes from the tables ``log`` and ``trimmed_messages``. All that was appended must have been written before."""
+    """Deletes from the tables ``log`` and ``trimmed_messages``. `EventLog.flush` must have been called before."""
 
     def __init__(self, connection: sqlite3.Connection, spans: Spans, policy: Policy, clocks: Clocks) -> None:
         self._db = connection
@@ -46,15 +46,15 @@ class Trimming:
         self._clocks = clocks
         self._retry_ms = int(1000 * (RETRY_WINDOWS * policy.recovery_window + RETRY_MARGIN))
         self._swept: int | None = 0
-        """The id of the last room that was looked at since the opening; None when all were."""
+        """The id of the last room that `_sweep` has checked; None once it has checked all."""
 
     def is_due(self, span: Span) -> bool:
-        """Whether a span is so far above its bounds that it is worth the work."""
+        """Whether a span exceeds its bounds by so much that trimming it is worthwhile."""
         kept = span.number - span.cut_number
         return kept > self._most or (span.size - span.cut_size > self._most_bytes and kept > 1)
 
     def trim(self, room_id: int, kind: int) -> None:
-        """Delete the oldest events above the bounds, one step of it."""
+        """Delete the oldest events beyond the bounds: one step."""
         span = self._spans.get(room_id, kind)
         rows = self._db.execute(
             "SELECT position, number, size, author, other, message_id, ts FROM log "
@@ -85,7 +85,12 @@ class Trimming:
             )
 
     def _note(self, room_id: int, position: int, author: str, other: int) -> None:
-        """Note the newest event of a kind that was trimmed, and the newest before it that has another author."""
+        """Record the newest event of the room that was trimmed, and the newest one before it by another author.
+
+        From these two positions follows, for each member, the newest trimmed event that it did not cause
+        (`Stream.trimmed`). The two kinds of events are trimmed separately, so what is trimmed now may be older than
+        what was trimmed before.
+        """
         known = self._db.execute(
             "SELECT trimmed, trimmed_author, trimmed_other FROM rooms WHERE id = ?", (room_id,)
         ).fetchone()
@@ -99,7 +104,7 @@ class Trimming:
         )
 
     def oldest_retry(self) -> int:
-        """The running time since which a message must have been trimmed for its id to count."""
+        """The ids of messages that were trimmed before this running time (ms) have expired."""
         return self._clocks.running_ms() - self._retry_ms
 
     # --- between the operations of clients
@@ -109,7 +114,7 @@ class Trimming:
         return self._forget_rooms(piece) or self._sweep(piece) or self._forget_ids(piece)
 
     def _forget_rooms(self, piece: Slice) -> bool:
-        """Delete what is left of rooms that are gone."""
+        """Delete the logs of deleted rooms."""
         while (ended := self._db.execute("SELECT room_id FROM ended_rooms LIMIT 1").fetchone()) is not None:
             while self._delete_some(ended[0]):
                 if piece.is_over():
@@ -120,7 +125,7 @@ class Trimming:
         return False
 
     def _delete_some(self, room_id: int) -> bool:
-        """Delete some of the log of a room that is gone; whether there was any."""
+        """Delete part of the log of a deleted room. Returns whether there was any."""
         for kind in KINDS:
             rows = self._db.execute(
                 "SELECT position, length(body) FROM log WHERE room_id = ? AND kind = ? ORDER BY position LIMIT ?",
@@ -134,7 +139,7 @@ class Trimming:
         return self._delete_ids("room_id = ?", room_id)
 
     def _delete_ids(self, condition: str, parameter: int) -> bool:
-        """Delete some of the ids of messages that were trimmed; whether there was any."""
+        """Delete some ids of trimmed messages. Returns whether there were any."""
         ids = self._db.execute(
             f"SELECT room_id, author, message_id FROM trimmed_messages WHERE {condition} LIMIT ?", (parameter, CHUNK)
         ).fetchall()
@@ -142,10 +147,10 @@ class Trimming:
         return bool(ids)
 
     def _sweep(self, piece: Slice) -> bool:
-        """Trim, once after the opening, what bounds are above that may have been larger before."""
+        """Trim all rooms once after the store is opened: the bounds may have been larger before."""
         while self._swept is not None:
-            rooms = self._db.execute("SELECT id FROM rooms WHERE id > ? ORDER BY id LIMIT ?", (self._swept, SWEPT))
-            ids = [room_id for (room_id,) in rooms]
+            query = "SELECT id FROM rooms WHERE id > ? ORDER BY id LIMIT ?"
+            ids = [room_id for (room_id,) in self._db.execute(query, (self._swept, ROOMS_AT_ONCE))]
             for room_id in ids:
                 for kind in KINDS:
                     while self.is_due(self._spans.get(room_id, kind)):
@@ -168,7 +173,7 @@ class Trimming:
 
 
 def _last_of(rows: list[tuple[int, int]]) -> int:
-    """The position of the last event that is deleted in one step; ``rows`` are positions and sizes."""
+    """The position of the last event to delete in one step; ``rows`` are positions and sizes."""
     freed = 0
     for position, size in rows:
         freed += size

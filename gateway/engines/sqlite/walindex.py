@@ -1,9 +1,13 @@
-"""Reading SQLite's write-ahead log: how long it is, how much of it is in the database already, and whether its file has
-it.
+"""Reading SQLite's write-ahead log: how long it is, how much of it has been copied into the database, and whether its
+file is intact.
 
-SQLite has no call for it that Python could make, and the file's size does not tell: the log is written again from its
-start once all of it was copied. The layout of the ``-wal`` file and of its index, the ``-shm`` file, is documented:
+Python's sqlite3 has no call that returns this, and the size of the file does not show it: once all of the log has been
+copied, it *restarts*: the next commit writes to the beginning of the file again, with new salts, and old frames remain
+after the new ones. The layout of the ``-wal`` file and of its index, the ``-shm`` file, is documented in
 https://sqlite.org/walformat.html, sections 1 and 2.
+
+The index is shared memory. It is changed before the log's file is, and its header is written twice, so that a reader
+can tell whether it has read in the middle of a change.
 """
 
 from __future__ import annotations
@@ -17,19 +21,19 @@ HEADER = struct.Struct("=14xHI12x8s88xI")
 """The size of a page, mxFrame, the salts of the log, and nBackfillAttempted, in the first 132 bytes (native order)."""
 BACKFILLED = struct.Struct("=96xI")
 COPY = 48
-"""Bytes of the header that are there twice: while the two differ, they are being written."""
+"""Bytes of the header that are stored twice: while the copies differ, they are being written."""
 
 FILE_HEADER = struct.Struct("16x8s8x")
 """The salts in the header of the log's file."""
 FRAME_HEADER = struct.Struct("8x8s8x")
-"""The salts in the header of each frame, which is before its page."""
+"""The salts in the header of each frame, which precedes its page."""
 
 
 @dataclass(frozen=True, slots=True)
 class LogState:
-    """``frames``: pages in the log, of ``page_size`` bytes. ``copied``: how many of them are in the database as well;
-    ``attempted``: how many a checkpoint that is under way, or was cut off, may have copied. ``salts`` change when the
-    log begins anew.
+    """``frames``: the number of pages in the log, each of ``page_size`` bytes. ``copied``: how many of them have been
+    copied into the database; ``attempted``: how many a checkpoint that is under way, or was interrupted, may have
+    copied. ``salts`` change when the log restarts.
     """
 
     page_size: int
@@ -51,7 +55,7 @@ class WalIndex:
         """``path``: of the ``-shm`` file, which SQLite must have made already."""
         descriptor = os.open(path, os.O_RDONLY)
         try:
-            # Mapped, as SQLite has it: a system call after each commit would wait for the interpreter.
+            # Mapped, as SQLite does: a system call after each commit would release the GIL and wait for it.
             self._data = mmap.mmap(descriptor, HEADER.size, access=mmap.ACCESS_READ)
         except BaseException:
             os.close(descriptor)
@@ -65,7 +69,7 @@ class WalIndex:
 
     @property
     def is_steady(self) -> bool:
-        """Whether nobody is writing what `read` reads."""
+        """Whether the index is not being changed right now."""
         return self._data[:COPY] == self._data[COPY : 2 * COPY]
 
     def close(self) -> None:
@@ -74,7 +78,7 @@ class WalIndex:
 
 
 class WalFile:
-    """The file of one open log, for noticing that another program has cut it or written over it."""
+    """The file of one open log, to notice that another program has truncated or overwritten it."""
 
     def __init__(self, path: str, index: WalIndex) -> None:
         self._index = index
@@ -82,8 +86,10 @@ class WalFile:
         self._last = index.read()
 
     def is_spoiled(self) -> bool:
-        """Whether frames are missing that the database does not have yet. The last one is looked at, and the one that
-        was the last before: what was committed since may have made the file as long as it was.
+        """Whether frames are missing from the file that have not been copied into the database yet.
+
+        Two frames are checked: the newest, and the one that was the newest at the last call. If the file was truncated
+        and then commits made it as long as before, only the latter is missing.
         """
         before, state = self._last, self._index.read()
         if not self._index.is_steady:
@@ -96,7 +102,7 @@ class WalFile:
             numbers.add(before.frames)
         if self._header() == state.salts and all(self._frame(number, state) == state.salts for number in numbers):
             return False
-        # The index is changed before the file is: the log may have begun anew meanwhile.
+        # The index is changed before the file is: the log may have restarted meanwhile.
         after = self._index.read()
         return (after.salts, after.frames) == (state.salts, state.frames)
 

@@ -1,8 +1,8 @@
-"""Noticing that the files of a store are gone, or others, while the gateway has them open.
+"""Noticing that the files of a store were deleted, moved, replaced or overwritten while the gateway has them open.
 
-What is deleted or replaced lives on for the process that has it open, and with it all that this process writes from
-then on: everything works, and nothing of it is there after the end. So the store looks before each commit whether its
-path still leads to its files, and a thread looks when nothing is committed.
+A file that was deleted or replaced continues to exist for the process that has it open: everything seems to work, and
+everything is lost when the process ends. So the store checks before each commit whether its path still leads to its
+files, and a thread checks when there are no commits.
 """
 
 from __future__ import annotations
@@ -20,25 +20,25 @@ if TYPE_CHECKING:
     from gateway.engines.sqlite.walindex import LogState, WalFile, WalIndex
 
 INTERVAL: Final = 0.5
-"""How long the thread waits between two looks, in seconds."""
+"""How often the thread checks the files, in seconds."""
 
 ADVICE: Final = (
-    "Put it back where it was and the gateway goes on. Otherwise restart the gateway: "
-    "what was sent since the last commit is refused, not lost without a word."
+    "Put it back in its place and the gateway recovers. Otherwise restart the gateway: "
+    "what was sent since the last commit was refused, not silently lost."
 )
 
 logger = get_logger(__name__)
 
 
 class StoreGone(sqlite3.OperationalError):
-    """The path of the store does not lead to its files."""
+    """The path of the store no longer leads to its files."""
 
 
 class FileWatch:
-    """Compares the files that are open with those that are there."""
+    """Compares the files that are open with those at the path."""
 
     def __init__(self, files: StoreFiles, index: WalIndex, log: WalFile) -> None:
-        """``index`` and ``log`` are of the files that are watched."""
+        """``index`` and ``log`` are those of ``files``."""
         self._path = files.path
         self._real = files.real
         self._files = files
@@ -47,29 +47,29 @@ class FileWatch:
         self._expected = {suffix: _identity(files.real + suffix) for suffix in ("", *SIDE_FILES)}
         self._seen = self._see()
         self._overwritten: str | None = None
-        """What another program has written over: for good, whatever is there later."""
-        self._looking = threading.Lock()
+        """The file that another program has overwritten. This never becomes None again: the damage is done."""
+        self._checking = threading.Lock()
         self._closing = threading.Event()
         self.problem: str | None = None
-        """What is wrong with the files, in a few words for the operator; None while nothing is."""
+        """What is wrong with the files, as a phrase for the operator; None if nothing is."""
         self._thread = threading.Thread(target=self._watch, name="gateway-store-watch", daemon=True)
         self._thread.start()
 
     def check(self) -> None:
-        """Look before a commit.
+        """Check the files before a commit.
 
         Raises:
-            StoreGone: what would be committed now would be lost.
+            StoreGone: a commit would be lost.
         """
         if self.problem is None and not self._find_missing(self._real):
             return
-        self.look()  # at everything, and log what is found
+        self.look()  # checks everything, and logs it
         if self.problem is not None:
             raise StoreGone(self.problem)
 
     def look(self) -> None:
-        """Set `problem`, and log it when it begins and when it ends."""
-        with self._looking:
+        """Check everything, set `problem`, and log when a problem begins and when it ends."""
+        with self._checking:
             if self._closing.is_set():
                 return
             found = self._find_problem()
@@ -82,12 +82,12 @@ class FileWatch:
             logger.warning("the store is back", store=self._path)
 
     def holds_database(self) -> bool:
-        """Whether the database file and all that the log has are ours and whole, though their names may be gone."""
+        """Whether the database and the log are intact, even if the log's name is gone."""
         return _identity(self._real) == self._expected[""] and self._overwritten is None
 
     def close(self) -> None:
-        """Look no more. A problem that there is stays, and is logged again: it is the last that is seen."""
-        with self._looking:
+        """Stop checking. If there is a problem, it is logged once more, near the end of the log."""
+        with self._checking:
             self._closing.set()
         self._thread.join(timeout=INTERVAL)
         if self.problem is not None:
@@ -106,7 +106,7 @@ class FileWatch:
         return None if self._overwritten is None else f"{self._overwritten} was overwritten by another program"
 
     def _find_missing(self, path: str) -> str | None:
-        """Which of the files is not where the path, without links, leads to now."""
+        """Which file is missing, or is another one, at ``path`` (without links), as a phrase."""
         for suffix, identity in self._expected.items():
             there = _identity(path + suffix)
             if there != identity:
@@ -114,32 +114,32 @@ class FileWatch:
         return None
 
     def _find_overwritten(self) -> str | None:
-        """Which file another program has written to."""
+        """Which file another program has written to, if any."""
         if self._log.is_spoiled():
             return f"{self._real}-wal"
         return self._real if self._is_database_changed() else None
 
     def _is_database_changed(self) -> bool:
-        """By another program, and not by a checkpoint, of which the index tells."""
+        """Whether another program has changed the database: a checkpoint would also have changed the index."""
         before, self._seen = self._seen, self._see()
         if _copied(self._index.read()) != _copied(self._seen[0]):
-            return False  # a checkpoint began, or ended, while we looked
+            return False  # a checkpoint began or ended meanwhile
         (log, content), (log_before, content_before) = self._seen, before
         if content == content_before or _copied(log) != _copied(log_before):
             return False
-        return log.attempted <= log.copied  # else a checkpoint is under way, or was cut off
+        return log.attempted <= log.copied  # else a checkpoint is under way, or was interrupted
 
     def _see(self) -> tuple[LogState, tuple[int, bytes]]:
         return self._index.read(), self._files.signature()
 
 
 def _copied(log: LogState) -> tuple[bytes, int, int]:
-    """How far checkpoints are; it changes before they write to the database, and after."""
+    """The progress of checkpoints. It changes before they write to the database, and after."""
     return log.salts, log.copied, log.attempted
 
 
 def _identity(path: str) -> tuple[int, int] | None:
-    """Device and inode of a file (not of what a link leads to), or None where there is none."""
+    """Device and inode of a file (not of what a link leads to), or None if it does not exist."""
     try:
         status = os.lstat(path)
     except OSError:

@@ -34,7 +34,7 @@ class Owner(Pausable, Protocol):
         """The client replied to a ping."""
 
     def client_closed(self) -> None:
-        """The client closes its transport, which does not say whether it comes back."""
+        """The client closes its transport, which does not show whether it will return."""
 
 
 class Inbox(InOrder):
@@ -83,7 +83,7 @@ class Inbox(InOrder):
 
     async def take_body(self, polling: Polling, body: bytes) -> None:
         """Handle the packets of a long-polling body. Returns when they are handled, but does not wait for a log-in,
-        which the client may want to give up.
+        which the client may want to abandon.
 
         Raises:
             ValueError: ``body`` is not a payload of packets.

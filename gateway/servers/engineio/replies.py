@@ -68,8 +68,8 @@ class Replies:
         polling: Polling | None = None,
         poll: bool = True,
     ) -> web.Response:
-        """``polling``: the client's, which is told whether the client gets the response; ``poll``: whether it is the
-        response to a poll, rather than to a body.
+        """``polling``: the client's, which is notified whether the client gets the response; ``poll``: whether this is
+        the response to a poll, rather than to a body.
         """
         options: dict[str, Any] = {"body": body, "status": status, "content_type": kind, "charset": "utf-8"}
         response = web.Response(**options) if polling is None else PollingResponse(polling, poll=poll, **options)
@@ -80,8 +80,8 @@ class Replies:
         return response
 
     def refuse(self, request: web.Request, error: str, *, why: object = "", status: int | None = None) -> web.Response:
-        """``error``: one of `ERRORS`. ``why``: what its message does not say. ``status``: another than that of the
-        error.
+        """``error``: one of `ERRORS`. ``why``: details that its message does not have. ``status``: in place of that of
+        the error.
         """
         code, message, usual = ERRORS[error]
         sentence = f"{message}: {why}" if why else message

@@ -156,7 +156,7 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
             self._empty.set()
 
     def ending(self, socket: EngineSocket) -> None:
-        """The session is over. The application finds what it kept there until it is told."""
+        """The session is over. What the application stored in it is available until the application is notified."""
         self._ending[socket.sid] = socket
         self.closing(socket)
 

@@ -151,8 +151,8 @@ class EngineSocket(Transports):
     # --- the end
 
     def close(self, reason: str, *, code: int = CloseCode.NORMAL, text: str = "") -> None:
-        """End the session. What was written goes out before, and the application is told after the client's last
-        message is handled.
+        """End the session. What was written is sent first, and the application is notified once the client's last
+        message has been handled.
         """
         if self.closed:
             return
@@ -182,7 +182,7 @@ class EngineSocket(Transports):
         self._server.forget(self)
 
     def discard(self) -> None:
-        """The application refused the client: it is not told of the end of a session."""
+        """The application refused the client, so it is not notified that a session ends."""
         if not self.closed:
             self._change(EngineState.CLOSED)
         self._server.forget(self)

@@ -155,7 +155,7 @@ class HTTPConnection(Connection):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """The reply to an error: of a client, which is told but not quoted, or of ours, which is logged."""
+        """The response to an error: of the client, whose request is not quoted, or of ours, which is logged."""
         if not isinstance(exc, HttpProcessingError):
             return super().handle_error(request, status, exc, message)
         response = web.Response(status=status, text=f"{_explain(exc)}\n")
@@ -243,7 +243,7 @@ def _explain(error: HttpProcessingError) -> str:
 
 
 class HTTPRequest(web.Request):
-    """A request that tells its connection when its reply begins, wherever the reply comes from."""
+    """A request that notifies its connection when its response begins, wherever that comes from."""
 
     async def _prepare_hook(self, response: web.StreamResponse) -> None:
         await super()._prepare_hook(response)

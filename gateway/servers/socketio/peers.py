@@ -65,7 +65,7 @@ class Peers:
         return peer
 
     def remove(self, peer: Peer) -> None:
-        """The transport is closed, and the application was told."""
+        """The transport is closed, and the application was notified."""
         peer.stop_deadline()
         del self._peers[peer.socket.sid]
 

@@ -206,7 +206,7 @@ class SocketServer(socketio.AsyncServer):  # type: ignore[misc]
             in_order.overlap(partial(self._perform, peer, namespace, pkt.data, pkt.id))
         else:
             if pkt.packet_type == packet.DISCONNECT:
-                # The application is told once all that the client asked for before has begun.
+                # The application is notified once all earlier requests of the client have been started.
                 client = peer.clients.get(namespace)
                 asyncio.get_running_loop().call_soon(self._note_leaving, peer, namespace, client)
             in_order.put(partial(self._handle_eio_message, peer.socket.sid, pkt))

@@ -66,11 +66,11 @@ class PlainConnection(BaseConnection):
     wire: BareWire | JSONWire
 
     def __init__(self, route: Host, wire: BareWire | JSONWire) -> None:
-        client_id = next(_IDS)
-        super().__init__(wire, client_id, client_id)
+        connection_id = next(_IDS)
+        super().__init__(wire, connection_id, connection_id)
         self._route = route
         self.may_know_pid = False
-        """Whether the client has named its session, or sent anything since it was told of it."""
+        """Whether the client has named its session, or has sent anything since ``welcome`` was written to it."""
         self._awaited: AwaitedLogIn | None = None
         self.stream = WebSocketStream(self, max_size=route.max_frame_size, limits=route.limits)
         """Holds what is written, and a close, until the handshake is replied to."""
@@ -128,7 +128,7 @@ class PlainConnection(BaseConnection):
         return partial(self.write, frame(message.opcode, reply))
 
     async def _end(self, code: int) -> None:
-        """All that the client asked for before it closed has begun; nobody reads the replies."""
+        """All earlier requests of the client have been started; their replies are not read any more."""
         self._route.end(self, code)
 
     # --- logging in
@@ -138,7 +138,7 @@ class PlainConnection(BaseConnection):
         self._in_order.put(work)
 
     def await_log_in(self, username: str) -> None:
-        """The first frame is to say which session to resume. A client that sends none in time is closed."""
+        """Wait for the first frame, which names the session to resume. A client that sends none in time is closed."""
         timer = asyncio.get_running_loop().call_later(LOG_IN_TIMEOUT, self._refuse_silence)
         self._awaited = AwaitedLogIn(username, timer)
 

@@ -69,7 +69,7 @@ def reply_object(ref: Reply, reply: Reply) -> bytes:
 
 
 def read_object(data: bytes) -> dict[str, Any] | None:
-    """The object in a client's frame; None where there is something else."""
+    """The object in a client's frame, or None if it is anything else."""
     try:
         value = decode(data)
     except ValueError:

@@ -51,7 +51,7 @@ class LogIns:
         """The wire that a request asks for.
 
         Raises:
-            GatewayError: nobody can log in as it says.
+            GatewayError: it is not a valid log-in.
         """
         if not is_username(name):
             raise InvalidUsername
@@ -95,7 +95,7 @@ class LogIns:
         return handshake.accept(connection.stream)
 
     async def open_early(self, log_in: LogIn) -> None:
-        """As `open`, where there is no handler of aiohttp."""
+        """Like `open`, for a handshake that has no aiohttp handler."""
         try:
             await self.open(log_in)
         except BaseException:

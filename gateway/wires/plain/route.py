@@ -118,7 +118,7 @@ class PlainRoute:
 
 
 async def _unknown_path(request: web.Request) -> web.Response:
-    """Reply where the name is not one of a user, or the method is not GET, as that of a handshake is."""
+    """Reply to a request whose path is not a username, or whose method is not GET."""
     if is_username(request.match_info["rest"]):
         return refuse(NoUpgrade(f"This is a WebSocket; connect with ws:// or wss:// (RFC 6455), not {request.method}."))
     return refuse(InvalidUsername())

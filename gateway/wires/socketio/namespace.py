@@ -41,7 +41,7 @@ class ChatNamespace(socketio.AsyncNamespace, EventHandler):  # type: ignore[misc
         self._pipeline = pipeline
 
     async def on_connect(self, sid: str, environ: dict[str, Any], auth: object) -> dict[str, str]:
-        """Log in with ``auth``, or with ``?username=``; returns what CONNECT tells the client of its session."""
+        """Log in with ``auth``, or with ``?username=``. Returns the data of CONNECT, which names the session."""
         client: Client | None = self.server.client(sid)
         if client is None or client.socket.closed:
             raise Refused("The transport is gone.")

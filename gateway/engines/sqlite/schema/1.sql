@@ -6,7 +6,7 @@ INSERT INTO log_name VALUES (lower(hex(randomblob(6))));
 
 -- A live session has a connection; a suspended one has the time of its suspension (Unix time, ms) instead.
 -- previous_pid: works as well until the client has used pid, which may not have reached it.
--- missed_by_leaving: the newest position that the user heard, or should have, in a room it has left.
+-- missed_by_leaving: the newest position that the user received, or should have, in a room that it has left.
 CREATE TABLE sessions (
     username          TEXT PRIMARY KEY,
     sid               TEXT NOT NULL,
@@ -19,7 +19,7 @@ CREATE TABLE sessions (
 ) WITHOUT ROWID;
 CREATE INDEX suspended_sessions ON sessions (suspended_at) WHERE suspended_at IS NOT NULL;
 
--- trimmed: the newest position that was cut off the room's log.
+-- trimmed: the newest position that was trimmed from the room's log.
 CREATE TABLE rooms (
     id           INTEGER PRIMARY KEY AUTOINCREMENT,
     name         TEXT NOT NULL UNIQUE,
@@ -27,7 +27,7 @@ CREATE TABLE rooms (
     trimmed      INTEGER NOT NULL DEFAULT 0
 );
 
--- joined: the position from behind which the member hears the room.
+-- joined: the position after which the member receives the events of the room.
 CREATE TABLE members (
     room_id  INTEGER NOT NULL REFERENCES rooms (id),
     username TEXT NOT NULL REFERENCES sessions (username),
@@ -37,7 +37,7 @@ CREATE TABLE members (
 CREATE INDEX rooms_of_member ON members (username, room_id);
 
 -- position: never used twice, not even after the newest rows were deleted (AUTOINCREMENT).
--- origin: whose deed it is. recipient: who alone hears it, or null for the whole room.
+-- origin: who caused the event. recipient: the only one who receives it, or null for the whole room.
 -- message_id is the one that a client gave its message (one of ours is in its body alone), ts that of a message; body
 -- is the event's JSON object.
 CREATE TABLE log (

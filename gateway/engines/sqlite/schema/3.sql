@@ -13,8 +13,8 @@ DROP TABLE log_name;
 ALTER TABLE sessions ADD COLUMN began INTEGER NOT NULL DEFAULT 0;
 CREATE INDEX live_sessions ON sessions (username) WHERE connection IS NOT NULL;
 
--- trimmed: the newest position that was trimmed of what the whole room hears, trimmed_author its author, and
--- trimmed_other the newest one trimmed that has another author. (Before, what one member alone heard counted too.)
+-- trimmed: the newest trimmed position of the events that the whole room receives, trimmed_author its author, and
+-- trimmed_other the newest trimmed one by another author. (Before, events for a single member counted, too.)
 ALTER TABLE rooms ADD COLUMN trimmed_author TEXT;
 ALTER TABLE rooms ADD COLUMN trimmed_other INTEGER NOT NULL DEFAULT 0;
 UPDATE rooms SET trimmed = trimmed + 1, trimmed_other = trimmed + 1 WHERE trimmed > 0;
@@ -23,8 +23,8 @@ UPDATE rooms SET trimmed = trimmed + 1, trimmed_other = trimmed + 1 WHERE trimme
 CREATE TABLE ended_rooms (room_id INTEGER PRIMARY KEY);
 
 -- position: never used twice, not even after the newest rows were deleted (AUTOINCREMENT).
--- kind: 0 for a message, 1 for what else the whole room hears, null for what ``recipient`` alone hears: that is the
--- room-joined of a member, at the position ``joined``, and is deleted when the membership ends.
+-- kind: 0 for a message, 1 for other events that the whole room receives, null for one that only ``recipient`` receives:
+-- the room-joined of a member, at the position ``joined``, which is deleted when the membership ends.
 -- number and size: how many events of its room and kind there have been with this one, and the bytes of their bodies.
 -- other: the position of the newest one before it that has another author (``origin``), or 0.
 -- message_id is the one that a client gave its message; one of ours names the position. ts: Unix time in ms.

@@ -1,5 +1,5 @@
--- kind: 'group', or 'direct' for the server's own room of two. history: 'all', or 'joined' where nobody reads what was
--- said before they joined. pair: the sids of the two of a direct room, in order; a later holder of a name has another.
+-- kind: 'group', or 'direct' for the server's own room of two. history: 'all', or 'joined' if members cannot read
+-- what was sent before they joined. pair: the sids of the two of a direct room, in order; later holders have others.
 ALTER TABLE rooms ADD COLUMN kind TEXT NOT NULL DEFAULT 'group';
 ALTER TABLE rooms ADD COLUMN history TEXT NOT NULL DEFAULT 'all';
 ALTER TABLE rooms ADD COLUMN pair TEXT;
@@ -10,10 +10,10 @@ ALTER TABLE members ADD COLUMN invited INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE members ADD COLUMN peer TEXT;
 CREATE INDEX invitations ON members (username) WHERE invited;
 
--- resumable: whether the client was told the pid. Where it was not, nobody can come back to the session.
+-- resumable: whether the client was sent the pid. If not, it cannot resume the session.
 ALTER TABLE sessions ADD COLUMN resumable INTEGER NOT NULL DEFAULT 1;
 
--- Who left a room on purpose, and when (ms, see departures.py): others do not add them again for an hour.
+-- Who left a room on purpose, and when (ms, see departures.py): others cannot add them again for an hour.
 CREATE TABLE departures (
     place    TEXT NOT NULL,
     username TEXT NOT NULL,

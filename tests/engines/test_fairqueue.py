@@ -1,4 +1,4 @@
-"""Turns: whose call is next, by what each client's calls have cost."""
+"""Fair queueing: whose call is next, by what each client's calls have cost."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from gateway.engines.sqlite.commits import MAX_RUN_TIME, GroupCommit
-from gateway.engines.sqlite.turns import HANDICAP, MIN_REMEMBERED, Turns
+from gateway.engines.sqlite.fairqueue import HANDICAP, MIN_REMEMBERED, FairQueue
 from gateway.observe import NullObserver
 
 from .test_commits import Ledger
@@ -22,26 +22,26 @@ pytestmark = pytest.mark.fast
 
 
 class Queue:
-    """Turns whose calls are words, and cost what the test says."""
+    """A fair queue whose calls are words, and cost what the test says."""
 
     def __init__(self) -> None:
-        self.turns = Turns()
+        self.calls = FairQueue()
         self._loop = asyncio.new_event_loop()
 
     def put(self, client: str, *words: str, low_priority: bool = False) -> None:
         for word in words:
             future = self._loop.create_future()
-            self.turns.put(client, lambda _, word=word: word, future, low_priority=low_priority)
+            self.calls.put(client, lambda _, word=word: word, future, low_priority=low_priority)
 
     def serve(self, cost: float = 0.0) -> str:
-        call = self.turns.next()
+        call = self.calls.next()
         assert call is not None
-        self.turns.take(call)
-        self.turns.charge(call, cost)
+        self.calls.take(call)
+        self.calls.charge(call, cost)
         return str(call.operation(None))
 
     def serve_all(self) -> Iterator[str]:
-        while self.turns:
+        while self.calls:
             yield self.serve(1.0)
 
 
@@ -64,8 +64,8 @@ def test_who_cost_more_comes_later() -> None:
     queue.put("alice", *"aaa")
     queue.put("bob", *"bbbbbbbb")
     served = ""
-    while queue.turns:
-        call = queue.turns.next()
+    while queue.calls:
+        call = queue.calls.next()
         assert call is not None
         served += queue.serve(4.0 if call.operation(None) == "a" else 1.0)
     assert served == "abbbbabbbba"
@@ -107,7 +107,7 @@ def test_shares_are_by_client() -> None:
         queue.put(f"mallory{number}", *"m" * 1000)
     spent: Counter[str] = Counter()
     for _ in range(1400):
-        call = queue.turns.next()
+        call = queue.calls.next()
         assert call is not None
         word = call.operation(None)
         cost = 0.02 if word == "m" else 0.001
@@ -132,14 +132,14 @@ def test_what_is_put_back_comes_in_its_old_order() -> None:
     queue.put("bob", *"xyz")
     taken = []
     for _ in range(4):
-        call = queue.turns.next()
+        call = queue.calls.next()
         assert call is not None
-        queue.turns.take(call)
-        queue.turns.charge(call, 1.0)
+        queue.calls.take(call)
+        queue.calls.charge(call, 1.0)
         taken.append(call)
     queue.put("alice", "d")
-    queue.turns.put_back(taken)
-    assert len(queue.turns) == 7
+    queue.calls.put_back(taken)
+    assert len(queue.calls) == 7
     served = list(queue.serve_all())
     assert [word for word in served if word in "abcd"] == list("abcd")
     assert [word for word in served if word in "xyz"] == list("xyz")
@@ -151,7 +151,7 @@ def test_clients_are_forgotten() -> None:
     for number in range(10 * MIN_REMEMBERED):
         queue.put(f"visitor{number}", "x")
         queue.serve(0.001)
-    assert len(queue.turns._lines) <= 2 * MIN_REMEMBERED
+    assert len(queue.calls._lines) <= 2 * MIN_REMEMBERED
 
 
 async def test_a_dear_client_holds_nobody_up_for_longer_than_one_call() -> None:

@@ -1,10 +1,13 @@
-"""Whose call is next: the client that has used the store least, so that nobody waits for what another one costs.
+"""Which client's call runs next: that of the client that has used the least of the store's time.
 
-This is fair queueing by virtual time. Each client has a line of calls, in their order, and an *account*: the seconds
-that its calls have taken. The next call is that of the client in line with the smallest account. The *level* is about
-what a client has on its account that has always been in line: one that comes, or comes back, is raised to it, so that
-nobody saves time up by doing nothing. One that is above it has debts: it is served when nobody else waits, or when the
-level has reached it. A call for which nobody waits, such as the end of a session, waits as if its client had debts.
+This is fair queueing by virtual time, so that a client whose calls are expensive delays its own calls and nobody
+else's. Each client has a line of calls, in order, and an *account*: the seconds that its calls have taken. The next
+call is the first one of the line with the smallest account.
+
+The *level* is the virtual time: roughly the account of a client that has had calls waiting all along. A client that
+joins, or comes back, is raised to the level, so that nobody saves up time by being idle. A client above the level is in
+debt: it is served when no other client has calls waiting, or when the level has reached its account. A low-priority
+call, such as the end of a session, for which no client is waiting, is queued as if its client were in debt.
 """
 
 from __future__ import annotations
@@ -21,18 +24,19 @@ if TYPE_CHECKING:
     from gateway.errors import GatewayError
 
 MIN_REMEMBERED: Final = 1024
-"""How many clients are remembered, whether they wait or not, before those without debts are forgotten."""
-
+"""How many lines are kept before those of clients that have no calls and no debt are dropped. Dropping them is a search
+through all lines; it happens only when their number has doubled since the last one.
+"""
 
 HANDICAP: Final = 0.008
-"""Seconds that are on the account of a client for whose call nobody waits, until it is taken: more than two clients in
-one batch may differ by, so that those who wait are served first, and so little that it comes soon where there are
-always some.
+"""What a low-priority call adds to its client's account until it is taken, in seconds. It is more than two clients of
+one batch may differ by (`commits.MAX_DEBT`), so that calls that clients wait for come first; and it is small, so that
+under constant load such a call is not postponed for long.
 """
 
 
 class Call:
-    """An operation, who waits for it, and what came of it."""
+    """An operation, the future that waits for it, and its outcome."""
 
     __slots__ = ("alone", "effects", "error", "following", "future", "line", "operation", "result")
 
@@ -41,16 +45,16 @@ class Call:
         self.operation = operation
         self.future = future
         self.following: Call | None = None
-        """The next one in the line."""
+        """The next call of the same client."""
         self.alone = False
-        """Whether it gets a batch of its own: it may have spoilt the one that it was in."""
+        """Whether it runs in a batch of its own: it may have made the last one fail."""
         self.result: Any = None
         self.error: GatewayError | None = None
         self.effects: list[Effect] = []
 
 
 class Line:
-    """The calls of one client, and its account in seconds, of which ``handicap`` will not stay."""
+    """The calls of one client, and its account in seconds, of which `FairQueue.take` removes the ``handicap``."""
 
     __slots__ = ("account", "client", "first", "handicap", "last")
 
@@ -62,16 +66,14 @@ class Line:
         self.last: Call | None = None
 
 
-class Turns:
-    """The calls that wait."""
+class FairQueue:
+    """The calls that are waiting, of all clients."""
 
     def __init__(self) -> None:
         self._lines: dict[str, Line] = {}
-        """Of the clients that wait, and of those that are in debt."""
+        """By client: those with calls waiting, those in debt, and others until they are dropped."""
         self._heap: list[tuple[float, int, Line]] = []
-        """The lines that are not empty, the one whose turn it is first. The number keeps those apart that came with
-        equal accounts: first come, first served.
-        """
+        """The lines that are not empty, by account. The number breaks ties: first come, first served."""
         self._numbers = itertools.count()
         self._level = 0.0
         self._remembered = MIN_REMEMBERED
@@ -88,11 +90,11 @@ class Turns:
         *,
         low_priority: bool = False,
     ) -> None:
-        """Put a call at the end of its client's line. ``low_priority``: nobody waits for it."""
+        """Append a call to its client's line. ``low_priority``: no client is waiting for it."""
         line = self._lines.get(client)
         if line is None:
             if len(self._lines) >= self._remembered:
-                self._forget()
+                self._drop_idle()
             line = self._lines[client] = Line(client)
         call = Call(line, operation, future)
         if line.last is None:
@@ -103,11 +105,11 @@ class Turns:
         self._waiting += 1
 
     def next(self) -> Call | None:
-        """The call whose turn it is; it stays in its line."""
+        """The call to run next, which stays in the queue; None if it is empty."""
         return self._heap[0][2].first if self._heap else None
 
     def take(self, call: Call) -> None:
-        """Take `next`, which is to be followed by `charge`, out of its line."""
+        """Remove ``call``, which is `next`, from the queue. `charge` must follow before the next call is taken."""
         line = call.line
         line.first, call.following = call.following, None
         if line.first is None:
@@ -118,10 +120,10 @@ class Turns:
         self._level = max(self._level, line.account)
 
     def charge(self, call: Call, seconds: float) -> None:
-        """Put what the call taken last has cost on its client's account."""
+        """Charge the client of ``call``, the one taken last, for the time that it took."""
         line = call.line
         line.account += seconds
-        # Each of those in line, and one that may come next, would have had its share of the time.
+        # Virtual time advances by each waiting client's share; one more is counted for a client that may come next.
         self._level += seconds / (len(self._heap) + 1)
         if line.first is None:
             heapq.heappop(self._heap)
@@ -129,7 +131,7 @@ class Turns:
             heapq.heapreplace(self._heap, (line.account, next(self._numbers), line))
 
     def put_back(self, calls: Sequence[Call]) -> None:
-        """Put calls, in the order in which they were taken, back to where they were."""
+        """Put calls, in the order in which they were taken, back to the front of their lines."""
         for call in reversed(calls):
             line = call.line = self._lines.setdefault(call.line.client, call.line)
             call.following, line.first = line.first, call
@@ -139,7 +141,7 @@ class Turns:
         self._waiting += len(calls)
 
     def take_all(self) -> Iterator[Call]:
-        """Empty all lines."""
+        """Remove all calls, in the order in which they would have run."""
         while (call := self.next()) is not None:
             self.take(call)
             self.charge(call, 0.0)
@@ -150,8 +152,8 @@ class Turns:
         line.account = max(line.account, self._level) + handicap
         heapq.heappush(self._heap, (line.account, next(self._numbers), line))
 
-    def _forget(self) -> None:
-        """Forget the clients that neither wait nor are in debt."""
+    def _drop_idle(self) -> None:
+        """Drop the lines of clients that have no calls and no debt."""
         kept = {
             client: line for client, line in self._lines.items() if line.first is not None or line.account > self._level
         }
