@@ -101,8 +101,8 @@ class Generator:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(line + "\n")
-        answer = self._process.stdout.readline()
-        result: dict[str, Any] = json.loads(answer) if answer else {"error": "the load generator has ended"}
+        reply = self._process.stdout.readline()
+        result: dict[str, Any] = json.loads(reply) if reply else {"error": "the load generator has ended"}
         if "error" in result:
             raise Failed(f"{self._server.kind.name}, {line!r}: {result['error']}\n{self._server.log()}")
         return result

@@ -29,9 +29,9 @@ async def works_at(url: str, driver: Driver, **options: Any) -> None:
     page = await request("GET", f"{url}/", allow_redirects=False)
     assert (page.status, page.headers["content-type"]) == (200, "text/html")
     for path, kind in ((ASSET, "javascript"), ("health", "json")):
-        answer = await request("GET", f"{url}/{path}")
-        assert answer.status == 200
-        assert kind in answer.headers["content-type"]
+        response = await request("GET", f"{url}/{path}")
+        assert response.status == 200
+        assert kind in response.headers["content-type"]
     assert (await request("GET", f"{url}/nothing")).status == 404
     assert (await request("GET", f"{url}/username/No")).status == 404
     host, _, path = url.removeprefix("http://").partition("/")
@@ -64,9 +64,9 @@ async def test_everything_is_below_the_base_path(start_gateway: StartGateway, dr
         "/username/alice",
         f"/{ASSET}",
     ):
-        answer = await request("GET", f"{root}{path}", allow_redirects=False)
-        assert answer.status == 404, path
-        assert f"{PREFIX}/" in answer.text
+        response = await request("GET", f"{root}{path}", allow_redirects=False)
+        assert response.status == 404, path
+        assert f"{PREFIX}/" in response.text
 
 
 @pytest.mark.parametrize("query", ["", "?a=1&b=%0d%0ax:%20y"])
@@ -75,9 +75,9 @@ async def test_the_path_without_a_slash_leads_to_the_page(start_gateway: StartGa
     own = await start_gateway(base_path="/a/chat")
     async with connection(own.url) as tcp:
         tcp.send(head(f"/a/chat{query}"))
-        answer = await tcp.answer()
-        assert (answer.status, answer.headers["location"].partition("?")[0]) == (302, "chat/")
-        assert "x" not in answer.headers
+        response = await tcp.response()
+        assert (response.status, response.headers["location"].partition("?")[0]) == (302, "chat/")
+        assert "x" not in response.headers
     assert (await request("GET", f"{own.url}{query}")).status == 200
 
 

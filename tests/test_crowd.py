@@ -64,13 +64,13 @@ async def test_a_thousand_clients_in_one_room(start_gateway: StartGateway, join:
 
     began = time.monotonic()
     await asyncio.gather(*(talk(sender) for sender in senders))
-    heard = [[await listener.next_event("message") for _ in range(MESSAGES)] for listener in listeners]
+    received = [[await listener.next_event("message") for _ in range(MESSAGES)] for listener in listeners]
     contents = [[await client.next_frame() for _ in range(MESSAGES)] for client in bare]
     assert time.monotonic() - began < REASONABLE
 
-    assert len({event.fields["content"] for event in heard[0]}) == MESSAGES
-    assert all(events == heard[0] for events in heard)
-    assert all(frames == [event.fields["content"] for event in heard[0]] for frames in contents)
+    assert len({event.fields["content"] for event in received[0]}) == MESSAGES
+    assert all(events == received[0] for events in received)
+    assert all(frames == [event.fields["content"] for event in received[0]] for frames in contents)
     for listener in listeners:
         assert "message" not in [event.name for event in await listener.drain()]
     for client in bare:
@@ -125,8 +125,8 @@ async def test_a_crowd_comes_back(start_gateway: StartGateway, join: Join) -> No
         missed = await back.drain()
         return [event.fields["content"] for event in [*client.events.log, *missed] if event.name == "message"]
 
-    heard = await asyncio.gather(*(come_back(client) for client in crowd[1:]))
-    assert all(contents == [str(number) for number in range(10)] for contents in heard)
+    received = await asyncio.gather(*(come_back(client) for client in crowd[1:]))
+    assert all(contents == [str(number) for number in range(10)] for contents in received)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="holds system calls back as Linux can")
@@ -155,11 +155,11 @@ async def test_what_is_committed_together(start_gateway: StartGateway, join: Joi
         await own.has_read_everything()
         syncs.release()
         await asyncio.gather(*saying)
-        heard = [(await host.next_event("message")).fields["content"] for _ in saying[1:]]
-        assert len(set(heard)) == len(heard)
+        received = [(await host.next_event("message")).fields["content"] for _ in saying[1:]]
+        assert len(set(received)) == len(received)
         for speaker in speakers:
-            others = ["first", *(content for content in heard if not content.endswith(f" {speaker.username}"))]
+            others = ["first", *(content for content in received if not content.endswith(f" {speaker.username}"))]
             assert [(await speaker.next_event("message")).fields["content"] for _ in others] == others
-        assert [await bare.next_frame() for _ in saying] == ["first", *heard]
+        assert [await bare.next_frame() for _ in saying] == ["first", *received]
         for client in (host, *speakers):
             assert "message" not in [event.name for event in await client.drain()]

@@ -80,7 +80,7 @@ class Client:
         return [orjson.loads(line) for line in self._written.splitlines()]
 
     @property
-    def heard(self) -> list[str]:
+    def received(self) -> list[str]:
         """The messages that it has read."""
         return [event["content"] for event in self.read if event["event"] == events.MESSAGE]
 
@@ -146,12 +146,12 @@ async def test_an_event_that_cannot_be_encoded(node: Node, log: list[Any]) -> No
     await node.say("before")
     node.frail.chokes_on = "poison"
     await node.say("poison", "after")
-    assert bob.heard == ["before", "poison", "after"]
-    assert (carol.heard, carol.reasons) == (["before"], [CloseReason.MISSED])
+    assert bob.received == ["before", "poison", "after"]
+    assert (carol.received, carol.reasons) == (["before"], [CloseReason.MISSED])
     assert errors(log) == 1
     node.frail.chokes_on = ""
     back = await node.login(node.frail, "carol", carol)
-    assert (back.read[0]["recovered"], back.heard) == (True, ["poison", "after"])
+    assert (back.read[0]["recovered"], back.received) == (True, ["poison", "after"])
 
 
 async def test_a_connection_that_cannot_be_written_to(node: Node, log: list[Any]) -> None:
@@ -161,11 +161,11 @@ async def test_a_connection_that_cannot_be_written_to(node: Node, log: list[Any]
     await node.engine.create_room("alice", "tea", ("bob", "carol", "dave"))
     clients[1].breaks = True
     await node.say("one", "two")
-    assert [client.heard for client in clients] == [["one", "two"], [], ["one", "two"]]
+    assert [client.received for client in clients] == [["one", "two"], [], ["one", "two"]]
     assert [client.reasons for client in clients] == [[], [CloseReason.MISSED], []]
     clients[1].breaks = False
     back = await node.login(node.sound, "carol", clients[1])
-    assert back.heard == ["one", "two"]
+    assert back.received == ["one", "two"]
     assert errors(log) >= 1
 
 
@@ -194,12 +194,12 @@ async def test_a_movement_or_an_attachment_that_fails(
     else:
         again = await node.login(node.sound, "carol", carol)
         assert (carol.reasons, again.reasons) == ([CloseReason.TAKEN_OVER], [CloseReason.MISSED])
-        assert again.heard == []
+        assert again.received == []
     monkeypatch.undo()
     await node.say("after")
     assert errors(log) == 1
-    assert carol.heard == (["after"] if what is Movement else [])
-    assert bob.heard == []
+    assert carol.received == (["after"] if what is Movement else [])
+    assert bob.received == []
 
 
 async def test_nothing_of_a_commit_is_lost_behind_a_failure(node: Node) -> None:
@@ -212,5 +212,5 @@ async def test_nothing_of_a_commit_is_lost_behind_a_failure(node: Node) -> None:
     node.commits.clear()
     await asyncio.gather(node.say("poison"), node.say("cake", room="cake"), node.say("later"))
     assert max(node.commits) > 1, "they were to be committed together"
-    assert carol.heard == ["cake"]
-    assert (bob.heard, bob.closed) == ([], True)
+    assert carol.received == ["cake"]
+    assert (bob.received, bob.closed) == ([], True)

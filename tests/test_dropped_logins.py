@@ -136,17 +136,17 @@ async def test_who_waits_for_a_name_is_not_in_the_way_of_the_next(gateway: Gatew
     holder, *waiting = [await open_polling(gateway.url) for _ in range(3)]
     await request("POST", holder, data=f'40{{"username":"{name}"}}')
     assert '42["welcome"' in (await request("GET", holder)).text
-    answers = []
+    responses = []
     for url in waiting:
         await request("POST", url, data=f'40{{"username":"{name}"}}')
-        answers.append(asyncio.create_task(request("GET", url)))
+        responses.append(asyncio.create_task(request("GET", url)))
     await request("POST", holder, data="41")
-    done, (late,) = await asyncio.wait(answers, return_when=asyncio.FIRST_COMPLETED)
+    done, (late,) = await asyncio.wait(responses, return_when=asyncio.FIRST_COMPLETED)
     (first,) = done
     assert first.result().text.startswith("40{")
-    await request("POST", waiting[answers.index(first)], data="41")
+    await request("POST", waiting[responses.index(first)], data="41")
     assert (await late).text.startswith("40{")
-    await request("POST", waiting[answers.index(late)], data="41")
+    await request("POST", waiting[responses.index(late)], data="41")
 
 
 class HungDisk:
@@ -248,7 +248,7 @@ async def test_a_log_in_that_the_store_does_not_answer(hung_disk: HungDisk, join
 
 
 async def test_what_was_said_before_leaving_is_kept(join: Join) -> None:
-    """A client that says something and leaves is gone at once for who asks for its name, and what it said is heard."""
+    """What a client sent before it left is delivered, and its name is free at once."""
     witness = await join()
     for _ in range(20):
         client = await join("socketio-websocket")
@@ -256,7 +256,7 @@ async def test_what_was_said_before_leaving_is_kept(join: Join) -> None:
         for number in range(10):
             await client.emit_without_ack("send-msg", {"room": room, "content": str(number)})
         await client.leave()
-        heard = [(await witness.next_event("message")).fields["content"] for _ in range(10)]
-        assert heard == [str(number) for number in range(10)]
+        received = [(await witness.next_event("message")).fields["content"] for _ in range(10)]
+        assert received == [str(number) for number in range(10)]
         assert (await witness.next_event("user-left")).fields["username"] == client.username
         await join("json", client.username)

@@ -118,19 +118,19 @@ async def test_a_retry_after_a_kill_between_commit_and_ack(
         room = await make_room(bob, alice)
         proxy.muted = True
         sending = asyncio.create_task(alice.call("send-msg", room=room, content="once", id="mine"))
-        heard = await bob.next_event("message")
+        received = await bob.next_event("message")
         await own.kill9()
         proxy.muted = False
         await own.restart()
         reply = await sending
-    assert reply == {"ok": True, "id": "mine", "ts": heard.fields["ts"], "duplicate": True}
+    assert reply == {"ok": True, "id": "mine", "ts": received.fields["ts"], "duplicate": True}
     bob = await resume(bob, own, join)
     assert "message" not in [event.name for event in await bob.drain()]
     assert [message["id"] for message in (await succeed(bob, "history", room=room))["messages"]] == ["mine"]
 
 
 async def test_every_ack_of_a_burst_is_kept(start_gateway: StartGateway, join: Join) -> None:
-    """Killed amid many messages in flight: what was acked or heard is in history, once, and no other order."""
+    """Killed amid many messages in flight: what was acked or received is in history, once, and no other order."""
     own = await start_gateway(on_disk=True, history_size=5000)
     alice, bob = await join(to=own), await join(to=own)
     room = await make_room(alice, bob)
@@ -143,7 +143,7 @@ async def test_every_ack_of_a_burst_is_kept(start_gateway: StartGateway, join: J
     await alice.wait_closed()
     await bob.wait_closed()
     acked = [reply["id"] for reply in alice.replies.log if reply["ok"] and "id" in reply]
-    heard = [event.fields["content"] for event in bob.events.log if event.name == "message"]
+    received = [event.fields["content"] for event in bob.events.log if event.name == "message"]
     await own.restart()
     alice = await resume(alice, own, join)
     kept: list[str] = []
@@ -157,11 +157,11 @@ async def test_every_ack_of_a_burst_is_kept(start_gateway: StartGateway, join: J
     assert kept == [str(number) for number in range(len(kept))]
     assert len(acked) > 500
     assert set(acked) <= set(kept)
-    assert heard == kept[: len(heard)]
+    assert received == kept[: len(received)]
     bob = await resume(bob, own, join)
     assert bob.welcome.fields["recovered"] is True
     missed = [event.fields["content"] for event in await bob.drain() if event.name == "message"]
-    assert heard + missed == kept
+    assert received + missed == kept
 
 
 async def test_a_restart_keeps_everybody(start_gateway: StartGateway, join: Join) -> None:

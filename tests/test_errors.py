@@ -326,11 +326,11 @@ async def test_numbers_and_nesting_beyond_measure(gateway: GatewayProcess, join:
     async with RawSocketIO(gateway.url) as raw:
         await raw.connect({"username": fresh_name()})
         try:
-            answer = await raw.call_text(f'["history",{text}]')
+            reply = await raw.call_text(f'["history",{text}]')
         except AssertionError:
             assert raw.closed
         else:
-            check_error(acked(answer)["error"], "invalid_payload")
+            check_error(acked(reply)["error"], "invalid_payload")
 
 
 @pytest.mark.parametrize("text", ["half an emoji \ud83d", "\ude00 the other half"])
@@ -371,11 +371,11 @@ async def test_a_deep_binary_packet_is_no_trouble(gateway: GatewayProcess, depth
         with suppress(ConnectionClosed):
             await raw.send(b"attachment")
         try:
-            answer = await raw.frames.take(lambda frame: str(frame).startswith("437"), "the ack")
+            reply = await raw.frames.take(lambda frame: str(frame).startswith("437"), "the ack")
         except AssertionError:
             assert raw.closed
         else:
-            check_error(acked(str(answer))["error"], "invalid_payload")
+            check_error(acked(str(reply))["error"], "invalid_payload")
 
 
 async def test_refs_come_back_as_they_were(join: Join) -> None:
@@ -403,11 +403,11 @@ async def test_reserved_words_do_not_reach_the_server(gateway: GatewayProcess, j
         room = fresh_name("room")
         await succeed(witness, "create-room", room=room, users=[name])
         try:
-            answer = await raw.call_text(f'["{word}",{{"username":"mallory"}}]')
+            reply = await raw.call_text(f'["{word}",{{"username":"mallory"}}]')
         except AssertionError:
             assert raw.closed
         else:
-            check_error(acked(answer)["error"], "unknown_action")
+            check_error(acked(reply)["error"], "unknown_action")
             rooms = acked(await raw.call_text('["list-rooms",{}]'))["rooms"]
             assert [entry["room"] for entry in rooms] == [room]
             assert await witness.drain() == []

@@ -101,9 +101,9 @@ async def test_presence_when_the_transport_is_lost(client: ChatClient, join: Joi
     bob = await join()
     rooms = {await make_room(client, bob), await make_room(client, bob)}
     await client.drop()
-    heard = [await bob.next_event("presence") for _ in rooms]
-    assert {event.fields["room"] for event in heard} == rooms
-    for event in heard:
+    received = [await bob.next_event("presence") for _ in rooms]
+    assert {event.fields["room"] for event in received} == rooms
+    for event in received:
         assert event == Event("presence", {**event.fields, "username": client.username, "online": False}, None)
     assert await bob.drain() == []
     for room in rooms:
@@ -116,9 +116,9 @@ async def test_user_left_on_leaving_on_purpose(client: ChatClient, join: Join) -
     bob = await join()
     rooms = {await make_room(client, bob), await make_room(client, bob)}
     await client.leave()
-    heard = [await bob.next_event("user-left") for _ in rooms]
-    assert {event.fields["room"] for event in heard} == rooms
-    assert {event.fields["username"] for event in heard} == {client.username}
+    received = [await bob.next_event("user-left") for _ in rooms]
+    assert {event.fields["room"] for event in received} == rooms
+    assert {event.fields["username"] for event in received} == {client.username}
     assert await bob.drain() == []
     for room in rooms:
         assert (await succeed(bob, "list-members", room=room))["members"] == members(**{bob.username: True})
@@ -212,9 +212,9 @@ async def test_two_stock_clients_and_a_tester_hold_a_conversation(join: Join) ->
     await tester.echo("send-msg", room=room, content="and I")
     said = [*(f"I am {person.username}" for person in people), "and I"]
     for index, person in enumerate(people):
-        heard = [(await person.next_event("message")).fields for _ in range(3)]
-        assert [fields["content"] for fields in heard] == said[:index] + said[index + 1 :]
-        assert heard[-1]["from"] == tester.username
+        received = [(await person.next_event("message")).fields for _ in range(3)]
+        assert [fields["content"] for fields in received] == said[:index] + said[index + 1 :]
+        assert received[-1]["from"] == tester.username
     assert await tester.drain() == said[:3]
 
 
@@ -244,8 +244,8 @@ async def test_all_members_see_the_same_order(join: Join) -> None:
     for sender in senders:
         own = [content for content in contents if content.startswith(f"{sender.username} ")]
         assert own == [f"{sender.username} {number}" for number in range(40)]
-        heard = [(await sender.next_event("message")).fields["content"] for _ in range(40 * (len(senders) - 1))]
-        assert heard == [content for content in contents if content not in own]
+        received = [(await sender.next_event("message")).fields["content"] for _ in range(40 * (len(senders) - 1))]
+        assert received == [content for content in contents if content not in own]
 
 
 @pytest.mark.parametrize("wire", ["socketio-websocket", "socketio-polling", "socketio-polling-only"])

@@ -100,7 +100,7 @@ class Arena:
         await self._stack.aclose()
 
     async def check(self) -> None:
-        """The bystanders still talk, nobody else is heard in their room, and the gateway has had no accident."""
+        """The bystanders still talk, nobody else is received in their room, and the gateway has had no accident."""
         self._said += 1
         for speaker, listener in ((self.alice, self.bob), (self.bob, self.alice)):
             await succeed(speaker, "send-msg", room=self.room, content=f"{self._said}")
@@ -165,9 +165,9 @@ async def test_any_json_as_a_plain_frame(arena: Arena, payload: Any) -> None:
         await plain.send(sent)
         await plain.replies.take(lambda _: True, "a reply")
         await bare.send(sent)
-        answer = await bare.next_frame()
-        assert type(answer) is type(sent)
-        json.loads(answer)
+        reply = await bare.next_frame()
+        assert type(reply) is type(sent)
+        json.loads(reply)
     await plain.drain()
     assert await bare.drain() == []
     await arena.check()
@@ -184,9 +184,9 @@ async def test_any_text_and_any_bytes_as_a_plain_frame(arena: Arena, frame: str 
     await plain.send(frame)
     check_reply(await plain.replies.take(lambda _: True, "a reply"))
     await bare.send(frame)
-    answer = await bare.next_frame()
-    assert type(answer) is type(frame)
-    assert "error" in json.loads(answer)
+    reply = await bare.next_frame()
+    assert type(reply) is type(frame)
+    assert "error" in json.loads(reply)
     await arena.check()
 
 
@@ -246,14 +246,14 @@ async def test_any_auth(arena: Arena, auth: Any) -> None:
     """
     async with RawSocketIO(arena.gateway.url) as raw:
         try:
-            answer = await raw.connect(auth)
+            reply = await raw.connect(auth)
         except AssertionError:
             if not raw.closed:
                 raise
-            answer = "closed"
-        if answer.startswith("44"):
-            assert json.loads(answer[2:])["data"]["code"] in {"invalid_payload", "invalid_username"}
-        elif answer.startswith("40"):
+            reply = "closed"
+        if reply.startswith("44"):
+            assert json.loads(reply[2:])["data"]["code"] in {"invalid_payload", "invalid_username"}
+        elif reply.startswith("40"):
             await raw.send("41")
     await arena.check()
 
@@ -298,19 +298,19 @@ async def test_any_packets_over_a_raw_websocket(arena: Arena, nonsense: list[str
         try:
             for packet in nonsense:
                 await raw.send(packet)
-            await answered_or_closed(raw)
+            await replied_or_closed(raw)
         except ConnectionClosed:
             assert raw.closed or await raw.wait_closed()
     await arena.check()
 
 
-async def answered_or_closed(raw: RawSocketIO) -> None:
+async def replied_or_closed(raw: RawSocketIO) -> None:
     """Call an action and log in again, in case that was a DISCONNECT: one is answered, or the gateway closes."""
     await raw.send('42987654["list-rooms",{}]')
     await raw.send(f'40{{"username":"{fresh_name()}"}}')
-    answers = ("40", "44", "43987654[")
+    replies = ("40", "44", "43987654[")
     try:
-        await raw.frames.take(lambda frame: str(frame).startswith(answers), "an answer")
+        await raw.frames.take(lambda frame: str(frame).startswith(replies), "an answer")
     except AssertionError:
         if not raw.closed:
             raise
@@ -327,8 +327,8 @@ async def test_any_long_polling_body(arena: Arena, body: str | bytes) -> None:
     opened = await request("GET", url)
     url += f"&sid={json.loads(opened.text[1:])['sid']}"
     await request("POST", url, data=f'40{{"username":"{fresh_name()}"}}')
-    answer = await request("POST", url, data=body)
-    assert answer.status in {200, 400}, answer
+    response = await request("POST", url, data=body)
+    assert response.status in {200, 400}, response
     polled = await request("GET", url)
     assert polled.status in {200, 400}, polled
     await arena.check()

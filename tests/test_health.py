@@ -20,10 +20,10 @@ OK = (200, {"status": "ok"})
 
 
 async def ask(own: GatewayProcess, path: str = "/health") -> tuple[int, dict[str, Any]]:
-    answer = await request("GET", own.url + path)
-    assert answer.headers["cache-control"] == "no-store"
-    assert answer.headers["content-type"].startswith("application/json")
-    return answer.status, json.loads(answer.text)
+    response = await request("GET", own.url + path)
+    assert response.headers["cache-control"] == "no-store"
+    assert response.headers["content-type"].startswith("application/json")
+    return response.status, json.loads(response.text)
 
 
 async def wait_for(own: GatewayProcess, status: int) -> dict[str, Any]:
@@ -32,8 +32,8 @@ async def wait_for(own: GatewayProcess, status: int) -> dict[str, Any]:
 
     async def is_it() -> bool:
         nonlocal said
-        answered, said = await ask(own)
-        return answered == status
+        replied, said = await ask(own)
+        return replied == status
 
     await until_told(is_it)
     return said

@@ -229,8 +229,8 @@ async def test_plain_frame_size(start_gateway: StartGateway, join: Join, form: s
         client.frames.take_all()
         for _ in range(2):
             await send(padded(2000, action="send-msg", room="r", content="fits"))
-            answer = await client.next_frame()
-            assert '"error"' not in str(answer), answer
+            reply = await client.next_frame()
+            assert '"error"' not in str(reply), reply
             assert (await bob.next_event("message")).fields["content"] == "fits"
         await send(padded(2001, action="send-msg", room="r", content="too large"))
         assert await client.wait_closed() == 1009
@@ -268,9 +268,9 @@ async def test_polling_body_size(start_gateway: StartGateway) -> None:
     received = ""
     while "431[" not in received:
         received += (await request("GET", url)).text
-    answer = await request("POST", url, data=f"{body} ")
-    assert answer.status == 413, answer
-    check_error(answer.error, "too_large")
+    response = await request("POST", url, data=f"{body} ")
+    assert response.status == 413, response
+    check_error(response.error, "too_large")
 
 
 async def test_polling_body_size_counts_bytes(start_gateway: StartGateway) -> None:
@@ -283,8 +283,8 @@ async def test_polling_body_size_counts_bytes(start_gateway: StartGateway) -> No
         for _ in range(10_000):
             yield b"x" * 1000
 
-    answer = await request("POST", url, data=endless())
-    assert answer.status == 413, answer
+    response = await request("POST", url, data=endless())
+    assert response.status == 413, response
 
 
 async def test_a_slow_reader_is_cut_and_comes_back(start_gateway: StartGateway, join: Join) -> None:

@@ -31,9 +31,9 @@ async def test_another_version_of_the_protocol_is_refused_with_the_reason(
     for _ in range(5):
         async with connection(own.url) as tcp:
             tcp.send(head(path, WEBSOCKET_HEADERS.items() if transport == "websocket" else ()))
-            answer = await tcp.answer()
-        error = json.loads(answer.text)
-        assert (answer.status, error["code"]) == (400, 5)
+            response = await tcp.response()
+        error = json.loads(response.text)
+        assert (response.status, error["code"]) == (400, 5)
         assert error["message"].startswith("Unsupported protocol version")
         assert said in error["message"]
         assert "EIO=4" in error["message"]
@@ -49,10 +49,10 @@ async def test_what_a_client_says_of_itself_is_only_quoted(start_gateway: StartG
     own = await start_gateway()
     async with connection(own.url) as tcp:
         tcp.send(head(f"/socket.io/?EIO={version}&transport=polling", [("User-Agent", "a\xff")]))
-        answer = await tcp.answer()
-    assert answer.status == 400
-    if answer.headers["content-type"].startswith("application/json"):
-        assert json.loads(answer.text)["code"] == 5
+        response = await tcp.response()
+    assert response.status == 400
+    if response.headers["content-type"].startswith("application/json"):
+        assert json.loads(response.text)["code"] == 5
         await until(lambda: "another version of Engine.IO" in own.log)
     assert "\x1b" not in own.log
     own.check_log()
@@ -77,9 +77,9 @@ async def test_another_parser_is_refused_with_the_reason_over_long_polling(start
     own = await start_gateway()
     url = f"{own.url}{ENGINE}&transport=polling"
     sid = json.loads((await request("GET", url)).text[1:])["sid"]
-    answer = await request("POST", f"{url}&sid={sid}", data="bg6R0eXBlAKRkYXRhgah1c2VybmFtZaVhbGljZaNuc3ChLw==")
-    assert answer.status == 400
-    assert "socket.io-msgpack-parser" in json.loads(answer.text)["message"]
+    response = await request("POST", f"{url}&sid={sid}", data="bg6R0eXBlAKRkYXRhgah1c2VybmFtZaVhbGljZaNuc3ChLw==")
+    assert response.status == 400
+    assert "socket.io-msgpack-parser" in json.loads(response.text)["message"]
     await until(lambda: "another parser" in own.log)
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from harness.http import WEBSOCKET_HEADERS, Answer, request
+from harness.http import WEBSOCKET_HEADERS, Response, request
 from harness.http1 import connection, head
 from harness.names import fresh_name
 from harness.raw import ENGINE
@@ -21,21 +21,21 @@ CREDENTIALS = "access-control-allow-credentials"
 ORIGIN = "access-control-allow-origin"
 
 
-async def answers(gateway: GatewayProcess, headers: dict[str, str]) -> tuple[Answer, Answer, Answer]:
+async def responses_to(gateway: GatewayProcess, headers: dict[str, str]) -> tuple[Response, Response, Response]:
     """To long-polling, and to handshakes on both wires. The last two are only HTTP: then the connection ends."""
     polled = await request("GET", gateway.url + POLLING, headers=headers)
     shaken = []
     for path in (f"{ENGINE}&transport=websocket", f"/username/{fresh_name()}"):
         async with connection(gateway.url) as tcp:
             tcp.send(head(path, {**WEBSOCKET_HEADERS, **headers}.items()))
-            shaken.append(await tcp.answer())
+            shaken.append(await tcp.response())
     return polled, shaken[0], shaken[1]
 
 
 async def may(gateway: GatewayProcess, origin: str, **headers: str) -> bool:
     """Whether pages of ``origin`` get in: on all wires, or on none."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    statuses = [answer.status for answer in await answers(gateway, {"Origin": origin, **named})]
+    statuses = [response.status for response in await responses_to(gateway, {"Origin": origin, **named})]
     assert statuses in ([200, 101, 101], [403, 403, 403]), statuses
     return statuses[0] == 200
 
@@ -112,11 +112,11 @@ async def test_cookies_are_for_listed_origins(
     polled = await request("GET", own.url + POLLING, headers=headers)
     preflight = await request("OPTIONS", own.url + POLLING, headers={**headers, **asked})
     unknown = await request("POST", f"{own.url}{POLLING}&sid=unknown", headers=headers, data="40")
-    for answer, status in ((polled, 200), (preflight, 200), (unknown, 400)):
-        assert answer.status == status
-        assert answer.headers[ORIGIN] == origin
-        assert answer.headers.get(CREDENTIALS) == ("true" if credentials else None)
-        assert "origin" in answer.headers["vary"].lower()
+    for response, status in ((polled, 200), (preflight, 200), (unknown, 400)):
+        assert response.status == status
+        assert response.headers[ORIGIN] == origin
+        assert response.headers.get(CREDENTIALS) == ("true" if credentials else None)
+        assert "origin" in response.headers["vary"].lower()
     assert preflight.headers["access-control-allow-headers"] == "x-one, x-two"
 
 
@@ -125,8 +125,8 @@ async def test_pages_can_read_why_they_are_refused(gateway: GatewayProcess, body
     opened = await request("GET", gateway.url + POLLING)
     sid = opened.text.split('"sid":"')[1].split('"')[0]
     headers = {"Origin": "https://chat.example"}
-    answer = await request("POST", f"{gateway.url}{POLLING}&sid={sid}", headers=headers, data=body or b"9")
-    assert (answer.status, answer.headers[ORIGIN]) == (status, "https://chat.example")
+    response = await request("POST", f"{gateway.url}{POLLING}&sid={sid}", headers=headers, data=body or b"9")
+    assert (response.status, response.headers[ORIGIN]) == (status, "https://chat.example")
 
 
 async def test_the_stock_client_brings_cookies(start_gateway: StartGateway, driver: Driver) -> None:
@@ -152,9 +152,9 @@ async def test_cookies_of_16_kib_pass(gateway: GatewayProcess, way: str, size: i
                 tcp.send(asked)
             else:
                 await tcp.send_in_pieces(asked, 3000)
-            answer = await tcp.answer()
-            assert answer.status == (status if fits else 400)
-            assert fits or "too long" in answer.text
+            response = await tcp.response()
+            assert response.status == (status if fits else 400)
+            assert fits or "too long" in response.text
 
 
 HOST = {"Host": "10.1.2.3:8080"}
@@ -192,7 +192,7 @@ async def test_the_last_word_is_the_proxys(start_gateway: StartGateway) -> None:
     for origin, status in (("https://evil.example", 403), ("https://chat.example", 200)):
         async with connection(own.url) as tcp:
             tcp.send(head(POLLING, [*lines, ("Origin", origin)]))
-            assert (await tcp.answer()).status == status
+            assert (await tcp.response()).status == status
 
 
 async def test_two_origins_are_none(gateway: GatewayProcess) -> None:
@@ -202,7 +202,7 @@ async def test_two_origins_are_none(gateway: GatewayProcess) -> None:
     for path, status in paths.items():
         async with connection(gateway.url) as tcp:
             tcp.send(head(path, [*lines, *({} if path == POLLING else WEBSOCKET_HEADERS).items()]))
-            assert (await tcp.answer()).status == status
+            assert (await tcp.response()).status == status
 
 
 @pytest.mark.parametrize("origin", ["\xff", "http://\xe4.example", "http://\ud83d", "\t'\""])
@@ -214,13 +214,13 @@ async def test_an_origin_of_odd_characters_is_refused(start_gateway: StartGatewa
         async with connection(own.url) as tcp:
             asked = head(path, [*upgrade.items(), ("Origin", "ORIGIN")])
             tcp.send(asked.replace(b"ORIGIN", origin.encode("utf-8", "surrogatepass")))
-            answer = await tcp.answer()
-            assert answer.status == status
-            assert answer.text
+            response = await tcp.response()
+            assert response.status == status
+            assert response.text
     own.check_log()
 
 
 @pytest.mark.parametrize("origin", ["http://[", "http://[::1", "http://]x["])
 async def test_an_origin_that_cannot_be_read_is_no_error_of_ours(gateway: GatewayProcess, origin: str) -> None:
-    answer = await request("GET", gateway.url + POLLING, headers={"Origin": origin})
-    assert answer.status == 400
+    response = await request("GET", gateway.url + POLLING, headers={"Origin": origin})
+    assert response.status == 400

@@ -46,9 +46,9 @@ async def test_a_frame_that_succeeds_comes_back_byte_for_byte(join: Join, binary
     for text in frames:
         frame: Frame = text.encode() if binary else text
         await client.send(frame)
-        answer = await client.next_frame()
-        assert answer == frame
-        assert type(answer) is type(frame)
+        reply = await client.next_frame()
+        assert reply == frame
+        assert type(reply) is type(frame)
 
 
 async def test_every_way_to_write_create_room_is_echoed(join: Join) -> None:
@@ -120,9 +120,9 @@ async def test_a_frame_that_fails_gets_an_error_frame(join: Join, binary: bool) 
     client = await join("bare")
     for text, code in FAILURES:
         await client.send(text.encode() if binary else text)
-        answer = await client.next_frame()
-        assert isinstance(answer, bytes if binary else str), text
-        body = json.loads(answer)
+        reply = await client.next_frame()
+        assert isinstance(reply, bytes if binary else str), text
+        body = json.loads(reply)
         assert set(body) == {"error"}, (text, body)
         check_error(body["error"], code)
     assert await client.drain() == []
@@ -175,9 +175,9 @@ async def test_binary_reply_frames(join: Join) -> None:
     """A binary frame is answered in binary, whatever the answer is."""
     client = await join("bare")
     await client.send(b'{"action":"list-rooms","ref":1}')
-    answer = await client.next_frame()
-    assert isinstance(answer, bytes)
-    assert json.loads(answer) == {"event": "reply", "ref": 1, "ok": True, "rooms": []}
+    reply = await client.next_frame()
+    assert isinstance(reply, bytes)
+    assert json.loads(reply) == {"event": "reply", "ref": 1, "ok": True, "rooms": []}
 
 
 @pytest.mark.parametrize("action", ["leave-room", "list-members", "history", "typing"])
@@ -185,8 +185,8 @@ async def test_other_actions_that_fail(join: Join, action: str) -> None:
     """One of the other actions that fails says so with the code, in one frame, and the socket stays open."""
     client = await join("bare")
     await client.send(dump({"action": action, "room": "nowhere", "ref": 1}))
-    answer = json.loads(await client.next_frame())
-    check_error(answer["error"], "room_not_found")
+    reply = json.loads(await client.next_frame())
+    check_error(reply["error"], "room_not_found")
     assert await client.drain() == []
 
 

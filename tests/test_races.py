@@ -122,11 +122,11 @@ class StockRacer:
 
     async def claim(self, username: str) -> str | None:
         """Ask for a name; why it was refused, or None: then it is held until `leave`."""
-        answer = await self._raw.connect({"username": username})
+        reply = await self._raw.connect({"username": username})
         self._raw.frames.take_all()
         self._raw.frames.log.clear()
-        self._holds = answer.startswith("40")
-        return None if self._holds else str(json.loads(answer[2:])["data"]["code"])
+        self._holds = reply.startswith("40")
+        return None if self._holds else str(json.loads(reply[2:])["data"]["code"])
 
     async def leave(self) -> None:
         if self._holds:
@@ -153,8 +153,8 @@ async def test_two_clients_race_for_a_name_many_times(gateway: GatewayProcess, w
             for number in range(rounds):
                 name = fresh_name()
                 pair = (first, second) if number % 2 else (second, first)  # neither is always a step ahead
-                answers = await asyncio.gather(*(each.claim(name) for each in pair))
-                assert sorted(answers, key=str) == [None, "username_taken"]
+                replies = await asyncio.gather(*(each.claim(name) for each in pair))
+                assert sorted(replies, key=str) == [None, "username_taken"]
                 await asyncio.gather(first.leave(), second.leave())
 
     await asyncio.gather(*(race(RACES // 4 // LANES) for _ in range(LANES)))
@@ -205,8 +205,8 @@ async def test_a_race_to_resume(gateway: GatewayProcess, join: Join) -> None:
             await asyncio.gather(*map(stack.enter_async_context, others))
             everybody: list[Wire] = [client, *others]
             await succeed(bob, "send-msg", room=room, content="who is it")
-            answers = await asyncio.gather(*map(hear_or_close, everybody))
-            assert sorted(answers, key=str) == [4001] * 8 + ["who is it"]
+            replies = await asyncio.gather(*map(hear_or_close, everybody))
+            assert sorted(replies, key=str) == [4001] * 8 + ["who is it"]
 
 
 async def hear_or_close(wire: Wire) -> str | int | None:

@@ -65,7 +65,7 @@ async def test_a_ref_comes_back_byte_for_byte(join: Join, action: str, binary: b
             frame(ref, before=f'"extra":1e999,"action":"{action}",'),
         ):
             await client.send(text.encode() if binary else text)
-            reply = await client.frames.take(lambda answer: b"reply" in _bytes(answer), f"the reply to {text}")
+            reply = await client.frames.take(lambda reply: b"reply" in _bytes(reply), f"the reply to {text}")
             assert isinstance(reply, bytes) is binary
             assert f'"ref":{ref},'.encode() in _bytes(reply), text
             json.loads(reply)
@@ -84,7 +84,7 @@ async def test_without_a_ref_there_is_none(join: Join) -> None:
     """One that is inside of something else is not the frame's."""
     client = await join()
     await client.send('{"action":"list-rooms","x":{"ref":1},"y":"\\"ref\\":2"}')
-    reply = await client.frames.take(lambda answer: b"reply" in _bytes(answer), "the reply")
+    reply = await client.frames.take(lambda reply: b"reply" in _bytes(reply), "the reply")
     assert b'"ref"' not in _bytes(reply)
 
 
@@ -98,8 +98,8 @@ async def test_a_ref_that_cannot_be_given_back_is_said_to_be_wrong(join: Join) -
     await succeed(client, "list-rooms")
 
 
-def _bytes(answer: str | bytes) -> bytes:
-    return answer.encode() if isinstance(answer, str) else answer
+def _bytes(reply: str | bytes) -> bytes:
+    return reply.encode() if isinstance(reply, str) else reply
 
 
 values = st.recursive(

@@ -129,9 +129,9 @@ async def test_a_first_frame_that_is_none(gateway: GatewayProcess, frame: str, c
     async with Wire(f"{websocket_url(gateway.url)}/username/{name}?format=json&resume", name) as wire:
         await wire.send(frame)
         await wire.send('{"action":"create-room","room":"x"}')
-        answer = json.loads(await wire.next_frame())
-        assert (answer["ok"], answer["error"]["code"]) == (False, code)
-        assert field is None or set(answer["error"]["fields"]) == {field}
+        reply = json.loads(await wire.next_frame())
+        assert (reply["ok"], reply["error"]["code"]) == (False, code)
+        assert field is None or set(reply["error"]["fields"]) == {field}
         assert await wire.wait_closed() == 1008
         assert len(wire.frames.log) == 1
     async with JsonClient(gateway.url, name) as client:
@@ -144,8 +144,8 @@ async def test_a_first_frame_for_a_name_that_is_taken(join: Join, gateway: Gatew
     url = f"{websocket_url(gateway.url)}/username/{client.username}?format=json&resume"
     async with Wire(url, "thief") as wire:
         await wire.send('{"action":"resume","pid":"guessed","ref":[1]}')
-        answer = json.loads(await wire.next_frame())
-        assert (answer["error"]["code"], answer["ref"]) == ("username_taken", [1])
+        reply = json.loads(await wire.next_frame())
+        assert (reply["error"]["code"], reply["ref"]) == ("username_taken", [1])
         assert await wire.wait_closed() == 1008
     assert await client.drain() == []
 

@@ -37,10 +37,10 @@ class PollingClient:
         self._base = f"{url}{ENGINE}&transport=polling"
 
     async def open(self) -> int:
-        answer = await request("GET", self._base)
-        if answer.status == 200:
-            self._base += f"&sid={json.loads(answer.text[1:])['sid']}"
-        return answer.status
+        response = await request("GET", self._base)
+        if response.status == 200:
+            self._base += f"&sid={json.loads(response.text[1:])['sid']}"
+        return response.status
 
     async def post(self, *packets: str) -> int:
         return (await request("POST", self._base, data="\x1e".join(packets))).status
@@ -49,8 +49,8 @@ class PollingClient:
         return await self.post("3") != 200
 
     async def poll(self) -> list[str]:
-        answer = await request("GET", self._base)
-        return answer.text.split("\x1e") if answer.status == 200 else [str(answer.status)]
+        response = await request("GET", self._base)
+        return response.text.split("\x1e") if response.status == 200 else [str(response.status)]
 
 
 async def test_leaving_the_namespace_frees_no_seat(start_gateway: StartGateway) -> None:
@@ -193,11 +193,11 @@ async def websocket(url: str) -> AsyncIterator[Send]:
         async def send(*packets: str) -> list[str]:
             data = b"".join(_masked(packet.encode()) for packet in packets)
             raw.socket.transport.write(data)
-            heard: list[str] = []
+            received: list[str] = []
             with contextlib.suppress(AssertionError):  # it is closed
-                while packets != LEAVE and not answers(packets[-1], heard):
-                    heard.append(str(await raw.next_frame()))
-            return heard + ["closed"] * raw.closed
+                while packets != LEAVE and not has_reply_to(packets[-1], received):
+                    received.append(str(await raw.next_frame()))
+            return received + ["closed"] * raw.closed
 
         yield send
 
@@ -210,16 +210,16 @@ async def polling(url: str) -> AsyncIterator[Send]:
 
     async def send(*packets: str) -> list[str]:
         await client.post(*packets)
-        heard = [] if packets == LEAVE else await client.poll()
-        if not heard:
-            return heard
-        while packets[-1] == ASK and heard[-1] not in {"1", "400"} and not is_answered(heard):
-            heard += await client.poll()
-        if heard[-1] in {"1", "400"}:
-            return [*heard[:-1], "closed"]
+        received = [] if packets == LEAVE else await client.poll()
+        if not received:
+            return received
+        while packets[-1] == ASK and received[-1] not in {"1", "400"} and not is_acked(received):
+            received += await client.poll()
+        if received[-1] in {"1", "400"}:
+            return [*received[:-1], "closed"]
         if (await client.post("3")) != 200:
-            return [*heard, "closed"]
-        return heard
+            return [*received, "closed"]
+        return received
 
     yield send
 
@@ -247,13 +247,15 @@ async def send(request: pytest.FixtureRequest, gateway: GatewayProcess) -> Async
         yield send_at_once
 
 
-def is_answered(heard: list[str]) -> bool:
-    return any(packet.startswith('437[{"ok":true') for packet in heard)
+def is_acked(received: list[str]) -> bool:
+    return any(packet.startswith('437[{"ok":true') for packet in received)
 
 
-def answers(asked: str, heard: list[str]) -> bool:
-    """Whether what was heard has the answer to a packet: to an event, or to CONNECT, which has its welcome."""
-    return is_answered(heard) if asked == ASK else any(packet.startswith(("44", '42["welcome"')) for packet in heard)
+def has_reply_to(packet: str, received: list[str]) -> bool:
+    """An event is acked; CONNECT is refused, or followed by `welcome`."""
+    if packet == ASK:
+        return is_acked(received)
+    return any(frame.startswith(("44", '42["welcome"')) for frame in received)
 
 
 def is_ok(ack: str) -> bool:
@@ -264,13 +266,13 @@ async def test_leave_come_and_ask(send: Send) -> None:
     """The event is answered by the new session."""
     name = fresh_name()
     assert any(packet.startswith("40") for packet in await send(f'40{{"username":"{name}"}}'))
-    heard = await send("41", f'40{{"username":"{name}"}}', ASK)
-    assert is_answered(heard), heard
-    assert is_answered(await send(ASK))
+    received = await send("41", f'40{{"username":"{name}"}}', ASK)
+    assert is_acked(received), received
+    assert is_acked(await send(ASK))
 
 
 async def test_come_and_ask(send: Send) -> None:
-    assert is_answered(await send(f'40{{"username":"{fresh_name()}"}}', ASK))
+    assert is_acked(await send(f'40{{"username":"{fresh_name()}"}}', ASK))
 
 
 @pytest.mark.parametrize("packets", [["41", ASK], [ASK]], ids=["left", "gone"])
@@ -279,15 +281,15 @@ async def test_ask_where_nobody_is(send: Send, packets: list[str]) -> None:
     await send(f'40{{"username":"{fresh_name()}"}}')
     if packets == [ASK]:
         await send(*LEAVE)
-    heard = await send(*packets)
-    assert "closed" in heard, heard
+    received = await send(*packets)
+    assert "closed" in received, received
 
 
 async def test_ask_before_coming(send: Send) -> None:
     """Closed likewise: what follows cannot be a log-in."""
-    heard = await send(ASK, f'40{{"username":"{fresh_name()}"}}')
-    assert "closed" in heard, heard
-    assert not is_answered(heard)
+    received = await send(ASK, f'40{{"username":"{fresh_name()}"}}')
+    assert "closed" in received, received
+    assert not is_acked(received)
 
 
 async def test_come_twice_and_ask(send: Send) -> None:
@@ -298,18 +300,18 @@ async def test_come_twice_and_ask(send: Send) -> None:
 
 async def test_a_refused_login_and_an_event_behind_it(send: Send) -> None:
     """The client hears why, and that its event was not taken."""
-    heard = await send('40{"username":"NO!"}', ASK)
-    assert any(packet.startswith("44") for packet in heard), heard
-    assert "closed" in heard, heard
+    received = await send('40{"username":"NO!"}', ASK)
+    assert any(packet.startswith("44") for packet in received), received
+    assert "closed" in received, received
 
 
 async def test_what_was_asked_before_leaving_is_answered(send: Send, join: Join) -> None:
     """The answers of the old session come before the new one begins."""
     name = fresh_name()
     await send(f'40{{"username":"{name}"}}')
-    heard = await send('421["list-rooms",{}]', "41", f'40{{"username":"{name}"}}', ASK)
-    kinds = [packet[:3] for packet in heard if packet[:2] in {"43", "40"}]
-    assert kinds == ["431", "40{", "437"], heard
+    received = await send('421["list-rooms",{}]', "41", f'40{{"username":"{name}"}}', ASK)
+    kinds = [packet[:3] for packet in received if packet[:2] in {"43", "40"}]
+    assert kinds == ["431", "40{", "437"], received
     bob = await join()
     room = await make_room(bob)
     await succeed(bob, "add-user", room=room, users=[name])

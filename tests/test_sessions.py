@@ -92,15 +92,15 @@ async def test_coming_back_again_and_again(join: Join, wire: str) -> None:
     bob = await join()
     client: ChatClient = await join(wire)
     room = await make_room(bob, client)
-    heard = []
+    received = []
     for number in range(3):
         await client.drop()
         await succeed(bob, "send-msg", room=room, content=f"away {number}")
         client = await come_back(client, join)
         assert await recovered(client)
         await succeed(bob, "send-msg", room=room, content=f"here {number}")
-        heard += [(await client.next_event("message")).fields["content"] for _ in range(2)]
-    assert heard == [f"{where} {number}" for number in range(3) for where in ("away", "here")]
+        received += [(await client.next_event("message")).fields["content"] for _ in range(2)]
+    assert received == [f"{where} {number}" for number in range(3) for where in ("away", "here")]
     assert not [event for event in await client.drain() if event.name == "message"]
 
 
@@ -174,8 +174,8 @@ async def test_a_valid_pid_wins_on_socket_io(gateway: GatewayProcess, join: Join
         await succeed(bob, "create-room", room=room, users=[name])
         joined = str(await old.frames.take(lambda frame: '"room-joined"' in str(frame), "room-joined"))
         offset = json.loads(joined[2:])[-1]
-        answer = await new.connect({"username": name, "pid": session["pid"], "offset": offset})
-        assert json.loads(answer[2:])["pid"] == session["pid"]
+        reply = await new.connect({"username": name, "pid": session["pid"], "offset": offset})
+        assert json.loads(reply[2:])["pid"] == session["pid"]
         assert str(await old.frames.take(lambda frame: str(frame) == "41", "DISCONNECT"))
         await succeed(bob, "send-msg", room=room, content="x")
         await new.frames.take(lambda frame: str(frame).startswith('42["message"'), "the message")
@@ -273,13 +273,13 @@ async def test_the_plain_wire_says_when_to_ask_again(gateway: GatewayProcess, jo
     bob, client = await join(), await join("json")
     await make_room(bob, client)
     url = f"{gateway.url}/username/{client.username}{form}"
-    answer = await request("GET", url, headers=WEBSOCKET_HEADERS)
-    assert (answer.status, "retry-after" in answer.headers, "retry_after" in answer.error) == (409, False, False)
+    response = await request("GET", url, headers=WEBSOCKET_HEADERS)
+    assert (response.status, "retry-after" in response.headers, "retry_after" in response.error) == (409, False, False)
     await client.drop()
     await bob.next_event("presence")
-    answer = await request("GET", url, headers=WEBSOCKET_HEADERS)
-    assert answer.status == 409
-    assert int(answer.headers["retry-after"]) - answer.error["retry_after"] == pytest.approx(0.5, abs=0.5)
+    response = await request("GET", url, headers=WEBSOCKET_HEADERS)
+    assert response.status == 409
+    assert int(response.headers["retry-after"]) - response.error["retry_after"] == pytest.approx(0.5, abs=0.5)
 
 
 async def test_who_gets_a_client_cut_does_not_get_its_name(start_gateway: StartGateway, join: Join) -> None:

@@ -170,7 +170,7 @@ async def test_streams_that_are_closed_at_the_start(closed: str, tmp_path: Path)
         *words, env=clean_environment(), preexec_fn=before_exec, stderr=asyncio.subprocess.PIPE, close_fds=True
     )
     try:
-        await until_answered(f"http://127.0.0.1:{port}/health")
+        await until_it_replies(f"http://127.0.0.1:{port}/health")
         async with JsonClient(f"http://127.0.0.1:{port}", "alice"):
             links = [os.readlink(f"/proc/{process.pid}/fd/{number}") for number in closed]
             assert set(links) == {"/dev/null"}
@@ -185,13 +185,13 @@ async def test_streams_that_are_closed_at_the_start(closed: str, tmp_path: Path)
         assert database.execute("PRAGMA quick_check").fetchone() == ("ok",)
 
 
-async def until_answered(url: str) -> None:
-    async def is_answered() -> bool:
+async def until_it_replies(url: str) -> None:
+    async def has_reply() -> bool:
         with contextlib.suppress(OSError):
             return (await request("GET", url)).status == 200
         return False
 
-    await until_told(is_answered)
+    await until_told(has_reply)
 
 
 @pytest.mark.parametrize("words", [["--help"], ["--version"], ["--port", "x"]], ids=" ".join)
@@ -231,7 +231,7 @@ async def test_a_log_that_cannot_be_written(kind: str) -> None:
         stderr=writing,
     )
     os.close(writing)
-    await until_answered(f"http://127.0.0.1:{port}/health")
+    await until_it_replies(f"http://127.0.0.1:{port}/health")
     for number in range(60):
         async with JsonClient(f"http://127.0.0.1:{port}", f"user{number}"):
             pass

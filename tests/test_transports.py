@@ -91,8 +91,8 @@ async def test_a_body_in_two_segments_is_read_whole(gateway: GatewayProcess, joi
     """A long-polling POST that arrives in pieces is one body: nothing of it is lost."""
     bob, name = await join(), fresh_name()
     path = await open_polling(gateway)
-    answer = await request("POST", gateway.url + path, data=f'40{{"username":"{name}"}}')
-    assert answer.status == 200
+    response = await request("POST", gateway.url + path, data=f'40{{"username":"{name}"}}')
+    assert response.status == 200
     assert (await request("GET", gateway.url + path)).text.startswith("40")
     room = fresh_name("room")
     create = dumps("create-room", {"room": room, "users": [bob.username]})
@@ -123,13 +123,13 @@ def dumps(*event: object) -> str:
 async def test_the_handshake_tells_the_settings(start_gateway: StartGateway) -> None:
     """Engine.IO's handshake carries the ping settings in milliseconds and the largest payload, and no cookie."""
     own = await start_gateway(ping_interval=7, ping_timeout=3, max_frame_size=5000, max_content_length=100)
-    answer = await request("GET", f"{own.url}{ENGINE}&transport=polling")
-    handshake = json.loads(answer.text[1:])
-    assert answer.text.startswith("0")
+    response = await request("GET", f"{own.url}{ENGINE}&transport=polling")
+    handshake = json.loads(response.text[1:])
+    assert response.text.startswith("0")
     assert (handshake["pingInterval"], handshake["pingTimeout"]) == (7000, 3000)
     assert handshake["maxPayload"] == 5000
     assert handshake["upgrades"] == ["websocket"]
-    assert "set-cookie" not in answer.headers
+    assert "set-cookie" not in response.headers
 
 
 async def test_a_client_that_falls_silent_is_noticed(start_gateway: StartGateway, join: Join) -> None:
@@ -209,8 +209,8 @@ BAD_REQUESTS = [
 @pytest.mark.parametrize(("method", "path"), BAD_REQUESTS)
 async def test_wrong_engine_requests_are_refused(gateway: GatewayProcess, method: str, path: str) -> None:
     """A request that Engine.IO does not know is 400, and no trouble."""
-    answer = await request(method, gateway.url + path)
-    assert answer.status == 400, answer
+    response = await request(method, gateway.url + path)
+    assert response.status == 400, response
 
 
 async def test_another_namespace_is_refused(gateway: GatewayProcess) -> None:

@@ -47,8 +47,8 @@ async def test_all_kinds_of_clients_hold_one_conversation(
         for text in everything:
             await page.sees(text)
     for client, own in ((node, "from Node"), (tester, "from a tester")):
-        heard = [(await client.next_event("message")).fields["content"] for _ in range(4)]
-        assert heard == [text for text in everything if text != own]
+        received = [(await client.next_event("message")).fields["content"] for _ in range(4)]
+        assert received == [text for text in everything if text != own]
     assert [await bare.next_frame() for _ in range(4)] == [text for text in everything if text != "from the bare wire"]
     history = (await succeed(tester, "history", room=room))["messages"]
     assert [message["from"] for message in history] == [alice, node_name, json_name, bare_name, bob]

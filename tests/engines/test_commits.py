@@ -104,7 +104,7 @@ def stumble(ledger: Ledger) -> None:
 class Setup:
     def __init__(self) -> None:
         self.ledger = Ledger()
-        self.heard: list[str] = []
+        self.published: list[str] = []
         self.commits = GroupCommit(self.ledger, self._hear, NullObserver(), max_pending=100)
 
     async def syncing(self) -> None:
@@ -112,7 +112,7 @@ class Setup:
         await asyncio.to_thread(self.ledger.syncing.wait)
 
     def _hear(self, effects: list[Any]) -> None:
-        self.heard += [effect.event for effect in effects]
+        self.published += [effect.event for effect in effects]
 
     async def _run(self, operation: Callable[[Ledger], Any]) -> Any:
         return await self.commits.run(operation, "alice")
@@ -133,7 +133,7 @@ async def test_operations_that_wait_are_committed_together_and_heard_in_order() 
     setup = Setup()
     assert await setup.gather(*(write(str(number)) for number in range(50))) == [str(n) for n in range(50)]
     assert len(setup.ledger.committed) <= 3
-    assert setup.heard == ["first", *(str(number) for number in range(50))]
+    assert setup.published == ["first", *(str(number) for number in range(50))]
     await setup.commits.close(5)
 
 
@@ -179,7 +179,7 @@ async def test_an_operation_that_breaks_leaves_nothing_behind_and_the_others_alo
     assert (results[0], results[2]) == ("a", "b")
     assert isinstance(results[1], Unavailable)
     assert sorted(word for group in setup.ledger.committed for word in group) == ["a", "b", "first"]
-    assert "half" not in setup.heard
+    assert "half" not in setup.published
     assert "an operation of the store failed" in said(log)
     await setup.commits.close(5)
 
@@ -189,12 +189,12 @@ async def test_a_disk_that_fails_is_unavailable_until_it_works_again(log: LogCap
     setup.ledger.fails = True
     results = await setup.gather(write("a"), write("b"))
     assert all(isinstance(result, Unavailable) for result in results)
-    assert setup.heard == []
+    assert setup.published == []
     await setup.commits.run(lambda ledger: None, "alice")
     assert "the store works again" not in said(log)
     setup.ledger.fails = False
     assert await setup.commits.run(write("c"), "alice") == "c"
-    assert setup.heard == ["c"]
+    assert setup.published == ["c"]
     assert said(log).count("the store fails") == 1
     assert said(log).count("the store works again") == 1
     await setup.commits.close(5)
@@ -202,15 +202,15 @@ async def test_a_disk_that_fails_is_unavailable_until_it_works_again(log: LogCap
 
 async def test_a_disk_that_fails_slowly_fails_a_batch_at_once(log: LogCapture) -> None:
     """What waits is not tried again one by one: everybody hears soon that it was not kept."""
-    ledger, heard = Ledger(), list[Any]()
+    ledger, published = Ledger(), list[Any]()
     ledger.fails, ledger.takes = True, 0.1
-    commits = GroupCommit(ledger, heard.extend, NullObserver())
+    commits = GroupCommit(ledger, published.extend, NullObserver())
     began = time.perf_counter()
     calls = [commits.run(write(str(number)), f"user{number % 50}") for number in range(300)]
     results = await asyncio.gather(*calls, return_exceptions=True)
     assert time.perf_counter() - began < 0.5
     assert {type(result) for result in results} == {Unavailable}
-    assert (ledger.tries <= 3, ledger.committed, heard) == (True, [], [])
+    assert (ledger.tries <= 3, ledger.committed, published) == (True, [], [])
     ledger.fails = False
     assert await commits.run(write("again"), "user1") == "again"
     await commits.close(5)
@@ -238,7 +238,7 @@ async def test_only_the_operation_that_breaks_is_run_alone(log: LogCapture) -> N
     results = await setup.gather(*(stumble if number == 20 else write(str(number)) for number in range(50)))
     assert isinstance(results.pop(20), Unavailable)
     assert results == [str(number) for number in range(50) if number != 20]
-    assert setup.heard == ["first", *results]
+    assert setup.published == ["first", *results]
     assert len(setup.ledger.committed) <= 4
     await setup.commits.close(5)
 
@@ -252,7 +252,7 @@ async def test_a_call_that_is_cancelled_is_not_run() -> None:
     dropped.cancel()
     setup.ledger.gate.set()
     assert await asyncio.gather(first, second) == ["first", "second"]
-    assert setup.heard == ["first", "second"]
+    assert setup.published == ["first", "second"]
     await setup.commits.close(5)
 
 
@@ -272,7 +272,7 @@ async def test_a_disk_that_hangs_is_a_problem_and_keeps_nobody_from_closing(log:
     assert await setup.commits.close(0.2) is False
     assert time.perf_counter() - began < 0.5
     assert {type(result) for result in await asyncio.gather(*calls, return_exceptions=True)} == {Unavailable}
-    assert setup.heard == []
+    assert setup.published == []
     setup.ledger.gate.set()
 
 

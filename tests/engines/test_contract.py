@@ -42,7 +42,7 @@ async def test_one_clients_calls_take_effect_in_the_order_in_which_they_were_beg
     calls += [store.remove_member("bob", "tea"), store.append_message("bob", "tea", "too late", None)]
     results = await asyncio.gather(*calls, return_exceptions=True)
     assert [number for number, result in enumerate(results) if isinstance(result, GatewayError)] == [99]
-    sent = [int(fields["content"]) for event, fields in store.heard.events if event == "message"]
+    sent = [int(fields["content"]) for event, fields in store.recorder.events if event == "message"]
     assert sent[:2] == [0, 1]
     assert [number for number in sent if number % 2] == list(range(1, 100, 2))
     assert [number for number in sent if not number % 2] == list(range(0, 100, 2))
@@ -55,8 +55,8 @@ async def test_a_call_that_is_cancelled_before_its_turn_changes_nothing(store: S
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
     session = await store.attach_session(Claim("alice", "c-2", None))
-    assert store.heard.heard == [store.heard.last_attachment]
-    assert store.heard.last_attachment.session == session
+    assert store.recorder.effects == [store.recorder.last_attachment]
+    assert store.recorder.last_attachment.session == session
 
 
 async def test_a_member_is_not_given_too_much_at_once(store: Store) -> None:
@@ -65,8 +65,8 @@ async def test_a_member_is_not_given_too_much_at_once(store: Store) -> None:
     await store.create_room("alice", "tea", ("bob",))
     size = POLICY.commit_size // 5
     await asyncio.gather(*(store.append_message("alice", "tea", "x" * size, None) for _ in range(50)))
-    assert len(store.heard.events) >= 50
-    assert size < store.heard.at_once < POLICY.commit_size + 2 * size
+    assert len(store.recorder.events) >= 50
+    assert size < store.recorder.at_once < POLICY.commit_size + 2 * size
 
 
 # --- sessions
@@ -89,9 +89,10 @@ async def test_an_ended_session_frees_its_name_and_leaves_its_rooms(store: Store
     alice = await store.login("bob", "alice")
     await store.create_room("alice", "tea", ("bob",))
     await store.end_session(alice, "c-alice")
-    assert store.heard.events[-1] == ("user-left", {"room": "tea", "username": "alice"})
-    assert store.heard.movements[-1] == Movement("tea", left=("alice",))
-    assert store.heard.heard.index(store.heard.movements[-1]) < store.heard.heard.index(store.heard.publications[-1])
+    assert store.recorder.events[-1] == ("user-left", {"room": "tea", "username": "alice"})
+    assert store.recorder.movements[-1] == Movement("tea", left=("alice",))
+    effects = store.recorder.effects
+    assert effects.index(store.recorder.movements[-1]) < effects.index(store.recorder.publications[-1])
     await store.login("alice")
     assert await store.list_rooms("alice") == ()
 
@@ -109,8 +110,8 @@ async def test_a_suspended_session_is_offline_and_keeps_its_rooms(store: Store) 
     alice = await store.login("bob", "alice")
     await store.create_room("alice", "tea", ("bob",))
     await store.lose(alice)
-    assert store.heard.events[-1] == ("presence", {"room": "tea", "username": "alice", "online": False})
-    assert store.heard.publications[-1].offset is None
+    assert store.recorder.events[-1] == ("presence", {"room": "tea", "username": "alice", "online": False})
+    assert store.recorder.publications[-1].offset is None
     (room,) = await store.list_rooms("bob")
     assert orjson.loads(room.members) == [{"username": "alice", "online": False}, {"username": "bob", "online": True}]
     assert (await store.find_users("bob", "", 10)).users == ("bob",)
@@ -133,12 +134,12 @@ async def test_a_suspended_name_is_reserved(store: Store) -> None:
 async def test_a_suspended_name_can_be_claimed_in_the_end_and_then_its_session_ends(store: Store) -> None:
     alice = await store.login("bob", "alice")
     await store.create_room("alice", "tea", ("bob",))
-    offset = store.heard.last_attachment.offset
+    offset = store.recorder.last_attachment.offset
     await store.lose(alice)
     store.clock.advance(POLICY.reserve_names + 0.1)
     claimed = await store.login("alice")
     assert claimed.sid != alice.sid
-    assert ("user-left", {"room": "tea", "username": "alice"}) in store.heard.events
+    assert ("user-left", {"room": "tea", "username": "alice"}) in store.recorder.events
     with pytest.raises(UsernameTaken):
         await store.resume(alice, offset)
 
@@ -151,7 +152,7 @@ async def test_a_session_expires_after_the_recovery_window(store: Store) -> None
     assert await store.end_expired_sessions() == 0
     store.clock.advance(2)
     assert await store.end_expired_sessions() == 1
-    assert store.heard.events[-1] == ("user-left", {"room": "tea", "username": "alice"})
+    assert store.recorder.events[-1] == ("user-left", {"room": "tea", "username": "alice"})
     with pytest.raises(UnknownUser):
         await store.create_room("bob", "two", ("alice",))
 
@@ -159,7 +160,7 @@ async def test_a_session_expires_after_the_recovery_window(store: Store) -> None
 async def test_sessions_that_were_live_at_a_restart_are_suspended_from_then_on(store: Store) -> None:
     alice = await store.login("bob", "alice")
     await store.create_room("alice", "tea", ("bob",))
-    offset = store.heard.publications[-1].offset
+    offset = store.recorder.publications[-1].offset
     store.clock.advance(1000)
     await store.reopen()
     assert await store.end_expired_sessions() == 0
@@ -180,7 +181,7 @@ async def test_a_session_that_nobody_can_resume_does_not_outlast_a_restart(store
     await store.reopen()
     await store.login("bare")
     assert await store.end_expired_sessions() == 1
-    left = [fields["username"] for event, fields in store.heard.events if event == "user-left"]
+    left = [fields["username"] for event, fields in store.recorder.events if event == "user-left"]
     assert sorted(left) == ["bare", "gone"]
     assert [room.member_count for room in (await store.resume(bob, None)).rooms] == [1]
 
@@ -189,7 +190,7 @@ async def test_every_recovery_window_begins_at_a_restart(store: Store) -> None:
     """A long stop costs nobody a session, whether it was live or suspended when the gateway stopped."""
     alice = await store.login("bob", "alice")
     await store.create_room("alice", "tea", ("bob",))
-    offset = store.heard.publications[-1].offset
+    offset = store.recorder.publications[-1].offset
     await store.lose(alice)
     store.clock.advance(POLICY.recovery_window * 10)
     await store.reopen()
@@ -202,7 +203,7 @@ async def test_every_recovery_window_begins_at_a_restart(store: Store) -> None:
 
 async def test_a_recovered_session_hears_what_it_missed_once_and_in_order(store: Store) -> None:
     bob = await store.login("alice", "bob")
-    offset = store.heard.last_attachment.offset
+    offset = store.recorder.last_attachment.offset
     await store.create_room("alice", "tea", ("bob",))
     await store.append_message("alice", "tea", "1", None)
     await store.append_message("bob", "tea", "own", None)
@@ -219,7 +220,7 @@ async def test_a_recovered_session_hears_what_it_missed_once_and_in_order(store:
 
 async def test_what_was_said_before_a_member_joined_is_not_replayed(store: Store) -> None:
     bob = await store.login("alice", "carol", "bob")
-    offset = store.heard.last_attachment.offset
+    offset = store.recorder.last_attachment.offset
     await store.create_room("alice", "tea", ("carol",))
     await store.append_message("alice", "tea", "early", None)
     await store.add_members("alice", "tea", ("bob",))
@@ -230,7 +231,7 @@ async def test_what_was_said_before_a_member_joined_is_not_replayed(store: Store
 async def test_a_trimmed_log_is_no_recovery(store: Store) -> None:
     bob = await store.login("alice", "bob")
     await store.create_room("alice", "tea", ("bob",))
-    offset = store.heard.publications[-1].offset
+    offset = store.recorder.publications[-1].offset
     await store.lose(bob)
     for number in range(POLICY.history_size * 2):
         await store.append_message("alice", "tea", str(number), None)
@@ -260,7 +261,7 @@ async def test_what_was_missed_in_a_room_that_was_left_is_no_recovery(store: Sto
     """A gap is never silent: not in a room left for good, and not in one left and joined again."""
     carol = await store.login("alice", "carol")
     await store.create_room("alice", "tea", ("carol",))
-    offset = store.heard.publications[-1].offset
+    offset = store.recorder.publications[-1].offset
     await store.append_message("alice", "tea", "unheard", None)
     await store.remove_member("carol", "tea")
     left = await store.resume(carol, offset)
@@ -274,7 +275,7 @@ async def test_what_was_missed_in_a_room_that_was_left_is_no_recovery(store: Sto
 async def test_leaving_a_room_of_which_all_was_heard_spoils_no_recovery(store: Store) -> None:
     carol = await store.login("alice", "carol")
     await store.create_room("alice", "tea", ("carol",))
-    offset = store.heard.publications[-1].offset
+    offset = store.recorder.publications[-1].offset
     await store.remove_member("carol", "tea")
     await store.append_message("alice", "tea", "not for carol", None)
     attachment = await store.resume(carol, offset)
@@ -290,7 +291,7 @@ async def test_an_offset_of_no_or_another_log_is_no_recovery(store: Store, offse
 
 async def test_an_offset_from_the_future_is_no_recovery(store: Store) -> None:
     bob = await store.login("bob")
-    name, _, position = store.heard.last_attachment.offset.rpartition("-")
+    name, _, position = store.recorder.last_attachment.offset.rpartition("-")
     attachment = await store.resume(bob, f"{name}-{int(position) + 1}")
     assert not attachment.recovered
 
@@ -298,7 +299,7 @@ async def test_an_offset_from_the_future_is_no_recovery(store: Store) -> None:
 async def test_more_than_can_be_replayed_is_no_recovery(store: Store) -> None:
     bob = await store.login("alice", "bob")
     await store.create_room("alice", "tea", ("bob",))
-    offset = store.heard.publications[-1].offset
+    offset = store.recorder.publications[-1].offset
     for _ in range(11):
         await store.append_message("alice", "tea", "x" * (POLICY.replay_size // 10), None)
     assert not (await store.resume(bob, offset)).recovered
@@ -312,8 +313,9 @@ async def test_the_creator_and_the_added_are_members_and_the_added_hear_it(store
     room = await store.create_room("alice", "tea", ("bob", "alice", "carol"))
     members = [{"username": name, "online": True} for name in ("alice", "bob", "carol")]
     assert (orjson.loads(room.members), room.member_count) == (members, 3)
-    assert sorted(name for movement in store.heard.movements for name in movement.joined) == ["alice", "bob", "carol"]
-    told = [publication for publication in store.heard.publications if publication.event == "room-joined"]
+    joined = [name for movement in store.recorder.movements for name in movement.joined]
+    assert sorted(joined) == ["alice", "bob", "carol"]
+    told = [publication for publication in store.recorder.publications if publication.event == "room-joined"]
     assert [publication.recipients for publication in told] == [("bob",), ("carol",)]
     assert all(publication.offset for publication in told)
 
@@ -341,10 +343,10 @@ async def test_an_unknown_user_is_named_and_nobody_is_added(store: Store) -> Non
 async def test_adding_tells_the_members_and_then_the_added(store: Store) -> None:
     await store.login("alice", "bob", "carol")
     await store.create_room("alice", "tea", ("bob",))
-    store.heard.heard.clear()
+    store.recorder.effects.clear()
     added = await store.add_members("alice", "tea", ("carol", "bob", "alice"))
     assert (added.added, added.already) == (("carol",), ("bob", "alice"))
-    first, second, movement = store.heard.heard
+    first, second, movement = store.recorder.effects
     assert isinstance(first, Publication)
     assert isinstance(second, Publication)
     assert (first.event, first.author) == ("user-joined", "alice")
@@ -429,14 +431,14 @@ async def test_a_room_ends_with_its_last_member_and_takes_its_log_along(store: S
 async def test_positions_are_never_used_twice(store: Store) -> None:
     await store.login("alice", "bob")
     await store.create_room("alice", "tea", ("bob",))
-    before = store.heard.publications[-1].offset
+    before = store.recorder.publications[-1].offset
     await store.remove_member("alice", "tea")
     await store.remove_member("bob", "tea")
     await store.reopen()
     store.clock.advance(POLICY.reserve_names + 1)
     await store.login("alice", "bob")
     await store.create_room("alice", "tea", ("bob",))
-    after = store.heard.publications[-1].offset
+    after = store.recorder.publications[-1].offset
     assert before is not None
     assert after is not None
     assert int(after.rpartition("-")[2]) > int(before.rpartition("-")[2])
@@ -446,13 +448,13 @@ async def test_above_the_presence_limit_nobody_hears_who_comes_and_goes(store: S
     names = [f"user{number}" for number in range(POLICY.presence_limit + 1)]
     last = await store.login(*names)
     await store.create_room(names[0], "tea", tuple(names[1:-1]))
-    store.heard.heard.clear()
+    store.recorder.effects.clear()
     await store.add_members(names[0], "tea", (names[-1],))
-    assert [publication.event for publication in store.heard.publications] == ["room-joined"]
+    assert [publication.event for publication in store.recorder.publications] == ["room-joined"]
     await store.lose(last)
-    assert len(store.heard.publications) == 1
+    assert len(store.recorder.publications) == 1
     await store.remove_member(names[0], "tea")
-    assert store.heard.heard[-1] == Movement("tea", left=(names[0],))
+    assert store.recorder.effects[-1] == Movement("tea", left=(names[0],))
 
 
 async def test_members_are_paged_in_order_of_name(store: Store) -> None:
@@ -483,13 +485,13 @@ async def test_messages_are_heard_in_the_order_of_their_positions(store: Store) 
     sends = [store.append_message(*pair, str(n), None) for n in range(300) for pair in pairs]
     receipts = await asyncio.gather(*sends)
     assert not any(receipt.duplicate for receipt in receipts)
-    messages = [publication for publication in store.heard.publications if publication.event == "message"]
+    messages = [publication for publication in store.recorder.publications if publication.event == "message"]
     assert len(messages) == 600
     positions = [int((publication.offset or "").rpartition("-")[2]) for publication in messages]
     assert positions == sorted(positions)
     for room in ("tea", "too"):
-        heard = [int(orjson.loads(p.body)["content"]) for p in messages if p.room == room]
-        assert heard == list(range(300))
+        received = [int(orjson.loads(p.body)["content"]) for p in messages if p.room == room]
+        assert received == list(range(300))
 
 
 async def test_an_effect_is_heard_before_its_call_returns(store: Store) -> None:
@@ -497,7 +499,7 @@ async def test_an_effect_is_heard_before_its_call_returns(store: Store) -> None:
     await store.create_room("alice", "tea", ())
     for number in range(50):
         await store.append_message("alice", "tea", str(number), None)
-        assert orjson.loads(store.heard.publications[-1].body)["content"] == str(number)
+        assert orjson.loads(store.recorder.publications[-1].body)["content"] == str(number)
 
 
 async def test_the_same_id_is_appended_once_for_a_user_and_a_room(store: Store) -> None:
@@ -535,7 +537,7 @@ async def test_an_id_is_known_longer_than_its_message(store: Store) -> None:
 
 
 async def test_an_id_belongs_to_the_member_who_used_it(store: Store) -> None:
-    """Somebody else who takes the name and joins later may use the same id, and is heard."""
+    """Somebody else who takes the name and joins later may use the same id, and is received."""
     dave = await store.login("alice", "dave")
     await store.create_room("alice", "tea", ("dave",))
     await store.append_message("dave", "tea", "one", "1")
@@ -585,7 +587,7 @@ async def test_typing_is_heard_by_others_and_not_kept(store: Store) -> None:
     await store.login("alice", "bob")
     await store.create_room("alice", "tea", ("bob",))
     await store.publish_typing("alice", "tea")
-    typing = store.heard.publications[-1]
+    typing = store.recorder.publications[-1]
     assert (typing.event, typing.offset, typing.author, typing.recipients) == ("typing", None, "alice", None)
     assert await contents(store, "alice", "tea") == []
 
@@ -601,7 +603,7 @@ async def test_what_was_acked_is_there_after_a_restart(store: Store) -> None:
 
 async def test_a_refused_call_publishes_nothing(store: Store) -> None:
     await store.login("alice")
-    store.heard.heard.clear()
+    store.recorder.effects.clear()
     with pytest.raises(GatewayError):
         await store.create_room("alice", "tea", ("nobody",))
-    assert store.heard.heard == []
+    assert store.recorder.effects == []

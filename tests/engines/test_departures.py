@@ -16,11 +16,11 @@ async def test_who_left_is_not_added_again_for_an_hour(store: Store) -> None:
     await store.login("alice", "bob", "carol")
     await store.create_room("alice", "tea", ("bob",))
     await store.remove_member("bob", "tea")
-    store.heard.heard.clear()
+    store.recorder.effects.clear()
     for _ in range(2):
         result = await store.add_members("alice", "tea", ("bob", "alice"))
         assert (result.added, result.already, result.declined) == ((), ("alice",), ("bob",))
-    assert store.heard.heard == []
+    assert store.recorder.effects == []
     store.clock.advance(POLICY.decline_window - 1)
     result = await store.add_members("alice", "tea", ("carol", "bob"))
     assert (result.added, result.declined) == (("carol",), ("bob",))
@@ -70,10 +70,10 @@ async def test_who_left_a_direct_room_is_not_put_into_it_again(store: Store) -> 
     await store.login("alice", "bob")
     room = (await store.open_direct("alice", "bob")).room.room
     await store.remove_member("bob", room)
-    store.heard.heard.clear()
+    store.recorder.effects.clear()
     opened = await store.open_direct("alice", "bob")
     assert (opened.declined, opened.room.room, opened.room.member_count) == (("bob",), room, 1)
-    assert store.heard.heard == []
+    assert store.recorder.effects == []
     await store.remove_member("alice", room)
     opened = await store.open_direct("alice", "bob")
     assert (opened.declined, opened.room.member_count) == (("bob",), 1)

@@ -25,7 +25,7 @@ async def talk(store: Store, actor: str, room: str, number: int) -> None:
         await store.append_message(actor, room, str(count), None)
 
 
-# --- trimming matters to those who could have heard what was trimmed
+# --- trimming matters to those who could have received what was trimmed
 
 
 async def test_others_who_join_spoil_nobodys_recovery(store: Store) -> None:
@@ -33,7 +33,7 @@ async def test_others_who_join_spoil_nobodys_recovery(store: Store) -> None:
     names = [f"user{number}" for number in range(POLICY.presence_limit)]
     quiet = await store.login(*names, "mover", "quiet")
     await store.create_room(names[0], "tea", (*names[1:], "quiet"))
-    offset = store.heard.publications[-1].offset
+    offset = store.recorder.publications[-1].offset
     await store.lose(quiet)
     await store.remove_member(names[1], "tea")
     for _ in range(4 * POLICY.history_size):
@@ -48,7 +48,7 @@ async def test_ones_own_messages_spoil_no_recovery(store: Store) -> None:
     """Nobody hears its own messages: that they were trimmed is no gap for the one who wrote them."""
     alice = await store.login("bob", "alice")
     await store.create_room("bob", "tea", ("alice",))
-    offset = store.heard.publications[-1].offset
+    offset = store.recorder.publications[-1].offset
     await talk(store, "alice", "tea", 5 * POLICY.history_size)
     attachment = await store.resume(alice, offset)
     assert (attachment.recovered, attachment.missed) == (True, ())
@@ -56,7 +56,7 @@ async def test_ones_own_messages_spoil_no_recovery(store: Store) -> None:
 
 async def test_what_was_trimmed_before_one_joined_spoils_no_recovery(store: Store) -> None:
     bob = await store.login("alice", "carol", "bob")
-    offset = store.heard.last_attachment.offset
+    offset = store.recorder.last_attachment.offset
     await store.create_room("alice", "tea", ("carol",))
     await talk(store, "alice", "tea", 5 * POLICY.history_size)
     await store.add_members("carol", "tea", ("bob",))
@@ -70,24 +70,24 @@ async def test_one_message_of_another_among_ones_own_that_were_trimmed_is_missed
         alice = await store.login("bob", "alice")
         room = f"{before} {after}"
         await store.create_room("bob", room, ("alice",))
-        offset = store.heard.publications[-1].offset
+        offset = store.recorder.publications[-1].offset
         await talk(store, "alice", room, before)
         await store.append_message("bob", room, "from bob", None)
-        heard = store.heard.publications[-1].offset
+        seen = store.recorder.publications[-1].offset
         await talk(store, "alice", room, after)
         first = await store.resume(alice, offset)
         if after > POLICY.history_size:
             assert not first.recovered
         else:
             assert (first.recovered, said(first)) == (True, [("message", "from bob")])
-        again = await store.resume(first.session, heard)
+        again = await store.resume(first.session, seen)
         assert (again.recovered, said(again)) == (True, [])
         for session, connection in ((await session_of(store, "bob"), "c-bob"), (again.session, "c-again")):
             await store.end_session(session, connection)
 
 
 async def session_of(store: Store, username: str) -> Session:
-    attachments = [effect for effect in store.heard.heard if isinstance(effect, Attachment)]
+    attachments = [effect for effect in store.recorder.effects if isinstance(effect, Attachment)]
     return [attachment.session for attachment in attachments if attachment.session.username == username][-1]
 
 
@@ -96,7 +96,7 @@ async def test_who_came_and_went_is_trimmed_apart_from_messages(store: Store) ->
     quiet = await store.login("alice", "mover", "quiet")
     await store.create_room("alice", "tea", ("quiet",))
     await talk(store, "alice", "tea", 3)
-    offset = store.heard.publications[-1].offset
+    offset = store.recorder.publications[-1].offset
     for _ in range(4 * POLICY.history_size):
         await store.add_members("alice", "tea", ("mover",))
         await store.remove_member("mover", "tea")
@@ -110,7 +110,7 @@ async def test_ones_own_messages_do_not_hide_who_came_and_went(store: Store) -> 
     for first, last in (("notices", "messages"), ("messages", "notices")):
         alice = await store.login("bob", "mover", "alice")
         await store.create_room("bob", first, ("alice",))
-        offset = store.heard.publications[-1].offset
+        offset = store.recorder.publications[-1].offset
         for what in (first, last):
             for _ in range(3 * POLICY.history_size):
                 if what == "messages":
@@ -119,10 +119,10 @@ async def test_ones_own_messages_do_not_hide_who_came_and_went(store: Store) -> 
                     await store.add_members("bob", first, ("mover",))
                     await store.remove_member("mover", first)
                     store.clock.advance(POLICY.decline_window + 1)
-        heard = store.heard.publications[-1].offset
+        seen = store.recorder.publications[-1].offset
         attachment = await store.resume(alice, offset)
         assert not attachment.recovered
-        again = await store.resume(attachment.session, heard)
+        again = await store.resume(attachment.session, seen)
         assert (again.recovered, again.missed) == (True, ())
         for username in ("bob", "mover"):
             await store.end_session(await session_of(store, username), f"c-{username}")
@@ -130,9 +130,9 @@ async def test_ones_own_messages_do_not_hide_who_came_and_went(store: Store) -> 
 
 
 async def test_the_room_joined_of_a_member_outlives_what_came_after_it(store: Store) -> None:
-    """One's own messages may push out all else; what a member has not heard is still there."""
+    """One's own messages may push out all else; what a member has not received is still there."""
     bob = await store.login("alice", "bob")
-    offset = store.heard.last_attachment.offset
+    offset = store.recorder.last_attachment.offset
     await store.create_room("alice", "tea", ("bob",))
     await talk(store, "bob", "tea", 5 * POLICY.history_size)
     attachment = await store.resume(bob, offset)
@@ -142,7 +142,7 @@ async def test_the_room_joined_of_a_member_outlives_what_came_after_it(store: St
 async def test_a_room_joined_that_was_missed_and_whose_room_was_left_is_no_recovery(store: Store) -> None:
     for last in (False, True):
         bob = await store.login("alice", "bob")
-        offset = store.heard.last_attachment.offset
+        offset = store.recorder.last_attachment.offset
         await store.create_room("alice", "tea", ("bob",))
         if last:
             await store.remove_member("alice", "tea")
@@ -155,7 +155,7 @@ async def test_a_room_joined_that_was_missed_and_whose_room_was_left_is_no_recov
 
 async def test_a_room_that_one_made_and_left_spoils_no_recovery(store: Store) -> None:
     bob = await store.login("alice", "bob")
-    offset = store.heard.last_attachment.offset
+    offset = store.recorder.last_attachment.offset
     await store.create_room("alice", "other", ())
     await talk(store, "alice", "other", 3)
     await store.create_room("bob", "tea", ("alice",))
@@ -171,7 +171,7 @@ async def test_a_room_that_one_made_and_left_spoils_no_recovery(store: Store) ->
 async def test_a_new_holder_of_a_name_is_given_nothing_of_the_former_one(store: Store) -> None:
     """Neither with an offset of the former holder's time, nor in a room in which both were."""
     former = await store.login("alice", "dave")
-    offset = store.heard.last_attachment.offset
+    offset = store.recorder.last_attachment.offset
     await store.create_room("alice", "tea", ("dave",))
     await store.append_message("alice", "tea", "for the former", None)
     await store.end_session(former, "c-dave")
@@ -186,8 +186,8 @@ async def test_a_new_holder_of_a_name_is_given_nothing_of_the_former_one(store: 
 async def test_a_room_left_and_joined_again_is_replayed_from_the_second_time(store: Store) -> None:
     carol = await store.login("alice", "carol")
     await store.create_room("alice", "tea", ("carol",))
-    await store.append_message("alice", "tea", "heard", None)
-    offset = store.heard.publications[-1].offset
+    await store.append_message("alice", "tea", "received", None)
+    offset = store.recorder.publications[-1].offset
     await store.remove_member("carol", "tea")
     await store.append_message("alice", "tea", "not for carol", None)
     store.clock.advance(POLICY.decline_window + 1)
@@ -206,7 +206,7 @@ async def test_a_long_replay_over_many_rooms_is_whole_and_in_order(store: Store)
     rooms = [f"room{number}" for number in range(POLICY.max_rooms)]
     for room in rooms:
         await store.create_room("alice", room, ("bob", "carol"))
-    offset = store.heard.publications[-1].offset
+    offset = store.recorder.publications[-1].offset
     await store.lose(bob)
     dice = random.Random(7)  # noqa: S311 - the same every time
     for _ in range(30):
@@ -216,44 +216,46 @@ async def test_a_long_replay_over_many_rooms_is_whole_and_in_order(store: Store)
         await store.append_message("alice", dice.choice(rooms), str(number), None)
     attachment = await resuming
     assert attachment.recovered
-    index = store.heard.heard.index(attachment)
+    index = store.recorder.effects.index(attachment)
     expected = [
         effect.offset
-        for effect in store.heard.heard[:index]
+        for effect in store.recorder.effects[:index]
         if isinstance(effect, Publication) and effect.event == "message" and effect.author != "bob"
     ]
     assert [missed.offset for missed in attachment.missed] == expected
 
 
 async def test_a_replay_that_is_read_while_all_else_goes_on_has_no_gap(store: Store) -> None:
-    """Random conversations: whoever recovers has heard exactly what a member heard who was never away."""
+    """Random conversations: whoever recovers has received exactly what a member received who was never away."""
     bob = await store.login("alice", "carol", "bob")
     rooms = ["one", "two"]
     for room in rooms:
         await store.create_room("alice", room, ("bob", "carol"))
     dice = random.Random(3)  # noqa: S311 - the same every time
     outcomes: dict[bool, int] = defaultdict(int)
-    session, offset = bob, store.heard.publications[-1].offset
+    session, offset = bob, store.recorder.publications[-1].offset
     for round_ in range(40):
-        start = len(store.heard.heard)
+        start = len(store.recorder.effects)
         for _ in range(dice.randrange(14)):
             await store.append_message(dice.choice(["alice", "carol", "bob"]), dice.choice(rooms), "x", None)
         coming = asyncio.ensure_future(store.resume(session, offset, f"c{round_}"))
         for _ in range(dice.randrange(8)):
             await store.append_message("carol", dice.choice(rooms), "y", None)
         attachment = await coming
-        index = store.heard.heard.index(attachment)
+        index = store.recorder.effects.index(attachment)
         outcomes[attachment.recovered] += 1
         if attachment.recovered:
             expected = [
                 effect.offset
-                for effect in store.heard.heard[start:index]
+                for effect in store.recorder.effects[start:index]
                 if isinstance(effect, Publication) and effect.offset and effect.author != "bob"
             ]
             assert [missed.offset for missed in attachment.missed] == expected
         session = attachment.session
-        later = [effect for effect in store.heard.heard[index:] if isinstance(effect, Publication) and effect.offset]
-        offset = later[-1].offset if later else store.heard.heard[index].offset  # type: ignore[union-attr]
+        later = [
+            effect for effect in store.recorder.effects[index:] if isinstance(effect, Publication) and effect.offset
+        ]
+        offset = later[-1].offset if later else store.recorder.effects[index].offset  # type: ignore[union-attr]
         if not later and attachment.missed:
             offset = attachment.missed[-1].offset
     assert outcomes[True] > 20
@@ -264,7 +266,7 @@ async def test_who_leaves_while_the_replay_is_read_is_told(store: Store) -> None
     bob = await store.login("alice", "bob")
     for room in ("one", "two"):
         await store.create_room("alice", room, ("bob",))
-    offset = store.heard.publications[-1].offset
+    offset = store.recorder.publications[-1].offset
     for _ in range(8):
         for room in ("one", "two"):
             await store.append_message("alice", room, "x", None)
@@ -346,7 +348,7 @@ async def test_an_event_has_one_offset_in_every_run(store: Store) -> None:
     offsets = []
     for number in range(4):
         await store.append_message("alice", "tea", str(number), None)
-        offsets.append(store.heard.publications[-1].offset)
+        offsets.append(store.recorder.publications[-1].offset)
         await store.reopen()
         alice = (await store.resume(alice, offsets[-1])).session
         history = await store.read_history("alice", "tea", None, 100)
@@ -364,7 +366,7 @@ async def test_many_restarts_cost_nobody_a_recovery(store: Store) -> None:
     bob = await store.login("alice", "bob")
     await store.create_room("alice", "tea", ("bob",))
     alice = await session_of(store, "alice")
-    offset = store.heard.publications[-1].offset
+    offset = store.recorder.publications[-1].offset
     for number in range(12):
         await store.reopen()
         if number % 3 == 0:
@@ -436,7 +438,7 @@ async def test_a_suspended_session_is_found_by_nobody_and_a_live_one_again(store
 async def test_a_session_in_which_nothing_happened_recovers_after_restarts(store: Store) -> None:
     """Its only offset is that of its welcome, in a run that wrote nothing else."""
     bob = await store.login("bob")
-    offset = store.heard.last_attachment.offset
+    offset = store.recorder.last_attachment.offset
     for _ in range(3):
         await store.reopen()
         attachment = await store.resume(bob, offset)

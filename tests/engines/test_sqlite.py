@@ -162,15 +162,17 @@ def test_a_pid_is_kept_as_its_hash_alone(tmp_path: Path) -> None:
     """Whoever reads the file, its log or a backup cannot take over a session."""
 
     async def use() -> list[str]:
-        engine, heard = sqlite_store(tmp_path / "gateway.db"), Recorder()
-        await engine.open(heard)
+        engine, recorder = sqlite_store(tmp_path / "gateway.db"), Recorder()
+        await engine.open(recorder)
         first = await engine.attach_session(Claim("alice", "c", None))
         second = await engine.attach_session(Claim("alice", "c2", ResumePoint(first.pid, None)))
         third = await engine.attach_session(
             Claim("alice", "c3", ResumePoint(first.pid, None))
         )  # the reply may have been lost
-        fourth = await engine.attach_session(Claim("alice", "c4", ResumePoint(third.pid, heard.last_attachment.offset)))
-        assert (heard.last_attachment.recovered, fourth.pid) == (True, third.pid)
+        fourth = await engine.attach_session(
+            Claim("alice", "c4", ResumePoint(third.pid, recorder.last_attachment.offset))
+        )
+        assert (recorder.last_attachment.recovered, fourth.pid) == (True, third.pid)
         with pytest.raises(UsernameTaken):
             await engine.attach_session(Claim("alice", "c5", ResumePoint(hash_token(third.pid), None)))
         content = all_bytes(tmp_path)
@@ -197,8 +199,8 @@ async def test_sessions_survive_the_upgrade_that_hashes_pids(tmp_path: Path) -> 
     old.executescript(f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = 2")
     old.commit()
     old.close()
-    engine, heard = sqlite_store(path), Recorder()
-    await engine.open(heard)
+    engine, recorder = sqlite_store(path), Recorder()
+    await engine.open(recorder)
     for username, pid in (("alice", "plain-pid-old"), ("bob", "plain-pid-bob")):
         session = await engine.attach_session(Claim(username, "c2", ResumePoint(pid, None)))
         assert session.sid.startswith("s")
@@ -276,9 +278,9 @@ async def test_what_an_older_store_holds_is_all_there(tmp_path: Path) -> None:
     old.executescript(f"{OLD} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = 2")
     (name,) = old.execute("SELECT name FROM log_name").fetchone()
     old.close()
-    heard = Recorder()
+    recorder = Recorder()
     engine = sqlite_store(path)
-    await engine.open(heard)
+    await engine.open(recorder)
     history = [orjson.loads(message) for message in (await engine.read_history("alice", "tea", None, 9)).bodies]
     assert [(message["content"], message["offset"]) for message in history] == [
         ("one", f"{name}-5"),
@@ -290,13 +292,13 @@ async def test_what_an_older_store_holds_is_all_there(tmp_path: Path) -> None:
     assert (await engine.append_message("alice", "tea", "x", "a0")).duplicate
     assert (await engine.append_message("alice", "tea", "x", "a2")).ts == 5000
     await engine.append_message("alice", "tea", "five", None)
-    since = heard.publications[-1].offset
+    since = recorder.publications[-1].offset
     assert since is not None
     assert int(since.rpartition("-")[2]) == 21
     missed = {}
     for username, pid, position in (("bob", "p2", 8), ("bob", "p2", 9), ("alice", "p1", 6), ("alice", "p1", 3)):
         await engine.attach_session(Claim(username, "c", ResumePoint(pid, f"{name}-{position}")))
-        attachment = heard.last_attachment
+        attachment = recorder.last_attachment
         missed[username, position] = [m.offset for m in attachment.missed] if attachment.recovered else None
     assert missed == {
         ("bob", 8): [f"{name}-9", f"{name}-11", since],

@@ -113,7 +113,7 @@ async def fail(client: ChatClient, action: str, code: str, /, **payload: Any) ->
 
 
 async def make_room(creator: ChatClient, *others: ChatClient) -> str:
-    """A room of its own with these members, who have all heard of it."""
+    """A room of its own with these members, who have all received of it."""
     room = fresh_name("room")
     await succeed(creator, "create-room", room=room, users=[other.username for other in others])
     for other in others:

@@ -133,14 +133,14 @@ class Driver:
         async for line in self._process.stdout:
             report = orjson.loads(line)
             if "call" in report:
-                self._answer(report)
+                self._reply(report)
             elif listener := self.listeners.get(report["socket"]):
                 listener(report["on"], report["value"])
         for future in self._waiting.values():
             if not future.done():
                 future.set_exception(AssertionError("the Node process ended"))
 
-    def _answer(self, report: dict[str, Any]) -> None:
+    def _reply(self, report: dict[str, Any]) -> None:
         future = self._waiting.pop(report["call"], None)
         if future is None or future.done():
             return

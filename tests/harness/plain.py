@@ -116,15 +116,15 @@ class BareClient(Wire):
         """Send an action that must succeed, and see its own frame come back; what others said before stays unread."""
         frame = dump({"action": action, **payload})
         await self.send(frame)
-        answer = await self.frames.take(lambda answer: answer == frame or '"error"' in str(answer), f"{frame} back")
-        assert answer == frame, answer
+        reply = await self.frames.take(lambda reply: reply == frame or '"error"' in str(reply), f"{frame} back")
+        assert reply == frame, reply
 
     async def refuse(self, frame: Frame) -> dict[str, Any]:
         """Send a frame that must be refused; returns the error."""
         await self.send(frame)
-        answer = json.loads(await self.next_frame())
-        assert set(answer) == {"error"}, answer
-        return dict(answer["error"])
+        reply = json.loads(await self.next_frame())
+        assert set(reply) == {"error"}, reply
+        return dict(reply["error"])
 
     async def drain(self) -> list[Frame]:
         """Make a round trip, then return every unread frame before its answer."""

@@ -42,8 +42,8 @@ class RawSocketIO(Wire):
 
     async def connect_text(self, auth: str) -> str:
         await self.send(f"40{auth}")
-        answer = await self.frames.take(lambda frame: str(frame)[:2] in {"40", "44"}, "the answer to CONNECT")
-        return str(answer)
+        reply = await self.frames.take(lambda frame: str(frame)[:2] in {"40", "44"}, "the answer to CONNECT")
+        return str(reply)
 
     async def call_text(self, text: str) -> str:
         """Send an event with an ack id, its JSON given as text; returns the packet of its ack."""

@@ -103,7 +103,7 @@ class Bystanders:
         self._process.stdin.write(b"!")
 
     async def p99(self) -> float:
-        """The 99th percentile since they `begin`, in seconds; infinite where somebody was not heard, or was
+        """The 99th percentile since they `begin`, in seconds; infinite where somebody was not received, or was
         disconnected.
         """
         assert self._process.stdin is not None
@@ -310,7 +310,7 @@ class Attacker:
         self.writer.transport.abort()
 
     async def shake_hands(self, path: str, headers: str = "") -> bytes:
-        """Become a WebSocket, with further ``headers``; the head of the answer."""
+        """Become a WebSocket, with further ``headers``; the head of the response."""
         head = "".join(f"{name}: {value}\r\n" for name, value in {"Host": "x", **WEBSOCKET_HEADERS}.items())
         self.writer.write(f"GET {path} HTTP/1.1\r\n{head}{headers}\r\n".encode())
         async with asyncio.timeout(TIMEOUT):
@@ -339,13 +339,13 @@ class Attacker:
         except TimeoutError:
             raise AssertionError(f"still open after {seconds} s") from None
 
-    async def answers_or_closes(self, question: bytes, answers: tuple[bytes, ...], seconds: float) -> None:
-        """Within that time the gateway has given one of the answers, or closed the connection."""
+    async def replies_or_closes(self, question: bytes, replies: tuple[bytes, ...], seconds: float) -> None:
+        """Within that time the gateway sends one of ``replies``, or closes the connection."""
         await self.send(question)
         said = b""
         try:
             async with asyncio.timeout(allow(seconds)):
-                while not any(answer in said for answer in answers):
+                while not any(reply in said for reply in replies):
                     data = await self.reader.read(65536)
                     if not data:
                         return
@@ -353,7 +353,7 @@ class Attacker:
         except ConnectionError:
             pass
         except TimeoutError:
-            raise AssertionError(f"neither answered nor closed in {seconds} s") from None
+            raise AssertionError(f"neither a reply nor a close in {seconds} s") from None
 
 
 class SocketIOAttacker(Attacker):

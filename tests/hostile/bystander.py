@@ -2,8 +2,8 @@
 
     python bystander.py ws://host:port people
 
-Says "ready" on stdout. For each "?" on stdin prints the seconds that each message took to be acked and heard since the
-last "!", or until there are 200, as a JSON list.
+Prints "ready" to stdout. For each "?" on stdin it prints a JSON list: how many seconds each message since the last "!"
+took to be acked and received; at least 200 of them.
 """
 
 from __future__ import annotations

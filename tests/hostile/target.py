@@ -40,22 +40,22 @@ MAX_SIZE = 131_072
 counts: Counter[str] = Counter()
 
 
-def answer_on_stdin() -> None:
+def report_on_stdin() -> None:
     """For each line, say how many tasks there are, and what else was counted."""
 
-    def answer() -> None:
+    def report() -> None:
         if not os.read(sys.stdin.fileno(), 1):
             loop.remove_reader(sys.stdin)
             return
         print(json.dumps({"tasks": len(asyncio.all_tasks(loop)), **counts}), flush=True)  # noqa: T201
 
     loop = asyncio.get_running_loop()
-    loop.add_reader(sys.stdin, answer)
+    loop.add_reader(sys.stdin, report)
 
 
 class CountedGateway(Gateway):
     async def start(self) -> Listening:
-        answer_on_stdin()
+        report_on_stdin()
         return await super().start()
 
 
@@ -187,7 +187,7 @@ async def serve(kind: str, host: str, port: int) -> None:
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, host, port, backlog=1024).start()
-    answer_on_stdin()
+    report_on_stdin()
     print(f"ready: http://{host}:{runner.addresses[0][1]}/", flush=True)  # noqa: T201
     await asyncio.Event().wait()
 

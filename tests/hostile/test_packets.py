@@ -92,8 +92,8 @@ async def fail_to_upgrade(attack: Attack, before: bytes, bad: bytes) -> None:
         await attacker.shake_hands(url.removeprefix(attack.gateway.url).replace("polling", "websocket"))
         await attacker.send(before + bad)
         await attacker.closed(IN_TIME)
-    answer = await request("POST", url, data="1")
-    assert (answer.status, answer.text.lower()) == (200, "ok")
+    response = await request("POST", url, data="1")
+    assert (response.status, response.text.lower()) == (200, "ok")
 
 
 async def test_malformed_packets_during_an_upgrade(start_attack: StartAttack) -> None:
@@ -158,7 +158,7 @@ async def test_generated_packets(attack: Attack, state: str, sent: bytes) -> Non
     async with SocketIOAttacker(attack.gateway.url) as attacker:
         await (attacker.log_in() if logged_in else attacker.open())
         await attacker.send(before + sent)
-        await attacker.answers_or_closes(question, (b"43987654[", b"40{", b"44{", GOODBYE), IN_TIME)
+        await attacker.replies_or_closes(question, (b"43987654[", b"40{", b"44{", GOODBYE), IN_TIME)
 
 
 @many
@@ -180,7 +180,7 @@ async def test_generated_frames_on_the_plain_wire(attack: Attack, sent: bytes) -
     async with PlainAttacker(attack.gateway.url) as attacker:
         await attacker.log_in()
         await attacker.send(sent)
-        await attacker.answers_or_closes(message('{"action":"list-rooms","ref":987654}'), (b"987654",), IN_TIME)
+        await attacker.replies_or_closes(message('{"action":"list-rooms","ref":987654}'), (b"987654",), IN_TIME)
 
 
 # --- reserved names

@@ -54,10 +54,10 @@ async def test_many_packets_in_a_body(start_attack: StartAttack) -> None:
     attack = await start_attack()
     url = await log_in(attack.gateway.url)
     body = "\x1e".join(f'42{number}["list-rooms",{{}}]' for number in range(17))
-    answer = await request("POST", url, data=body)
-    attack.note("17 packets", answer.status)
+    response = await request("POST", url, data=body)
+    attack.note("17 packets", response.status)
     text = (await request("GET", url)).text
-    assert answer.status == 400 or all(f'43{number}[{{"ok":true' in text for number in range(17)), text
+    assert response.status == 400 or all(f'43{number}[{{"ok":true' in text for number in range(17)), text
     await request("POST", url, data="41")
 
 
@@ -70,12 +70,12 @@ async def test_very_many_packets_in_a_body(start_attack: StartAttack, packet: st
         url = await log_in(attack.gateway.url)
         start = asyncio.get_running_loop().time()
         body = "\x1e".join([packet] * (MAX_SIZE // (len(packet) + 1)))
-        answer = await request("POST", url, data=body)
+        response = await request("POST", url, data=body)
         attack.note(
-            f"{body.count(packet)} packets", f"{answer.status} in {asyncio.get_running_loop().time() - start:.1f} s"
+            f"{body.count(packet)} packets", f"{response.status} in {asyncio.get_running_loop().time() - start:.1f} s"
         )
-        assert answer.status in {200, 400}
-        if answer.status == 200:
+        assert response.status in {200, 400}
+        if response.status == 200:
             await request("POST", url, data="1")
 
     await overfill()

@@ -80,7 +80,7 @@ class Session:
     connection: str | None
     began: int
     suspended_at: float = 0.0
-    unheard: int = 0
+    missed_by_leaving: int = 0
     """The number of the newest event that was for the user in a room that the user has left."""
     welcome: str | None = None
     """The offset that the session began with."""
@@ -155,7 +155,7 @@ class World:
     def missed(self, username: str, number: int | None, offset: str | None) -> Missed:
         """What a user has not received after the event ``number``; None is an ``offset`` that is not valid."""
         session = self.sessions[username]
-        if number is None or number > self.count or session.unheard > number:
+        if number is None or number > self.count or session.missed_by_leaving > number:
             return Missed([], complete=False, certain=False)
         since = max(number, session.began)  # what a former holder of the name was sent is not this one's
         entries: list[Entry] = []
@@ -261,7 +261,7 @@ class World:
         room = self.room_of(actor, name)
         session, membership = self.sessions[actor], room.members[actor]
         mine = [entry.number for entry in room.log if entry.is_for(actor, membership)]
-        session.unheard = max(session.unheard, *mine, 0)
+        session.missed_by_leaving = max(session.missed_by_leaving, *mine, 0)
         room.left[actor] = self.monotonic
         self._remove(room, actor)
 

@@ -18,8 +18,8 @@ class Rules:
     def __init__(self, policy: Policy = POLICY) -> None:
         self.engine = DictEngine()
         self.store = Store(self.engine, policy)
-        self.heard = Recorder()
-        call(self.store.open(self.heard))
+        self.recorder = Recorder()
+        call(self.store.open(self.recorder))
 
     def login(self, *usernames: str) -> None:
         """Claim names, each on a connection named like it."""

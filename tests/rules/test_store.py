@@ -27,7 +27,7 @@ def test_a_rule_that_reads_after_it_has_written_is_noticed(rules: Rules) -> None
 def test_a_refused_call_changes_nothing(rules: Rules) -> None:
     rules.login("alice", "bob")
     call(rules.store.create_room("alice", "tea", ()))
-    newest, effects = rules.engine.data.newest, len(rules.heard.heard)
+    newest, effects = rules.engine.data.newest, len(rules.recorder.effects)
     for refused in (
         rules.store.create_room("alice", "tea", ()),
         rules.store.create_room("alice", "jam", ("nobody",)),
@@ -43,7 +43,7 @@ def test_a_refused_call_changes_nothing(rules: Rules) -> None:
     ):
         with pytest.raises(GatewayError):
             call(refused)
-    assert (rules.engine.data.newest, len(rules.heard.heard)) == (newest, effects)
+    assert (rules.engine.data.newest, len(rules.recorder.effects)) == (newest, effects)
     assert rules.engine.data.left == {}
 
 

@@ -41,8 +41,8 @@ class Client:
             opened = str(await self._socket.recv())
         else:
             self._session = aiohttp.ClientSession()
-            async with self._session.get(self._url + POLLING) as answer:
-                opened = await answer.text()
+            async with self._session.get(self._url + POLLING) as response:
+                opened = await response.text()
         self.sid = json.loads(opened[1:])["sid"]
         self._reading = asyncio.create_task(self._read())
         return self
@@ -59,9 +59,9 @@ class Client:
             if self._transport == "websocket":
                 packets = [str(await self._socket.recv())]
             else:
-                async with self._session.get(f"{self._url}{POLLING}&sid={self.sid}") as answer:
-                    packets = (await answer.text()).split("\x1e")
-                    answer.raise_for_status()
+                async with self._session.get(f"{self._url}{POLLING}&sid={self.sid}") as response:
+                    packets = (await response.text()).split("\x1e")
+                    response.raise_for_status()
             self.messages += [packet[1:] for packet in packets if packet[:1] == "4"]
 
     async def send(self, data: str) -> None:
@@ -70,7 +70,7 @@ class Client:
         else:
             await request("POST", f"{self._url}{POLLING}&sid={self.sid}", data="4" + data)
 
-    async def heard(self, sizes: list[int]) -> None:
+    async def received(self, sizes: list[int]) -> None:
         await until(lambda: len(self.messages) >= len(sizes) or self._reading.done(), 20)
         assert [len(message) for message in self.messages] == sizes
 
@@ -83,9 +83,9 @@ async def test_a_message_larger_than_the_buffer(transport: str) -> None:
     async with serving(server, "engine.io") as url, Client(url, transport) as client:
         await server.send(client.sid, "x" * size)
         await server.send(client.sid, "y" * 500_000)
-        await client.heard([size, 500_000])
+        await client.received([size, 500_000])
         await client.send("z" * size)
-        await client.heard([size, 500_000, size])
+        await client.received([size, 500_000, size])
         assert server.reasons == []
 
 
@@ -99,7 +99,7 @@ async def test_who_reads_as_fast_as_it_can_is_never_cut(transport: str, pause: f
             await server.send(client.sid, "x" * 1_100_000)
             if pause is not None:
                 await asyncio.sleep(pause)  # between two messages
-        await client.heard([1_100_000] * 10)
+        await client.received([1_100_000] * 10)
         assert server.reasons == []
 
 
@@ -112,16 +112,16 @@ async def test_large_acks_and_events_of_any_application() -> None:
         await sio.emit("event", "e" * size, to=sid)
         return "a" * size
 
-    heard: list[int] = []
+    received: list[int] = []
     async with serving(sio, "socket.io") as url:
         for transport, size in LARGE.items():
             client = socketio.AsyncClient(reconnection=False, websocket_extra_options={"max_msg_size": 0})
-            client.on("event", lambda text: heard.append(len(text)))
+            client.on("event", lambda text: received.append(len(text)))
             await client.connect(url.removesuffix("/socket.io/"), transports=[transport])
             for _ in range(3):
                 assert len(await client.call("ask", size, timeout=20)) == size
-            assert heard == [size] * 3
-            heard.clear()
+            assert received == [size] * 3
+            received.clear()
             await client.disconnect()
 
 

@@ -40,9 +40,9 @@ async def test_the_stock_client(driver: Driver, transports: list[str], force: bo
             for round_ in range(2):
                 for data in (DATA, b"", bytes(50_000)):
                     sent = {"$bytes": base64.b64encode(data).decode()}
-                    answer = await client.ack("echo", sent, {"inside": [sent, "text"]})
+                    reply = await client.ack("echo", sent, {"inside": [sent, "text"]})
                     buffer = {"type": "Buffer", "data": list(data)}
-                    assert answer == [buffer, {"inside": [buffer, "text"]}]
+                    assert reply == [buffer, {"inside": [buffer, "text"]}]
                 if round_ == 0 and transports[-1] == "websocket":
                     await client.wait_for_transport("websocket")
             await client.emit_without_ack("enter", "r")

@@ -33,8 +33,8 @@ async def poll(url: str, size: int, accepts: str | None, origin: str | None = No
             query["sid"] = (await opened.text()).split('"sid":"')[1].split('"')[0]
         async with session.post(url, params=query, data=b"4" + b"message " * (size // 8)) as posted:
             assert posted.status == 200
-        async with session.get(url, params=query, headers=headers) as answer:
-            polled = {name.lower(): value for name, value in answer.headers.items()}, await answer.read()
+        async with session.get(url, params=query, headers=headers) as response:
+            polled = {name.lower(): value for name, value in response.headers.items()}, await response.read()
         async with session.post(url, params=query, data=b"1"):  # a session that is left open keeps the server waiting
             return polled
 

@@ -13,7 +13,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from gateway.servers import EngineServer, SocketServer
-from harness.http import WEBSOCKET_HEADERS, Answer, request
+from harness.http import WEBSOCKET_HEADERS, Response, request
 from harness.http1 import connection, head, masked
 from harness.inbox import TIMEOUT
 from harness.node import Driver
@@ -28,13 +28,13 @@ WAYS = [("polling", False), ("websocket", False), ("websocket", True)]
 """Which transport, and whether the handshake may be taken before aiohttp sees it."""
 
 
-async def shake(url: str, transport: str) -> Answer:
+async def shake(url: str, transport: str) -> Response:
     """The reply to a handshake."""
     if transport == "polling":
         return await request("GET", url + POLLING)
     async with connection(url) as tcp:
         tcp.send(head(f"/engine.io/{WEBSOCKET}", WEBSOCKET_HEADERS.items()))
-        return await tcp.answer()
+        return await tcp.response()
 
 
 # --- Engine.IO
@@ -72,16 +72,16 @@ async def test_a_refusal_is_401_with_its_reason(
     server.on("connect", refuse if kind == "function" else refuse_later)
     server.on("disconnect", lambda *args: ends.append(args))
     async with serving(server, "engine.io", past_aiohttp=past_aiohttp) as url:
-        answer = await shake(url, transport)
-        assert (answer.status, json.loads(answer.text)) == (401, body)
-        assert answer.headers["content-type"].startswith("application/json")
+        response = await shake(url, transport)
+        assert (response.status, json.loads(response.text)) == (401, body)
+        assert response.headers["content-type"].startswith("application/json")
         assert not server.sockets
     assert not ends
 
 
 @pytest.mark.parametrize(("transport", "past_aiohttp"), WAYS)
 async def test_a_client_that_is_disconnected_and_refused(transport: str, past_aiohttp: bool) -> None:
-    """A handler that disconnects the client and then refuses it as well is heard: 401."""
+    """A handler that disconnects the client and then refuses it as well is received: 401."""
     server = EngineServer()
 
     @server.on("connect")
@@ -90,8 +90,8 @@ async def test_a_client_that_is_disconnected_and_refused(transport: str, past_ai
         return "nobody"
 
     async with serving(server, "engine.io", past_aiohttp=past_aiohttp) as url:
-        answer = await shake(url, transport)
-        assert (answer.status, json.loads(answer.text)) == (401, "nobody")
+        response = await shake(url, transport)
+        assert (response.status, json.loads(response.text)) == (401, "nobody")
     assert not server.sockets
 
 
@@ -146,7 +146,7 @@ async def test_what_comes_while_the_application_is_asked_is_not_lost(past_aiohtt
                 if frames:
                     tcp.send(masked("4three"))
                     go.set()
-                    assert (await tcp.answer()).status == 101
+                    assert (await tcp.response()).status == 101
                     await until(lambda: received == ["one", "two", "three"])
             asked.clear()
             go.set()
@@ -189,8 +189,8 @@ async def test_a_mistake_in_an_engineio_handler(
 
     server.on("connect", fail if kind == "function" else fail_later)
     async with serving(server, "engine.io", past_aiohttp=past_aiohttp) as url:
-        answer = await shake(url, transport)
-    assert (answer.status, json.loads(answer.text)) == (401, "Unauthorized")
+        response = await shake(url, transport)
+    assert (response.status, json.loads(response.text)) == (401, "Unauthorized")
     assert len(calls) == 1
     assert caplog.text.count("TypeError: a mistake of the application's own") == 1
 
@@ -434,8 +434,8 @@ async def test_an_origin_that_is_none_is_400(origin: bytes, transport: str, allo
             server.accepting = True
             asked = head(f"/engine.io/?EIO=4&transport={transport}", headers)
             tcp.send(asked.replace(b"\r\n\r\n", b"\r\nOrigin: " + origin + b"\r\n\r\n"))
-            answer = await tcp.answer()
-            assert (answer.status, json.loads(answer.text)["code"]) == (400, 3), answer.text
+            response = await tcp.response()
+            assert (response.status, json.loads(response.text)["code"]) == (400, 3), response.text
 
 
 @pytest.mark.parametrize("origin", ["http://a.example", "null", "", "x", "http://a.example:1:2", "//"])
@@ -443,7 +443,7 @@ async def test_other_origins_are_forbidden(origin: str) -> None:
     server = EngineServer()
     async with serving(server, "engine.io") as url, connection(url) as tcp:
         tcp.send(head("/engine.io/?EIO=4&transport=polling", [("Origin", origin)]))
-        assert (await tcp.answer()).status == 403
+        assert (await tcp.response()).status == 403
         with pytest.raises(InvalidStatus):
             async with connect(f"{url.replace('http', 'ws')}{WEBSOCKET}", origin=origin or "null"):  # type: ignore[arg-type]
                 pass

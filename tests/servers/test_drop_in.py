@@ -52,16 +52,16 @@ class Client:
 
     def __init__(self) -> None:
         self.sio = socketio.AsyncClient(reconnection=False)
-        self.heard: asyncio.Queue[tuple[Any, ...]] = asyncio.Queue()
+        self.received: asyncio.Queue[tuple[Any, ...]] = asyncio.Queue()
         for namespace in NAMESPACES:
             self.sio.on("*", self._hear, namespace=namespace)
-            self.sio.on("question", self._answer, namespace=namespace)
+            self.sio.on("question", self._reply, namespace=namespace)
             self.sio.on("no answer", self._think, namespace=namespace)
 
     def _hear(self, event: str, *args: Any) -> None:
-        self.heard.put_nowait((event, *args))
+        self.received.put_nowait((event, *args))
 
-    async def _answer(self, question: Any) -> tuple[Any, Any]:
+    async def _reply(self, question: Any) -> tuple[Any, Any]:
         return question, question
 
     async def _think(self, *_: Any) -> None:
@@ -69,11 +69,11 @@ class Client:
 
     async def next(self) -> tuple[Any, ...]:
         async with asyncio.timeout(TIMEOUT):
-            return await self.heard.get()
+            return await self.received.get()
 
     async def call(self, event: str, data: Any = None, namespace: str = "/") -> Any:
-        answer = await self.sio.call(event, data, namespace=namespace, timeout=TIMEOUT)
-        return list(answer) if isinstance(answer, tuple) else answer
+        reply = await self.sio.call(event, data, namespace=namespace, timeout=TIMEOUT)
+        return list(reply) if isinstance(reply, tuple) else reply
 
 
 @pytest.fixture
@@ -94,8 +94,8 @@ async def test_events_and_acks(app: App, transports: list[str]) -> None:
     client = await app.client(*transports)
     assert await client.next() == ("hello",)
     for args in ((), ("x",), (1, [2, {"three": None}]), (b"\0\xff", {"inside": [b"", b"x" * 10_000]})):
-        answer = await client.call("echo", args)
-        assert answer == (None if not args else args[0] if len(args) == 1 else list(args)), args
+        reply = await client.call("echo", args)
+        assert reply == (None if not args else args[0] if len(args) == 1 else list(args)), args
     assert await client.call("plain function", 1) == 2
     assert await client.call("nothing") is None
     assert await client.call("transport") == ("polling" if transports == ["polling"] else "websocket")
@@ -169,8 +169,8 @@ async def test_rooms(app: App) -> None:
     await carol.call("enter", "r")
     await bob.call("say", ("r", "four"))
     assert await carol.next() == ("said", "four")
-    assert alice.heard.empty()
-    assert bob.heard.empty()
+    assert alice.received.empty()
+    assert bob.received.empty()
 
 
 async def test_a_namespace_that_is_a_class(app: App) -> None:

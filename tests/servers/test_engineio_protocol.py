@@ -29,8 +29,8 @@ async def server(request: pytest.FixtureRequest) -> AsyncIterator[Any]:
 
 async def open_polling(url: str) -> str:
     """The URL of a new long-polling session."""
-    answer = await request("GET", url + POLLING)
-    return f"{url}{POLLING}&sid={json.loads(answer.text[1:])['sid']}"
+    response = await request("GET", url + POLLING)
+    return f"{url}{POLLING}&sid={json.loads(response.text[1:])['sid']}"
 
 
 def open_websocket(url: str) -> Any:
@@ -45,22 +45,22 @@ def open_websocket(url: str) -> Any:
 )
 async def test_a_mandatory_parameter_that_is_missing_is_400(server: Any, query: str) -> None:
     """If a mandatory query parameter is missing, then the server MUST respond with an HTTP 400 error status."""
-    answer = await request("GET", server.url + query)
-    assert answer.status == 400
-    assert set(json.loads(answer.text)) == {"code", "message"}
+    response = await request("GET", server.url + query)
+    assert response.status == 400
+    assert set(json.loads(response.text)) == {"code", "message"}
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
 async def test_an_unknown_session_is_400(server: Any, method: str) -> None:
     """The server MUST return an HTTP 400 response if the session ID is not known."""
-    answer = await request(method, f"{server.url}{POLLING}&sid=unknown", data="4x" if method == "POST" else None)
-    assert (answer.status, json.loads(answer.text)["message"]) == (400, "Session ID unknown")
+    response = await request(method, f"{server.url}{POLLING}&sid=unknown", data="4x" if method == "POST" else None)
+    assert (response.status, json.loads(response.text)["message"]) == (400, "Session ID unknown")
 
 
 async def test_a_body_is_answered_ok(server: Any) -> None:
     """To indicate success, the server MUST return an HTTP 200 response, with the string `ok` in the body."""
-    answer = await request("POST", await open_polling(server.url), data="4hello")
-    assert (answer.status, answer.text) == (200, "ok")
+    response = await request("POST", await open_polling(server.url), data="4hello")
+    assert (response.status, response.text) == (200, "ok")
 
 
 async def test_a_second_post_at_once_closes_the_session(server: Any) -> None:
@@ -164,7 +164,7 @@ async def test_a_move_that_comes_too_late_changes_nothing(server: Any, monkeypat
     async with connection(server.url) as tcp:
         path = "/engine.io/" + url.replace("polling", "websocket").partition("/engine.io/")[2]
         tcp.send(head(path, WEBSOCKET_HEADERS.items()) + masked("2probe"))
-        assert (await tcp.answer()).status == 101
+        assert (await tcp.response()).status == 101
         assert [await tcp.frame(), await tcp.frame()] == [b"3probe", b"\x03\xea"]
         tcp.send(masked("5") + b"\x88\x80\0\0\0\0")
         await tcp.ended()
@@ -211,8 +211,8 @@ async def test_a_client_that_answers_no_ping_is_closed(server: Any, transport: s
             assert await closed(socket)
     else:
         url = await open_polling(server.url)
-        while (answer := await request("GET", url)).status == 200:
-            assert answer.text in {"2", "6"}
+        while (response := await request("GET", url)).status == 200:
+            assert response.text in {"2", "6"}
     assert server.reasons == ["ping timeout"]
 
 

@@ -21,7 +21,7 @@ from harness.waiting import until
 HANDSHAKE = head("/", WEBSOCKET_HEADERS.items())
 
 
-class Ear:
+class Listening:
     """A `Listener` that notes all that it is told."""
 
     def __init__(self, limits: Limits | None = None) -> None:
@@ -48,7 +48,7 @@ class Application:
     """Decides on a handshake when it is let, by whichever entrance it comes."""
 
     def __init__(self, *, past_aiohttp: bool) -> None:
-        self.ear = Ear()
+        self.listener = Listening()
         self.url = ""
         self.asked = asyncio.Event()
         self.go = asyncio.Event()
@@ -76,7 +76,7 @@ class Application:
             await self.go.wait()
         if self.refusal is not None:
             return handshake.refuse(self.refusal)
-        return handshake.accept(self.ear.stream)
+        return handshake.accept(self.listener.stream)
 
 
 @pytest.fixture(params=["aiohttp", "past-aiohttp"])
@@ -92,7 +92,7 @@ async def application(request: pytest.FixtureRequest) -> AsyncIterator[Applicati
     listening = await asyncio.get_running_loop().create_server(upgrades, "127.0.0.1", 0)
     application.url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/"
     yield application
-    application.ear.stream.abort()
+    application.listener.stream.abort()
     application.go.set()
     listening.close()
     upgrades.close()
@@ -112,22 +112,22 @@ async def asked(application: Application, tcp: Connection, after: bytes = b"") -
 
 async def test_what_is_written_before_the_reply_follows_it(application: Application) -> None:
     """In its order; then what is written later. What the client has sent meanwhile is read."""
-    stream = application.ear.stream
+    stream = application.listener.stream
     async with connection(application.url) as tcp:
         stream.write(text_frame(b"one"))
         await asked(application, tcp, masked("early"))
         stream.write(text_frame(b"two"))
         assert stream.unsent() == len(text_frame(b"onetwo")) + 2
         application.go.set()
-        assert (await tcp.answer()).status == 101
-        await until(lambda: application.ear.told == ["early"])
+        assert (await tcp.response()).status == 101
+        await until(lambda: application.listener.told == ["early"])
         stream.write(text_frame(b"three"))
         assert [await tcp.frame() for _ in range(3)] == [b"one", b"two", b"three"]
 
 
 async def test_a_close_before_the_reply_is_the_last_to_follow_it(application: Application) -> None:
     """What is written after it is dropped; the client's close frame is awaited as ever."""
-    stream = application.ear.stream
+    stream = application.listener.stream
     async with connection(application.url) as tcp:
         await asked(application, tcp)
         stream.write(text_frame(b"one"))
@@ -135,12 +135,12 @@ async def test_a_close_before_the_reply_is_the_last_to_follow_it(application: Ap
         stream.write(text_frame(b"late"))
         stream.close(4002, "late")
         application.go.set()
-        assert (await tcp.answer()).status == 101
+        assert (await tcp.response()).status == 101
         assert [await tcp.frame(), await tcp.frame()] == [b"one", b"\x0f\xa1elsewhere"]
         assert stream.state is StreamState.CLOSING
         tcp.send(b"\x88\x82\0\0\0\0\x0f\xa1")
         assert await tcp.ended() == b""
-    assert application.ear.told == [4001]
+    assert application.listener.told == [4001]
 
 
 async def test_a_client_that_goes_away_before_the_reply(application: Application) -> None:
@@ -150,8 +150,8 @@ async def test_a_client_that_goes_away_before_the_reply(application: Application
         tcp.writer.transport.abort()
         await until(lambda: application.lost == 1)
         application.go.set()
-        await until(lambda: application.ear.told == [1006])
-    assert application.ear.stream.state is StreamState.ENDED
+        await until(lambda: application.listener.told == [1006])
+    assert application.listener.stream.state is StreamState.ENDED
 
 
 async def test_a_refusal_is_a_reply_like_any_other(application: Application) -> None:
@@ -161,10 +161,10 @@ async def test_a_refusal_is_a_reply_like_any_other(application: Application) -> 
         await asked(application, tcp, masked("early"))
         tcp.send(masked("later"))
         application.go.set()
-        answer = await tcp.answer()
-        assert (answer.status, answer.text, answer.headers["x-of"]) == (409, "taken", "the server")
+        response = await tcp.response()
+        assert (response.status, response.text, response.headers["x-of"]) == (409, "taken", "the server")
         assert await tcp.ended() == b""
-    assert (application.handshakes, application.ear.told) == (1, [])
+    assert (application.handshakes, application.listener.told) == (1, [])
 
 
 async def test_a_refusal_of_a_client_that_has_gone_away(application: Application) -> None:
@@ -177,7 +177,7 @@ async def test_a_refusal_of_a_client_that_has_gone_away(application: Application
         application.go.set()
     async with connection(application.url) as tcp:
         tcp.send(head("/page"))
-        assert (await tcp.answer()).text == "a page"
+        assert (await tcp.response()).text == "a page"
 
 
 async def test_what_comes_before_the_reply_is_kept_and_bounded(application: Application) -> None:
@@ -189,37 +189,37 @@ async def test_what_comes_before_the_reply_is_kept_and_bounded(application: Appl
         await asyncio.sleep(0.1)  # what does not fit would have been read
         assert tcp.writer.transport.get_write_buffer_size() > 0  # type: ignore[attr-defined]
         application.go.set()
-        await until(lambda: len(application.ear.told) == count)
+        await until(lambda: len(application.listener.told) == count)
 
 
 async def test_what_is_held_has_a_limit(application: Application, caplog: pytest.LogCaptureFixture) -> None:
     """One write more than ``max_buffer`` is held; the next one has the client closed, once, which is logged. It gets
     what was held, and the close.
     """
-    ear = application.ear = Ear(Limits(1000))
+    listener = application.listener = Listening(Limits(1000))
     with caplog.at_level("INFO", "gateway.servers"):
         for held in (900, 1800, 1800, 1800):
-            ear.stream.write(text_frame(bytes(896)))
-            assert ear.stream.unsent() - held in {0, len(b"\x88\x02\x0f\xa8")}
-    assert ear.told == ["too slow"]
+            listener.stream.write(text_frame(bytes(896)))
+            assert listener.stream.unsent() - held in {0, len(b"\x88\x02\x0f\xa8")}
+    assert listener.told == ["too slow"]
     assert [record.message for record in caplog.records] == ["cut a slow client"]
     async with connection(application.url) as tcp:
         application.go.set()
         tcp.send(HANDSHAKE)
-        assert (await tcp.answer()).status == 101
+        assert (await tcp.response()).status == 101
         assert [await tcp.frame() for _ in range(3)] == [bytes(896), bytes(896), b"\x0f\xa8"]
 
 
 @pytest.mark.parametrize("end", ["close", "fail"])
 def test_a_stream_that_never_opens(end: str) -> None:
     """Nothing is left of it to be told."""
-    ear = Ear()
+    listener = Listening()
 
     async def play() -> None:
-        getattr(ear.stream, end)(1000)
-        ear.stream.connection_lost(None)
-        ear.stream.write(b"late")
+        getattr(listener.stream, end)(1000)
+        listener.stream.connection_lost(None)
+        listener.stream.write(b"late")
 
     asyncio.run(play())
-    assert ear.told == [1006]
-    assert ear.stream.state is StreamState.ENDED
+    assert listener.told == [1006]
+    assert listener.stream.state is StreamState.ENDED

@@ -66,8 +66,8 @@ class Connection:
 
 async def open_polling(server: Any) -> tuple[str, str]:
     """The URL and the sid of a new long-polling session."""
-    answer = await request("GET", server.url + POLLING)
-    sid = json.loads(answer.text[1:])["sid"]
+    response = await request("GET", server.url + POLLING)
+    sid = json.loads(response.text[1:])["sid"]
     return f"{server.url}{POLLING}&sid={sid}", sid
 
 
@@ -132,7 +132,7 @@ async def is_polled(server: Any, sid: str) -> None:
 
 
 async def is_gone(server: Any, reason: str = "transport close") -> None:
-    """The application has heard of the end, once and at once."""
+    """The application has received of the end, once and at once."""
     await until(lambda: bool(server.reasons), AT_ONCE)
     assert server.reasons == [reason]
     assert not server.sockets
@@ -179,11 +179,11 @@ async def test_a_body_that_takes_too_long(server: Any, monkeypatch: pytest.Monke
     url, _ = await open_polling(server)
     async with Connection(url) as post:
         post.post("4hello", length=1000)
-        answer = asyncio.create_task(post.reader.readuntil(b"}"))
-        while not answer.done():
+        response = asyncio.create_task(post.reader.readuntil(b"}"))
+        while not response.done():
             post.writer.write(b"x")
-            await asyncio.wait([answer], timeout=0.02)
-        head, body = (await answer).split(b"\r\n\r\n")
+            await asyncio.wait([response], timeout=0.02)
+        head, body = (await response).split(b"\r\n\r\n")
         assert b" 408 " in head.splitlines()[0]
         assert json.loads(body) == {"code": 3, "message": "Bad request: a body must come within 0.3 seconds"}
         await is_gone(server, "transport error")

@@ -23,11 +23,11 @@ class Owner:
     """The owner of a `Polling`, and the `Listener` of a stream."""
 
     def __init__(self) -> None:
-        self.heard: list[bytes] = []
+        self.received: list[bytes] = []
 
     def message_received(self, message: Message) -> None:
         assert message.opcode == Opcode.TEXT
-        self.heard.append(message.data)
+        self.received.append(message.data)
 
     def pong_received(self) -> None: ...
     def stream_ended(self, code: int) -> None: ...
@@ -64,9 +64,9 @@ class OnWebSocket:
 
     async def reads(self) -> bool:
         assert isinstance(self.source, WebSocketStream)
-        before = len(self.owner.heard)
+        before = len(self.owner.received)
         self.source.data_received(message("x"))
-        return len(self.owner.heard) > before
+        return len(self.owner.received) > before
 
 
 @pytest.mark.parametrize("transport", [OnPolling, OnWebSocket])

@@ -113,7 +113,7 @@ async def test_an_idle_connection_ends_after_its_own_time(tmp_path: Path) -> Non
         for _ in range(2):
             await asyncio.sleep(0.3)  # less than it may be idle, and more than a head may take
             tcp.send(head("/"))
-            assert (await tcp.answer()).status == 200
+            assert (await tcp.response()).status == 200
         start = now()
         assert await tcp.ended() == b""
         assert 0.5 < now() - start < SOON
@@ -126,15 +126,15 @@ async def test_a_half_sent_head_has_one_time_for_all_its_parts(tmp_path: Path, b
     async with Site(tmp_path, head_timeout=0.4, keepalive_timeout=60).open() as site, connection(site.url) as tcp:
         for _ in range(before):
             tcp.send(head("/"))
-            assert (await tcp.answer()).status == 200
+            assert (await tcp.response()).status == 200
         start = now()
         tcp.send(b"GET / HTTP/1.1\r\nHost: x\r\nX: ")
-        answer = asyncio.create_task(tcp.answer())
-        while not answer.done():
+        response = asyncio.create_task(tcp.response())
+        while not response.done():
             if rest:
                 tcp.send(rest)
-            await asyncio.wait([answer], timeout=0.05)
-        assert (await answer).status == 408
+            await asyncio.wait([response], timeout=0.05)
+        assert (await response).status == 408
         assert 0.3 < now() - start < SOON
         assert await tcp.ended() == b""
         await until(lambda: site.connections == 0, SOON)
@@ -144,12 +144,12 @@ async def test_a_head_that_begins_in_time_is_not_idle(tmp_path: Path) -> None:
     """The connection's time ends amid the head, which has its own."""
     async with Site(tmp_path, head_timeout=SOON, keepalive_timeout=0.4).open() as site, connection(site.url) as tcp:
         tcp.send(head("/"))
-        await tcp.answer()
+        await tcp.response()
         await asyncio.sleep(0.2)  # half of the time that it may be idle
         tcp.send(head("/")[:10])
         await asyncio.sleep(0.6)  # beyond its end
         tcp.send(head("/")[10:])
-        assert (await tcp.answer()).status == 200
+        assert (await tcp.response()).status == 200
         assert await tcp.ended() == b""
 
 
@@ -161,8 +161,8 @@ async def test_half_a_head_behind_a_slow_request(tmp_path: Path) -> None:
         tcp.send(b"GET / HTTP/1.1\r\nHo")
         await asyncio.sleep(0.4)  # twice the time that a head has
         site.release.set()
-        assert (await tcp.answer()).text == "at last"
-        assert (await tcp.answer()).status == 408
+        assert (await tcp.response()).text == "at last"
+        assert (await tcp.response()).status == 408
 
 
 @pytest.mark.parametrize("pieces", [False, True])
@@ -176,21 +176,21 @@ async def test_a_head_has_a_size(tmp_path: Path, pieces: bool) -> None:
                     await tcp.send_in_pieces(asked, 5000)
                 else:
                     tcp.send(asked)
-                answer = await tcp.answer()
-                assert answer.status == status
-                assert status == 200 or "65536" in answer.text
+                response = await tcp.response()
+                assert response.status == status
+                assert status == 200 or "65536" in response.text
 
 
 async def test_a_head_without_an_end_is_not_kept(tmp_path: Path) -> None:
     """It is refused as soon as it is too large."""
     async with Site(tmp_path, head_timeout=60).open() as site, connection(site.url) as tcp:
         tcp.send(head("/")[:-2])
-        sent, answer = 0, asyncio.create_task(tcp.answer())
-        while not answer.done() and sent < 200_000:
+        sent, response = 0, asyncio.create_task(tcp.response())
+        while not response.done() and sent < 200_000:
             tcp.send(b"X-%06d: %b\r\n" % (sent, b"x" * 600))
             sent += 600
-            await asyncio.wait([answer], timeout=0.001)
-        assert (await answer).status == 400
+            await asyncio.wait([response], timeout=0.001)
+        assert (await response).status == 400
 
 
 @asynccontextmanager
@@ -234,8 +234,8 @@ async def test_a_reply_that_is_read_in_time_is_whole(tmp_path: Path) -> None:
     async with Site(tmp_path, reply_timeout=SOON).open() as site, connection(site.url) as tcp:
         for path in ("/file", "/large", "/"):
             tcp.send(head(path))
-            answer = await tcp.answer()
-            assert (answer.status, len(answer.body)) == (200, 6 if path == "/" else LARGE)
+            response = await tcp.response()
+            assert (response.status, len(response.body)) == (200, 6 if path == "/" else LARGE)
 
 
 async def test_what_is_left_in_the_buffer_has_an_end_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,9 +258,9 @@ async def test_every_reply_has_the_headers_and_no_server(tmp_path: Path, asked: 
     """Also those that aiohttp makes by itself."""
     async with Site(tmp_path).open() as site, connection(site.url) as tcp:
         tcp.send(asked)
-        answer = await tcp.answer()
-        assert answer.headers["x-frame"] == "none"
-        assert "server" not in answer.headers
+        response = await tcp.response()
+        assert response.headers["x-frame"] == "none"
+        assert "server" not in response.headers
 
 
 def _open_files() -> int:
@@ -295,7 +295,7 @@ async def test_nothing_of_a_body_stays_behind(
                         await tcp.writer.drain()
                     else:
                         tcp.send(b"x" * (length - LARGE + 1))
-                        assert (await tcp.answer()).status == status
+                        assert (await tcp.response()).status == status
                 await until(lambda: site.connections == 0, SOON)
                 if attempt == 0:
                     before = traced()
@@ -309,7 +309,7 @@ async def test_nothing_of_what_is_no_http_stays_behind(tmp_path: Path, data: byt
             for attempt in range(21):
                 async with connection(site.url) as tcp:
                     tcp.send(data)
-                    assert (await tcp.answer()).status == 400
+                    assert (await tcp.response()).status == 400
                 await until(lambda: site.connections == 0, SOON)
                 if attempt == 0:
                     before = traced()

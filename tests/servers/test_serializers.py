@@ -69,15 +69,15 @@ def application(**options: Any) -> SocketServer:
 
 async def converse(server: SocketServer, data: Any, transport: str, serializer: Any) -> None:
     """Events, acks, and acks the other way, with python-socketio's own client."""
-    heard: list[Any] = []
+    received: list[Any] = []
     client = socketio.AsyncClient(reconnection=False, serializer=serializer)
-    client.on("said", lambda *args: heard.append(args))
+    client.on("said", lambda *args: received.append(args))
     client.on("question", lambda question: question)
     async with serve_alone(server) as url:
         await client.connect(url, transports=[transport], auth={"a": 1})
         assert list(await client.call("echo", (data, 1), timeout=TIMEOUT)) == [data, 1]
         await client.call("shout", data, timeout=TIMEOUT)
-        assert heard == [(data, {"more": data})]
+        assert received == [(data, {"more": data})]
         if transport == "websocket":  # a long-polling body is answered when what it asks for is done
             assert await client.call("ask_back", data, timeout=TIMEOUT) == {"answer": data}
         await client.disconnect()
@@ -161,14 +161,14 @@ async def test_json_of_the_application(transport: str) -> None:
     """It writes what is emitted, acked and welcomed, and reads all that comes; other servers keep theirs."""
     module = Marked()
     server, other = application(json=module), application()
-    heard: list[Any] = []
+    received: list[Any] = []
     client = socketio.AsyncClient(reconnection=False)
-    client.on("said", lambda *args: heard.append(args))
+    client.on("said", lambda *args: received.append(args))
     async with serve_alone(server) as url:
         await client.connect(url, transports=[transport])
         assert await client.call("echo", 1.5, timeout=TIMEOUT) == "1.5"
         await client.call("shout", [1.5], timeout=TIMEOUT)
-        assert heard == [(["1.5"], {"more": ["1.5"]})]
+        assert received == [(["1.5"], {"more": ["1.5"]})]
         assert await client.call("echo", b"\x00", timeout=TIMEOUT) == b"\x00"
         await client.disconnect()
         await client.shutdown()

@@ -50,9 +50,9 @@ async def test_a_connect_is_answered_before_anything_else(socket: ClientConnecti
     that the application sends.
     """
     await socket.send(f"40{namespace}{auth}")
-    answer = str(await socket.recv())
-    assert answer.startswith(f"40{namespace}{{")
-    assert set(json.loads(answer.removeprefix(f"40{namespace}"))) == {"sid"}
+    reply = str(await socket.recv())
+    assert reply.startswith(f"40{namespace}{{")
+    assert set(json.loads(reply.removeprefix(f"40{namespace}"))) == {"sid"}
     assert await socket.recv() == f'42{namespace}["auth",{auth or "{}"}]'
 
 

@@ -202,7 +202,7 @@ async def test_nothing_of_aiohttp_is_left_behind() -> None:
 
 
 async def test_what_comes_with_the_handshake_is_not_lost() -> None:
-    """A client that does not wait for the answer is heard from its first frame."""
+    """A client that does not wait for the answer is received from its first frame."""
     async with EchoServer() as server:
         reader, writer = await hand_shaken(server, b"\x81\x85\0\0\0\0early" + b"\x81\x84\0\0\0\0bird")
         async with asyncio.timeout(SOON):
@@ -307,14 +307,14 @@ async def test_the_end_of_a_stream_is_told_once() -> None:
     """Whatever comes after it: another close, an error, or the loss of the transport."""
     for ends in itertools.permutations(["close", "fail", "connection_lost"]):
         told: list[int] = []
-        one = WebSocketStream(Ear(told), max_size=100)
+        one = WebSocketStream(Listening(told), max_size=100)
         for end in ends:
             getattr(one, end)(*([None] if end == "connection_lost" else [1000]))
         assert told == [1006]
         assert one.state is stream.StreamState.ENDED
 
 
-class Ear:
+class Listening:
     """A `Listener` that notes the end."""
 
     def __init__(self, told: list[int]) -> None:

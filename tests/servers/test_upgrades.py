@@ -34,13 +34,13 @@ class Site:
         self.server = server
         app = web.Application()
         server.attach(app)
-        app.router.add_get("/", self._answer)
+        app.router.add_get("/", self._reply)
         self._runner = Runner(app, access_log=None, shutdown_timeout=0.1)
         self._timeout = timeout
         self.upgrades: Upgrades
         self.port = 0
 
-    async def _answer(self, request: web.Request) -> web.Response:
+    async def _reply(self, request: web.Request) -> web.Response:
         return web.Response(text="a page")
 
     @asynccontextmanager
@@ -267,7 +267,7 @@ async def test_whoever_leaves_without_a_word_is_forgotten(site: Site) -> None:
 
 async def test_long_polling_is_aiohttps(site: Site) -> None:
     url = site.url("http", "/engine.io/?EIO=4&transport=polling")
-    answer = await request("GET", url)
-    assert answer.text.startswith("0{")
-    sid = json.loads(answer.text[1:])["sid"]
+    response = await request("GET", url)
+    assert response.text.startswith("0{")
+    sid = json.loads(response.text[1:])["sid"]
     assert (await request("POST", f"{url}&sid={sid}", data="1")).text == "ok"

@@ -214,7 +214,7 @@ class Member(ABC):
         if name == "welcome":
             self._on_welcome(fields)
         elif name == "message":
-            self._history.heard(self.username, Message.of(fields, offset))
+            self._history.received(self.username, Message.of(fields, offset))
             self._newest[fields["room"]] = offset
         elif name == "error":
             self._history.note("refused", self.username, str(fields))
@@ -487,7 +487,7 @@ class Guest:
                 if isinstance(frame, str) and frame.startswith("{"):  # no message of the soak begins so
                     self._replies.put_nowait(orjson.loads(frame))
                 else:
-                    self._history.heard_content(self._username, str(frame))
+                    self._history.received_content(self._username, str(frame))
         self._replies.put_nowait(None)
 
     async def _end(self, connection: ClientConnection) -> None:

@@ -22,7 +22,7 @@ def history(
     acked: range = range(6),
     sent: int = 6,
 ) -> History:
-    """Alice has sent her messages one after the other. Bob heard some in each stretch; carol heard it all."""
+    """Alice has sent her messages one after the other. Bob received some in each stretch; carol received it all."""
     told = History()
     for name in ("alice", "bob", "carol"):
         told.joined(name, "tea")
@@ -34,10 +34,10 @@ def history(
         if number > 0:
             told.welcomed("bob", ["tea"], recovered=False)
         for message in stretch:
-            told.heard("bob", message)
+            told.received("bob", message)
     told.refetched("bob", fetched or [])
     for message in log:
-        told.heard("carol", message)
+        told.received("carol", message)
     for name in ("alice", "bob", "carol"):
         told.log(name, "tea", log)
     return told
@@ -53,7 +53,7 @@ GOOD: dict[str, Callable[[], History]] = {
     "an unacked message that was not": lambda: history(ALICE[:5], log=ALICE[:5], acked=range(5)),
     "a gap that was announced and fetched": lambda: history(ALICE[:2], ALICE[4:], fetched=ALICE[1:5]),
     "all fetched": lambda: history([], [], fetched=ALICE),
-    "heard and fetched": lambda: history(ALICE[:2], ALICE[2:], fetched=ALICE),
+    "received and fetched": lambda: history(ALICE[:2], ALICE[2:], fetched=ALICE),
 }
 
 BAD: dict[str, tuple[Callable[[], History], set[str]]] = {
@@ -64,7 +64,7 @@ BAD: dict[str, tuple[Callable[[], History], set[str]]] = {
     "an announced gap that nobody fetched": (lambda: history(ALICE[:2], ALICE[3:]), {"lost"}),
     "a gap within what came after": (lambda: history(ALICE[:2], ALICE[2:4] + ALICE[5:], fetched=ALICE), {"gap"}),
     "lost by the log": (lambda: history(ALICE[:5], log=ALICE[:5]), {"lost"}),
-    "heard and not kept": (lambda: history(ALICE, log=ALICE[:5], acked=range(5)), {"vanished"}),
+    "received and not kept": (lambda: history(ALICE, log=ALICE[:5], acked=range(5)), {"vanished"}),
     "fetched and not kept": (lambda: history(ALICE[:5], log=ALICE[:5], fetched=ALICE, acked=range(5)), {"vanished"}),
     "doubled at once": (lambda: history(ALICE[:3] + ALICE[2:]), {"doubled"}),
     "doubled by a replay": (lambda: history(ALICE + ALICE[:1]), {"doubled", "swapped"}),
@@ -102,7 +102,7 @@ def visit(
     bare: bool = False,
 ) -> History:
     """Dave visits while alice talks: he is in from before message `stay[0]` on, has surely all before `stay[1]`, and
-    is out before `stay[2]`. What he heard in each stretch, and what he fetched, are numbers of messages.
+    is out before `stay[2]`. What he received in each stretch, and what he fetched, are numbers of messages.
     """
     begun, seen, over = stay
     told = History()
@@ -122,9 +122,9 @@ def visit(
             told.welcomed("dave", ["tea"], recovered=False)
         for number in part:
             if bare:
-                told.heard_content("dave", ALICE[number].content)
+                told.received_content("dave", ALICE[number].content)
             else:
-                told.heard("dave", ALICE[number])
+                told.received("dave", ALICE[number])
     told.refetched("dave", [ALICE[number] for number in fetched or []])
     told.log("alice", "tea", ALICE)
     return told
@@ -161,11 +161,11 @@ def test_the_evidence() -> None:
     """What befell a client can be read, in order."""
     told = history(ALICE[:3], ALICE[3:])
     told.trace("bob", "is gone")
-    told.heard("bob", ALICE[5])
+    told.received("bob", ALICE[5])
     first, second, third = told.evidence("bob").splitlines()
-    assert first.split() == ["heard", "tea", "0", "1", "2", "3", "4", "5"]
+    assert first.split() == ["received", "tea", "0", "1", "2", "3", "4", "5"]
     assert second.endswith("is gone")
-    assert third.split() == ["heard", "tea", "5"]
+    assert third.split() == ["received", "tea", "5"]
 
 
 @pytest.mark.parametrize("name", GOOD)
