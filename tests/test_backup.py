@@ -99,7 +99,7 @@ class Talker:
             self.acked.append(content)
 
 
-async def test_a_backup_of_a_busy_gateway_has_all_that_was_acked(
+async def test_a_backup_of_a_busy_gateway_contains_everything_acked(
     start_gateway: StartGateway, join: Join, tmp_path: Path
 ) -> None:
     """Every message that was acked before the command began; the copy is whole, private, and one file."""
@@ -129,7 +129,7 @@ async def test_a_backup_of_a_busy_gateway_has_all_that_was_acked(
     assert not [name for name in os.listdir(tmp_path) if name.endswith(".tmp") or name.startswith("copy0.db-")]
 
 
-async def test_a_backup_keeps_nobody_waiting(start_gateway: StartGateway, join: Join, tmp_path: Path) -> None:
+async def test_a_backup_delays_no_client(start_gateway: StartGateway, join: Join, tmp_path: Path) -> None:
     """The slowest ack while one is made is not slower by more than 50 ms than without, in as long a time."""
     loop = asyncio.get_running_loop()
     own = await start_gateway(on_disk=True, history_size=100_000)
@@ -156,7 +156,7 @@ async def test_a_backup_keeps_nobody_waiting(start_gateway: StartGateway, join: 
 
 
 @pytest.mark.parametrize("end", ["stop", "kill9"])
-async def test_a_backup_of_a_gateway_that_does_not_run(
+async def test_a_backup_can_be_made_while_no_gateway_runs(
     start_gateway: StartGateway, join: Join, tmp_path: Path, end: str
 ) -> None:
     """Also after kill -9, when what was acked last is in the log alone; and the store itself is as good as before."""
@@ -174,7 +174,9 @@ async def test_a_backup_of_a_gateway_that_does_not_run(
     assert back.welcome.fields["recovered"] is True
 
 
-async def test_a_restored_store_goes_on_from_the_copy(start_gateway: StartGateway, join: Join, tmp_path: Path) -> None:
+async def test_a_restored_store_continues_from_the_backup(
+    start_gateway: StartGateway, join: Join, tmp_path: Path
+) -> None:
     """As README says: stop, move the store's files away, put the copy in their place, start."""
     own = await start_gateway(on_disk=True)
     client = await join(to=own)
@@ -195,7 +197,7 @@ async def test_a_restored_store_goes_on_from_the_copy(start_gateway: StartGatewa
     await succeed(back, "send-msg", room=room, content="new")
 
 
-async def test_what_cannot_be_backed_up_is_one_clear_line(start_gateway: StartGateway, tmp_path: Path) -> None:
+async def test_a_failed_backup_is_reported_in_one_line(start_gateway: StartGateway, tmp_path: Path) -> None:
     """Exit status 1, or 2 for a wrong setting, one line on stderr; nothing is written and nothing is left behind."""
     own = await start_gateway(on_disk=True)
     store, there, garbage = tmp_path / "chat.db", tmp_path / "there", tmp_path / "garbage"
@@ -231,7 +233,7 @@ async def test_what_cannot_be_backed_up_is_one_clear_line(start_gateway: StartGa
     assert set(os.listdir(tmp_path)) == before
 
 
-async def test_a_backup_takes_the_place_of_the_last_one(start_gateway: StartGateway, tmp_path: Path) -> None:
+async def test_a_backup_replaces_the_previous_one(start_gateway: StartGateway, tmp_path: Path) -> None:
     """With --replace; the store may be named by its variable, and a link is replaced, not what it leads to."""
     own = await start_gateway(on_disk=True)
     copy, target = tmp_path / "copy.db", tmp_path / "target"
@@ -248,7 +250,7 @@ async def test_a_backup_takes_the_place_of_the_last_one(start_gateway: StartGate
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.skipif(sys.platform != "linux", reason="holds system calls back as Linux can")
-async def test_a_backup_that_is_ended_leaves_nothing(
+async def test_an_interrupted_backup_leaves_no_files(
     start_gateway: StartGateway, tmp_path: Path, number: signal.Signals
 ) -> None:
     """Amid the copy, when a part of it is written."""
@@ -273,7 +275,7 @@ async def test_a_backup_that_is_ended_leaves_nothing(
     assert os.listdir(folder) == []
 
 
-async def test_a_full_disk_leaves_no_half_copy(start_gateway: StartGateway, tmp_path: Path) -> None:
+async def test_a_full_disk_leaves_no_partial_backup(start_gateway: StartGateway, tmp_path: Path) -> None:
     own = await start_gateway(on_disk=True)
     await own.stop()
     make_larger(tmp_path / "chat.db", 5)
@@ -288,7 +290,9 @@ async def test_a_full_disk_leaves_no_half_copy(start_gateway: StartGateway, tmp_
     assert os.listdir(folder) == []
 
 
-async def test_the_file_of_a_running_gateway_is_gone(start_gateway: StartGateway, join: Join, tmp_path: Path) -> None:
+async def test_a_store_whose_file_was_deleted_cannot_be_backed_up(
+    start_gateway: StartGateway, join: Join, tmp_path: Path
+) -> None:
     """On the wire: `unavailable` for what writes, also for who wants in; logged once and again at the end."""
     own: GatewayProcess = await start_gateway(on_disk=True)
     client = await join(to=own)

@@ -49,7 +49,7 @@ async def works_at(url: str, driver: Driver, **options: Any) -> None:
             assert (await one.next_event("message")).fields["content"] == "hello yourself"
 
 
-async def test_everything_is_below_the_base_path(start_gateway: StartGateway, driver: Driver) -> None:
+async def test_everything_is_served_below_the_base_path(start_gateway: StartGateway, driver: Driver) -> None:
     """Also what is printed. Nothing is anywhere else, and there it is said where everything is."""
     own = await start_gateway(base_path=f"{PREFIX}/")
     assert own.url.endswith(PREFIX)
@@ -70,7 +70,7 @@ async def test_everything_is_below_the_base_path(start_gateway: StartGateway, dr
 
 
 @pytest.mark.parametrize("query", ["", "?a=1&b=%0d%0ax:%20y"])
-async def test_the_path_without_a_slash_leads_to_the_page(start_gateway: StartGateway, query: str) -> None:
+async def test_the_path_without_a_slash_redirects_to_the_page(start_gateway: StartGateway, query: str) -> None:
     """By a relative URL, so that it holds behind a proxy that has put something before the path."""
     own = await start_gateway(base_path="/a/chat")
     async with connection(own.url) as tcp:
@@ -83,7 +83,7 @@ async def test_the_path_without_a_slash_leads_to_the_page(start_gateway: StartGa
 
 @pytest.mark.parametrize("kind", PROXIES)
 @pytest.mark.parametrize("strip", [True, False])
-async def test_it_works_behind_a_proxy_at_a_path(
+async def test_the_gateway_works_behind_a_proxy_at_a_path(
     start_gateway: StartGateway, driver: Driver, tmp_path: Path, kind: str, strip: bool
 ) -> None:
     """The path taken away or left; pages of the proxy's host may connect where only the gateway's own may."""

@@ -155,7 +155,7 @@ async def talking(join: Join, gateway: GatewayProcess) -> AsyncIterator[Callable
     ],
     ids=lambda begin: begin.__name__,
 )
-async def test_half_sent_messages(
+async def test_half_sent_messages_count_towards_the_budget(
     start_gateway: StartGateway, join: Join, begin: Callable[[Holder], Awaitable[None]]
 ) -> None:
     """Each within its own limit, and too much together: some are cut, which is logged; bystanders notice nothing."""
@@ -173,7 +173,7 @@ async def test_half_sent_messages(
             task.cancel()
 
 
-async def test_a_few_half_sent_messages_stay(start_gateway: StartGateway) -> None:
+async def test_half_sent_messages_within_the_budget_close_nobody(start_gateway: StartGateway) -> None:
     """Within the budget nobody is paused, and their messages are answered once they are whole."""
     own = await start_gateway(max_memory="2M")
     async with AsyncExitStack() as stack:
@@ -192,7 +192,7 @@ async def test_a_few_half_sent_messages_stay(start_gateway: StartGateway) -> Non
     [Holder.stop_on_json, Holder.stop_on_socketio, Holder.stop_polling],
     ids=lambda stop: stop.__name__,
 )
-async def test_unread_output_counts(
+async def test_unread_output_counts_towards_the_budget(
     start_gateway: StartGateway, join: Join, stop: Callable[[Holder, str], Awaitable[None]]
 ) -> None:
     """Readers who have stopped, each with less unsent than is allowed, and too much together."""
@@ -244,7 +244,7 @@ class Piece:
         self.size = 0
 
 
-async def test_the_largest_are_paused_then_cut() -> None:
+async def test_the_largest_are_paused_and_then_disconnected() -> None:
     """The small ones never; and one that holds less in time goes on."""
     budget = Budget(1_000_000)
     large, small = [Piece(budget) for _ in range(3)], [Piece(budget) for _ in range(10)]
@@ -270,7 +270,7 @@ async def test_the_largest_are_paused_then_cut() -> None:
     assert budget.total == 710_001
 
 
-async def test_far_beyond_the_budget_nobody_waits() -> None:
+async def test_far_beyond_the_budget_clients_are_disconnected_at_once() -> None:
     budget = Budget(1_000_000)
     pieces = [Piece(budget) for _ in range(5)]
     for piece in pieces:
@@ -279,7 +279,7 @@ async def test_far_beyond_the_budget_nobody_waits() -> None:
     assert budget.total <= budget.limit * 1.1
 
 
-def test_the_memory_of_a_control_group(tmp_path: Path) -> None:
+def test_the_budget_follows_the_memory_limit_of_the_cgroup(tmp_path: Path) -> None:
     """The smallest of the machine's memory and of the limits around the process, in both versions."""
     everything = machine_memory(tmp_path)
     assert everything > 2**24

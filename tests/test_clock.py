@@ -46,7 +46,7 @@ class WallClock:
 
 
 @pytest.mark.parametrize("step", [DAY, -DAY])
-async def test_a_clock_that_is_set_ends_no_session_and_holds_none(
+async def test_setting_the_clock_neither_ends_nor_prolongs_a_session(
     start_gateway: StartGateway, join: Join, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
     """Each suspended session has the window it was promised, and a message is never older than the one before it."""

@@ -43,7 +43,7 @@ async def fill_room(host: ChatClient, names: list[str]) -> None:
 
 
 @pytest.mark.timeout(300)
-async def test_a_thousand_clients_in_one_room(start_gateway: StartGateway, join: Join) -> None:
+async def test_a_thousand_clients_in_one_room_receive_every_message(start_gateway: StartGateway, join: Join) -> None:
     """Clients of all wires, a thousand in one room: everybody gets every message, in one order, soon."""
     own = await start_gateway()
     stock: list[ChatClient] = [await join("socketio-websocket", to=own) for _ in range(15)]
@@ -78,7 +78,7 @@ async def test_a_thousand_clients_in_one_room(start_gateway: StartGateway, join:
 
 
 @pytest.mark.timeout(300)
-async def test_a_crowd_is_listed_in_pages(start_gateway: StartGateway, join: Join) -> None:
+async def test_a_large_room_is_listed_in_pages(start_gateway: StartGateway, join: Join) -> None:
     """Replies and events hold the first 10 members and the count, and list-members pages through all."""
     own = await start_gateway()
     host = await join("socketio-websocket", "host", to=own)
@@ -105,7 +105,7 @@ async def test_a_crowd_is_listed_in_pages(start_gateway: StartGateway, join: Joi
 
 
 @pytest.mark.timeout(300)
-async def test_a_crowd_comes_back(start_gateway: StartGateway, join: Join) -> None:
+async def test_a_thousand_clients_recover_after_a_restart(start_gateway: StartGateway, join: Join) -> None:
     """Killed under 200 clients in a room, the gateway takes them all back at once, and nobody has missed anything."""
     own = await start_gateway(on_disk=True)
     crowd = await come_together(join, own, 200)
@@ -130,7 +130,7 @@ async def test_a_crowd_comes_back(start_gateway: StartGateway, join: Join) -> No
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="holds system calls back as Linux can")
-async def test_what_is_committed_together(start_gateway: StartGateway, join: Join) -> None:
+async def test_messages_of_one_batch_have_one_order_for_everybody(start_gateway: StartGateway, join: Join) -> None:
     """A client that speaks at the same moment as others hears each once and nothing of itself; on every wire all hear
     the same order.
     """

@@ -136,7 +136,7 @@ def errors(log: list[Any]) -> int:
     return sum(entry["log_level"] == "error" for entry in log)
 
 
-async def test_an_event_that_cannot_be_encoded(node: Node, log: list[Any]) -> None:
+async def test_an_encoding_error_affects_only_clients_of_that_encoding(node: Node, log: list[Any]) -> None:
     """Who reads another encoding hears everything. Who should have read this one is closed before anything later
     reaches it, comes back, and hears all of it once.
     """
@@ -154,7 +154,7 @@ async def test_an_event_that_cannot_be_encoded(node: Node, log: list[Any]) -> No
     assert (back.read[0]["recovered"], back.received) == (True, ["poison", "after"])
 
 
-async def test_a_connection_that_cannot_be_written_to(node: Node, log: list[Any]) -> None:
+async def test_a_write_error_affects_only_its_own_client(node: Node, log: list[Any]) -> None:
     """The others hear everything, whoever comes first in the room."""
     await node.login(node.sound, "alice")
     clients = [await node.login(node.sound, name) for name in ("bob", "carol", "dave")]
@@ -169,7 +169,7 @@ async def test_a_connection_that_cannot_be_written_to(node: Node, log: list[Any]
     assert errors(log) >= 1
 
 
-async def test_an_event_for_some_alone_reaches_the_others(node: Node) -> None:
+async def test_a_write_error_of_one_recipient_spares_the_other_recipients(node: Node) -> None:
     """The room-joined of each new member is an effect of its own."""
     await node.login(node.sound, "alice")
     clients = [await node.login(node.sound, name) for name in ("bob", "carol", "dave")]
@@ -180,7 +180,7 @@ async def test_an_event_for_some_alone_reaches_the_others(node: Node) -> None:
 
 
 @pytest.mark.parametrize("what", [Movement, Attachment])
-async def test_a_movement_or_an_attachment_that_fails(
+async def test_a_failing_movement_or_attachment_disconnects_those_it_concerns(
     node: Node, monkeypatch: pytest.MonkeyPatch, what: type, log: list[Any]
 ) -> None:
     """What else the commit did is delivered, and whom it was about is closed."""
@@ -202,7 +202,7 @@ async def test_a_movement_or_an_attachment_that_fails(
     assert bob.received == []
 
 
-async def test_nothing_of_a_commit_is_lost_behind_a_failure(node: Node) -> None:
+async def test_the_effects_after_a_failure_are_still_delivered(node: Node) -> None:
     """Effects of one commit, in one list: the first one fails."""
     await node.login(node.sound, "alice")
     bob, carol = await node.login(node.frail, "bob"), await node.login(node.sound, "carol")

@@ -81,7 +81,7 @@ async def forgotten(witness: ChatClient, *names: str) -> None:
 
 
 @pytest.mark.parametrize("wire", ["socketio-websocket", "socketio-polling", "socketio-polling-only"])
-async def test_who_reconnects_quickly_is_not_in_the_way_of_himself(
+async def test_a_client_that_reconnects_quickly_does_not_block_itself(
     start_gateway: StartGateway, join: Join, driver: Driver, wire: str
 ) -> None:
     """600 times: log in, give up at some stage, and log in again at once. The name is never taken."""
@@ -99,7 +99,7 @@ async def test_who_reconnects_quickly_is_not_in_the_way_of_himself(
 
 
 @pytest.mark.parametrize("wire", ["socketio-websocket", "socketio-polling", "socketio-polling-only"])
-async def test_who_gives_up_leaves_nothing_behind(
+async def test_an_abandoned_log_in_leaves_nothing(
     start_gateway: StartGateway, join: Join, driver: Driver, wire: str
 ) -> None:
     """Not even a suspended session: nobody could come back to it, and its name would be lost to its owner."""
@@ -112,7 +112,7 @@ async def test_who_gives_up_leaves_nothing_behind(
 
 
 @pytest.mark.parametrize("query", ["", "?format=json"])
-async def test_a_plain_connection_that_is_closed_amid_its_handshake(
+async def test_a_plain_client_that_disconnects_during_the_handshake_holds_no_name(
     start_gateway: StartGateway, join: Join, query: str
 ) -> None:
     """It has claimed nothing, so that the next one with its name gets in: also where it was answered meanwhile."""
@@ -130,7 +130,7 @@ async def test_a_plain_connection_that_is_closed_amid_its_handshake(
     await forgotten(witness, *names)
 
 
-async def test_who_waits_for_a_name_is_not_in_the_way_of_the_next(gateway: GatewayProcess) -> None:
+async def test_a_client_that_gives_up_waiting_does_not_block_the_next(gateway: GatewayProcess) -> None:
     """Two wait for a holder that leaves, on long-polling; the one that gets the name leaves too: the other has it."""
     name = fresh_name()
     holder, *waiting = [await open_polling(gateway.url) for _ in range(3)]
@@ -182,7 +182,9 @@ async def hung_disk(start_gateway: StartGateway, join: Join) -> AsyncIterator[Hu
         await own.stop()
 
 
-async def test_retries_while_the_disk_hangs(hung_disk: HungDisk, join: Join, driver: Driver) -> None:
+async def test_a_client_that_retries_while_the_disk_hangs_gets_in_once_it_works(
+    hung_disk: HungDisk, join: Join, driver: Driver
+) -> None:
     """However often a client tries and gives up meanwhile: when the disk works again, it gets in."""
     own, names = hung_disk.gateway, {wire: fresh_name() for wire in ("bare", "json", "stock")}
     await hung_disk.hold()
@@ -199,7 +201,7 @@ async def test_retries_while_the_disk_hangs(hung_disk: HungDisk, join: Join, dri
     await forgotten(hung_disk.witness, *names.values())
 
 
-async def test_a_resume_that_is_dropped_half_way_leaves_the_session_suspended(
+async def test_a_resume_that_is_interrupted_leaves_the_session_suspended(
     hung_disk: HungDisk, join: Join, driver: Driver
 ) -> None:
     """Its client can still come back to it, and has lost nothing. A pid that is none claims nothing."""
@@ -232,7 +234,7 @@ async def test_a_resume_that_is_dropped_half_way_leaves_the_session_suspended(
 
 
 @pytest.mark.parametrize("wire", ["socketio-websocket", "socketio-polling", "json", "bare"])
-async def test_a_log_in_that_the_store_does_not_answer(hung_disk: HungDisk, join: Join, wire: str) -> None:
+async def test_a_log_in_fails_when_the_store_does_not_respond(hung_disk: HungDisk, join: Join, wire: str) -> None:
     """After five seconds it is `unavailable`, and when the disk works again, nothing is left of it."""
     name = fresh_name()
     await hung_disk.hold()
@@ -247,7 +249,7 @@ async def test_a_log_in_that_the_store_does_not_answer(hung_disk: HungDisk, join
     await join(wire, name, to=hung_disk.gateway)
 
 
-async def test_what_was_said_before_leaving_is_kept(join: Join) -> None:
+async def test_messages_sent_before_leaving_are_kept(join: Join) -> None:
     """What a client sent before it left is delivered, and its name is free at once."""
     witness = await join()
     for _ in range(20):

@@ -53,7 +53,7 @@ async def test_an_acked_message_survives_kill_9(start_gateway: StartGateway, joi
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="holds system calls back as Linux can")
-async def test_nothing_is_acked_or_heard_before_it_is_synced(start_gateway: StartGateway, join: Join) -> None:
+async def test_nothing_is_acked_or_delivered_before_it_is_synced(start_gateway: StartGateway, join: Join) -> None:
     """While the disk has not confirmed a message, neither its sender nor anybody else hears of it."""
     syncs = HeldSyncs()
     with contextlib.closing(syncs):
@@ -79,7 +79,7 @@ async def test_nothing_is_acked_or_heard_before_it_is_synced(start_gateway: Star
         await own.stop()
 
 
-async def test_the_stock_client_survives_kill_9_by_itself(start_gateway: StartGateway, join: Join) -> None:
+async def test_the_stock_client_recovers_from_kill_9_by_itself(start_gateway: StartGateway, join: Join) -> None:
     """It reconnects, recovers its session, hears what it missed, and nobody had to do anything."""
     own = await start_gateway(on_disk=True, port=quiet_port())
     alice = await join("socketio-polling", to=own, reconnection=True, reconnectionDelay=20, reconnectionDelayMax=50)
@@ -103,7 +103,7 @@ async def test_the_stock_client_survives_kill_9_by_itself(start_gateway: StartGa
 
 
 @pytest.mark.parametrize("wire", ["socketio-websocket", "socketio-polling-only"])
-async def test_a_retry_after_a_kill_between_commit_and_ack(
+async def test_a_retry_after_a_kill_between_commit_and_ack_is_a_duplicate(
     start_gateway: StartGateway, join: Join, driver: Driver, wire: str
 ) -> None:
     """The stock client's `retries` send again what was kept already: with an id of its own it is stored once."""
@@ -164,7 +164,7 @@ async def test_every_ack_of_a_burst_is_kept(start_gateway: StartGateway, join: J
     assert received + missed == kept
 
 
-async def test_a_restart_keeps_everybody(start_gateway: StartGateway, join: Join) -> None:
+async def test_a_restart_keeps_all_sessions(start_gateway: StartGateway, join: Join) -> None:
     """SIGTERM closes with 1012 and exits 0 within a moment; after the start every session goes on where it was."""
     own = await start_gateway(on_disk=True, port=quiet_port())
     alice = await join(to=own)
@@ -213,7 +213,7 @@ async def test_a_wiped_store_is_noticed(start_gateway: StartGateway, join: Join)
     await fail(alice, "history", "room_not_found", room=room)
 
 
-async def test_a_second_gateway_on_one_store(start_gateway: StartGateway, join: Join) -> None:
+async def test_a_second_gateway_on_the_same_store_is_refused(start_gateway: StartGateway, join: Join) -> None:
     """It exits with 1 and one clear line on stderr; the first goes on."""
     own = await start_gateway(on_disk=True)
     alice = await join(to=own)
@@ -232,7 +232,7 @@ full_disk = pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="needs p
 
 
 @full_disk
-async def test_a_full_disk_is_unavailable(start_gateway: StartGateway, join: Join, wire: str) -> None:
+async def test_a_full_disk_makes_the_gateway_unavailable(start_gateway: StartGateway, join: Join, wire: str) -> None:
     """While the store cannot write, actions are `unavailable` and nothing is delivered; when it can, all is well."""
     own = await start_gateway(on_disk=True)
     client, bob = await join(wire, to=own), await join(to=own)
@@ -249,7 +249,7 @@ async def test_a_full_disk_is_unavailable(start_gateway: StartGateway, join: Joi
 
 
 @full_disk
-async def test_nobody_gets_in_while_the_disk_is_full(start_gateway: StartGateway, join: Join) -> None:
+async def test_nobody_can_log_in_while_the_disk_is_full(start_gateway: StartGateway, join: Join) -> None:
     """A login that cannot be kept is `unavailable`, 503 on the plain wire; afterwards it succeeds."""
     own = await start_gateway(on_disk=True)
     own.limit_file_size(0)
@@ -264,7 +264,7 @@ async def test_nobody_gets_in_while_the_disk_is_full(start_gateway: StartGateway
 
 
 @full_disk
-async def test_who_leaves_while_the_disk_is_full_is_gone_when_it_is_not(
+async def test_a_client_that_leaves_while_the_disk_is_full_is_gone_afterwards(
     start_gateway: StartGateway, join: Join
 ) -> None:
     """A lost connection and a log-out that the store could not take reach it, and the rooms, later."""
@@ -289,7 +289,7 @@ async def test_an_idle_gateway_notices_that_its_disk_is_full(start_gateway: Star
         await until(lambda news=news: news in own.log, 8)  # type: ignore[misc]
 
 
-async def test_killed_while_many_come_and_go(start_gateway: StartGateway, join: Join) -> None:
+async def test_a_kill_while_many_come_and_go_loses_nobody(start_gateway: StartGateway, join: Join) -> None:
     """Killed amid logins and rooms, the store opens again, and a session that was welcomed can be resumed."""
     own = await start_gateway(on_disk=True)
     clients: list[ChatClient] = []
@@ -313,7 +313,7 @@ async def test_killed_while_many_come_and_go(start_gateway: StartGateway, join: 
         assert acked <= rooms
 
 
-async def test_the_stock_client_tries_until_the_gateway_is_there(start_gateway: StartGateway, join: Join) -> None:
+async def test_the_stock_client_retries_until_the_gateway_is_up(start_gateway: StartGateway, join: Join) -> None:
     """A gateway that is down for a while is found again without help."""
     own = await start_gateway(on_disk=True, port=quiet_port())
     alice = await join("socketio-websocket", to=own, reconnection=True, reconnectionDelay=20, reconnectionDelayMax=50)

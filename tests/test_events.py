@@ -76,14 +76,14 @@ async def test_on_socket_io_the_offset_is_the_last_argument(join: Join) -> None:
         assert kinds == ([dict, str] if name in STORED else [dict]), (name, args)
 
 
-async def test_welcome_lists_nothing_for_somebody_new(client: ChatClient) -> None:
+async def test_welcome_lists_no_rooms_for_a_new_user(client: ChatClient) -> None:
     """Welcome names the user, says that nothing was recovered, and lists no rooms."""
     fields = client.welcome.fields
     assert (fields["username"], fields["rooms"], fields["recovered"]) == (client.username, [], False)
     assert isinstance(client.welcome.offset, str)
 
 
-async def test_members_in_room_joined_are_in_order_and_say_who_is_away(client: ChatClient, join: Join) -> None:
+async def test_room_joined_lists_members_in_order_with_their_presence(client: ChatClient, join: Join) -> None:
     """A member whose connection was lost is listed with online: false."""
     bob, carol = await join(), await join()
     room = await make_room(bob, carol)
@@ -96,7 +96,7 @@ async def test_members_in_room_joined_are_in_order_and_say_who_is_away(client: C
     )
 
 
-async def test_presence_when_the_transport_is_lost(client: ChatClient, join: Join) -> None:
+async def test_presence_is_published_when_a_transport_is_lost(client: ChatClient, join: Join) -> None:
     """Members of every room of a lost client hear presence online: false, and no user-left."""
     bob = await join()
     rooms = {await make_room(client, bob), await make_room(client, bob)}
@@ -111,7 +111,7 @@ async def test_presence_when_the_transport_is_lost(client: ChatClient, join: Joi
         assert reply["members"] == members(**{client.username: False, bob.username: True})
 
 
-async def test_user_left_on_leaving_on_purpose(client: ChatClient, join: Join) -> None:
+async def test_user_left_is_published_when_a_user_logs_out(client: ChatClient, join: Join) -> None:
     """Members of every room of somebody who logs off hear user-left, and no presence."""
     bob = await join()
     rooms = {await make_room(client, bob), await make_room(client, bob)}
@@ -124,7 +124,7 @@ async def test_user_left_on_leaving_on_purpose(client: ChatClient, join: Join) -
         assert (await succeed(bob, "list-members", room=room))["members"] == members(**{bob.username: True})
 
 
-async def test_user_left_when_a_bare_client_closes(client: ChatClient, join: Join) -> None:
+async def test_user_left_is_published_when_a_bare_client_closes(client: ChatClient, join: Join) -> None:
     """The bare form has no suspended sessions: a lost connection is user-left at once."""
     for end in ("leave", "drop"):
         bare = await join("bare")
@@ -136,7 +136,7 @@ async def test_user_left_when_a_bare_client_closes(client: ChatClient, join: Joi
     assert await client.drain() == []
 
 
-async def test_nobody_outside_a_room_hears_it(client: ChatClient, join: Join) -> None:
+async def test_nobody_outside_a_room_receives_its_events(client: ChatClient, join: Join) -> None:
     """Messages, typing, comings, goings and presence stay among the members."""
     bob, carol, dave = await join(), await join(), await join()
     room = await make_room(bob, carol)
@@ -159,7 +159,9 @@ async def test_offsets_are_the_same_for_all_members(client: ChatClient, join: Jo
     assert events[0] == events[1] == events[2]
 
 
-async def test_big_rooms_send_no_comings_and_goings(start_gateway: StartGateway, join: Join, wire: str) -> None:
+async def test_large_rooms_do_not_announce_who_comes_and_goes(
+    start_gateway: StartGateway, join: Join, wire: str
+) -> None:
     """Above --presence-limit members, presence, typing, user-joined and user-left are not sent; at it they are."""
     own = await start_gateway(presence_limit=3)
     client = await join(wire, to=own)
@@ -185,7 +187,7 @@ async def test_big_rooms_send_no_comings_and_goings(start_gateway: StartGateway,
     assert [event.name for event in await client.drain()] == ["message"]
 
 
-async def test_leaving_a_big_room_is_silent(start_gateway: StartGateway, join: Join, wire: str) -> None:
+async def test_leaving_a_large_room_publishes_nothing(start_gateway: StartGateway, join: Join, wire: str) -> None:
     """Above --presence-limit members nobody hears who leaves."""
     own = await start_gateway(presence_limit=2)
     client = await join(wire, to=own)
@@ -199,7 +201,7 @@ async def test_leaving_a_big_room_is_silent(start_gateway: StartGateway, join: J
     assert [event.name for event in await client.drain()] == ["message"]
 
 
-async def test_two_stock_clients_and_a_tester_hold_a_conversation(join: Join) -> None:
+async def test_stock_clients_and_a_bare_client_talk_to_each_other(join: Join) -> None:
     """A browser-like client that upgrades, a WebSocket-only client, a JSON and a bare client talk in one room."""
     alice, bob = await join("socketio-polling"), await join("socketio-websocket")
     carol, tester = await join("json"), await join("bare")
@@ -218,7 +220,7 @@ async def test_two_stock_clients_and_a_tester_hold_a_conversation(join: Join) ->
     assert await tester.drain() == said[:3]
 
 
-async def test_all_members_see_the_same_order(join: Join) -> None:
+async def test_all_members_receive_the_same_order(join: Join) -> None:
     """Many send at once over all wires: everybody sees the same order, and each sender's messages in their own."""
     wires = ["socketio-websocket", "socketio-polling", "json", "socketio-websocket", "json", "socketio-polling-only"]
     senders: list[ChatClient] = [await join(wire) for wire in wires]
@@ -249,7 +251,7 @@ async def test_all_members_see_the_same_order(join: Join) -> None:
 
 
 @pytest.mark.parametrize("wire", ["socketio-websocket", "socketio-polling", "socketio-polling-only"])
-async def test_send_is_the_same_as_the_event_it_names(join: Join, wire: str) -> None:
+async def test_send_is_equivalent_to_the_event_it_names(join: Join, wire: str) -> None:
     """`socket.send({action, …})` does what the event named by `action` does, and has the same reply."""
     client: ChatClient = await join(wire)
     assert isinstance(client, SocketIOClient)
@@ -274,7 +276,7 @@ async def test_an_event_without_arguments_has_an_empty_object(join: Join) -> Non
     assert set(reply["error"]["fields"]) == {"room"}
 
 
-async def test_actions_without_an_ack_are_done(join: Join) -> None:
+async def test_actions_without_an_ack_take_effect(join: Join) -> None:
     """An event that asks for no ack is handled like one that does, and nothing comes back."""
     client, bob = await join("socketio-websocket"), await join()
     room = fresh_name("room")
@@ -284,7 +286,7 @@ async def test_actions_without_an_ack_are_done(join: Join) -> None:
     assert await client.drain() == []
 
 
-async def test_who_was_removed_hears_nothing_more(client: ChatClient, join: Join) -> None:
+async def test_a_user_who_left_receives_nothing_more(client: ChatClient, join: Join) -> None:
     """After leave-room no message, typing, coming or going of the room arrives."""
     bob, carol = await join(), await join()
     room = await make_room(bob, client)

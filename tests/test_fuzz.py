@@ -145,7 +145,7 @@ def check_reply(reply: dict[str, Any]) -> None:
 @given(name=names, payload=payloads)
 @example(name="send-msg", payload={"room": "\ud800", "content": "\udfff"})
 @example(name="message", payload={"action": "\ud800"})
-async def test_any_payload_of_any_action_on_the_json_form(arena: Arena, name: str, payload: Any) -> None:
+async def test_any_payload_of_any_action_gets_a_reply(arena: Arena, name: str, payload: Any) -> None:
     """Any JSON in any field of any action has a reply, and the connection goes on."""
     client = await arena.plain()
     fields = payload if isinstance(payload, dict) else {"payload": payload}
@@ -157,7 +157,7 @@ async def test_any_payload_of_any_action_on_the_json_form(arena: Arena, name: st
 
 @few
 @given(payload=payloads)
-async def test_any_json_as_a_plain_frame(arena: Arena, payload: Any) -> None:
+async def test_any_json_as_a_plain_frame_gets_a_reply(arena: Arena, payload: Any) -> None:
     """Any JSON value as a whole frame has one answer, in both forms, as text and as bytes."""
     plain, bare = await arena.plain(), await arena.bare()
     frame = dump(payload)
@@ -178,7 +178,7 @@ async def test_any_json_as_a_plain_frame(arena: Arena, payload: Any) -> None:
 @example(frame="[" * 100_000)
 @example(frame='{"action":"send-msg","room":"\x00"}')
 @example(frame=b"\xed\xa0\x80")
-async def test_any_text_and_any_bytes_as_a_plain_frame(arena: Arena, frame: str | bytes) -> None:
+async def test_any_text_or_bytes_as_a_plain_frame_gets_a_reply(arena: Arena, frame: str | bytes) -> None:
     """What is no JSON has one answer too, in both forms."""
     plain, bare = await arena.plain(), await arena.bare()
     await plain.send(frame)
@@ -194,9 +194,7 @@ async def test_any_text_and_any_bytes_as_a_plain_frame(arena: Arena, frame: str 
 @given(name=names, arguments=st.lists(payloads, max_size=3))
 @example(name="send-msg", arguments=[{"room": "\ud800", "content": "\udfff"}])
 @example(name="\ud800", arguments=[])
-async def test_any_event_with_any_arguments_from_the_stock_client(
-    arena: Arena, name: str, arguments: list[Any]
-) -> None:
+async def test_any_event_of_the_stock_client_gets_a_reply(arena: Arena, name: str, arguments: list[Any]) -> None:
     """Every event name and every number of arguments is acked, and without an ack a failure is an `error` event."""
     assume(name not in RESERVED_EVENTS)
     client = await arena.stock()
@@ -219,7 +217,7 @@ def with_binary(value: Any, binary: Any) -> Any:
 
 @few
 @given(name=st.sampled_from(ACTIONS), payload=st.fixed_dictionaries({}, optional=likely), arguments=st.integers(1, 2))
-async def test_binary_attachments_from_the_stock_client(
+async def test_binary_attachments_of_the_stock_client_get_a_reply(
     arena: Arena, name: str, payload: dict[str, Any], arguments: int
 ) -> None:
     """Buffers where JSON belongs are acked; more than the protocol allows close the connection."""
@@ -239,7 +237,7 @@ async def test_binary_attachments_from_the_stock_client(
 @example(auth={"username": "again"})
 @example(auth={"username": "again"})
 @given(auth=values | st.fixed_dictionaries({"username": text | values}, optional={"pid": values, "offset": values}))
-async def test_any_auth(arena: Arena, auth: Any) -> None:
+async def test_any_auth_is_accepted_or_refused_with_a_code(arena: Arena, auth: Any) -> None:
     """Any JSON as connect auth is answered, logged in or refused with a code, or closed where it is too absurd.
 
     A client that got in logs out: a name may be drawn twice.
@@ -290,7 +288,9 @@ def join_packets(parts: list[str | bytes]) -> bytes:
 @example(nonsense=['42/admin,["x"]'], logged_in=True)
 @example(nonsense=["4"], logged_in=True)
 @example(nonsense=["6", "3", "3"], logged_in=True)
-async def test_any_packets_over_a_raw_websocket(arena: Arena, nonsense: list[str | bytes], logged_in: bool) -> None:
+async def test_any_packets_leave_a_websocket_working_or_closed(
+    arena: Arena, nonsense: list[str | bytes], logged_in: bool
+) -> None:
     """After any text and bytes where packets belong, an action is answered, or the connection is closed."""
     async with RawSocketIO(arena.gateway.url) as raw:
         if logged_in:
@@ -321,7 +321,7 @@ async def replied_or_closed(raw: RawSocketIO) -> None:
 @example(body=b"\xff")
 @example(body="\x1e" * 1000)
 @example(body="6\x1e" * 40 + "6")
-async def test_any_long_polling_body(arena: Arena, body: str | bytes) -> None:
+async def test_any_long_polling_body_gets_a_response(arena: Arena, body: str | bytes) -> None:
     """Any body has an HTTP answer, taken or refused, and a client that polls is not left waiting."""
     url = f"{arena.gateway.url}{ENGINE}&transport=polling"
     opened = await request("GET", url)

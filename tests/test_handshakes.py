@@ -95,7 +95,7 @@ async def speaks(tcp: Connection, wire: str) -> None:
     ],
     ids=str,
 )
-async def test_a_list_may_have_several_lines_and_entries(
+async def test_header_lists_may_span_lines_and_hold_several_entries(
     gateway: GatewayProcess, wire: str, way: str, headers: list[Header]
 ) -> None:
     """RFC 9110, section 5.3: a header that is a list is one, however many lines it comes in."""
@@ -109,7 +109,7 @@ async def test_a_list_may_have_several_lines_and_entries(
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("upgrade", ["websocket", "websocket, x"])
-async def test_what_comes_with_a_handshake_is_not_lost(gateway: GatewayProcess, way: str, upgrade: str) -> None:
+async def test_frames_sent_with_the_handshake_are_not_lost(gateway: GatewayProcess, way: str, upgrade: str) -> None:
     """aiohttp would drop what follows an `Upgrade` that it does not know."""
     early = masked('{"action":"list-rooms","ref":"early"}')
     headers = replaced(("Upgrade", upgrade))
@@ -134,7 +134,7 @@ async def test_what_comes_with_a_handshake_is_not_lost(gateway: GatewayProcess, 
         ([("Sec-WebSocket-Protocol", "json"), ("Sec-WebSocket-Protocol", "json")], "1.1", "Sec-WebSocket-Protocol"),
     ],
 )
-async def test_what_is_wrong_with_a_handshake_is_said(
+async def test_a_refused_handshake_says_what_is_wrong(
     gateway: GatewayProcess, wire: str, way: str, headers: list[Header], version: str, word: str
 ) -> None:
     """400, the header that is wrong, and the end of the connection."""
@@ -164,7 +164,7 @@ async def test_the_first_of_the_subprotocols_is_chosen(
         await speaks(tcp, wire)
 
 
-async def test_libraries_find_their_subprotocol(gateway: GatewayProcess, driver: Driver) -> None:
+async def test_client_libraries_accept_the_chosen_subprotocol(gateway: GatewayProcess, driver: Driver) -> None:
     """`new WebSocket(url, ["json"])`, and the stock client's option `protocols`, with an upgrade and without."""
     url = f"{websocket_url(gateway.url)}/username/{fresh_name()}"
     async with await open_websocket(url, subprotocols=["json", "other"]) as socket:
@@ -177,7 +177,7 @@ async def test_libraries_find_their_subprotocol(gateway: GatewayProcess, driver:
 
 
 @pytest.mark.parametrize("wire", WIRES)
-async def test_another_version_is_told_ours(gateway: GatewayProcess, wire: str) -> None:
+async def test_a_wrong_version_is_refused_with_the_supported_one(gateway: GatewayProcess, wire: str) -> None:
     """RFC 6455, section 4.4."""
     headers = replaced(("Sec-WebSocket-Version", "8"))
     async with handshake(gateway, wire, "at once", headers) as (_, response):
@@ -186,7 +186,7 @@ async def test_another_version_is_told_ours(gateway: GatewayProcess, wire: str) 
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_a_log_in_that_the_store_refuses(gateway: GatewayProcess, way: str) -> None:
+async def test_a_log_in_that_the_store_refuses_fails_the_handshake(gateway: GatewayProcess, way: str) -> None:
     """A taken name is 409 with the headers of every reply, and the connection is closed; then the name can be had."""
     name = fresh_name()
     asked = head(f"/username/{name}?format=json", STANDARD)

@@ -40,7 +40,7 @@ async def wait_for(own: GatewayProcess, status: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("path", ["/health", "/health/live", "/health/ready"])
-async def test_a_gateway_that_is_well(gateway: GatewayProcess, path: str) -> None:
+async def test_a_healthy_gateway_is_live_and_ready(gateway: GatewayProcess, path: str) -> None:
     """200, and {"status": "ok"}; HEAD, which some balancers send, is answered too."""
     assert await ask(gateway, path) == OK
     assert (await request("HEAD", gateway.url + path)).status == 200
@@ -92,7 +92,7 @@ async def test_an_idle_gateway_notices_that_its_disk_hangs(start_gateway: StartG
         await wait_for(own, 200)
 
 
-async def test_a_gateway_that_stops_lives_and_is_not_ready(start_gateway: StartGateway, join: Join) -> None:
+async def test_a_stopping_gateway_is_live_but_not_ready(start_gateway: StartGateway, join: Join) -> None:
     own = await start_gateway()
     silent = await join("json", to=own)
     silent.socket.transport.pause_reading()

@@ -38,7 +38,7 @@ ALL_WIRES = ["socketio-websocket", "socketio-polling", "json", "bare"]
 
 
 @pytest.mark.parametrize("wire", ALL_WIRES)
-async def test_usernames_are_up_to_32_small_letters_and_digits(join: Join, wire: str) -> None:
+async def test_usernames_are_up_to_32_lowercase_letters_and_digits(join: Join, wire: str) -> None:
     """The shortest, the longest and an all-digit name get in on every wire."""
     number = ALL_WIRES.index(wire)
     for username in ("abcd"[number], str(number), fresh_name().ljust(32, "z"), f"{number:032}"):
@@ -55,7 +55,7 @@ async def test_other_names_are_invalid_over_socket_io(join: Join, username: str)
 
 
 @pytest.mark.parametrize("username", [5, 5.5, True, [], ["alice"], {}, {"username": "alice"}])
-async def test_a_username_that_is_no_string_is_invalid(gateway: GatewayProcess, username: object) -> None:
+async def test_a_username_that_is_not_a_string_is_invalid(gateway: GatewayProcess, username: object) -> None:
     """ "Not a string of that form" holds for other types of JSON as well."""
     async with RawSocketIO(gateway.url) as raw:
         reply = await raw.connect({"username": username})
@@ -64,7 +64,7 @@ async def test_a_username_that_is_no_string_is_invalid(gateway: GatewayProcess, 
 
 
 @pytest.mark.parametrize("auth", ["", "{}", '{"name":"alice"}', "[]", "5", '"alice"', "null", "true"])
-async def test_no_username_at_all_is_an_invalid_payload(gateway: GatewayProcess, auth: str) -> None:
+async def test_a_missing_username_is_an_invalid_payload(gateway: GatewayProcess, auth: str) -> None:
     """Without a username in `auth` or in the URL a connect_error says `invalid_payload`."""
     async with RawSocketIO(gateway.url) as raw:
         reply = await raw.connect_text(auth)
@@ -99,7 +99,7 @@ async def test_connect_error_has_a_message_and_data(gateway: GatewayProcess) -> 
         check_data(await raw.connect({"username": "Alice"}), "invalid_username")
 
 
-async def test_connect_answers_with_sid_and_pid(gateway: GatewayProcess) -> None:
+async def test_the_reply_to_connect_has_sid_and_pid(gateway: GatewayProcess) -> None:
     """CONNECT is answered with the public `sid` and the secret `pid`, which differ."""
     async with RawSocketIO(gateway.url) as raw:
         packet = await raw.connect({"username": fresh_name()})
@@ -147,7 +147,7 @@ async def test_a_bare_close_frees_the_name_at_once(join: Join, end: str, claiman
 
 
 @pytest.mark.parametrize("claimant", ALL_WIRES)
-async def test_a_closed_bare_socket_needs_no_waiting(join: Join, claimant: str) -> None:
+async def test_a_name_is_free_as_soon_as_a_bare_client_has_closed(join: Join, claimant: str) -> None:
     """When the close handshake is over, the name is free: nobody has to try twice."""
     for _ in range(5):
         bare = await join("bare")
@@ -155,7 +155,7 @@ async def test_a_closed_bare_socket_needs_no_waiting(join: Join, claimant: str) 
         assert await join(claimant, bare.username)
 
 
-async def test_leaving_frees_the_name(join: Join, wire: str) -> None:
+async def test_logging_out_frees_the_name(join: Join, wire: str) -> None:
     """`socket.disconnect()`, and close 1000 on the JSON form, end the session: anybody may take the name."""
     witness, client = await join(), await join(wire)
     await make_room(witness, client)
@@ -202,7 +202,7 @@ async def test_a_taken_name_is_a_conflict(gateway: GatewayProcess, join: Join) -
 
 
 @pytest.mark.parametrize("form", ["", "?format=json"])
-async def test_a_request_that_is_no_handshake_is_426(gateway: GatewayProcess, form: str) -> None:
+async def test_a_request_that_is_not_a_handshake_is_426(gateway: GatewayProcess, form: str) -> None:
     """A plain GET is told to upgrade, with the header that HTTP asks for, and takes no name."""
     name = fresh_name()
     response = await request("GET", f"{gateway.url}/username/{name}{form}")
@@ -218,7 +218,7 @@ async def test_a_request_that_is_no_handshake_is_426(gateway: GatewayProcess, fo
 
 
 @pytest.mark.parametrize("query", ["format=xml", "format=", "format=JSON"])
-async def test_a_query_that_is_not_understood_is_400(gateway: GatewayProcess, query: str) -> None:
+async def test_an_invalid_query_is_400(gateway: GatewayProcess, query: str) -> None:
     """A wrong format is refused before the upgrade."""
     response = await request("GET", f"{gateway.url}/username/{fresh_name()}?{query}", headers=WEBSOCKET_HEADERS)
     assert response.status == 400
@@ -250,7 +250,7 @@ async def test_origins_that_are_not_allowed_are_refused(start_gateway: StartGate
             check_http_error(refusal.value.error, "unauthorized")
 
 
-async def test_a_forwarded_host_is_not_believed(start_gateway: StartGateway) -> None:
+async def test_a_forwarded_host_is_not_trusted(start_gateway: StartGateway) -> None:
     """`X-Forwarded-Host: evil` does not make the origin `evil` acceptable, on either wire."""
     own = await start_gateway(allowed_origins="https://chat.example")
     headers = {"Origin": "http://evil.example", "X-Forwarded-Host": "evil.example", "X-Forwarded-Proto": "http"}

@@ -51,9 +51,7 @@ async def _node(tmp_path: Path, observer: RecordingObserver) -> AsyncIterator[No
     await node.engine.close(5)
 
 
-async def test_an_event_is_observed_with_the_members_that_it_was_written_to(
-    node: Node, observer: RecordingObserver
-) -> None:
+async def test_an_event_is_observed_with_the_members_it_was_written_to(node: Node, observer: RecordingObserver) -> None:
     for name in ("alice", "bob", "carol"):
         await node.login(node.sound, name)
     await node.engine.create_room("alice", "tea", ("bob", "carol"))

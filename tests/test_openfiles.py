@@ -49,7 +49,7 @@ async def connections(own: GatewayProcess, count: int) -> AsyncIterator[None]:
             writer.close()
 
 
-async def test_it_is_said_before_it_happens(own: GatewayProcess) -> None:
+async def test_a_warning_precedes_running_out_of_files(own: GatewayProcess) -> None:
     """At 90 % of the limit; not at 80 %."""
     room = LIMIT - own.count_files()
     async with connections(own, room - LIMIT * 2 // 10):
@@ -63,7 +63,7 @@ async def test_it_is_said_before_it_happens(own: GatewayProcess) -> None:
             assert f"limit={LIMIT}" in own.log
 
 
-async def test_while_it_lasts_nothing_spins_and_then_it_is_over(own: GatewayProcess) -> None:
+async def test_running_out_of_files_does_not_spin_and_ends_by_itself(own: GatewayProcess) -> None:
     """Far more connections than files: it is said once, those who are in talk on, the process has little to do, and
     when connections are closed there is room for others.
     """
@@ -88,7 +88,7 @@ async def test_while_it_lasts_nothing_spins_and_then_it_is_over(own: GatewayProc
     assert await own.stop() == 0
 
 
-def test_it_is_said_once_a_minute(capsys: pytest.CaptureFixture[str]) -> None:
+def test_running_out_of_files_is_logged_once_a_minute(capsys: pytest.CaptureFixture[str]) -> None:
     """And no more often, however long it lasts; both that they run out and that there are none."""
     now = 0.0
     watch = openfiles.FileWatch(lambda: now)

@@ -77,13 +77,13 @@ LISTED = "https://Chat.Example:443, https://*.apps.example, http://*.lan:8080, c
     ],
     ids=lambda value: str(value)[:40],
 )
-async def test_listed_origins_may_and_no_others(start_gateway: StartGateway, origin: str, allowed: bool) -> None:
+async def test_only_listed_origins_may_connect(start_gateway: StartGateway, origin: str, allowed: bool) -> None:
     """What is listed is one form of what browsers write; a pattern covers what is below its domain, nothing else."""
     own = await start_gateway(allowed_origins=LISTED)
     assert await may(own, origin) is allowed
 
 
-async def test_null_may_where_it_is_listed(start_gateway: StartGateway) -> None:
+async def test_null_may_connect_where_it_is_listed(start_gateway: StartGateway) -> None:
     own = await start_gateway(allowed_origins="null")
     assert await may(own, "null")
     assert not await may(own, "https://null")
@@ -102,7 +102,7 @@ async def test_null_may_where_it_is_listed(start_gateway: StartGateway) -> None:
         ("https://chat.example", "http://own.example", False),
     ],
 )
-async def test_cookies_are_for_listed_origins(
+async def test_only_listed_origins_may_send_cookies(
     start_gateway: StartGateway, allowed_origins: str, origin: str, credentials: bool
 ) -> None:
     """Anybody's page may talk where all may, but not with what the browser keeps for its user."""
@@ -129,7 +129,7 @@ async def test_pages_can_read_why_they_are_refused(gateway: GatewayProcess, body
     assert (response.status, response.headers[ORIGIN]) == (status, "https://chat.example")
 
 
-async def test_the_stock_client_brings_cookies(start_gateway: StartGateway, driver: Driver) -> None:
+async def test_the_stock_client_sends_cookies(start_gateway: StartGateway, driver: Driver) -> None:
     """`withCredentials`, with a head as large as cookies of other services make it, on every transport."""
     own = await start_gateway(allowed_origins="https://chat.example")
     headers = {"Origin": "https://chat.example", "Cookie": f"other={'x' * 16_384}"}
@@ -142,7 +142,7 @@ async def test_the_stock_client_brings_cookies(start_gateway: StartGateway, driv
 
 @pytest.mark.parametrize("way", ["at once", "in pieces"])
 @pytest.mark.parametrize(("size", "fits"), [(16_384, True), (40_000, False)])
-async def test_cookies_of_16_kib_pass(gateway: GatewayProcess, way: str, size: int, fits: bool) -> None:
+async def test_cookies_of_16_kib_are_accepted(gateway: GatewayProcess, way: str, size: int, fits: bool) -> None:
     """On handshakes of both wires, before aiohttp sees them and after, and on pages. What is too large hears so."""
     for path, status in ((f"{ENGINE}&transport=websocket", 101), (f"/username/{fresh_name()}", 101), ("/health", 200)):
         upgrade = {} if path == "/health" else WEBSOCKET_HEADERS
@@ -161,7 +161,7 @@ HOST = {"Host": "10.1.2.3:8080"}
 
 
 @pytest.mark.parametrize("trust", ["127.0.0.0/8", "::1,127.0.0.1", "*", "10.0.0.0/8", None])
-async def test_a_trusted_proxy_says_what_was_asked_for(start_gateway: StartGateway, trust: str | None) -> None:
+async def test_a_trusted_proxy_supplies_the_host_and_scheme(start_gateway: StartGateway, trust: str | None) -> None:
     """`X-Forwarded-Host` and `-Proto` count where the proxy is trusted, and nowhere else."""
     settings = {} if trust is None else {"trust_proxy": trust}
     own = await start_gateway(allowed_origins="https://other.example", **settings)
@@ -177,7 +177,7 @@ async def test_a_trusted_proxy_says_what_was_asked_for(start_gateway: StartGatew
     assert await may(own, "http://10.1.2.3:8080", X_Forwarded_Host="chat.example", **HOST) is not trusted
 
 
-async def test_the_last_word_is_the_proxys(start_gateway: StartGateway) -> None:
+async def test_the_last_forwarded_value_counts(start_gateway: StartGateway) -> None:
     """What a client has written itself stands before it, in the same line or in one of its own."""
     own = await start_gateway(allowed_origins="https://other.example", trust_proxy="127.0.0.1")
     for said, origin, allowed in (
@@ -195,7 +195,7 @@ async def test_the_last_word_is_the_proxys(start_gateway: StartGateway) -> None:
             assert (await tcp.response()).status == status
 
 
-async def test_two_origins_are_none(gateway: GatewayProcess) -> None:
+async def test_two_origin_headers_are_refused(gateway: GatewayProcess) -> None:
     """Nobody can know which of them is the page's; not even where all may connect is that guessed."""
     lines = [("Origin", "https://chat.example"), ("Origin", "https://evil.example")]
     paths = {POLLING: 400, f"{ENGINE}&transport=websocket": 400, f"/username/{fresh_name()}": 403}
@@ -221,6 +221,6 @@ async def test_an_origin_of_odd_characters_is_refused(start_gateway: StartGatewa
 
 
 @pytest.mark.parametrize("origin", ["http://[", "http://[::1", "http://]x["])
-async def test_an_origin_that_cannot_be_read_is_no_error_of_ours(gateway: GatewayProcess, origin: str) -> None:
+async def test_an_unreadable_origin_causes_no_server_error(gateway: GatewayProcess, origin: str) -> None:
     response = await request("GET", gateway.url + POLLING, headers={"Origin": origin})
     assert response.status == 400

@@ -62,7 +62,7 @@ async def test_every_way_to_write_create_room_is_echoed(join: Join) -> None:
         await client.echo("send-msg", room=room, content="x")
 
 
-async def test_others_get_the_content_and_nothing_else(join: Join) -> None:
+async def test_other_members_receive_the_content_and_nothing_else(join: Join) -> None:
     """A message is the content in a text frame: no object, no sender, whatever frame it was sent in."""
     client, bob, carol = await join("bare"), await join("bare"), await join("json")
     room = await bare_room(client, bob, carol)
@@ -77,7 +77,7 @@ async def test_others_get_the_content_and_nothing_else(join: Join) -> None:
     assert await bob.drain() == []
 
 
-async def test_nothing_but_messages_arrives(join: Join) -> None:
+async def test_bare_clients_receive_only_messages(join: Join) -> None:
     """No welcome, no room-joined, no user-joined, no presence, no typing, no user-left."""
     client, bob, carol, dave = await join("bare"), await join(), await join(), await join()
     room = await make_room(bob, carol)
@@ -128,7 +128,7 @@ async def test_a_frame_that_fails_gets_an_error_frame(join: Join, binary: bool) 
     assert await client.drain() == []
 
 
-async def test_bytes_that_are_no_text_get_an_error_frame(join: Join) -> None:
+async def test_bytes_that_are_not_text_get_an_error_frame(join: Join) -> None:
     """A binary frame that is not UTF-8 is no JSON."""
     client = await join("bare")
     for frame in (b"\xff\xfe", b"\x00", b"", b'{"action":"send-msg","room":"\xff","content":"x"}', bytes(range(256))):
@@ -136,7 +136,7 @@ async def test_bytes_that_are_no_text_get_an_error_frame(join: Join) -> None:
     assert await client.drain() == []
 
 
-async def test_failures_are_told_to_the_sender_only(join: Join) -> None:
+async def test_only_the_sender_receives_an_error_frame(join: Join) -> None:
     """Who is not in the room cannot write to it, and its members hear nothing of the attempt."""
     client, bob = await join("bare"), await join("bare")
     room = await bare_room(bob)
@@ -181,7 +181,7 @@ async def test_binary_reply_frames(join: Join) -> None:
 
 
 @pytest.mark.parametrize("action", ["leave-room", "list-members", "history", "typing"])
-async def test_other_actions_that_fail(join: Join, action: str) -> None:
+async def test_other_actions_that_fail_get_reply_frames(join: Join, action: str) -> None:
     """One of the other actions that fails says so with the code, in one frame, and the socket stays open."""
     client = await join("bare")
     await client.send(dump({"action": action, "room": "nowhere", "ref": 1}))
@@ -216,7 +216,7 @@ async def test_fragmented_frames_are_one_message(join: Join) -> None:
     assert await client.next_frame() == frame
 
 
-async def test_frames_are_answered_in_order(join: Join) -> None:
+async def test_frames_are_replied_to_in_order(join: Join) -> None:
     """Frames sent without waiting are answered one by one, in the order they were sent."""
     client = await join("bare")
     room = await bare_room(client)
@@ -226,7 +226,7 @@ async def test_frames_are_answered_in_order(join: Join) -> None:
     assert [await client.next_frame() for _ in frames] == frames
 
 
-async def test_websocket_pings_are_answered(join: Join) -> None:
+async def test_a_websocket_ping_gets_a_pong(join: Join) -> None:
     """A tester's ping gets its pong (RFC 6455)."""
     client = await join("bare")
     await (await client.socket.ping())
@@ -234,7 +234,7 @@ async def test_websocket_pings_are_answered(join: Join) -> None:
 
 
 @pytest.mark.parametrize("code", [1000, 1001, 3000, 4999])
-async def test_a_close_is_answered(join: Join, code: int) -> None:
+async def test_a_close_frame_gets_a_close_frame(join: Join, code: int) -> None:
     """Whatever code a tester closes with, the gateway finishes the closing handshake and the name is free."""
     client = await join("bare")
     await client.socket.close(code)
@@ -243,7 +243,7 @@ async def test_a_close_is_answered(join: Join, code: int) -> None:
 
 
 @pytest.mark.parametrize("text", ['"half an emoji \\ud83d"', '"\\ude00 the other half"'])
-async def test_half_a_character_gets_an_error_frame(join: Join, text: str) -> None:
+async def test_half_a_surrogate_pair_gets_an_error_frame(join: Join, text: str) -> None:
     """A lone surrogate cannot be kept, and must not break anything."""
     client = await join("bare")
     room = await bare_room(client)
@@ -251,7 +251,7 @@ async def test_half_a_character_gets_an_error_frame(join: Join, text: str) -> No
     await client.echo("send-msg", room=room, content="fine")
 
 
-async def test_text_that_is_not_utf8_closes(gateway: GatewayProcess) -> None:
+async def test_text_that_is_not_utf8_closes_the_connection(gateway: GatewayProcess) -> None:
     """A text frame must be UTF-8; another one fails the connection with 1007 (RFC 6455, section 8.1)."""
     async with BareClient(gateway.url, fresh_name()) as client:
         await client.socket.send(b"\xff\xff", text=True)

@@ -59,7 +59,7 @@ def race(gateway: GatewayProcess, driver: Driver) -> Race:
 
 
 @pytest.mark.parametrize("first", ALL_WIRES)
-async def test_two_clients_race_for_a_name(race: Race, first: str) -> None:
+async def test_of_two_clients_that_race_for_a_name_one_wins(race: Race, first: str) -> None:
     """Over every pair of wires, round after round, exactly one gets in, and its session works."""
     for number in range(24):
         wires = [first, ALL_WIRES[number % len(ALL_WIRES)]]
@@ -141,7 +141,7 @@ LANES = 10
 
 
 @pytest.mark.parametrize("wires", ["stock-stock", "plain-stock", "plain-plain", "json-stock"])
-async def test_two_clients_race_for_a_name_many_times(gateway: GatewayProcess, wires: str) -> None:
+async def test_one_client_wins_each_of_many_races_for_a_name(gateway: GatewayProcess, wires: str) -> None:
     """Ten thousand times together, each time exactly one gets in, and the other is told `username_taken`."""
 
     def racer(wire: str) -> Racer:
@@ -160,7 +160,7 @@ async def test_two_clients_race_for_a_name_many_times(gateway: GatewayProcess, w
     await asyncio.gather(*(race(RACES // 4 // LANES) for _ in range(LANES)))
 
 
-async def test_fifty_clients_race_for_a_name(race: Race) -> None:
+async def test_of_fifty_clients_that_race_for_a_name_one_wins(race: Race) -> None:
     """Fifty at once over all wires: one gets in, 49 are told that the name is taken."""
     for _ in range(6):
         async with AsyncExitStack() as stack:
@@ -175,7 +175,7 @@ async def claimable(start_gateway: StartGateway, driver: Driver) -> Race:
     return Race(await start_gateway(reserve_names=0), driver)
 
 
-async def test_a_race_for_a_suspended_name(claimable: Race, join: Join) -> None:
+async def test_of_many_claims_to_a_suspended_name_one_wins(claimable: Race, join: Join) -> None:
     """When a suspended session's name is claimed by many, one gets it, and the old session ends once."""
     race, own = claimable, claimable.gateway
     witness = await join(to=own)
@@ -192,7 +192,7 @@ async def test_a_race_for_a_suspended_name(claimable: Race, join: Join) -> None:
             assert await witness.drain() == []
 
 
-async def test_a_race_to_resume(gateway: GatewayProcess, join: Join) -> None:
+async def test_of_many_resumes_one_keeps_the_session(gateway: GatewayProcess, join: Join) -> None:
     """Several connections bring the same pid at once: one is left, the others are closed with 4001."""
     bob = await join()
     for _ in range(5):
@@ -219,7 +219,9 @@ async def hear_or_close(wire: Wire) -> str | int | None:
 
 
 @pytest.mark.parametrize("reserved", [True, False])
-async def test_a_race_to_resume_and_to_claim(race: Race, claimable: Race, join: Join, reserved: bool) -> None:
+async def test_a_resume_and_a_claim_that_race_have_one_winner(
+    race: Race, claimable: Race, join: Join, reserved: bool
+) -> None:
     """The owner returns while others claim the name: one session is left, the owner's where the name is reserved, and
     the owner is told the truth.
     """
@@ -250,7 +252,7 @@ async def test_a_race_to_resume_and_to_claim(race: Race, claimable: Race, join: 
             assert reply["member_count"] == (2 if resumed else 1)
 
 
-async def test_two_clients_create_the_same_room(join: Join) -> None:
+async def test_of_two_clients_that_create_a_room_one_wins(join: Join) -> None:
     """One creates it, the others are told `room_exists`; the room has one member."""
     rivals: list[ChatClient] = [await join(wire) for wire in ("json", "socketio-websocket", "socketio-polling", "json")]
     for _ in range(30):
@@ -280,7 +282,7 @@ async def test_a_limit_holds_when_many_add_at_once(start_gateway: StartGateway, 
         assert (await succeed(hosts[0], "list-members", room=room))["member_count"] == 6
 
 
-async def test_two_members_add_the_same_user(join: Join) -> None:
+async def test_a_user_added_by_two_members_at_once_joins_once(join: Join) -> None:
     """One adds, the other is told `already`; the user hears of it once."""
     alice, bob = await join("json"), await join("socketio-websocket")
     for _ in range(20):
@@ -294,7 +296,7 @@ async def test_two_members_add_the_same_user(join: Join) -> None:
         assert [event.name for event in await carol.drain()] == ["room-joined"]
 
 
-async def test_the_last_two_leave_at_once(join: Join) -> None:
+async def test_a_room_ends_when_its_last_two_members_leave_at_once(join: Join) -> None:
     """The room ends, whoever was last, and the name is free."""
     alice, bob = await join("json"), await join("socketio-websocket")
     for _ in range(20):

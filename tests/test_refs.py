@@ -54,7 +54,7 @@ def frame(ref: str, *, before: str = "", after: str = "") -> str:
 
 @pytest.mark.parametrize("action", ["list-rooms", "send-msg", "nonsense"])
 @pytest.mark.parametrize("binary", [False, True])
-async def test_a_ref_comes_back_byte_for_byte(join: Join, action: str, binary: bool) -> None:
+async def test_a_ref_is_echoed_byte_for_byte(join: Join, action: str, binary: bool) -> None:
     """Whatever JSON it is, wherever it stands, and whether the action succeeds."""
     client = await join()
     for ref in REFS:
@@ -71,7 +71,7 @@ async def test_a_ref_comes_back_byte_for_byte(join: Join, action: str, binary: b
             json.loads(reply)
 
 
-def test_numbers_have_no_limit() -> None:
+def test_a_ref_may_be_a_number_of_any_length() -> None:
     """What JavaScript takes for infinite is that, and what was written is not forgotten."""
     for number in ("1e999", "9" * 5_000, "9" * 100_000, "1" + "0" * 400 + ".5"):
         frame_ = f'{{"ref":-{number}}}'.encode()
@@ -80,7 +80,7 @@ def test_numbers_have_no_limit() -> None:
         assert raw_member(frame_, "ref", value) == f"-{number}".encode()
 
 
-async def test_without_a_ref_there_is_none(join: Join) -> None:
+async def test_a_reply_has_no_ref_where_the_action_had_none(join: Join) -> None:
     """One that is inside of something else is not the frame's."""
     client = await join()
     await client.send('{"action":"list-rooms","x":{"ref":1},"y":"\\"ref\\":2"}')
@@ -88,7 +88,7 @@ async def test_without_a_ref_there_is_none(join: Join) -> None:
     assert b'"ref"' not in _bytes(reply)
 
 
-async def test_a_ref_that_cannot_be_given_back_is_said_to_be_wrong(join: Join) -> None:
+async def test_a_ref_that_cannot_be_echoed_is_an_invalid_payload(join: Join) -> None:
     """Nested too deeply, or hidden among a thousand other members."""
     client = await join()
     for text in (frame("[" * 60_000 + "]" * 60_000), frame("[]", before='"a":[0],' * 2_000)):

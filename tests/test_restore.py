@@ -33,7 +33,7 @@ async def contents(client: JsonClient, room: str) -> list[str]:
     return [message["content"] for message in (await succeed(client, "history", room=room))["messages"]]
 
 
-async def test_a_restored_backup_is_noticed(start_gateway: StartGateway, join: Join, tmp_path: Path) -> None:
+async def test_a_client_notices_a_restored_backup(start_gateway: StartGateway, join: Join, tmp_path: Path) -> None:
     """Copied, 5 messages, kill -9, put back, 8 more by others: who comes back is told, and can read all 8."""
     own = await start_gateway(on_disk=True)
     store = tmp_path / "chat.db"

@@ -40,7 +40,7 @@ class FirstFrame(JsonClient):
 
 
 @pytest.mark.parametrize("wire", ["socketio-websocket", "socketio-polling-only", "json"])
-async def test_welcome_says_how_to_come_back(start_gateway: StartGateway, join: Join, wire: str) -> None:
+async def test_welcome_has_what_a_client_needs_to_resume(start_gateway: StartGateway, join: Join, wire: str) -> None:
     """``sid``, ``pid`` and ``recovery_window``, the same on both wires."""
     own = await start_gateway(recovery_window=77)
     client = await join(wire, to=own)
@@ -49,7 +49,7 @@ async def test_welcome_says_how_to_come_back(start_gateway: StartGateway, join: 
     assert client.welcome.fields["sid"] != client.welcome.fields["pid"]
 
 
-async def test_the_python_example_misses_nothing(start_gateway: StartGateway) -> None:
+async def test_the_python_example_recovers_everything(start_gateway: StartGateway) -> None:
     """python-socketio's stock client, as ``examples/recover.py`` uses it, and a gateway that is killed under it."""
     own = await start_gateway(on_disk=True, port=quiet_port())
     name, room = fresh_name(), fresh_name("room")
@@ -123,7 +123,9 @@ async def test_a_first_frame_wins_over_a_connection_that_seems_alive(join: Join,
         ('{"action":"resume","pid":"x","offset":{}}', "invalid_payload", "offset"),
     ],
 )
-async def test_a_first_frame_that_is_none(gateway: GatewayProcess, frame: str, code: str, field: str | None) -> None:
+async def test_an_invalid_first_frame_closes_the_connection(
+    gateway: GatewayProcess, frame: str, code: str, field: str | None
+) -> None:
     """It is answered, and the socket closed; what came after it counts for nothing, and the name is free."""
     name = fresh_name()
     async with Wire(f"{websocket_url(gateway.url)}/username/{name}?format=json&resume", name) as wire:
@@ -138,7 +140,7 @@ async def test_a_first_frame_that_is_none(gateway: GatewayProcess, frame: str, c
         assert client.welcome.fields["rooms"] == []
 
 
-async def test_a_first_frame_for_a_name_that_is_taken(join: Join, gateway: GatewayProcess) -> None:
+async def test_a_first_frame_for_a_taken_name_is_refused(join: Join, gateway: GatewayProcess) -> None:
     """Nobody's session is harmed by it."""
     client = await join()
     url = f"{websocket_url(gateway.url)}/username/{client.username}?format=json&resume"
@@ -167,7 +169,7 @@ async def test_a_first_frame_needs_the_full_form(gateway: GatewayProcess) -> Non
         await Wire(f"{websocket_url(gateway.url)}/username/{fresh_name()}?resume", "bare").__aenter__()
 
 
-async def test_many_frames_in_one_read_with_the_first(gateway: GatewayProcess) -> None:
+async def test_frames_read_together_with_the_first_frame_are_handled(gateway: GatewayProcess) -> None:
     """What follows the first frame at once is done in its session, in order."""
     name, room = fresh_name(), fresh_name("room")
     async with FirstFrame(gateway.url, name) as client:
@@ -183,7 +185,7 @@ async def test_many_frames_in_one_read_with_the_first(gateway: GatewayProcess) -
         assert names == [("welcome", None), ("reply", None), ("reply", 1)]
 
 
-async def test_socket_io_resumes_with_what_welcome_told(join: Join, gateway: GatewayProcess) -> None:
+async def test_socketio_resumes_with_the_pid_and_offset_of_welcome(join: Join, gateway: GatewayProcess) -> None:
     """`pid` of welcome is that of CONNECT; with it, and with the last argument of an event, nothing is missed."""
     bob, name = await join(), fresh_name()
     async with RawSocketIO(gateway.url) as raw:

@@ -95,7 +95,7 @@ async def test_a_client_in_no_namespace_is_closed_each_time(gateway: GatewayProc
 
 
 @pytest.mark.parametrize("transport", ["websocket", "polling"])
-async def test_being_refused_wins_no_time(gateway: GatewayProcess, transport: str) -> None:
+async def test_a_refused_log_in_does_not_extend_the_timeout(gateway: GatewayProcess, transport: str) -> None:
     """A client whose log-ins are refused again and again is closed as if it had sent nothing."""
     loop = asyncio.get_running_loop()
     since = loop.time()
@@ -142,7 +142,7 @@ async def test_transports_count_before_they_log_in(start_gateway: StartGateway, 
     await until_told(gets_in, IN_TIME)
 
 
-async def test_not_even_standing_room(start_gateway: StartGateway) -> None:
+async def test_beyond_all_seats_a_connection_is_refused_at_once(start_gateway: StartGateway) -> None:
     """Some are taken beyond the limit, to be told on their own wire that it is reached; not any number."""
     own = await start_gateway(max_connections=1)
     async with AsyncExitStack() as stack:
@@ -154,7 +154,7 @@ async def test_not_even_standing_room(start_gateway: StartGateway) -> None:
         assert await PollingClient(own.url).open() == 503
 
 
-async def test_seats_are_given_back_whatever_the_end(start_gateway: StartGateway, join: Join) -> None:
+async def test_a_seat_is_freed_however_the_connection_ends(start_gateway: StartGateway, join: Join) -> None:
     """Refused names, refused logins, drops, leavings and upgrades: afterwards as many get in as before."""
     own = await start_gateway(max_connections=3)
     first = await join(to=own)
@@ -262,7 +262,7 @@ def is_ok(ack: str) -> bool:
     return '[{"ok":true' in ack
 
 
-async def test_leave_come_and_ask(send: Send) -> None:
+async def test_leave_log_in_and_call_in_one_write(send: Send) -> None:
     """The event is answered by the new session."""
     name = fresh_name()
     assert any(packet.startswith("40") for packet in await send(f'40{{"username":"{name}"}}'))
@@ -271,12 +271,12 @@ async def test_leave_come_and_ask(send: Send) -> None:
     assert is_acked(await send(ASK))
 
 
-async def test_come_and_ask(send: Send) -> None:
+async def test_log_in_and_call_in_one_write(send: Send) -> None:
     assert is_acked(await send(f'40{{"username":"{fresh_name()}"}}', ASK))
 
 
 @pytest.mark.parametrize("packets", [["41", ASK], [ASK]], ids=["left", "gone"])
-async def test_ask_where_nobody_is(send: Send, packets: list[str]) -> None:
+async def test_a_call_without_a_session_closes_the_connection(send: Send, packets: list[str]) -> None:
     """An event of a client that is in no namespace closes it: it is not left waiting."""
     await send(f'40{{"username":"{fresh_name()}"}}')
     if packets == [ASK]:
@@ -285,27 +285,27 @@ async def test_ask_where_nobody_is(send: Send, packets: list[str]) -> None:
     assert "closed" in received, received
 
 
-async def test_ask_before_coming(send: Send) -> None:
+async def test_a_call_before_the_log_in_closes_the_connection(send: Send) -> None:
     """Closed likewise: what follows cannot be a log-in."""
     received = await send(ASK, f'40{{"username":"{fresh_name()}"}}')
     assert "closed" in received, received
     assert not is_acked(received)
 
 
-async def test_come_twice_and_ask(send: Send) -> None:
+async def test_two_log_ins_in_one_write_close_the_connection(send: Send) -> None:
     """Who is there has nothing to ask at the door; the connection is closed."""
     name = fresh_name()
     assert "closed" in await send(f'40{{"username":"{name}"}}', f'40{{"username":"{name}"}}', ASK)
 
 
-async def test_a_refused_login_and_an_event_behind_it(send: Send) -> None:
+async def test_a_call_after_a_refused_log_in_closes_the_connection(send: Send) -> None:
     """The client hears why, and that its event was not taken."""
     received = await send('40{"username":"NO!"}', ASK)
     assert any(packet.startswith("44") for packet in received), received
     assert "closed" in received, received
 
 
-async def test_what_was_asked_before_leaving_is_answered(send: Send, join: Join) -> None:
+async def test_a_call_before_leaving_gets_its_ack(send: Send, join: Join) -> None:
     """The answers of the old session come before the new one begins."""
     name = fresh_name()
     await send(f'40{{"username":"{name}"}}')

@@ -48,7 +48,7 @@ async def recovered(client: ChatClient) -> bool:
 
 
 @pytest.mark.parametrize("wire", RETURNING)
-async def test_who_comes_back_gets_every_missed_event_once(join: Join, wire: str) -> None:
+async def test_a_resumed_session_receives_every_missed_event_once(join: Join, wire: str) -> None:
     """After a lost transport the session goes on: same rooms, and the missed events follow in order, each once."""
     bob, carol = await join(), await join()
     client: ChatClient = await join(wire)
@@ -87,7 +87,7 @@ def told(event: Event) -> str:
 
 
 @pytest.mark.parametrize("wire", RETURNING)
-async def test_coming_back_again_and_again(join: Join, wire: str) -> None:
+async def test_a_session_can_be_resumed_repeatedly(join: Join, wire: str) -> None:
     """Each return goes on where the last ended: three losses in a row lose and repeat nothing."""
     bob = await join()
     client: ChatClient = await join(wire)
@@ -105,7 +105,7 @@ async def test_coming_back_again_and_again(join: Join, wire: str) -> None:
 
 
 @pytest.mark.parametrize("wire", RETURNING)
-async def test_members_see_who_comes_back(join: Join, wire: str) -> None:
+async def test_members_receive_presence_when_a_session_is_resumed(join: Join, wire: str) -> None:
     """presence online: true tells the rooms, and lists show it; nobody has left or joined."""
     bob = await join()
     client: ChatClient = await join(wire)
@@ -121,7 +121,7 @@ async def test_members_see_who_comes_back(join: Join, wire: str) -> None:
 
 
 @pytest.mark.parametrize("wire", ["socketio-websocket", "socketio-polling"])
-async def test_the_stock_client_comes_back_by_itself(join: Join, wire: str) -> None:
+async def test_the_stock_client_recovers_by_itself(join: Join, wire: str) -> None:
     """With its default of reconnecting, nobody has to do anything, and `socket.recovered` is true."""
     bob = await join()
     client: ChatClient = await join(wire, reconnection=True, reconnectionDelay=10)
@@ -133,7 +133,7 @@ async def test_the_stock_client_comes_back_by_itself(join: Join, wire: str) -> N
     assert (await bob.next_event("message")).fields["content"] == "back"
 
 
-async def test_a_big_greeting_makes_nobody_slow(start_gateway: StartGateway, join: Join) -> None:
+async def test_a_large_replay_does_not_count_as_a_slow_client(start_gateway: StartGateway, join: Join) -> None:
     """The welcome of a member of many rooms and all that was missed may be more than --max-buffer together."""
     own = await start_gateway(max_buffer=20_000)
     alice, bob = await join(to=own), await join(to=own)
@@ -208,7 +208,7 @@ WRONG_PIDS = {
 
 
 @pytest.mark.parametrize("wrong", WRONG_PIDS.values(), ids=WRONG_PIDS)
-async def test_a_wrong_pid_is_no_key(join: Join, wrong: Callable[[str], str]) -> None:
+async def test_a_wrong_pid_is_refused(join: Join, wrong: Callable[[str], str]) -> None:
     """It opens nobody's session: a live name and a suspended one stay taken, and on a free name a session begins."""
     alice, bob = await join(), await join()
     room = await make_room(alice, bob)
@@ -240,7 +240,7 @@ async def test_a_pid_that_is_too_long_is_refused(join: Join) -> None:
         assert set(refusal.value.error["fields"]) == {"pid"}
 
 
-async def test_a_pid_is_good_for_its_own_name_only(join: Join) -> None:
+async def test_a_pid_is_valid_only_for_its_own_name(join: Join) -> None:
     """With another name it is worth nothing."""
     bob = await join()
     room = await make_room(bob)
@@ -252,7 +252,7 @@ async def test_a_pid_is_good_for_its_own_name_only(join: Join) -> None:
 
 
 @pytest.mark.parametrize("claimant", ["socketio-websocket", "socketio-polling", "json", "bare"])
-async def test_a_suspended_name_is_its_holders(join: Join, wire: str, claimant: str) -> None:
+async def test_a_suspended_name_is_reserved_for_its_holder(join: Join, wire: str, claimant: str) -> None:
     """Nobody else gets it while its holder may come back, and anyone who asks learns how long that is."""
     bob, client = await join(), await join(wire)
     room = await make_room(bob, client)
@@ -268,7 +268,7 @@ async def test_a_suspended_name_is_its_holders(join: Join, wire: str, claimant: 
 
 
 @pytest.mark.parametrize("form", ["", "?format=json"])
-async def test_the_plain_wire_says_when_to_ask_again(gateway: GatewayProcess, join: Join, form: str) -> None:
+async def test_the_plain_wire_says_when_to_retry(gateway: GatewayProcess, join: Join, form: str) -> None:
     """409 has a Retry-After in whole seconds where the name is only reserved, and none where its holder is there."""
     bob, client = await join(), await join("json")
     await make_room(bob, client)
@@ -282,7 +282,7 @@ async def test_the_plain_wire_says_when_to_ask_again(gateway: GatewayProcess, jo
     assert int(response.headers["retry-after"]) - response.error["retry_after"] == pytest.approx(0.5, abs=0.5)
 
 
-async def test_who_gets_a_client_cut_does_not_get_its_name(start_gateway: StartGateway, join: Join) -> None:
+async def test_disconnecting_a_client_does_not_free_its_name(start_gateway: StartGateway, join: Join) -> None:
     """A flood that cuts a slow reader is followed by claims at once, over all wires: the reader comes back."""
     own = await start_gateway(max_buffer=50_000)
     eve = await join(to=own)
@@ -321,7 +321,7 @@ async def test_a_reservation_may_be_shorter_than_the_window(start_gateway: Start
 
 
 @pytest.mark.parametrize("claimant", ["socketio-websocket", "socketio-polling", "json", "bare"])
-async def test_a_suspended_name_may_be_claimed_where_it_is_not_reserved(
+async def test_a_suspended_name_that_is_not_reserved_may_be_claimed(
     start_gateway: StartGateway, join: Join, wire: str, claimant: str
 ) -> None:
     """With --reserve-names 0: then the suspended session ends, its rooms hear user-left, the claimant is in none, the
@@ -343,7 +343,9 @@ async def test_a_suspended_name_may_be_claimed_where_it_is_not_reserved(
         assert refusal.value.code == "username_taken"
 
 
-async def test_a_suspended_session_ends_by_itself(start_gateway: StartGateway, join: Join, wire: str) -> None:
+async def test_a_suspended_session_ends_after_the_recovery_window(
+    start_gateway: StartGateway, join: Join, wire: str
+) -> None:
     """After --recovery-window seconds: user-left is sent, and who comes back is new."""
     own = await start_gateway(recovery_window=1)
     bob, client = await join(to=own), await join(wire, to=own)
@@ -357,7 +359,7 @@ async def test_a_suspended_session_ends_by_itself(start_gateway: StartGateway, j
 
 
 @pytest.mark.parametrize(("code", "event"), [(1000, "user-left"), (1001, "presence"), (4000, "presence")])
-async def test_close_codes_of_the_json_form(join: Join, code: int, event: str) -> None:
+async def test_the_json_form_uses_the_documented_close_codes(join: Join, code: int, event: str) -> None:
     """1000 ends the session; another code, such as 1001 of a tab that goes away, leaves the session suspended."""
     bob, client = await join(), await join("json")
     await make_room(bob, client)
@@ -365,7 +367,7 @@ async def test_close_codes_of_the_json_form(join: Join, code: int, event: str) -
     assert (await bob.events.take(lambda _: True, event)).name == event
 
 
-async def test_leaving_ends_the_session_for_good(join: Join) -> None:
+async def test_logging_out_ends_the_session(join: Join) -> None:
     """After a log-out the pid is worthless: anyone who brings it starts anew."""
     bob, client = await join(), await join("json")
     await make_room(bob, client)
@@ -376,7 +378,9 @@ async def test_leaving_ends_the_session_for_good(join: Join) -> None:
 
 
 @pytest.mark.parametrize("wire", RETURNING)
-async def test_too_much_missed_is_said_and_not_hidden(start_gateway: StartGateway, join: Join, wire: str) -> None:
+async def test_a_client_that_missed_too_much_is_not_recovered(
+    start_gateway: StartGateway, join: Join, wire: str
+) -> None:
     """Where the log no longer has every missed event, `recovered` is false, no part of them is replayed, and welcome
     lists the rooms, so that history can be fetched.
     """
@@ -399,7 +403,9 @@ async def test_too_much_missed_is_said_and_not_hidden(start_gateway: StartGatewa
     assert (await client.next_event("message")).fields["content"] == "on"
 
 
-async def test_who_recovered_nothing_can_recover_the_next_time(start_gateway: StartGateway, join: Join) -> None:
+async def test_a_client_that_was_not_recovered_can_recover_the_next_time(
+    start_gateway: StartGateway, join: Join
+) -> None:
     """A welcome without recovery is a new start: from its pid and offset on, everything is kept again."""
     own = await start_gateway(history_size=5)
     bob, client = await join(to=own), await join("json", to=own)
@@ -430,7 +436,7 @@ async def test_a_pid_without_an_offset_keeps_the_session(join: Join) -> None:
     assert "user-left" not in [event.name for event in await bob.drain()]
 
 
-async def test_secrets_stay_secret(start_gateway: StartGateway, join: Join) -> None:
+async def test_secrets_are_not_logged(start_gateway: StartGateway, join: Join) -> None:
     """No pid and no message content shows up in the log, nor in what others receive."""
     own = await start_gateway(log_level="debug")
     clients = [await join(wire, to=own) for wire in ("json", "socketio-websocket", "socketio-polling", "json")]
@@ -449,7 +455,7 @@ async def test_secrets_stay_secret(start_gateway: StartGateway, join: Join) -> N
 
 
 @pytest.mark.parametrize("path", ["/username/{name}?format=json", "/socket.io/?EIO=4&transport=websocket"])
-async def test_a_connection_that_is_reset_in_its_handshake_was_never_there(
+async def test_a_connection_reset_during_its_handshake_leaves_no_session(
     gateway: GatewayProcess, join: Join, path: str
 ) -> None:
     """A reset right after the handshake leaves no session that nobody can resume, and no traceback in the log."""

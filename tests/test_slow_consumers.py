@@ -79,7 +79,9 @@ def memory(gateway: GatewayProcess) -> int:
 
 
 @pytest.mark.parametrize("stop_reading", [json_form, websocket, polling])
-async def test_a_client_that_stops_reading(start_gateway: StartGateway, join: Join, stop_reading: object) -> None:
+async def test_a_client_that_stops_reading_is_disconnected_and_delays_nobody(
+    start_gateway: StartGateway, join: Join, stop_reading: object
+) -> None:
     """100 MB are sent to a room in which one member does not read: the gateway grows by less than 8 MB, and another
     member hears each message at once.
     """
@@ -132,7 +134,9 @@ async def read_nothing_until_cut(gateway: GatewayProcess) -> None:
 
 
 @pytest.mark.parametrize("wire", ["socketio-polling-only", *WIRES])
-async def test_a_reply_larger_than_the_buffer(start_gateway: StartGateway, join: Join, wire: str) -> None:
+async def test_a_reply_larger_than_the_buffer_disconnects_nobody(
+    start_gateway: StartGateway, join: Join, wire: str
+) -> None:
     """Nobody is slow for being given what they asked for: they stay connected. The one who is cut, and logged, is
     another client of the same gateway, which reads nothing.
     """
@@ -166,7 +170,7 @@ async def test_a_page_of_large_messages_ends_early(start_gateway: StartGateway, 
     assert [message["content"].split()[0] for message in messages] == [str(number) for number in range(20)]
 
 
-async def test_replies_that_nobody_reads(start_gateway: StartGateway) -> None:
+async def test_replies_that_are_not_read_disconnect_the_client(start_gateway: StartGateway) -> None:
     """Asking on and on without reading is no way around the bound."""
     own = await start_gateway(max_buffer=16_384)
     await read_nothing_until_cut(own)
@@ -174,7 +178,7 @@ async def test_replies_that_nobody_reads(start_gateway: StartGateway) -> None:
 
 
 @pytest.mark.parametrize("wire", ["json", "socketio-websocket"])
-async def test_typing_is_not_kept_for_who_has_more_to_read(start_gateway: StartGateway, join: Join, wire: str) -> None:
+async def test_typing_is_dropped_for_slow_clients(start_gateway: StartGateway, join: Join, wire: str) -> None:
     """It would be stale when it is read. A client that reads gets all of it."""
     own = await start_gateway(
         max_buffer=30_000_000, max_content_length=LENGTH, max_frame_size=12 * LENGTH + 5000, history_size=100

@@ -41,19 +41,19 @@ def run(folder: Path, *options: str, **modules: str) -> tuple[int, str]:
 
 
 @pytest.mark.fast
-def test_a_fast_test_starts_no_process() -> None:
+def test_a_fast_test_that_starts_a_process_fails() -> None:
     with pytest.raises(AssertionError, match=r"a fast test starts no process: .*true"):
         subprocess.run(["true"], check=True)
 
 
 @pytest.mark.fast
-async def test_a_fast_test_starts_no_process_with_asyncio_either() -> None:
+async def test_a_fast_test_that_starts_a_process_with_asyncio_fails() -> None:
     with pytest.raises(AssertionError, match=r"a fast test starts no process: .*true"):
         await asyncio.create_subprocess_exec("true")
 
 
 @pytest.mark.fast
-def test_a_fast_test_is_not_given_as_long_as_others(request: pytest.FixtureRequest) -> None:
+def test_a_fast_test_has_a_shorter_timeout_than_others(request: pytest.FixtureRequest) -> None:
     (seconds,) = request.node.get_closest_marker("timeout").args
     is_alone = request.config.option.markexpr == "fast"
     assert seconds == (FAST_TIMEOUT if is_alone else FAST_TIMEOUT * BESIDE_OTHERS)
@@ -63,7 +63,7 @@ def test_others_may_start_processes() -> None:
     subprocess.run(["true"], check=True)
 
 
-def test_the_time_of_each_folder_is_told(tmp_path: Path) -> None:
+def test_the_time_of_each_folder_is_reported(tmp_path: Path) -> None:
     """The sum of its tests', in however many processes they ran; the longest comes first."""
     status, said = run(tmp_path, "-n", "2")
     assert status == 0, said

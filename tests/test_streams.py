@@ -81,7 +81,7 @@ async def log_in(own: GatewayProcess, count: int) -> None:
             pass
 
 
-async def test_a_log_that_nobody_reads_stops_nothing(unread: Unread) -> None:
+async def test_a_log_that_is_not_read_blocks_nothing(unread: Unread) -> None:
     """Far more log-ins than the pipe holds lines; then SIGTERM ends it, with exit status 0."""
     await log_in(unread, 200)
     assert (await request("GET", f"{unread.url}/health")).status == 200
@@ -91,7 +91,7 @@ async def test_a_log_that_nobody_reads_stops_nothing(unread: Unread) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGQUIT, signal.SIGHUP], ids=lambda number: number.name)
-async def test_no_signal_waits_for_the_log(unread: Unread, number: signal.Signals) -> None:
+async def test_signals_do_not_wait_for_the_log(unread: Unread, number: signal.Signals) -> None:
     """Nor does a dump of the stacks, nor the second signal that ends it at once."""
     await log_in(unread, 60)
     await unread.signal(number)
@@ -102,7 +102,7 @@ async def test_no_signal_waits_for_the_log(unread: Unread, number: signal.Signal
         assert await unread.wait() == 0
 
 
-async def test_neither_the_disk_nor_the_log_keeps_it(tmp_path: Path) -> None:
+async def test_neither_the_disk_nor_the_log_delays_the_exit(tmp_path: Path) -> None:
     """With both of them stuck, SIGTERM still ends it within ten seconds, and the exit status tells."""
     with contextlib.closing(HeldSyncs()) as syncs:
         async with Unread(f"sqlite:///{tmp_path / 'chat.db'}", syncs=syncs) as own:
@@ -135,7 +135,7 @@ for number in range(50_000, 50_010):
 
 
 @pytest.mark.parametrize("log_format", ["json", "text"])
-def test_what_was_dropped_is_counted_and_said(log_format: str) -> None:
+def test_dropped_log_lines_are_counted_and_reported(log_format: str) -> None:
     """Lines that do not fit into the queue are dropped, whole. When somebody reads again, the log says how many, where
     they are missing, in its own format, and goes on.
     """
@@ -156,7 +156,7 @@ def test_what_was_dropped_is_counted_and_said(log_format: str) -> None:
 
 
 @pytest.mark.parametrize("closed", ["0", "1", "2", "01", "12", "02", "012"])
-async def test_streams_that_are_closed_at_the_start(closed: str, tmp_path: Path) -> None:
+async def test_the_gateway_runs_with_closed_standard_streams(closed: str, tmp_path: Path) -> None:
     """Whichever of stdin, stdout and stderr: it serves, logs nothing into other files, and ends with status 0."""
     store, port = tmp_path / "chat.db", quiet_port()
 
@@ -196,7 +196,7 @@ async def until_it_replies(url: str) -> None:
 
 @pytest.mark.parametrize("words", [["--help"], ["--version"], ["--port", "x"]], ids=" ".join)
 @pytest.mark.parametrize("closed", [1, 2])
-def test_a_command_that_ends_at_once_without_its_streams(words: list[str], closed: int) -> None:
+def test_a_short_command_runs_with_closed_standard_streams(words: list[str], closed: int) -> None:
     """The exit status is the same, and no traceback goes to the other stream."""
     result = subprocess.run(
         [COMMAND, *words],
@@ -211,7 +211,7 @@ def test_a_command_that_ends_at_once_without_its_streams(words: list[str], close
 
 
 @pytest.mark.parametrize("kind", ["reader gone", "full disk", "does not block"])
-async def test_a_log_that_cannot_be_written(kind: str) -> None:
+async def test_a_log_that_cannot_be_written_stops_nothing(kind: str) -> None:
     """Lines are lost, and nothing else: the gateway serves, and ends with status 0."""
     port = quiet_port()
     reading, writing = os.pipe()
@@ -245,7 +245,7 @@ async def test_a_log_that_cannot_be_written(kind: str) -> None:
         assert await process.wait() == 0
 
 
-def test_what_python_itself_writes_does_not_wait_either() -> None:
+def test_output_of_python_itself_does_not_block() -> None:
     """`sys.stderr` is the queue also for those who write to it directly: warnings, and what nobody catches."""
     words = (
         "import sys\n"

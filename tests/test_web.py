@@ -37,7 +37,7 @@ async def test_the_page_and_its_files_are_served(gateway: GatewayProcess) -> Non
     ],
     ids=lambda path: path[:20],
 )
-async def test_what_is_not_there_is_404_and_not_cached(gateway: GatewayProcess, path: str) -> None:
+async def test_a_missing_file_is_404_and_not_cached(gateway: GatewayProcess, path: str) -> None:
     """Neither hidden files nor others of the installation can be had, and no long path is an error of ours."""
     response = await request("GET", gateway.url + path)
     assert response.status == 404
@@ -72,7 +72,7 @@ REPLIES = [
 
 
 @pytest.mark.parametrize(("method", "path", "status"), REPLIES)
-async def test_every_reply_has_the_security_headers(
+async def test_every_response_has_the_security_headers(
     gateway: GatewayProcess, method: str, path: str, status: int
 ) -> None:
     """Whatever part made it; and none names the software."""
@@ -84,7 +84,7 @@ async def test_every_reply_has_the_security_headers(
 
 
 @pytest.mark.parametrize("asked", [b"\x16\x03\x01\x00\xa5", b"GET\r\n\r\n", head("/", [("X", "x" * 40_000)])])
-async def test_what_cannot_be_read_is_answered_with_the_headers(gateway: GatewayProcess, asked: bytes) -> None:
+async def test_the_response_to_a_malformed_request_has_the_headers(gateway: GatewayProcess, asked: bytes) -> None:
     async with connection(gateway.url) as tcp:
         tcp.send(asked)
         response = await tcp.response()
@@ -93,14 +93,14 @@ async def test_what_cannot_be_read_is_answered_with_the_headers(gateway: Gateway
         assert await tcp.ended() == b""
 
 
-async def test_a_page_that_has_not_changed_has_the_headers(gateway: GatewayProcess) -> None:
+async def test_a_304_response_has_the_headers(gateway: GatewayProcess) -> None:
     page = await request("GET", gateway.url + "/")
     again = await request("GET", gateway.url + "/", headers={"If-None-Match": page.headers["etag"]})
     assert again.status == 304
     check_headers(again)
 
 
-async def test_a_body_that_is_refused_is_answered_with_the_headers(gateway: GatewayProcess) -> None:
+async def test_the_response_to_a_refused_body_has_the_headers(gateway: GatewayProcess) -> None:
     opened = await request("GET", gateway.url + POLLING)
     sid = opened.text.split('"sid":"')[1].split('"')[0]
     response = await request("POST", f"{gateway.url}{POLLING}&sid={sid}", data=b"4" * 200_000)
@@ -116,7 +116,7 @@ def check_headers(response: Response) -> None:
     assert "server" not in response.headers
 
 
-async def test_idle_connections_and_heads_have_times_of_their_own(gateway: GatewayProcess) -> None:
+async def test_idle_connections_and_request_heads_have_their_own_timeouts(gateway: GatewayProcess) -> None:
     """By default a connection may be idle for longer than any balancer leaves it; a head still has ten seconds in
     all, on a connection that has had a request before. The one is idle until the other is closed.
     """
@@ -136,7 +136,7 @@ async def test_idle_connections_and_heads_have_times_of_their_own(gateway: Gatew
         assert (await idle.response()).status == 200
 
 
-async def test_idle_connections_end_when_the_setting_says_so(start_gateway: StartGateway) -> None:
+async def test_the_setting_limits_how_long_connections_are_idle(start_gateway: StartGateway) -> None:
     """Also after a poll, and with the next one they live on."""
     own = await start_gateway(keep_alive=1)
     async with connection(own.url) as tcp:

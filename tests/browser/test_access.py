@@ -26,7 +26,7 @@ async def look_at(client: WebClient) -> None:
     assert [time for time in await client.page.evaluate(durations) if time is None or time > 1] == []
 
 
-async def test_the_page_is_for_everybody(gateway: GatewayProcess, join: Join, client: WebClient) -> None:
+async def test_the_page_has_no_accessibility_violations(gateway: GatewayProcess, join: Join, client: WebClient) -> None:
     """In each of its states, the longest names and words included."""
     bob, room = await join(), fresh_name().ljust(64, "W")
     await client.page.goto(gateway.url)
@@ -58,7 +58,7 @@ async def test_the_page_is_for_everybody(gateway: GatewayProcess, join: Join, cl
     await look_at(client)
 
 
-async def test_the_page_in_trouble_is_for_everybody(start_gateway: StartGateway, client: WebClient) -> None:
+async def test_error_states_have_no_accessibility_violations(start_gateway: StartGateway, client: WebClient) -> None:
     """When a message is refused, without a connection, and when the session goes on in another tab."""
     own = await start_gateway(on_disk=True, port=quiet_port())
     await client.join(own.url, "alice")
@@ -80,7 +80,7 @@ async def test_the_page_in_trouble_is_for_everybody(start_gateway: StartGateway,
     await look_at(client)
 
 
-async def test_everything_works_by_keyboard(gateway: GatewayProcess, join: Join, open_page: OpenPage) -> None:
+async def test_everything_works_with_the_keyboard(gateway: GatewayProcess, join: Join, open_page: OpenPage) -> None:
     """From the login to a message without a mouse; Escape closes what is innermost, and the focus goes back."""
     client, bob = await open_page(), await join()
     keyboard = client.page.keyboard
@@ -122,7 +122,7 @@ async def test_everything_works_by_keyboard(gateway: GatewayProcess, join: Join,
     await expect(client.button("Add people")).to_be_focused()
 
 
-async def test_on_a_small_screen_the_list_and_the_room_take_turns(
+async def test_on_a_small_screen_the_list_and_the_room_alternate(
     gateway: GatewayProcess, join: Join, open_page: OpenPage
 ) -> None:
     """One at a time, with a button and the browser's "back" to return; a touch screen gets no keyboard unasked."""

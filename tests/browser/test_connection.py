@@ -26,7 +26,9 @@ async def contents(client: JsonClient) -> list[str]:
     return [message["content"] for message in (await succeed(client, "history", room="tea"))["messages"]]
 
 
-async def test_the_gateway_is_killed_while_somebody_types(own: GatewayProcess, join: Join, open_page: OpenPage) -> None:
+async def test_a_kill_of_the_gateway_loses_nothing_typed_or_sent(
+    own: GatewayProcess, join: Join, open_page: OpenPage
+) -> None:
     """kill -9 and a restart: the page says so, keeps what is being typed and sends what waited, exactly once."""
     bob, client = await join("json", to=own), await open_page()
     await client.join(own.url, "alice")
@@ -50,7 +52,7 @@ async def test_the_gateway_is_killed_while_somebody_types(own: GatewayProcess, j
     await expect(client.message("while it was down")).not_to_contain_text("Waiting")
 
 
-async def test_a_reload_goes_on(gateway: GatewayProcess, join: Join, open_page: OpenPage) -> None:
+async def test_a_reload_continues_the_session(gateway: GatewayProcess, join: Join, open_page: OpenPage) -> None:
     """The tab keeps its session: nobody hears that it left; its room, draft, history and unread counts are there."""
     client, bob = await open_page(), await join()
     await client.join(gateway.url, fresh_name())
@@ -77,7 +79,7 @@ async def test_a_reload_goes_on(gateway: GatewayProcess, join: Join, open_page: 
     assert {event.name for event in await bob.drain()} <= {"presence", "typing"}
 
 
-async def test_what_was_not_sent_survives_a_reload(own: GatewayProcess, join: Join, open_page: OpenPage) -> None:
+async def test_unsent_messages_survive_a_reload(own: GatewayProcess, join: Join, open_page: OpenPage) -> None:
     """A message that waits for the connection is sent by the page that comes after the reload, once."""
     bob, carol, client = await join("json", to=own), await join("json", to=own), await open_page()
     await client.join(own.url, "alice")
@@ -99,7 +101,9 @@ async def test_what_was_not_sent_survives_a_reload(own: GatewayProcess, join: Jo
     assert await contents(bob) == ["still here"]
 
 
-async def test_offline_and_back(gateway: GatewayProcess, join: Join, open_page: OpenPage) -> None:
+async def test_unsent_messages_are_sent_when_the_browser_is_online_again(
+    gateway: GatewayProcess, join: Join, open_page: OpenPage
+) -> None:
     """Without a network messages wait; with one, they go out and what was missed comes in, in order."""
     client, bob = await open_page(), await join()
     await client.join(gateway.url, fresh_name())
@@ -118,7 +122,7 @@ async def test_offline_and_back(gateway: GatewayProcess, join: Join, open_page: 
     assert texts == ["before", "you were away", "from the tunnel"]
 
 
-async def test_a_session_that_ended_meanwhile_is_told_of(
+async def test_the_page_says_when_its_session_has_ended(
     start_gateway: StartGateway, join: Join, open_page: OpenPage
 ) -> None:
     """Whose rooms are gone when they come back reads why, and how many messages were not sent."""
@@ -133,7 +137,7 @@ async def test_a_session_that_ended_meanwhile_is_told_of(
     await expect(client.rooms).to_contain_text("You are not in any room yet.")
 
 
-async def test_closing_asks_only_while_something_is_unsent(own: GatewayProcess, open_page: OpenPage) -> None:
+async def test_closing_the_tab_asks_only_while_messages_are_unsent(own: GatewayProcess, open_page: OpenPage) -> None:
     """With everything sent the tab closes without a question; with a message that waits, the browser asks."""
     client, calm = await open_page(), await open_page()
     for page, name in ((client, "alice"), (calm, "bob")):

@@ -13,7 +13,7 @@ from harness.names import fresh_name
 from harness.process import GatewayProcess, StartGateway
 
 
-async def test_all_kinds_of_clients_hold_one_conversation(
+async def test_all_kinds_of_clients_share_one_conversation(
     gateway: GatewayProcess, join: Join, open_page: OpenPage
 ) -> None:
     """Two browsers, the stock client in Node and plain WebSocket testers read each other in one room."""
@@ -54,9 +54,7 @@ async def test_all_kinds_of_clients_hold_one_conversation(
     assert [message["from"] for message in history] == [alice, node_name, json_name, bare_name, bob]
 
 
-async def test_what_people_write_is_shown_as_they_mean_it(
-    gateway: GatewayProcess, join: Join, open_page: OpenPage
-) -> None:
+async def test_messages_are_shown_as_written(gateway: GatewayProcess, join: Join, open_page: OpenPage) -> None:
     """Ours stand at the right, others' at the left with their name and the time. Lines are kept, right-to-left text
     starts at the right, links lead away safely, what looks like HTML is text, and long words do not widen the page.
     """
@@ -88,7 +86,7 @@ async def test_what_people_write_is_shown_as_they_mean_it(
     }
 
 
-async def test_days_are_separated(gateway: GatewayProcess, join: Join, open_page: OpenPage) -> None:
+async def test_days_are_separated_by_their_dates(gateway: GatewayProcess, join: Join, open_page: OpenPage) -> None:
     """Messages stand under the day they were sent on, in the words of those who read them later."""
     client, bob = await open_page(), await join()
     room = await make_room(bob)
@@ -103,7 +101,9 @@ async def test_days_are_separated(gateway: GatewayProcess, join: Join, open_page
     await expect(client.log).to_contain_text("Yesterday")
 
 
-async def test_history_comes_as_the_reader_scrolls_up(gateway: GatewayProcess, join: Join, open_page: OpenPage) -> None:
+async def test_history_is_loaded_when_the_reader_scrolls_up(
+    gateway: GatewayProcess, join: Join, open_page: OpenPage
+) -> None:
     """Older pages are put in above without moving what is read; what arrives meanwhile does not move it either, and
     is counted on a button that leads to it. Coming back to the room, the reader is where they were.
     """
@@ -141,7 +141,9 @@ async def test_history_comes_as_the_reader_scrolls_up(gateway: GatewayProcess, j
     await expect(client.message("just now")).to_be_in_viewport()
 
 
-async def test_a_reader_at_the_end_stays_there(gateway: GatewayProcess, join: Join, open_page: OpenPage) -> None:
+async def test_the_log_stays_at_the_end_for_a_reader_who_is_there(
+    gateway: GatewayProcess, join: Join, open_page: OpenPage
+) -> None:
     """However much comes in at once."""
     client, bob = await open_page(), await join()
     await client.join(gateway.url, fresh_name())
@@ -173,7 +175,7 @@ async def test_each_room_has_its_own_draft(gateway: GatewayProcess, open_page: O
     await expect(client.box).to_have_value("half a thought")
 
 
-async def test_nothing_that_nobody_would_see_is_sent(gateway: GatewayProcess, open_page: OpenPage) -> None:
+async def test_blank_messages_are_not_sent(gateway: GatewayProcess, open_page: OpenPage) -> None:
     """Of spaces, fillers and formatting alone there is no message, by key or by button."""
     client = await open_page()
     await client.join(gateway.url, fresh_name())
@@ -188,7 +190,7 @@ async def test_nothing_that_nobody_would_see_is_sent(gateway: GatewayProcess, op
     await expect(client.log.get_by_role("article")).to_have_count(1)
 
 
-async def test_who_types_is_shown(gateway: GatewayProcess, join: Join, open_page: OpenPage) -> None:
+async def test_the_page_shows_who_is_typing(gateway: GatewayProcess, join: Join, open_page: OpenPage) -> None:
     """Others hear that we type, once in a while; we see that they do, until it arrives."""
     client, bob = await open_page(), await join("socketio-polling")
     await client.join(gateway.url, fresh_name())

@@ -37,9 +37,7 @@ async def test_picking_one_person_is_enough_to_talk(gateway: GatewayProcess, ope
     await expect(left.page.get_by_text(f"Private chat · {bob} has left")).to_be_visible()
 
 
-async def test_no_room_of_others_passes_for_a_private_chat(
-    gateway: GatewayProcess, join: Join, open_page: OpenPage
-) -> None:
+async def test_a_room_cannot_look_like_a_private_chat(gateway: GatewayProcess, join: Join, open_page: OpenPage) -> None:
     """Whatever a stranger calls a room with the two in it, they get one of their own, which looks different."""
     client, bob, eve, alice = await open_page(), await join(), await join(), fresh_name()
     await client.join(gateway.url, alice)
@@ -56,7 +54,7 @@ async def test_no_room_of_others_passes_for_a_private_chat(
     assert [event.name for event in await eve.drain() if event.name == "message"] == []
 
 
-async def test_a_room_can_begin_for_each_when_they_join(
+async def test_history_can_begin_for_each_member_when_they_join(
     gateway: GatewayProcess, join: Join, open_page: OpenPage
 ) -> None:
     """It is chosen with the room, said where people are added, and seen by anyone who is added later."""
@@ -83,7 +81,7 @@ async def test_a_room_can_begin_for_each_when_they_join(
     await expect(other.log.get_by_role("article")).to_have_count(1)
 
 
-async def test_who_left_a_room_is_not_put_back_and_the_page_says_so(
+async def test_the_page_says_that_a_user_who_left_is_not_added_again(
     gateway: GatewayProcess, join: Join, open_page: OpenPage
 ) -> None:
     client, bob, carol, room = await open_page(), await join(), await join(), fresh_name("room")
@@ -135,7 +133,7 @@ async def test_members_can_be_seen(gateway: GatewayProcess, join: Join, open_pag
     await client.is_in(bob.username)
 
 
-async def test_everybody_in_a_room_is_counted(gateway: GatewayProcess, join: Join, open_page: OpenPage) -> None:
+async def test_the_page_counts_all_members_of_a_room(gateway: GatewayProcess, join: Join, open_page: OpenPage) -> None:
     """Of a room with more people than the gateway names at once it is known, too, who is online, as that changes; and
     they are not suggested to be added.
     """

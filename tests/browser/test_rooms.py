@@ -11,7 +11,7 @@ from harness.names import fresh_name
 from harness.process import GatewayProcess
 
 
-async def test_rooms_come_up_by_themselves(gateway: GatewayProcess, join: Join, open_page: OpenPage) -> None:
+async def test_the_room_list_updates_by_itself(gateway: GatewayProcess, join: Join, open_page: OpenPage) -> None:
     """Being added brings a room into the list; its last message, who wrote it, and how many are unread follow; the
     liveliest room is first; opening it clears the count.
     """
@@ -59,9 +59,7 @@ WATCH_DIALOGS = """() => {
 
 
 @pytest.mark.parametrize("way", ["named", "for two", "from the members", "open already"])
-async def test_a_dialog_leads_straight_into_its_room(
-    gateway: GatewayProcess, join: Join, open_page: OpenPage, way: str
-) -> None:
+async def test_creating_a_room_opens_it(gateway: GatewayProcess, join: Join, open_page: OpenPage, way: str) -> None:
     """However long the reply takes: when the dialog has closed the new room is there and has the keyboard. Nothing
     that is typed meanwhile ends up in the room that was open before.
     """
@@ -98,7 +96,7 @@ async def test_a_dialog_leads_straight_into_its_room(
     await expect(client.rooms).not_to_contain_text("Draft:")
 
 
-async def test_a_dialog_that_was_given_up_opens_nothing(gateway: GatewayProcess, open_page: OpenPage) -> None:
+async def test_a_cancelled_dialog_opens_no_room(gateway: GatewayProcess, open_page: OpenPage) -> None:
     """Escape, while the reply is on its way: the room comes into the list, and the one that is open stays."""
     client, line, old, new = await open_page(), Line(), fresh_name("old"), fresh_name("new")
     await line.lead_to(client.page)
@@ -118,7 +116,9 @@ async def test_a_dialog_that_was_given_up_opens_nothing(gateway: GatewayProcess,
     await expect(client.box).to_have_value("half a")
 
 
-async def test_a_room_that_cannot_be_made_says_why(gateway: GatewayProcess, join: Join, open_page: OpenPage) -> None:
+async def test_the_page_says_why_a_room_cannot_be_created(
+    gateway: GatewayProcess, join: Join, open_page: OpenPage
+) -> None:
     """The dialog stays open with the gateway's words, and with what was typed."""
     client, bob = await open_page(), await join()
     room = await make_room(bob)
@@ -133,7 +133,7 @@ async def test_a_room_that_cannot_be_made_says_why(gateway: GatewayProcess, join
     await expect(client.dialog.get_by_role("alert")).to_contain_text("nobodyatall")
 
 
-async def test_leaving_a_room_takes_it_off_the_list(gateway: GatewayProcess, open_page: OpenPage) -> None:
+async def test_leaving_a_room_removes_it_from_the_list(gateway: GatewayProcess, open_page: OpenPage) -> None:
     """The button "Leave room" removes the room from the navigation, and its name is free."""
     client, room = await open_page(), fresh_name("room")
     await client.join(gateway.url, fresh_name())

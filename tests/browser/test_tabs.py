@@ -19,7 +19,7 @@ async def another_tab(client: WebClient, url: str) -> WebClient:
     return tab
 
 
-async def test_a_tab_opened_anew_goes_on(gateway: GatewayProcess, join: Join, open_page: OpenPage) -> None:
+async def test_a_new_tab_continues_the_session(gateway: GatewayProcess, join: Join, open_page: OpenPage) -> None:
     """Where no other tab is in the session any more. Nobody hears that it left; its room,
     draft and what came meanwhile are there.
     """
@@ -47,7 +47,7 @@ async def test_a_tab_opened_anew_goes_on(gateway: GatewayProcess, join: Join, op
     assert again.mistakes == []
 
 
-async def test_one_tab_is_in_a_session_at_a_time(gateway: GatewayProcess, open_page: OpenPage) -> None:
+async def test_only_one_tab_has_the_session_at_a_time(gateway: GatewayProcess, open_page: OpenPage) -> None:
     """While it is, a tab opened anew begins with the form and can have a session of its own; a third goes on with
     whichever was left last.
     """
@@ -93,7 +93,7 @@ async def test_a_tab_opened_after_the_session_ended_asks_for_a_name(
     await expect(again.rooms).to_contain_text("You are not in any room yet.")
 
 
-async def test_nobody_goes_on_after_logging_out(gateway: GatewayProcess, open_page: OpenPage) -> None:
+async def test_no_tab_continues_after_logging_out(gateway: GatewayProcess, open_page: OpenPage) -> None:
     client = await open_page()
     await client.join(gateway.url, fresh_name())
     await client.button("Log out").click()
@@ -103,9 +103,7 @@ async def test_nobody_goes_on_after_logging_out(gateway: GatewayProcess, open_pa
     await expect(tab.page.get_by_role("alert")).to_have_count(0)
 
 
-async def test_nobody_is_locked_out_of_a_name_that_this_browser_has(
-    gateway: GatewayProcess, open_page: OpenPage
-) -> None:
+async def test_a_browser_is_not_locked_out_of_its_own_name(gateway: GatewayProcess, open_page: OpenPage) -> None:
     """A page that cannot know whether another tab lives begins with the form; the name then leads into its session."""
     client = await open_page()
     await client.page.context.add_init_script(NO_LOCKS)
@@ -120,7 +118,9 @@ async def test_nobody_is_locked_out_of_a_name_that_this_browser_has(
     await expect(again.connection).to_have_text("Online")
 
 
-async def test_a_duplicated_tab_takes_over(gateway: GatewayProcess, join: Join, open_page: OpenPage) -> None:
+async def test_a_duplicated_tab_takes_the_session_over(
+    gateway: GatewayProcess, join: Join, open_page: OpenPage
+) -> None:
     """The browser copies what the tab keeps: one of the two is connected, the other says so and can take it back."""
     client, bob = await open_page(), await join()
     await client.join(gateway.url, fresh_name())

@@ -129,7 +129,7 @@ class Setup:
         return await asyncio.gather(*running, return_exceptions=True)
 
 
-async def test_operations_that_wait_are_committed_together_and_heard_in_order() -> None:
+async def test_waiting_operations_are_committed_in_one_batch_and_published_in_order() -> None:
     setup = Setup()
     assert await setup.gather(*(write(str(number)) for number in range(50))) == [str(n) for n in range(50)]
     assert len(setup.ledger.committed) <= 3
@@ -137,7 +137,7 @@ async def test_operations_that_wait_are_committed_together_and_heard_in_order() 
     await setup.commits.close(5)
 
 
-async def test_what_comes_turn_by_turn_is_committed_together() -> None:
+async def test_operations_of_successive_iterations_are_committed_in_one_batch() -> None:
     """A busy loop brings some in each of its turns."""
     setup = Setup()
     running = []
@@ -149,7 +149,7 @@ async def test_what_comes_turn_by_turn_is_committed_together() -> None:
     await setup.commits.close(5)
 
 
-async def test_no_group_waits_for_ever() -> None:
+async def test_no_batch_grows_for_ever() -> None:
     """Not even where every turn of the loop brings more."""
     ledger = Ledger()
     commits = GroupCommit(ledger, lambda effects: None, NullObserver())
@@ -163,7 +163,7 @@ async def test_no_group_waits_for_ever() -> None:
     await commits.close(5)
 
 
-async def test_a_refusal_leaves_the_rest_of_its_group_alone() -> None:
+async def test_a_refused_operation_does_not_affect_its_batch() -> None:
     setup = Setup()
     results = await setup.gather(write("a"), refuse, write("b"))
     assert (results[0], results[2]) == ("a", "b")
@@ -171,7 +171,7 @@ async def test_a_refusal_leaves_the_rest_of_its_group_alone() -> None:
     await setup.commits.close(5)
 
 
-async def test_an_operation_that_breaks_leaves_nothing_behind_and_the_others_alone(
+async def test_a_failing_operation_is_rolled_back_alone(
     log: LogCapture,
 ) -> None:
     setup = Setup()
@@ -184,7 +184,7 @@ async def test_an_operation_that_breaks_leaves_nothing_behind_and_the_others_alo
     await setup.commits.close(5)
 
 
-async def test_a_disk_that_fails_is_unavailable_until_it_works_again(log: LogCapture) -> None:
+async def test_a_failing_disk_is_unavailable_until_it_works_again(log: LogCapture) -> None:
     setup = Setup()
     setup.ledger.fails = True
     results = await setup.gather(write("a"), write("b"))
@@ -200,7 +200,7 @@ async def test_a_disk_that_fails_is_unavailable_until_it_works_again(log: LogCap
     await setup.commits.close(5)
 
 
-async def test_a_disk_that_fails_slowly_fails_a_batch_at_once(log: LogCapture) -> None:
+async def test_a_slowly_failing_disk_fails_the_whole_batch_at_once(log: LogCapture) -> None:
     """What waits is not tried again one by one: everybody hears soon that it was not kept."""
     ledger, published = Ledger(), list[Any]()
     ledger.fails, ledger.takes = True, 0.1
@@ -216,7 +216,7 @@ async def test_a_disk_that_fails_slowly_fails_a_batch_at_once(log: LogCapture) -
     await commits.close(5)
 
 
-async def test_a_disk_that_fails_an_operation_fails_its_batch(log: LogCapture) -> None:
+async def test_an_operation_that_the_disk_fails_fails_its_batch(log: LogCapture) -> None:
     """SQLite can find the disk full in any statement, and may undo the transaction then."""
     setup = Setup()
     full = sqlite3.connect(":memory:")
@@ -232,7 +232,7 @@ async def test_a_disk_that_fails_an_operation_fails_its_batch(log: LogCapture) -
     await setup.commits.close(5)
 
 
-async def test_only_the_operation_that_breaks_is_run_alone(log: LogCapture) -> None:
+async def test_only_the_failing_operation_is_run_alone(log: LogCapture) -> None:
     """The others stay together: they cost no commit each."""
     setup = Setup()
     results = await setup.gather(*(stumble if number == 20 else write(str(number)) for number in range(50)))
@@ -243,7 +243,7 @@ async def test_only_the_operation_that_breaks_is_run_alone(log: LogCapture) -> N
     await setup.commits.close(5)
 
 
-async def test_a_call_that_is_cancelled_is_not_run() -> None:
+async def test_a_cancelled_call_is_not_run() -> None:
     setup = Setup()
     setup.ledger.gate.clear()
     first = setup.commits.run(write("first"), "alice")
@@ -256,7 +256,7 @@ async def test_a_call_that_is_cancelled_is_not_run() -> None:
     await setup.commits.close(5)
 
 
-async def test_a_disk_that_hangs_is_a_problem_and_keeps_nobody_from_closing(log: LogCapture) -> None:
+async def test_a_hanging_disk_is_reported_and_does_not_prevent_closing(log: LogCapture) -> None:
     """After two seconds it is known; closing gives it up in time and says that not all is kept."""
     setup = Setup()
     setup.ledger.gate.clear()
@@ -276,7 +276,7 @@ async def test_a_disk_that_hangs_is_a_problem_and_keeps_nobody_from_closing(log:
     setup.ledger.gate.set()
 
 
-async def test_closing_says_whether_all_was_kept(log: LogCapture) -> None:
+async def test_closing_returns_whether_everything_was_kept(log: LogCapture) -> None:
     for fails in (False, True):
         setup = Setup()
         setup.ledger.fails = fails
@@ -285,7 +285,7 @@ async def test_closing_says_whether_all_was_kept(log: LogCapture) -> None:
         await waiting
 
 
-async def test_long_operations_leave_others_their_turn() -> None:
+async def test_long_operations_do_not_starve_others() -> None:
     """Whatever waits is run in slices: what else the loop has to do is not put off behind all of it."""
     commits, turns = GroupCommit(Ledger(), lambda effect: None, NullObserver()), 0
 
@@ -306,7 +306,7 @@ async def test_long_operations_leave_others_their_turn() -> None:
     await commits.close(5)
 
 
-async def test_so_many_operations_wait_and_no_more() -> None:
+async def test_the_number_of_waiting_operations_is_bounded() -> None:
     setup = Setup()
     results = await setup.gather(*(write(str(number)) for number in range(150)))
     refused = [result for result in results if isinstance(result, Unavailable)]
@@ -314,7 +314,7 @@ async def test_so_many_operations_wait_and_no_more() -> None:
     await setup.commits.close(5)
 
 
-async def test_closing_finishes_what_waits_and_takes_nothing_more() -> None:
+async def test_closing_finishes_waiting_operations_and_refuses_new_ones() -> None:
     setup = Setup()
     running = [asyncio.ensure_future(setup.commits.run(write(str(number)), "alice")) for number in range(10)]
     await asyncio.sleep(0)
@@ -325,7 +325,7 @@ async def test_closing_finishes_what_waits_and_takes_nothing_more() -> None:
     await setup.commits.close(5)
 
 
-async def test_a_subscriber_that_breaks_keeps_nobody_waiting(log: LogCapture) -> None:
+async def test_a_failing_subscriber_keeps_nobody_waiting(log: LogCapture) -> None:
     def stumble_over(effect: object) -> None:
         raise ZeroDivisionError
 
@@ -347,7 +347,7 @@ class Operation:
 
 @pytest.mark.parametrize("odd", [refuse, stumble, write("none")], ids=["refused", "stumbling", "none"])
 @pytest.mark.parametrize("fails", [False, True], ids=["the disk works", "the disk fails"])
-async def test_a_batch_is_let_go_of(odd: Callable[[Ledger], Any], fails: bool) -> None:
+async def test_a_finished_batch_is_not_referenced(odd: Callable[[Ledger], Any], fails: bool) -> None:
     """Also where one of its operations was refused or went wrong, or all of it: no error keeps what was to be written
     until Python's garbage collector comes. What failed last may stay until something is kept again.
     """

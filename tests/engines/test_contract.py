@@ -28,7 +28,7 @@ async def contents(store: Store, actor: str, room: str, **page: object) -> list[
     return [orjson.loads(message)["content"] for message in history.bodies]
 
 
-async def test_one_clients_calls_take_effect_in_the_order_in_which_they_were_begun(store: Store) -> None:
+async def test_the_calls_of_one_client_take_effect_in_order(store: Store) -> None:
     """Nobody has to wait for a call to know what comes first: a client's next message may be begun before the last one
     is kept. What two clients do at the same time has one order too, the same for everybody.
     """
@@ -48,7 +48,7 @@ async def test_one_clients_calls_take_effect_in_the_order_in_which_they_were_beg
     assert [number for number in sent if not number % 2] == list(range(0, 100, 2))
 
 
-async def test_a_call_that_is_cancelled_before_its_turn_changes_nothing(store: Store) -> None:
+async def test_a_call_cancelled_before_it_is_taken_up_changes_nothing(store: Store) -> None:
     """Nobody waits for it any more; what its caller does next comes after it all the same."""
     waiting = asyncio.ensure_future(store.attach_session(Claim("alice", "c-1", None)))
     await asyncio.sleep(0)
@@ -59,7 +59,7 @@ async def test_a_call_that_is_cancelled_before_its_turn_changes_nothing(store: S
     assert store.recorder.last_attachment.session == session
 
 
-async def test_a_member_is_not_given_too_much_at_once(store: Store) -> None:
+async def test_a_commit_does_not_deliver_too_much_at_once(store: Store) -> None:
     """However much waits to be kept: a commit ends with the event that makes it large enough."""
     await store.login("bob", "alice")
     await store.create_room("alice", "tea", ("bob",))
@@ -78,7 +78,7 @@ async def test_a_live_name_cannot_be_claimed(store: Store) -> None:
         await store.attach_session(Claim("alice", "another", None))
 
 
-async def test_of_many_who_race_for_a_name_one_wins(store: Store) -> None:
+async def test_of_many_claims_to_a_name_one_wins(store: Store) -> None:
     claims = [store.attach_session(Claim("alice", f"c{number}", None)) for number in range(50)]
     results = await asyncio.gather(*claims, return_exceptions=True)
     assert sum(isinstance(result, Session) for result in results) == 1
@@ -131,7 +131,7 @@ async def test_a_suspended_name_is_reserved(store: Store) -> None:
     assert (await store.resume(alice, None)).rooms[0].room == "tea"
 
 
-async def test_a_suspended_name_can_be_claimed_in_the_end_and_then_its_session_ends(store: Store) -> None:
+async def test_claiming_a_name_after_its_reservation_ends_the_suspended_session(store: Store) -> None:
     alice = await store.login("bob", "alice")
     await store.create_room("alice", "tea", ("bob",))
     offset = store.recorder.last_attachment.offset
@@ -157,7 +157,7 @@ async def test_a_session_expires_after_the_recovery_window(store: Store) -> None
         await store.create_room("bob", "two", ("alice",))
 
 
-async def test_sessions_that_were_live_at_a_restart_are_suspended_from_then_on(store: Store) -> None:
+async def test_sessions_live_at_a_restart_are_suspended_from_then_on(store: Store) -> None:
     alice = await store.login("bob", "alice")
     await store.create_room("alice", "tea", ("bob",))
     offset = store.recorder.publications[-1].offset
@@ -169,7 +169,7 @@ async def test_sessions_that_were_live_at_a_restart_are_suspended_from_then_on(s
     assert [room.room for room in attachment.rooms] == ["tea"]
 
 
-async def test_a_session_that_nobody_can_resume_does_not_outlast_a_restart(store: Store) -> None:
+async def test_a_session_that_cannot_be_resumed_does_not_outlast_a_restart(store: Store) -> None:
     """Its client was never told its pid: the name is free at once, and the rooms hear of the end soon."""
     bob = await store.login("bob")
     for name in ("bare", "gone"):
@@ -201,7 +201,7 @@ async def test_every_recovery_window_begins_at_a_restart(store: Store) -> None:
 # --- recovery
 
 
-async def test_a_recovered_session_hears_what_it_missed_once_and_in_order(store: Store) -> None:
+async def test_a_recovered_session_receives_what_it_missed_once_and_in_order(store: Store) -> None:
     bob = await store.login("alice", "bob")
     offset = store.recorder.last_attachment.offset
     await store.create_room("alice", "tea", ("bob",))
@@ -218,7 +218,7 @@ async def test_a_recovered_session_hears_what_it_missed_once_and_in_order(store:
         assert missed == [("room-joined", None), ("message", "1"), ("message", "2")]
 
 
-async def test_what_was_said_before_a_member_joined_is_not_replayed(store: Store) -> None:
+async def test_events_from_before_a_member_joined_are_not_replayed(store: Store) -> None:
     bob = await store.login("alice", "carol", "bob")
     offset = store.recorder.last_attachment.offset
     await store.create_room("alice", "tea", ("carol",))
@@ -228,7 +228,7 @@ async def test_what_was_said_before_a_member_joined_is_not_replayed(store: Store
     assert [publication.event for publication in attachment.missed] == ["room-joined"]
 
 
-async def test_a_trimmed_log_is_no_recovery(store: Store) -> None:
+async def test_a_trimmed_log_prevents_recovery(store: Store) -> None:
     bob = await store.login("alice", "bob")
     await store.create_room("alice", "tea", ("bob",))
     offset = store.recorder.publications[-1].offset
@@ -243,7 +243,7 @@ async def test_a_trimmed_log_is_no_recovery(store: Store) -> None:
     assert [room.room for room in attachment.rooms] == ["tea"]
 
 
-async def test_a_pid_that_did_not_reach_its_client_costs_nothing(store: Store) -> None:
+async def test_a_pid_works_until_its_successor_is_used(store: Store) -> None:
     """Where a resume gives a new pid, the one before works until the new one was used, and then no more."""
     bob = await store.login("alice", "bob")
     await store.create_room("alice", "tea", ("bob",))
@@ -257,7 +257,7 @@ async def test_a_pid_that_did_not_reach_its_client_costs_nothing(store: Store) -
             await store.resume(old, None, "c4")
 
 
-async def test_what_was_missed_in_a_room_that_was_left_is_no_recovery(store: Store) -> None:
+async def test_events_missed_in_a_room_left_since_prevent_recovery(store: Store) -> None:
     """A gap is never silent: not in a room left for good, and not in one left and joined again."""
     carol = await store.login("alice", "carol")
     await store.create_room("alice", "tea", ("carol",))
@@ -272,7 +272,7 @@ async def test_what_was_missed_in_a_room_that_was_left_is_no_recovery(store: Sto
     assert (joined.recovered, [room.room for room in joined.rooms]) == (False, ["tea"])
 
 
-async def test_leaving_a_room_of_which_all_was_heard_spoils_no_recovery(store: Store) -> None:
+async def test_leaving_a_room_with_nothing_missed_does_not_prevent_recovery(store: Store) -> None:
     carol = await store.login("alice", "carol")
     await store.create_room("alice", "tea", ("carol",))
     offset = store.recorder.publications[-1].offset
@@ -283,20 +283,20 @@ async def test_leaving_a_room_of_which_all_was_heard_spoils_no_recovery(store: S
 
 
 @pytest.mark.parametrize("offset", [None, "", "nonsense", "000000000000-1", "²", "-"])
-async def test_an_offset_of_no_or_another_log_is_no_recovery(store: Store, offset: str | None) -> None:
+async def test_an_offset_of_another_log_does_not_recover(store: Store, offset: str | None) -> None:
     bob = await store.login("bob")
     attachment = await store.resume(bob, offset)
     assert not attachment.recovered
 
 
-async def test_an_offset_from_the_future_is_no_recovery(store: Store) -> None:
+async def test_an_offset_from_the_future_does_not_recover(store: Store) -> None:
     bob = await store.login("bob")
     name, _, position = store.recorder.last_attachment.offset.rpartition("-")
     attachment = await store.resume(bob, f"{name}-{int(position) + 1}")
     assert not attachment.recovered
 
 
-async def test_more_than_can_be_replayed_is_no_recovery(store: Store) -> None:
+async def test_missing_more_than_can_be_replayed_prevents_recovery(store: Store) -> None:
     bob = await store.login("alice", "bob")
     await store.create_room("alice", "tea", ("bob",))
     offset = store.recorder.publications[-1].offset
@@ -308,7 +308,7 @@ async def test_more_than_can_be_replayed_is_no_recovery(store: Store) -> None:
 # --- rooms
 
 
-async def test_the_creator_and_the_added_are_members_and_the_added_hear_it(store: Store) -> None:
+async def test_creator_and_users_are_members_and_the_users_are_notified(store: Store) -> None:
     await store.login("carol", "bob", "alice")
     room = await store.create_room("alice", "tea", ("bob", "alice", "carol"))
     members = [{"username": name, "online": True} for name in ("alice", "bob", "carol")]
@@ -320,7 +320,7 @@ async def test_the_creator_and_the_added_are_members_and_the_added_hear_it(store
     assert all(publication.offset for publication in told)
 
 
-async def test_a_name_in_use_makes_no_second_room(store: Store) -> None:
+async def test_a_room_name_in_use_is_refused(store: Store) -> None:
     await store.login("alice", "bob")
     await store.create_room("alice", "tea", ())
     with pytest.raises(RoomExists):
@@ -340,7 +340,7 @@ async def test_an_unknown_user_is_named_and_nobody_is_added(store: Store) -> Non
     assert (await store.list_members("alice", "tea", "", 10)).member_count == 1
 
 
-async def test_adding_tells_the_members_and_then_the_added(store: Store) -> None:
+async def test_adding_notifies_the_members_and_then_the_added(store: Store) -> None:
     await store.login("alice", "bob", "carol")
     await store.create_room("alice", "tea", ("bob",))
     store.recorder.effects.clear()
@@ -356,7 +356,7 @@ async def test_adding_tells_the_members_and_then_the_added(store: Store) -> None
     assert orjson.loads(second.body)["member_count"] == 3
 
 
-async def test_only_members_act_in_a_room(store: Store) -> None:
+async def test_only_members_can_act_in_a_room(store: Store) -> None:
     await store.login("alice", "eve")
     await store.create_room("alice", "tea", ())
     for room in ("tea", "coffee"):
@@ -385,7 +385,7 @@ async def test_rooms_per_user_are_limited(store: Store) -> None:
     await store.open_direct("alice", "bob")
 
 
-async def test_rooms_that_others_add_a_user_to_are_counted_apart(store: Store) -> None:
+async def test_invitations_are_counted_apart_from_own_rooms(store: Store) -> None:
     """A stranger who adds a user to as many rooms as there may be takes nothing of what the user may do."""
     await store.login("alice", "eve", "mallory")
     for number in range(POLICY.max_rooms - 1):
@@ -417,7 +417,7 @@ async def test_members_per_room_are_limited(store: Store) -> None:
         await store.add_members(names[0], "tea", (names[-1],))
 
 
-async def test_a_room_ends_with_its_last_member_and_takes_its_log_along(store: Store) -> None:
+async def test_a_room_and_its_log_end_with_its_last_member(store: Store) -> None:
     await store.login("alice", "bob")
     await store.create_room("alice", "tea", ())
     await store.append_message("alice", "tea", "old", None)
@@ -444,7 +444,7 @@ async def test_positions_are_never_used_twice(store: Store) -> None:
     assert int(after.rpartition("-")[2]) > int(before.rpartition("-")[2])
 
 
-async def test_above_the_presence_limit_nobody_hears_who_comes_and_goes(store: Store) -> None:
+async def test_above_the_presence_limit_nobody_is_told_who_comes_and_goes(store: Store) -> None:
     names = [f"user{number}" for number in range(POLICY.presence_limit + 1)]
     last = await store.login(*names)
     await store.create_room(names[0], "tea", tuple(names[1:-1]))
@@ -477,7 +477,7 @@ async def test_users_are_found_by_prefix(store: Store) -> None:
 # --- the log
 
 
-async def test_messages_are_heard_in_the_order_of_their_positions(store: Store) -> None:
+async def test_messages_are_published_in_the_order_of_their_positions(store: Store) -> None:
     await store.login("alice", "bob")
     await store.create_room("alice", "tea", ("bob",))
     await store.create_room("bob", "too", ("alice",))
@@ -494,7 +494,7 @@ async def test_messages_are_heard_in_the_order_of_their_positions(store: Store) 
         assert received == list(range(300))
 
 
-async def test_an_effect_is_heard_before_its_call_returns(store: Store) -> None:
+async def test_an_effect_is_published_before_its_call_returns(store: Store) -> None:
     await store.login("alice")
     await store.create_room("alice", "tea", ())
     for number in range(50):
@@ -502,7 +502,7 @@ async def test_an_effect_is_heard_before_its_call_returns(store: Store) -> None:
         assert orjson.loads(store.recorder.publications[-1].body)["content"] == str(number)
 
 
-async def test_the_same_id_is_appended_once_for_a_user_and_a_room(store: Store) -> None:
+async def test_an_id_is_appended_once_per_user_and_room(store: Store) -> None:
     await store.login("alice", "bob")
     await store.create_room("alice", "tea", ("bob",))
     await store.create_room("alice", "too", ())
@@ -515,7 +515,7 @@ async def test_the_same_id_is_appended_once_for_a_user_and_a_room(store: Store) 
     assert await contents(store, "alice", "tea") == ["one", "two"]
 
 
-async def test_an_id_is_known_longer_than_its_message(store: Store) -> None:
+async def test_an_id_is_remembered_longer_than_its_message(store: Store) -> None:
     """Whoever comes back at the end of the recovery window may send again what the busy room has cut off already."""
     alice = await store.login("alice")
     await store.login("bob")
@@ -536,7 +536,7 @@ async def test_an_id_is_known_longer_than_its_message(store: Store) -> None:
     assert not (await store.append_message("alice", "tea", "one", "id1")).duplicate
 
 
-async def test_an_id_belongs_to_the_member_who_used_it(store: Store) -> None:
+async def test_an_id_belongs_to_the_session_that_used_it(store: Store) -> None:
     """Somebody else who takes the name and joins later may use the same id, and is received."""
     dave = await store.login("alice", "dave")
     await store.create_room("alice", "tea", ("dave",))
@@ -574,7 +574,7 @@ async def test_before_must_name_one_message_of_the_room(store: Store) -> None:
         assert "before" in caught.value.fields
 
 
-async def test_history_reaches_back_so_many_messages_and_no_more(store: Store) -> None:
+async def test_history_keeps_history_size_messages(store: Store) -> None:
     await store.login("alice", "bob")
     await store.create_room("alice", "tea", ("bob",))
     for number in range(POLICY.history_size + 5):
@@ -583,7 +583,7 @@ async def test_history_reaches_back_so_many_messages_and_no_more(store: Store) -
         assert await contents(store, "bob", "tea") == expected
 
 
-async def test_typing_is_heard_by_others_and_not_kept(store: Store) -> None:
+async def test_typing_is_published_to_others_and_not_kept(store: Store) -> None:
     await store.login("alice", "bob")
     await store.create_room("alice", "tea", ("bob",))
     await store.publish_typing("alice", "tea")
@@ -592,7 +592,7 @@ async def test_typing_is_heard_by_others_and_not_kept(store: Store) -> None:
     assert await contents(store, "alice", "tea") == []
 
 
-async def test_what_was_acked_is_there_after_a_restart(store: Store) -> None:
+async def test_acked_messages_are_there_after_a_restart(store: Store) -> None:
     alice = await store.login("bob", "alice")
     await store.create_room("alice", "tea", ("bob",))
     await store.append_message("alice", "tea", "kept", None)

@@ -12,7 +12,7 @@ from gateway.errors import RoomNotFound, UnknownUser
 pytestmark = pytest.mark.fast
 
 
-async def test_who_left_is_not_added_again_for_an_hour(store: Store) -> None:
+async def test_a_user_who_left_is_not_added_again_within_the_decline_window(store: Store) -> None:
     await store.login("alice", "bob", "carol")
     await store.create_room("alice", "tea", ("bob",))
     await store.remove_member("bob", "tea")
@@ -28,7 +28,7 @@ async def test_who_left_is_not_added_again_for_an_hour(store: Store) -> None:
     assert (await store.add_members("carol", "tea", ("bob",))).added == ("bob",)
 
 
-async def test_a_restart_changes_nothing_of_it(store: Store) -> None:
+async def test_departures_survive_a_restart(store: Store) -> None:
     sessions = [await store.login(name) for name in ("alice", "bob")]
     await store.create_room("alice", "tea", ("bob",))
     await store.remove_member("bob", "tea")
@@ -47,7 +47,7 @@ async def test_a_room_of_the_same_name_is_another_room(store: Store) -> None:
     assert room.member_count == 2
 
 
-async def test_a_later_holder_of_the_name_has_left_nothing(store: Store) -> None:
+async def test_a_later_holder_of_a_name_has_no_departures(store: Store) -> None:
     bob = await store.login("alice", "bob")
     await store.create_room("alice", "tea", ("bob",))
     await store.remove_member("bob", "tea")
@@ -58,14 +58,14 @@ async def test_a_later_holder_of_the_name_has_left_nothing(store: Store) -> None
     assert (await store.add_members("alice", "tea", ("bob",))).added == ("bob",)
 
 
-async def test_who_is_lost_has_not_left(store: Store) -> None:
+async def test_a_suspended_member_has_not_left(store: Store) -> None:
     bob = await store.login("alice", "bob")
     await store.create_room("alice", "tea", ("bob",))
     await store.lose(bob)
     assert (await store.add_members("alice", "tea", ("bob",))).already == ("bob",)
 
 
-async def test_who_left_a_direct_room_is_not_put_into_it_again(store: Store) -> None:
+async def test_a_user_who_left_a_direct_room_is_not_added_to_it_again(store: Store) -> None:
     """Not by opening it, and not by ending it first: only by opening it oneself, or after an hour."""
     await store.login("alice", "bob")
     room = (await store.open_direct("alice", "bob")).room.room

@@ -19,7 +19,7 @@ async def contents(store: Store, actor: str, room: str) -> list[str]:
     return [orjson.loads(message)["content"] for message in page.bodies]
 
 
-async def test_two_have_one_room_whoever_asks_and_however_often(store: Store) -> None:
+async def test_two_users_share_one_direct_room(store: Store) -> None:
     await store.login("alice", "bob")
     first = (await store.open_direct("alice", "bob")).room
     assert (first.kind, first.history, first.member_count, first.user) == ("direct", "all", 2, "bob")
@@ -42,7 +42,7 @@ async def test_two_have_one_room_whoever_asks_and_however_often(store: Store) ->
         assert (listed.room, listed.kind, listed.user) == (first.room, "direct", peer)
 
 
-async def test_both_who_ask_at_once_get_one_room(store: Store) -> None:
+async def test_concurrent_opens_create_one_room(store: Store) -> None:
     await store.login("alice", "bob")
     asking = [store.open_direct(*pair) for pair in [("alice", "bob"), ("bob", "alice")] * 20]
     opened = await asyncio.gather(*asking)
@@ -51,7 +51,7 @@ async def test_both_who_ask_at_once_get_one_room(store: Store) -> None:
     assert sum(len(movement.joined) for movement in store.recorder.movements) == 2
 
 
-async def test_every_pair_has_its_own(store: Store) -> None:
+async def test_every_pair_has_a_room_of_its_own(store: Store) -> None:
     await store.login("alice", "bob", "carol")
     pairs = [("alice", "bob"), ("alice", "carol"), ("bob", "carol")]
     rooms = {(await store.open_direct(*pair)).room.room for pair in pairs}
@@ -69,7 +69,7 @@ async def test_nobody_can_be_added_to_a_direct_room(store: Store) -> None:
         await store.add_members("eve", room, ("eve",))
 
 
-async def test_who_is_not_here_has_no_direct_room(store: Store) -> None:
+async def test_a_direct_room_with_an_unknown_user_is_refused(store: Store) -> None:
     await store.login("alice")
     with pytest.raises(UnknownUser) as caught:
         await store.open_direct("alice", "bob")
@@ -78,7 +78,7 @@ async def test_who_is_not_here_has_no_direct_room(store: Store) -> None:
     assert await store.list_rooms("alice") == ()
 
 
-async def test_who_is_away_for_a_moment_can_be_written_to(store: Store) -> None:
+async def test_a_direct_room_can_be_opened_with_a_suspended_user(store: Store) -> None:
     bob = await store.login("alice", "bob")
     offset = store.recorder.last_attachment.offset
     await store.lose(bob)
@@ -89,7 +89,7 @@ async def test_who_is_away_for_a_moment_can_be_written_to(store: Store) -> None:
     assert [each.user for each in attachment.rooms] == ["alice"]
 
 
-async def test_who_left_comes_back_to_the_same_room_by_opening_it(store: Store) -> None:
+async def test_a_user_who_left_returns_to_the_same_room_by_opening_it(store: Store) -> None:
     await store.login("alice", "bob")
     room = (await store.open_direct("alice", "bob")).room.room
     await store.append_message("alice", room, "one", None)

@@ -90,7 +90,7 @@ async def runs(tmp_path: Path) -> AsyncIterator[Runs]:
     await runs.engine.close(5)
 
 
-async def test_an_offset_of_the_lost_time_recovers_nothing(runs: Runs) -> None:
+async def test_an_offset_from_after_the_backup_recovers_nothing(runs: Runs) -> None:
     """Whatever was written since: fewer events than were lost, as many, or more."""
     await runs.write("kept", bob_receives=True)
     runs.copy("backup")
@@ -120,7 +120,7 @@ async def test_an_offset_from_before_the_backup_recovers(runs: Runs) -> None:
     assert await runs.back() == (True, ["a", "b"])
 
 
-async def test_a_backup_that_is_put_back_twice(runs: Runs) -> None:
+async def test_a_backup_restored_twice_has_an_epoch_each_time(runs: Runs) -> None:
     """What was written after the first time is unknown after the second."""
     runs.copy("backup")
     await runs.write(*"123", bob_receives=True)
@@ -144,7 +144,7 @@ async def test_a_backup_that_is_put_back_twice(runs: Runs) -> None:
     await runs.open()
 
 
-async def test_a_store_that_is_put_forward_again(runs: Runs) -> None:
+async def test_a_newer_copy_restored_after_an_older_one(runs: Runs) -> None:
     """The backup was the wrong one: with the newer file back, its offsets are good, and those between are not."""
     runs.copy("backup")
     await runs.write(*"12", bob_receives=True)
@@ -169,7 +169,7 @@ async def test_a_store_that_is_put_forward_again(runs: Runs) -> None:
     await runs.open()
 
 
-async def test_a_store_that_was_wiped(runs: Runs) -> None:
+async def test_a_wiped_store_recovers_nothing(runs: Runs) -> None:
     await runs.write(*"12345", bob_receives=True)
     await runs.engine.close(5)
     runs.put_back("nothing")
@@ -181,7 +181,7 @@ async def test_a_store_that_was_wiped(runs: Runs) -> None:
     assert await runs.back() == (False, [])
 
 
-async def test_epochs_are_kept_as_long_as_they_matter(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_epochs_are_kept_while_a_session_needs_them(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs in which nothing was written leave none; of the others, those whose events or clients are there, at most."""
     monkeypatch.setattr(epochs, "MAX_EPOCHS", 4)
 

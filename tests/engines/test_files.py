@@ -43,7 +43,7 @@ def open_elsewhere(path: Path) -> str:
     return result.stdout.strip()
 
 
-def test_nobody_else_may_read_the_files_whatever_the_umask(tmp_path: Path) -> None:
+def test_the_files_are_private_whatever_the_umask(tmp_path: Path) -> None:
     path = tmp_path / "gateway.db"
     before = os.umask(0)
     try:
@@ -54,7 +54,7 @@ def test_nobody_else_may_read_the_files_whatever_the_umask(tmp_path: Path) -> No
         os.umask(before)
 
 
-def test_files_that_others_may_read_are_taken_from_them(tmp_path: Path) -> None:
+def test_files_readable_by_others_are_made_private(tmp_path: Path) -> None:
     """The files of an earlier version; also those that a killed gateway left."""
     path = tmp_path / "gateway.db"
     leave_killed(path)
@@ -66,7 +66,7 @@ def test_files_that_others_may_read_are_taken_from_them(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("other_name", ["symlink", "hard link", "relative", "renamed"])
-def test_a_store_in_use_is_refused_by_any_name(tmp_path: Path, other_name: str) -> None:
+def test_a_store_in_use_is_refused_under_any_name(tmp_path: Path, other_name: str) -> None:
     """Two gateways on one file would each believe that they know what is in it."""
     path, other = tmp_path / "gateway.db", tmp_path / "other.db"
     connection = open_database(str(path))
@@ -102,7 +102,7 @@ def test_other_programs_may_read_the_store_in_use(tmp_path: Path) -> None:
     connection.close()
 
 
-def test_a_copy_is_not_mixed_with_the_log_of_another_store(tmp_path: Path) -> None:
+def test_a_copy_ignores_the_wal_of_another_store(tmp_path: Path) -> None:
     """A backup put in the place of a killed store whose log is still there: refused, for SQLite would apply the log."""
     path, copy = tmp_path / "gateway.db", tmp_path / "copy.db"
     open_database(str(path)).close()

@@ -132,7 +132,7 @@ def pieces(built: LargeStore, tmp_path: Path) -> Iterator[Pieces]:
     pieces.connection.close()
 
 
-def test_actions(pieces: Pieces) -> None:
+def test_every_action_takes_short_slices(pieces: Pieces) -> None:
     calls = pieces.calls
     offset = pieces.tx.log.offset
     end = pieces.store.position
@@ -174,7 +174,7 @@ def test_actions(pieces: Pieces) -> None:
     pieces.check()
 
 
-def test_a_session_that_comes_back(pieces: Pieces) -> None:
+def test_resuming_a_session_takes_short_slices(pieces: Pieces) -> None:
     """From just now, from long ago in rooms that say little or much, and from nowhere."""
     offset, end = pieces.tx.log.offset, pieces.store.position
     shared = 2 * SIZE.history * 100
@@ -191,7 +191,7 @@ def test_a_session_that_comes_back(pieces: Pieces) -> None:
     pieces.check()
 
 
-def test_a_session_that_comes_and_goes(pieces: Pieces) -> None:
+def test_beginning_and_ending_a_session_takes_short_slices(pieces: Pieces) -> None:
     calls = pieces.calls
     found = iter(HEAVY)
 
@@ -217,7 +217,7 @@ def test_a_session_that_comes_and_goes(pieces: Pieces) -> None:
     pieces.check()
 
 
-def test_many_that_expire_at_once(pieces: Pieces) -> None:
+def test_expiring_many_sessions_takes_short_slices(pieces: Pieces) -> None:
     """However many there are, and whatever rooms they are in: one call does what it has time for."""
     pieces.connection.execute("UPDATE sessions SET suspended_at = -1000000000 WHERE suspended_at IS NOT NULL")
     pieces.connection.execute(
@@ -235,7 +235,7 @@ def test_many_that_expire_at_once(pieces: Pieces) -> None:
     pieces.check()
 
 
-def test_what_is_left_of_rooms_that_are_gone(pieces: Pieces) -> None:
+def test_deleting_the_logs_of_ended_rooms_takes_short_slices(pieces: Pieces) -> None:
     """Their logs go in many small pieces, also where the gateway was stopped amid them."""
     lone = LONE[0]
     session = pieces.resume("", lone, None).session
@@ -256,7 +256,7 @@ def test_what_is_left_of_rooms_that_are_gone(pieces: Pieces) -> None:
     again.connection.close()
 
 
-def test_a_start_with_a_smaller_history(built: LargeStore, tmp_path: Path) -> None:
+def test_a_smaller_history_is_trimmed_in_short_slices(built: LargeStore, tmp_path: Path) -> None:
     """Hundreds of thousands of events are too many: they go in small pieces, and meanwhile nobody sees them."""
     pieces = Pieces(built.copy(tmp_path / "gateway.db"), history_size=10)
     events = pieces.count("SELECT count(*) FROM log")
@@ -274,7 +274,7 @@ def test_a_start_with_a_smaller_history(built: LargeStore, tmp_path: Path) -> No
     pieces.connection.close()
 
 
-def test_ids_that_nobody_sends_again(pieces: Pieces) -> None:
+def test_old_message_ids_are_forgotten_in_short_slices(pieces: Pieces) -> None:
     rows = [(1, f"user{number % 1000}", f"id{number}", number, 1, -2_000_000_000) for number in range(5_000)]
     pieces.connection.executemany("INSERT INTO trimmed_messages VALUES (?, ?, ?, ?, ?, ?)", rows)
     assert pieces.maintain("maintenance") > 3
@@ -282,7 +282,7 @@ def test_ids_that_nobody_sends_again(pieces: Pieces) -> None:
     pieces.check()
 
 
-def test_a_refused_before_names_what_was_wrong(pieces: Pieces) -> None:
+def test_an_unknown_before_is_refused_with_its_reason(pieces: Pieces) -> None:
     refused = pieces.calls.read_history("heavy00", "shared000", "garbage", 100)
     with pytest.raises(InvalidPayload):
         refused.send(None)

@@ -28,7 +28,7 @@ async def talk(store: Store, actor: str, room: str, number: int) -> None:
 # --- trimming matters to those who could have received what was trimmed
 
 
-async def test_others_who_join_spoil_nobodys_recovery(store: Store) -> None:
+async def test_others_who_come_and_go_do_not_prevent_recovery(store: Store) -> None:
     """However many come and go in a big quiet room, its members have missed nothing: they did not hear of it."""
     names = [f"user{number}" for number in range(POLICY.presence_limit)]
     quiet = await store.login(*names, "mover", "quiet")
@@ -44,7 +44,7 @@ async def test_others_who_join_spoil_nobodys_recovery(store: Store) -> None:
     assert (attachment.recovered, attachment.missed) == (True, ())
 
 
-async def test_ones_own_messages_spoil_no_recovery(store: Store) -> None:
+async def test_trimming_ones_own_messages_does_not_prevent_recovery(store: Store) -> None:
     """Nobody hears its own messages: that they were trimmed is no gap for the one who wrote them."""
     alice = await store.login("bob", "alice")
     await store.create_room("bob", "tea", ("alice",))
@@ -54,7 +54,7 @@ async def test_ones_own_messages_spoil_no_recovery(store: Store) -> None:
     assert (attachment.recovered, attachment.missed) == (True, ())
 
 
-async def test_what_was_trimmed_before_one_joined_spoils_no_recovery(store: Store) -> None:
+async def test_events_trimmed_before_one_joined_do_not_prevent_recovery(store: Store) -> None:
     bob = await store.login("alice", "carol", "bob")
     offset = store.recorder.last_attachment.offset
     await store.create_room("alice", "tea", ("carol",))
@@ -65,7 +65,7 @@ async def test_what_was_trimmed_before_one_joined_spoils_no_recovery(store: Stor
     assert (attachment.recovered, said(attachment)) == (True, [("room-joined", "tea"), ("message", "for bob")])
 
 
-async def test_one_message_of_another_among_ones_own_that_were_trimmed_is_missed(store: Store) -> None:
+async def test_a_trimmed_message_of_another_author_prevents_recovery(store: Store) -> None:
     for before, after in ((0, 100), (3, 100), (100, 3), (100, 100)):
         alice = await store.login("bob", "alice")
         room = f"{before} {after}"
@@ -91,7 +91,7 @@ async def session_of(store: Store, username: str) -> Session:
     return [attachment.session for attachment in attachments if attachment.session.username == username][-1]
 
 
-async def test_who_came_and_went_is_trimmed_apart_from_messages(store: Store) -> None:
+async def test_notices_are_trimmed_apart_from_messages(store: Store) -> None:
     """Coming and going does not push messages out; but whoever missed some of it is told."""
     quiet = await store.login("alice", "mover", "quiet")
     await store.create_room("alice", "tea", ("quiet",))
@@ -105,7 +105,7 @@ async def test_who_came_and_went_is_trimmed_apart_from_messages(store: Store) ->
     assert not (await store.resume(quiet, offset)).recovered
 
 
-async def test_ones_own_messages_do_not_hide_who_came_and_went(store: Store) -> None:
+async def test_ones_own_messages_do_not_hide_trimmed_notices(store: Store) -> None:
     """Both were trimmed, whichever last: the one who wrote the messages has missed the others all the same."""
     for first, last in (("notices", "messages"), ("messages", "notices")):
         alice = await store.login("bob", "mover", "alice")
@@ -129,7 +129,7 @@ async def test_ones_own_messages_do_not_hide_who_came_and_went(store: Store) -> 
         await store.end_session(again.session, "c-again")
 
 
-async def test_the_room_joined_of_a_member_outlives_what_came_after_it(store: Store) -> None:
+async def test_the_room_joined_of_a_member_is_not_trimmed(store: Store) -> None:
     """One's own messages may push out all else; what a member has not received is still there."""
     bob = await store.login("alice", "bob")
     offset = store.recorder.last_attachment.offset
@@ -139,7 +139,7 @@ async def test_the_room_joined_of_a_member_outlives_what_came_after_it(store: St
     assert (attachment.recovered, said(attachment)) == (True, [("room-joined", "tea")])
 
 
-async def test_a_room_joined_that_was_missed_and_whose_room_was_left_is_no_recovery(store: Store) -> None:
+async def test_a_missed_room_joined_of_a_room_left_since_prevents_recovery(store: Store) -> None:
     for last in (False, True):
         bob = await store.login("alice", "bob")
         offset = store.recorder.last_attachment.offset
@@ -153,7 +153,7 @@ async def test_a_room_joined_that_was_missed_and_whose_room_was_left_is_no_recov
         await store.end_session(await session_of(store, "alice"), "c-alice")
 
 
-async def test_a_room_that_one_made_and_left_spoils_no_recovery(store: Store) -> None:
+async def test_leaving_a_room_of_ones_own_does_not_prevent_recovery(store: Store) -> None:
     bob = await store.login("alice", "bob")
     offset = store.recorder.last_attachment.offset
     await store.create_room("alice", "other", ())
@@ -168,7 +168,7 @@ async def test_a_room_that_one_made_and_left_spoils_no_recovery(store: Store) ->
 # --- what an identity may replay begins with its session
 
 
-async def test_a_new_holder_of_a_name_is_given_nothing_of_the_former_one(store: Store) -> None:
+async def test_a_new_holder_of_a_name_receives_nothing_of_the_former_holder(store: Store) -> None:
     """Neither with an offset of the former holder's time, nor in a room in which both were."""
     former = await store.login("alice", "dave")
     offset = store.recorder.last_attachment.offset
@@ -183,7 +183,7 @@ async def test_a_new_holder_of_a_name_is_given_nothing_of_the_former_one(store: 
     assert said(attachment) == [("room-joined", "tea"), ("message", "for the new")]
 
 
-async def test_a_room_left_and_joined_again_is_replayed_from_the_second_time(store: Store) -> None:
+async def test_a_room_left_and_joined_again_is_replayed_from_the_second_join(store: Store) -> None:
     carol = await store.login("alice", "carol")
     await store.create_room("alice", "tea", ("carol",))
     await store.append_message("alice", "tea", "received", None)
@@ -200,7 +200,7 @@ async def test_a_room_left_and_joined_again_is_replayed_from_the_second_time(sto
 # --- long replays
 
 
-async def test_a_long_replay_over_many_rooms_is_whole_and_in_order(store: Store) -> None:
+async def test_a_long_replay_over_many_rooms_is_complete_and_in_order(store: Store) -> None:
     """Also where others write, join and leave while it is read."""
     bob = await store.login("alice", "carol", "bob")
     rooms = [f"room{number}" for number in range(POLICY.max_rooms)]
@@ -225,7 +225,7 @@ async def test_a_long_replay_over_many_rooms_is_whole_and_in_order(store: Store)
     assert [missed.offset for missed in attachment.missed] == expected
 
 
-async def test_a_replay_that_is_read_while_all_else_goes_on_has_no_gap(store: Store) -> None:
+async def test_a_replay_read_while_others_write_has_no_gap(store: Store) -> None:
     """Random conversations: whoever recovers has received exactly what a member received who was never away."""
     bob = await store.login("alice", "carol", "bob")
     rooms = ["one", "two"]
@@ -261,7 +261,7 @@ async def test_a_replay_that_is_read_while_all_else_goes_on_has_no_gap(store: St
     assert outcomes[True] > 20
 
 
-async def test_who_leaves_while_the_replay_is_read_is_told(store: Store) -> None:
+async def test_leaving_a_room_while_its_replay_is_read_prevents_recovery(store: Store) -> None:
     """What was read of a room that was left in the meantime is not given as if the membership went on."""
     bob = await store.login("alice", "bob")
     for room in ("one", "two"):
@@ -282,7 +282,7 @@ async def test_who_leaves_while_the_replay_is_read_is_told(store: Store) -> None
 
 
 @pytest.mark.parametrize("step", [86_400, -86_400])
-async def test_a_clock_that_is_set_changes_no_recovery_window(store: Store, step: float) -> None:
+async def test_setting_the_clock_changes_no_recovery_window(store: Store, step: float) -> None:
     alice = await store.login("bob", "alice")
     await store.create_room("alice", "tea", ("bob",))
     await store.lose(alice)
@@ -296,7 +296,9 @@ async def test_a_clock_that_is_set_changes_no_recovery_window(store: Store, step
 
 
 @pytest.mark.parametrize("step", [86_400, -86_400])
-async def test_a_clock_that_is_set_while_the_store_is_closed_changes_none(store: Store, step: float) -> None:
+async def test_setting_the_clock_while_the_store_is_closed_changes_no_recovery_window(
+    store: Store, step: float
+) -> None:
     alice = await store.login("alice")
     await store.lose(alice)
     store.clock.advance(POLICY.recovery_window - 1)
@@ -310,7 +312,7 @@ async def test_a_clock_that_is_set_while_the_store_is_closed_changes_none(store:
 
 
 @pytest.mark.parametrize("step", [86_400, -86_400])
-async def test_a_clock_that_is_set_does_not_forget_an_id(store: Store, step: float) -> None:
+async def test_setting_the_clock_forgets_no_id(store: Store, step: float) -> None:
     await store.login("alice")
     await store.create_room("alice", "tea", ())
     await store.append_message("alice", "tea", "one", "id1")
@@ -361,7 +363,7 @@ async def test_an_event_has_one_offset_in_every_run(store: Store) -> None:
         await store.read_history("alice", "tea", f"{name}-{int(position) + 1}", 100)
 
 
-async def test_many_restarts_cost_nobody_a_recovery(store: Store) -> None:
+async def test_many_restarts_do_not_prevent_recovery(store: Store) -> None:
     """A client that is away while the gateway starts again and again comes back to what it missed."""
     bob = await store.login("alice", "bob")
     await store.create_room("alice", "tea", ("bob",))
@@ -378,7 +380,7 @@ async def test_many_restarts_cost_nobody_a_recovery(store: Store) -> None:
     assert said(attachment) == [("message", str(number)) for number in (0, 3, 6, 9)]
 
 
-async def test_ids_of_ours_are_found_and_nothing_else(store: Store) -> None:
+async def test_only_ids_that_exist_in_the_room_are_found(store: Store) -> None:
     """`before` takes the id that the gateway gave a message; nobody can make one up, or one of another room."""
     await store.login("alice")
     for room in ("tea", "other"):
@@ -408,7 +410,7 @@ async def test_history_is_bounded_in_bytes_too(store: Store) -> None:
     assert kept == [[0], [0, 1], [0, 1, 2], [2, 3], [2, 3, 4], [5], [6], [6, 7]]
 
 
-async def test_a_page_of_large_messages_ends_early_and_says_so(store: Store) -> None:
+async def test_a_page_of_large_messages_ends_early_with_more(store: Store) -> None:
     await store.login("alice")
     await store.create_room("alice", "tea", ())
     for number in range(3):
@@ -424,7 +426,7 @@ async def test_a_page_of_large_messages_ends_early_and_says_so(store: Store) -> 
     assert [content for page in reversed(pages) for content in page] == ["0", "1", "2"]
 
 
-async def test_a_suspended_session_is_found_by_nobody_and_a_live_one_again(store: Store) -> None:
+async def test_a_suspended_user_is_not_found_until_resumed(store: Store) -> None:
     alice = await store.login("al", "alice", "alz", "am")
     await store.lose(await session_of(store, "alice"))
     assert (await store.find_users("am", "al", 10)).users == ("al", "alz")

@@ -43,7 +43,7 @@ async def ask(attacker: PlainAttacker, actions: Iterator[tuple[str, dict[str, An
 
 
 @pytest.mark.parametrize("connections", [1, 4])
-async def test_the_dearest_mix_of_requests(start_attack: StartAttack, connections: int) -> None:
+async def test_the_most_expensive_mix_of_requests(start_attack: StartAttack, connections: int) -> None:
     """From one connection and from several: bystanders hardly notice."""
     async with AsyncExitStack() as stack:
         attack = await start_attack(memory=80, left=60)

@@ -179,7 +179,7 @@ async def test_a_message_in_too_many_fragments(start_attack: StartAttack, attack
     await attack.watch(be_petty(SCALE.fragments))
 
 
-async def test_lengths_that_are_lies(start_attack: StartAttack, attacker: Kind) -> None:
+async def test_false_lengths(start_attack: StartAttack, attacker: Kind) -> None:
     """A length of 2^63 or just above the limit is refused before anything of it comes."""
     attack = await start_attack()
 
@@ -282,7 +282,7 @@ async def test_an_upgrade_with_a_body(start_attack: StartAttack, body: str) -> N
     await attack.watch(crowd(20))
 
 
-async def test_a_crowd_that_says_nothing_wrong_and_leaves_at_once(start_attack: StartAttack) -> None:
+async def test_a_crowd_that_behaves_and_leaves_at_once(start_attack: StartAttack) -> None:
     """Connects and disconnects, a fifth by reset, a tenth in the handshake: memory does not drift."""
     attack = await start_attack(memory=5, left=5, recovery_window=0.2)
 

@@ -112,7 +112,7 @@ async def test_two_polls_at_once(start_attack: StartAttack) -> None:
         assert (await request("GET", url)).status == 400
 
 
-async def test_handshakes_that_nobody_goes_on_with(start_attack: StartAttack) -> None:
+async def test_abandoned_handshakes(start_attack: StartAttack) -> None:
     """They are forgotten within ten seconds."""
     attack = await start_attack()
     sessions = [await open_polling(attack.gateway.url) for _ in range(50)]

@@ -139,7 +139,7 @@ async def provoke(attacker: Attacker, frame: bytes, going_on: Callable[[], bool]
         await asyncio.sleep(0.001)  # others run
 
 
-async def test_replies_on_a_websocket_that_nobody_reads(start_attack: StartAttack) -> None:
+async def test_unread_replies_on_a_websocket(start_attack: StartAttack) -> None:
     """None of them takes more than the buffer."""
     attack = await start_attack(**SETTINGS)
     provocation = Provocation(attack, LARGE)
@@ -154,7 +154,7 @@ async def test_replies_on_a_websocket_that_nobody_reads(start_attack: StartAttac
     assert provocation.cut >= LARGE
 
 
-async def test_replies_on_long_polling_that_nobody_polls(start_attack: StartAttack) -> None:
+async def test_unpolled_replies_on_long_polling(start_attack: StartAttack) -> None:
     """None of them takes more than the buffer, CONNECT errors included."""
     attack = await start_attack(**SETTINGS)
     provocation = Provocation(attack, LARGE)
@@ -176,7 +176,7 @@ async def test_replies_on_long_polling_that_nobody_polls(start_attack: StartAtta
 
 
 @pytest.mark.parametrize("form", ["bare", "json"])
-async def test_replies_on_the_plain_wire(start_attack: StartAttack, form: str) -> None:
+async def test_unread_replies_on_the_plain_wire(start_attack: StartAttack, form: str) -> None:
     """Echoes, errors, replies and pongs: none of them takes more than the buffer."""
     attack = await start_attack(**SETTINGS)
     provocation = Provocation(attack, certain := {"echo" if form == "bare" else "ref"})

@@ -74,7 +74,7 @@ def test_sessions_of_a_user_expire_one_by_one(rules: Rules, phone: Session) -> N
     assert call(rules.store.list_rooms("alice")) == ()
 
 
-def test_members_who_expire_together_take_their_room_along(rules: Rules) -> None:
+def test_a_room_ends_when_its_members_expire_together(rules: Rules) -> None:
     """Each of them has been read as one of several."""
     rules.login("alice", "bob")
     call(rules.store.create_room("bob", "tea", ("alice",)))
@@ -103,7 +103,7 @@ def test_a_session_is_attached_on_the_node_that_ran_the_rule(rules: Rules, phone
     assert (attached.holder, attached.replaces) == (Holder("c-back", "here"), Holder("c-phone", "there"))
 
 
-def test_what_a_room_left_has_told_counts_for_every_session_of_its_user(rules: Rules, phone: Session) -> None:
+def test_events_missed_in_a_room_left_since_prevent_recovery_of_every_session(rules: Rules, phone: Session) -> None:
     """Neither can recover what came in a room that the user has left since, on whichever connection."""
     call(rules.store.suspend_session(phone, "c-phone"))
     call(rules.store.append_message("bob", "tea", "hello", None))

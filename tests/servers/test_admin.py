@@ -67,7 +67,7 @@ class Observed:
 
 @pytest.mark.parametrize("transport", ["websocket", "polling"])
 @pytest.mark.parametrize("past_aiohttp", [False, True])
-async def test_an_admin_hears_what_happens(transport: str, past_aiohttp: bool) -> None:
+async def test_an_admin_receives_what_happens(transport: str, past_aiohttp: bool) -> None:
     """Statistics, who connects and goes, what is sent, and who joins and leaves which room."""
     async with instrumented(past_aiohttp=past_aiohttp) as (url, _, _), Observed() as admin, Observed() as user:
         await admin.sio.connect(url, namespaces=[ADMIN], transports=[transport])
@@ -98,7 +98,7 @@ async def test_production_mode_sends_statistics() -> None:
         assert instruments.admin_queue == []
 
 
-async def test_who_may_not_is_refused() -> None:
+async def test_an_unauthorized_admin_is_refused() -> None:
     """The handler of a namespace may refuse, as for any other."""
     server = SocketServer(socketio.AsyncManager())
     server.instrument(auth={"username": "admin", "password": "x"}, server_stats_interval=INTERVAL)
@@ -107,7 +107,7 @@ async def test_who_may_not_is_refused() -> None:
             await admin.sio.connect(url.removesuffix("/socket.io/"), namespaces=[ADMIN], transports=["websocket"])
 
 
-async def test_the_queue_is_emptied_where_nobody_is_an_admin() -> None:
+async def test_the_queue_is_emptied_where_there_is_no_admin() -> None:
     async with instrumented() as (url, _, instruments), Observed() as user:
         await user.sio.connect(url, namespaces=["/"], transports=["websocket"])
         for number in range(100):
@@ -115,7 +115,7 @@ async def test_the_queue_is_emptied_where_nobody_is_an_admin() -> None:
         await until(lambda: not instruments.admin_queue)
 
 
-async def test_the_queue_has_an_end_before_the_first_client() -> None:
+async def test_the_queue_is_bounded_before_the_first_client() -> None:
     """What has connected before the application was instrumented moves about, and nobody takes the reports."""
     server = SocketServer(socketio.AsyncManager())
     async with serving(server, "socket.io") as url, Observed() as user:

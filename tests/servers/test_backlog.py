@@ -76,7 +76,7 @@ class Client:
 
 
 @pytest.mark.parametrize("transport", LARGE)
-async def test_a_message_larger_than_the_buffer(transport: str) -> None:
+async def test_a_message_larger_than_the_buffer_is_delivered(transport: str) -> None:
     """It arrives, whether the server begins it or answers with it; and so does what is written behind it at once."""
     server = echo_server(**QUIET)
     size = LARGE[transport]
@@ -91,7 +91,7 @@ async def test_a_message_larger_than_the_buffer(transport: str) -> None:
 
 @pytest.mark.parametrize("transport", LARGE)
 @pytest.mark.parametrize("pause", [None, 0.0, 0.005], ids=["in-one-go", "a-turn-between", "5-ms-between"])
-async def test_who_reads_as_fast_as_it_can_is_never_cut(transport: str, pause: float | None) -> None:
+async def test_a_client_that_reads_as_fast_as_it_can_is_not_disconnected(transport: str, pause: float | None) -> None:
     """Ten messages, each larger than the buffer, faster than anybody could read them."""
     server = echo_server(**QUIET)
     async with serving(server, "engine.io") as url, Client(url, transport) as client:
@@ -103,7 +103,7 @@ async def test_who_reads_as_fast_as_it_can_is_never_cut(transport: str, pause: f
         assert server.reasons == []
 
 
-async def test_large_acks_and_events_of_any_application() -> None:
+async def test_large_acks_and_events_of_an_application_are_delivered() -> None:
     """Of a python-socketio application on `SocketServer`, to its stock client."""
     sio = SocketServer(socketio.AsyncManager(), **QUIET)
 
@@ -126,7 +126,7 @@ async def test_large_acks_and_events_of_any_application() -> None:
 
 
 @pytest.mark.parametrize("wire", ["socketio-websocket", "socketio-polling-only", "json", "bare"])
-async def test_messages_larger_than_the_buffer_in_the_gateway(
+async def test_messages_larger_than_the_buffer_reach_members_who_read(
     start_gateway: StartGateway, join: Join, wire: str
 ) -> None:
     """A member who reads receives all of them, and each in a page of history."""
@@ -149,7 +149,7 @@ async def test_messages_larger_than_the_buffer_in_the_gateway(
 
 
 @pytest.mark.parametrize("transport", LARGE)
-async def test_a_cut_is_logged_once_with_its_reason(transport: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_slow_client_is_logged_once_with_the_reason(transport: str, caplog: pytest.LogCaptureFixture) -> None:
     """By the server, whatever its transport, with the session and what it has not read."""
     server = echo_server(**QUIET)
     async with serving(server, "engine.io") as url, Client(url, transport) as client:
@@ -213,7 +213,7 @@ class Reader:
             self.backlog.wrote(size, self.waiting)
 
 
-async def test_one_frame_in_hand_is_always_allowed() -> None:
+async def test_one_frame_on_its_way_is_always_allowed() -> None:
     """And as much as ever beside it; more is too much."""
     reader = Reader(1000)
     reader.write(1000)
@@ -250,7 +250,7 @@ async def test_a_little_more_is_allowed_for_a_while() -> None:
         reader.backlog.close()
 
 
-async def test_a_trickle_is_no_progress() -> None:
+async def test_reading_in_a_trickle_does_not_count_as_progress() -> None:
     """Who takes a hundredth of what is written is cut all the same, and holds little until then."""
     reader = Reader(10_000)
     for _ in range(1000):

@@ -55,7 +55,7 @@ async def poll(url: str, size: int, accepts: str | None, origin: str | None = No
         (None, None),
     ],
 )
-async def test_the_client_chooses(url: str, accepts: str | None, coding: str | None) -> None:
+async def test_the_client_chooses_the_encoding(url: str, accepts: str | None, coding: str | None) -> None:
     """RFC 9110, section 12.5.3. Caches are told what the reply depends on, beside the origin."""
     own_page = url.removesuffix("/engine.io/")
     headers, body = await poll(url, 10_000, accepts, origin=own_page if accepts == "gzip" else None)
@@ -67,7 +67,7 @@ async def test_the_client_chooses(url: str, accepts: str | None, coding: str | N
 
 
 @pytest.mark.parametrize(("size", "compressed"), [(800, False), (2_000, True), (262_000, True), (270_000, False)])
-async def test_only_what_is_worth_it_is_compressed(url: str, size: int, compressed: bool) -> None:
+async def test_only_responses_worth_compressing_are_compressed(url: str, size: int, compressed: bool) -> None:
     """Neither little nor more than 256 KB, for which all others would have to wait."""
     headers, body = await poll(url, size, "gzip")
     assert ("content-encoding" in headers) is compressed

@@ -80,7 +80,7 @@ async def test_a_refusal_is_401_with_its_reason(
 
 
 @pytest.mark.parametrize(("transport", "past_aiohttp"), WAYS)
-async def test_a_client_that_is_disconnected_and_refused(transport: str, past_aiohttp: bool) -> None:
+async def test_disconnecting_and_then_refusing_a_client_is_401(transport: str, past_aiohttp: bool) -> None:
     """A handler that disconnects the client and then refuses it as well is received: 401."""
     server = EngineServer()
 
@@ -97,7 +97,9 @@ async def test_a_client_that_is_disconnected_and_refused(transport: str, past_ai
 
 @pytest.mark.parametrize(("transport", "past_aiohttp"), WAYS)
 @pytest.mark.parametrize("returned", [None, True])
-async def test_who_is_accepted_gets_what_the_handler_sent(transport: str, past_aiohttp: bool, returned: Any) -> None:
+async def test_an_accepted_client_receives_what_the_handler_sent(
+    transport: str, past_aiohttp: bool, returned: Any
+) -> None:
     """Behind the handshake, on whichever transport; the session of ``eio.session`` is there as well."""
     server = EngineServer()
 
@@ -127,7 +129,7 @@ async def test_who_is_accepted_gets_what_the_handler_sent(transport: str, past_a
 
 
 @pytest.mark.parametrize("past_aiohttp", [False, True])
-async def test_what_comes_while_the_application_is_asked_is_not_lost(past_aiohttp: bool) -> None:
+async def test_frames_sent_while_the_connect_handler_runs_are_not_lost(past_aiohttp: bool) -> None:
     """Frames behind the handshake wait for the answer; a client that leaves meanwhile is told of as any other."""
     server, asked, go, received, ends = EngineServer(), asyncio.Event(), asyncio.Event(), [], []
 
@@ -156,7 +158,7 @@ async def test_what_comes_while_the_application_is_asked_is_not_lost(past_aiohtt
 
 
 @pytest.mark.parametrize("past_aiohttp", [False, True])
-async def test_a_server_that_stops_while_the_application_is_asked(past_aiohttp: bool) -> None:
+async def test_a_server_can_stop_while_a_connect_handler_runs(past_aiohttp: bool) -> None:
     server, asked, go = EngineServer(), asyncio.Event(), asyncio.Event()
 
     @server.on("connect")
@@ -174,7 +176,7 @@ async def test_a_server_that_stops_while_the_application_is_asked(past_aiohttp: 
 
 @pytest.mark.parametrize(("transport", "past_aiohttp"), WAYS)
 @pytest.mark.parametrize("kind", ["function", "coroutine"])
-async def test_a_mistake_in_an_engineio_handler(
+async def test_an_error_in_an_engineio_connect_handler_refuses_the_client(
     transport: str, past_aiohttp: bool, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It refuses the client, is logged as what it is, and the handler is not called again."""
@@ -197,7 +199,9 @@ async def test_a_mistake_in_an_engineio_handler(
 
 @pytest.mark.parametrize("takes", [1, 2])
 @pytest.mark.parametrize("fails", [False, True])
-async def test_the_engineio_handler_of_disconnect(takes: int, fails: bool, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_engineio_disconnect_handler_may_take_a_reason(
+    takes: int, fails: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     """With a reason or, of the older kind, without; its TypeError is its own."""
     server, calls = EngineServer(), []
 
@@ -249,7 +253,7 @@ REFUSALS = {
 
 @pytest.mark.parametrize("always_connect", [False, True])
 @pytest.mark.parametrize(("refusal", "reason"), REFUSALS.values(), ids=REFUSALS)
-async def test_a_refusal_says_why(always_connect: bool, refusal: Any, reason: Any) -> None:
+async def test_a_refusal_gives_the_reason(always_connect: bool, refusal: Any, reason: Any) -> None:
     """In CONNECT_ERROR; with ``always_connect`` in the DISCONNECT that comes behind CONNECT."""
     server = SocketServer(socketio.AsyncManager(), always_connect=always_connect)
     refuse_with(server, refusal)
@@ -262,7 +266,7 @@ async def test_a_refusal_says_why(always_connect: bool, refusal: Any, reason: An
         assert (packet[:2], json.loads(packet[2:])) == ("41" if always_connect else "44", reason)
 
 
-async def test_the_stock_client_hears_why(driver: Driver) -> None:
+async def test_the_stock_client_receives_the_reason(driver: Driver) -> None:
     """As ``connect_error``, with the data."""
     server = SocketServer(socketio.AsyncManager())
     refuse_with(server, partial(Refusal, "no", {"code": 7}))
@@ -286,7 +290,9 @@ class Handlers(socketio.AsyncNamespace):  # type: ignore[misc]
 
 @pytest.mark.parametrize("auth", ["", '{"token":"t"}'])
 @pytest.mark.parametrize("kind", ["function", "coroutine", "class"])
-async def test_a_mistake_in_a_connect_handler(auth: str, kind: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_error_in_a_connect_handler_is_logged_as_its_own(
+    auth: str, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """A TypeError is no sign of a handler without auth: it is called once, and what is logged is its own error."""
     server, calls = SocketServer(socketio.AsyncManager()), []
 
@@ -312,7 +318,9 @@ async def test_a_mistake_in_a_connect_handler(auth: str, kind: str, caplog: pyte
 
 @pytest.mark.parametrize("how", ["a packet", "the transport", "the server"])
 @pytest.mark.parametrize("kind", ["newer", "older", "function", "class"])
-async def test_a_mistake_in_a_disconnect_handler(how: str, kind: str, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_error_in_a_disconnect_handler_is_logged_and_the_client_is_gone(
+    how: str, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """It is called once, its error is logged, and the client is gone all the same, from every namespace."""
     server, calls = SocketServer(socketio.AsyncManager()), []
 
@@ -355,7 +363,7 @@ async def test_a_mistake_in_a_disconnect_handler(how: str, kind: str, caplog: py
     assert len(calls[0]) == (1 if kind == "older" else 2)
 
 
-async def test_a_mistake_in_an_event_handler(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_error_in_an_event_handler_calls_it_once(caplog: pytest.LogCaptureFixture) -> None:
     """Neither is that called twice."""
     server, calls = SocketServer(socketio.AsyncManager()), []
 
@@ -373,7 +381,7 @@ async def test_a_mistake_in_an_event_handler(caplog: pytest.LogCaptureFixture) -
     assert calls == [1]
 
 
-async def test_what_a_connect_handler_emits_has_a_limit(caplog: pytest.LogCaptureFixture) -> None:
+async def test_what_a_connect_handler_emits_is_bounded(caplog: pytest.LogCaptureFixture) -> None:
     """One that emits more than ``max_buffer`` has its client closed, once, however much it goes on."""
     server = SocketServer(socketio.AsyncManager(), max_buffer=10_000)
 
@@ -393,7 +401,7 @@ async def test_what_a_connect_handler_emits_has_a_limit(caplog: pytest.LogCaptur
 
 
 @pytest.mark.parametrize("drops", [False, True])
-async def test_what_a_client_was_sent_before_it_was_refused(drops: bool) -> None:
+async def test_packets_emitted_before_a_refusal_follow_it(drops: bool) -> None:
     """It follows the refusal, unless the handler has dropped it; what another try is sent is not concerned."""
     server = SocketServer(socketio.AsyncManager())
 
@@ -424,7 +432,7 @@ async def test_what_a_client_was_sent_before_it_was_refused(drops: bool) -> None
     [b"http://[", b"http://[::1", b"http://]", b"http://a\xff", b"\xff\xfe", "http://a℀b".encode(), b"http://[v1.x"],
     ids=repr,
 )
-async def test_an_origin_that_is_none_is_400(origin: bytes, transport: str, allowed: Any) -> None:
+async def test_a_malformed_origin_is_400(origin: bytes, transport: str, allowed: Any) -> None:
     """Neither the server nor the reply breaks on it, by whichever way it comes in."""
     cors = (lambda origin, environ: True) if allowed == "function" else allowed
     server = EngineServer(cors_allowed_origins=cors)

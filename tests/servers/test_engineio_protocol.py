@@ -57,7 +57,7 @@ async def test_an_unknown_session_is_400(server: Any, method: str) -> None:
     assert (response.status, json.loads(response.text)["message"]) == (400, "Session ID unknown")
 
 
-async def test_a_body_is_answered_ok(server: Any) -> None:
+async def test_the_response_to_a_body_is_ok(server: Any) -> None:
     """To indicate success, the server MUST return an HTTP 200 response, with the string `ok` in the body."""
     response = await request("POST", await open_polling(server.url), data="4hello")
     assert (response.status, response.text) == (200, "ok")
@@ -145,7 +145,7 @@ async def test_a_second_websocket_of_a_session_is_closed(server: Any) -> None:
         assert await first.recv() == "4still here"
 
 
-async def test_a_websocket_that_is_refused_ends_no_upgrade(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_refused_websocket_does_not_end_an_upgrade(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first WebSocket is still closed when the client does not go on with it."""
     monkeypatch.setattr("gateway.servers.engineio.upgrade.UPGRADE_TIMEOUT", 0.3)
     url = (await open_polling(server.url)).replace("polling", "websocket")
@@ -157,7 +157,7 @@ async def test_a_websocket_that_is_refused_ends_no_upgrade(server: Any, monkeypa
         assert await closed(first)
 
 
-async def test_a_move_that_comes_too_late_changes_nothing(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_upgrade_that_completes_too_late_changes_nothing(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The upgrade has timed out by then; the session goes on with long-polling."""
     monkeypatch.setattr("gateway.servers.engineio.upgrade.UPGRADE_TIMEOUT", 0.1)
     url = await open_polling(server.url)
@@ -176,7 +176,9 @@ async def test_a_move_that_comes_too_late_changes_nothing(server: Any, monkeypat
 
 
 @pytest.mark.parametrize(("transport", "upgrades"), [("polling", ["websocket"]), ("websocket", [])])
-async def test_the_handshake_says_how_to_go_on(server: Any, transport: str, upgrades: list[str]) -> None:
+async def test_the_handshake_has_the_five_keys_of_the_open_packet(
+    server: Any, transport: str, upgrades: list[str]
+) -> None:
     """The five keys of the open packet; intervals in milliseconds, fractions of a second included."""
     if transport == "polling":
         opened = (await request("GET", server.url + POLLING)).text
@@ -188,7 +190,7 @@ async def test_the_handshake_says_how_to_go_on(server: Any, transport: str, upgr
     assert handshake == {"upgrades": upgrades, "pingInterval": 300, "pingTimeout": 200, "maxPayload": 1000}
 
 
-async def test_pings_come_at_their_interval_and_a_client_that_answers_stays(server: Any) -> None:
+async def test_pings_come_at_their_interval_and_pongs_keep_a_client(server: Any) -> None:
     """At a given interval the server sends a `ping` packet; on a busy machine, some come later."""
     loop = asyncio.get_running_loop()
     intervals: list[float] = []
@@ -204,7 +206,7 @@ async def test_pings_come_at_their_interval_and_a_client_that_answers_stays(serv
 
 
 @pytest.mark.parametrize("transport", ["polling", "websocket"])
-async def test_a_client_that_answers_no_ping_is_closed(server: Any, transport: str) -> None:
+async def test_a_client_without_pongs_is_closed(server: Any, transport: str) -> None:
     """If the server does not receive a `pong` packet back, the connection is closed."""
     if transport == "websocket":
         async with open_websocket(server.url + WEBSOCKET) as socket:
@@ -216,7 +218,7 @@ async def test_a_client_that_answers_no_ping_is_closed(server: Any, transport: s
     assert server.reasons == ["ping timeout"]
 
 
-async def test_a_pong_that_nobody_asked_for_does_not_delay_the_next_ping(server: Any) -> None:
+async def test_an_unsolicited_pong_does_not_delay_the_next_ping(server: Any) -> None:
     """A client cannot put off being asked."""
     async with open_websocket(server.url + WEBSOCKET) as socket:
         await socket.recv()
@@ -235,7 +237,7 @@ async def test_a_pong_that_nobody_asked_for_does_not_delay_the_next_ping(server:
 # --- upgrade
 
 
-async def test_an_upgrade_ends_the_poll_and_takes_everything_along(server: Any) -> None:
+async def test_an_upgrade_ends_the_poll_and_moves_waiting_packets(server: Any) -> None:
     """The server sends `noop` to a pending GET and answers the probe; what was sent meanwhile arrives in order."""
     polling = await open_polling(server.url)
     poll = asyncio.create_task(request("GET", polling))
@@ -253,7 +255,7 @@ async def test_an_upgrade_ends_the_poll_and_takes_everything_along(server: Any) 
 
 
 @pytest.mark.parametrize("frame", ["2", "4hello", "5", "zzz", b"2probe", None])
-async def test_a_probe_that_fails_leaves_the_session_on_long_polling(server: Any, frame: str | bytes | None) -> None:
+async def test_a_failed_probe_leaves_the_session_on_long_polling(server: Any, frame: str | bytes | None) -> None:
     """Whatever a proxy makes of the WebSocket, the client goes on where it was."""
     polling = await open_polling(server.url)
     async with open_websocket(polling.replace("polling", "websocket")) as socket:
@@ -264,7 +266,7 @@ async def test_a_probe_that_fails_leaves_the_session_on_long_polling(server: Any
     assert (await request("GET", polling)).text == "4hello"
 
 
-async def test_a_probe_that_hangs_leaves_long_polling_as_it_is(server: Any) -> None:
+async def test_a_hanging_probe_does_not_affect_long_polling(server: Any) -> None:
     """While a WebSocket says nothing, polls wait for packets as ever, and bring them."""
     polling = await open_polling(server.url)
     async with open_websocket(polling.replace("polling", "websocket")):
@@ -301,7 +303,7 @@ async def test_a_payload_holds_packets_and_binary_in_base64(server: Any) -> None
 
 
 @pytest.mark.parametrize("body", ["", "abc", "4a\x1e", "\x1e4a", "bnot base64", "7", b"4\xff", "4a\x1e9"])
-async def test_a_body_that_is_no_payload_closes_the_session(server: Any, body: str | bytes) -> None:
+async def test_a_body_that_is_not_a_payload_closes_the_session(server: Any, body: str | bytes) -> None:
     """400, and the session is over."""
     url = await open_polling(server.url)
     assert (await request("POST", url, data=body)).status == 400
@@ -309,7 +311,7 @@ async def test_a_body_that_is_no_payload_closes_the_session(server: Any, body: s
 
 
 @pytest.mark.parametrize("frame", ["", "abc", "7", "b!", "bé", "x"])
-async def test_a_frame_that_is_no_packet_closes_the_websocket(server: Any, frame: str) -> None:
+async def test_a_frame_that_is_not_a_packet_closes_the_websocket(server: Any, frame: str) -> None:
     async with open_websocket(server.url + WEBSOCKET) as socket:
         await socket.send(frame)
         assert await closed(socket)
@@ -339,7 +341,7 @@ async def test_a_body_over_max_payload_is_413(server: Any) -> None:
     assert (await request("GET", url)).status == 400
 
 
-async def test_what_the_server_says_last_can_still_be_polled(server: Any) -> None:
+async def test_the_last_packets_of_a_session_can_still_be_polled(server: Any) -> None:
     """A session that the server ends between two polls is there for one more; CLOSE comes behind it, alone: the stock
     client drops acks that come with it.
     """

@@ -93,7 +93,7 @@ async def test_an_event_reaches_the_application_with_its_client(application: App
     assert application.told[:2] == [("say", namespace, namespace), ("whisper", namespace, namespace)]
 
 
-async def test_an_attachment_is_an_argument(application: Application) -> None:
+async def test_attachments_are_arguments(application: Application) -> None:
     """Events with attachments come the same way, once all of it is there."""
     async with connected(application, *NAMESPACES) as socket:
         await socket.send('451-3["say",{"_placeholder":true,"num":0}]')
@@ -103,7 +103,7 @@ async def test_an_attachment_is_an_argument(application: Application) -> None:
 
 
 @pytest.mark.parametrize("namespace", NAMESPACES)
-async def test_events_are_begun_and_acked_in_order(application: Application, namespace: str) -> None:
+async def test_events_are_handled_and_acked_in_order(application: Application, namespace: str) -> None:
     """The second is handled while the first waits, and acked after it."""
     application.waiting["slow"] = asyncio.Event()
     async with connected(application, *NAMESPACES) as socket:
@@ -115,9 +115,7 @@ async def test_events_are_begun_and_acked_in_order(application: Application, nam
 
 
 @pytest.mark.parametrize("namespace", NAMESPACES)
-async def test_a_client_that_leaves_is_known_before_its_events_are_done(
-    application: Application, namespace: str
-) -> None:
+async def test_leaving_is_called_before_pending_events_are_done(application: Application, namespace: str) -> None:
     """`leaving` is called at once, ``disconnect`` when all before it is done; the other namespace stays."""
     application.waiting["slow"] = asyncio.Event()
     async with connected(application, *NAMESPACES) as socket:
@@ -132,7 +130,7 @@ async def test_a_client_that_leaves_is_known_before_its_events_are_done(
         assert await socket.recv() == f"43{prefix(other)}5[]"
 
 
-async def test_a_transport_that_closes_is_told_for_each_namespace(application: Application) -> None:
+async def test_closing_is_called_for_each_namespace(application: Application) -> None:
     async with connected(application, *NAMESPACES) as socket:
         await socket.close()
         await until(lambda: len(application.told) == 4)
@@ -143,7 +141,7 @@ async def test_a_transport_that_closes_is_told_for_each_namespace(application: A
     ]
 
 
-async def test_an_event_before_connect_is_nobodys(application: Application) -> None:
+async def test_an_event_before_connect_reaches_no_handler(application: Application) -> None:
     """A client that is in no namespace is closed when it sends one."""
     async with connected(application) as socket:
         await socket.send('42["say"]')
@@ -174,7 +172,7 @@ async def test_a_client_that_does_not_read_is_logged_once(
         assert line.get("sid") == (None if describes else socket.sid)
 
 
-def test_a_handler_without_handle_event_is_none() -> None:
+def test_a_handler_without_handle_event_is_refused() -> None:
     """It would drop all events; it cannot be made."""
     with pytest.raises(TypeError, match="handle_event"):
         type("Half", (EventHandler,), {})()

@@ -110,7 +110,7 @@ async def asked(application: Application, tcp: Connection, after: bytes = b"") -
         await application.asked.wait()
 
 
-async def test_what_is_written_before_the_reply_follows_it(application: Application) -> None:
+async def test_frames_written_before_the_response_follow_it(application: Application) -> None:
     """In its order; then what is written later. What the client has sent meanwhile is read."""
     stream = application.listener.stream
     async with connection(application.url) as tcp:
@@ -125,7 +125,7 @@ async def test_what_is_written_before_the_reply_follows_it(application: Applicat
         assert [await tcp.frame() for _ in range(3)] == [b"one", b"two", b"three"]
 
 
-async def test_a_close_before_the_reply_is_the_last_to_follow_it(application: Application) -> None:
+async def test_a_close_before_the_response_is_the_last_frame_after_it(application: Application) -> None:
     """What is written after it is dropped; the client's close frame is awaited as ever."""
     stream = application.listener.stream
     async with connection(application.url) as tcp:
@@ -143,7 +143,7 @@ async def test_a_close_before_the_reply_is_the_last_to_follow_it(application: Ap
     assert application.listener.told == [4001]
 
 
-async def test_a_client_that_goes_away_before_the_reply(application: Application) -> None:
+async def test_a_client_that_disconnects_before_the_response_is_reported(application: Application) -> None:
     """That is reported at once; the stream ends when the handshake is accepted."""
     async with connection(application.url) as tcp:
         await asked(application, tcp)
@@ -154,7 +154,7 @@ async def test_a_client_that_goes_away_before_the_reply(application: Application
     assert application.listener.stream.state is StreamState.ENDED
 
 
-async def test_a_refusal_is_a_reply_like_any_other(application: Application) -> None:
+async def test_a_refusal_is_an_ordinary_response(application: Application) -> None:
     """With the headers of the server; the connection is closed after it, whatever came after the handshake."""
     application.refusal = web.Response(status=409, text="taken")
     async with connection(application.url) as tcp:
@@ -167,7 +167,7 @@ async def test_a_refusal_is_a_reply_like_any_other(application: Application) -> 
     assert (application.handshakes, application.listener.told) == (1, [])
 
 
-async def test_a_refusal_of_a_client_that_has_gone_away(application: Application) -> None:
+async def test_refusing_a_client_that_has_disconnected_does_nothing(application: Application) -> None:
     """It is dropped; another client is served."""
     application.refusal = web.Response(status=409, text="taken")
     async with connection(application.url) as tcp:
@@ -180,7 +180,7 @@ async def test_a_refusal_of_a_client_that_has_gone_away(application: Application
         assert (await tcp.response()).text == "a page"
 
 
-async def test_what_comes_before_the_reply_is_kept_and_bounded(application: Application) -> None:
+async def test_frames_received_before_the_response_are_kept_and_bounded(application: Application) -> None:
     """All of it is read in the end, however much; until then most of it waits in the system."""
     count, frame = 700, b"\x81\xfe\xea\x60\0\0\0\0" + b"x" * 60_000
     async with connection(application.url) as tcp:
@@ -192,7 +192,9 @@ async def test_what_comes_before_the_reply_is_kept_and_bounded(application: Appl
         await until(lambda: len(application.listener.told) == count)
 
 
-async def test_what_is_held_has_a_limit(application: Application, caplog: pytest.LogCaptureFixture) -> None:
+async def test_frames_held_before_the_response_are_bounded(
+    application: Application, caplog: pytest.LogCaptureFixture
+) -> None:
     """One write more than ``max_buffer`` is held; the next one has the client closed, once, which is logged. It gets
     what was held, and the close.
     """
@@ -211,7 +213,7 @@ async def test_what_is_held_has_a_limit(application: Application, caplog: pytest
 
 
 @pytest.mark.parametrize("end", ["close", "fail"])
-def test_a_stream_that_never_opens(end: str) -> None:
+def test_a_stream_that_never_opens_can_be_closed(end: str) -> None:
     """Nothing is left of it to be told."""
     listener = Listening()
 

@@ -66,7 +66,7 @@ class Handler:
                 await asyncio.sleep(0)
 
 
-async def test_messages_are_handled_one_after_the_other() -> None:
+async def test_messages_are_handled_one_at_a_time() -> None:
     """In the order they came, never two at once, however slow the handler."""
     handler = Handler()
     for number in range(20):
@@ -92,7 +92,7 @@ async def test_a_stream_is_paused_at_the_bound() -> None:
     assert handler.source.pauses == 1
 
 
-async def test_a_handler_that_fails_does_not_stop_the_next(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_failing_handler_does_not_stop_the_next(caplog: pytest.LogCaptureFixture) -> None:
     """It is logged, and the messages behind it are handled."""
     handler = Handler()
     handler.put(ValueError("wrong"))
@@ -103,7 +103,7 @@ async def test_a_handler_that_fails_does_not_stop_the_next(caplog: pytest.LogCap
     assert "ValueError: wrong" in caplog.text
 
 
-async def test_idle_waits_for_all_that_was_put() -> None:
+async def test_idle_waits_for_all_messages() -> None:
     """It returns at once where nothing waits, and otherwise behind the last message."""
     handler = Handler()
     await handler.in_order.idle()
@@ -118,7 +118,7 @@ async def test_idle_waits_for_all_that_was_put() -> None:
     assert handler.handled == [1, 2]
 
 
-async def test_there_is_no_task_where_nothing_is_to_do() -> None:
+async def test_there_is_no_task_while_there_are_no_messages() -> None:
     """A client that says nothing costs no task, before its first message and after its last."""
     before = asyncio.all_tasks()
     handler = Handler()
@@ -130,7 +130,7 @@ async def test_there_is_no_task_where_nothing_is_to_do() -> None:
     assert asyncio.all_tasks() == before
 
 
-async def test_a_client_whose_messages_never_wait_gives_way_to_others() -> None:
+async def test_a_busy_client_yields_to_others() -> None:
     """However much it has to say: it rests after so many messages."""
     handled: list[float] = []
 
@@ -187,7 +187,7 @@ async def turns() -> None:
         await asyncio.sleep(0)
 
 
-async def test_messages_that_overlap_are_begun_at_once_and_answered_in_order() -> None:
+async def test_overlapping_messages_begin_at_once_and_are_replied_to_in_order() -> None:
     handler = Overlapping()
     found = [handler.add(number) for number in range(5)]
     await turns()
@@ -198,7 +198,7 @@ async def test_messages_that_overlap_are_begun_at_once_and_answered_in_order() -
         assert handler.answered == answered
 
 
-async def test_what_is_done_alone_overlaps_with_nothing() -> None:
+async def test_an_exclusive_message_overlaps_with_no_other() -> None:
     """It begins behind the answers before it, and what is behind it begins when it is done."""
     handler = Overlapping()
     found = [handler.add(1), handler.add(2), handler.add_alone("alone"), handler.add(3), handler.add(4)]
@@ -219,7 +219,7 @@ async def test_what_is_done_alone_overlaps_with_nothing() -> None:
     assert handler.answered == [1, 2, "alone", 3, 4]
 
 
-async def test_one_that_fails_beside_others_keeps_no_answer_back(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_failing_message_holds_back_no_other_reply(caplog: pytest.LogCaptureFixture) -> None:
     handler = Overlapping()
     first, second = handler.add(1), handler.add(2)
     second.set_result(None)
@@ -230,7 +230,7 @@ async def test_one_that_fails_beside_others_keeps_no_answer_back(caplog: pytest.
 
 
 @pytest.mark.parametrize("wrong", [ValueError("wrong"), asyncio.CancelledError()], ids=["fails", "is given up"])
-async def test_one_that_fails_early_lets_nothing_overtake(wrong: BaseException) -> None:
+async def test_an_early_failure_does_not_change_the_order(wrong: BaseException) -> None:
     """What is done alone still waits for what is before the one that failed, and so does whoever waits for all."""
     handler = Overlapping()
     first, second = handler.add(1), handler.add(2)
@@ -246,7 +246,7 @@ async def test_one_that_fails_early_lets_nothing_overtake(wrong: BaseException) 
 
 
 @pytest.mark.parametrize("wrong", [ValueError("wrong"), asyncio.CancelledError()], ids=["fails", "is given up"])
-async def test_what_is_done_alone_and_fails_stops_nothing(wrong: BaseException) -> None:
+async def test_a_failing_exclusive_message_stops_nothing(wrong: BaseException) -> None:
     """Not what waits, and not the end of the session behind it."""
     handler = Overlapping()
     found = [handler.add_alone(1), handler.add(2), handler.add_alone("end")]
@@ -257,7 +257,7 @@ async def test_what_is_done_alone_and_fails_stops_nothing(wrong: BaseException) 
     assert handler.answered == [2, "end"]
 
 
-async def test_an_answer_that_fails_stops_nothing(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_failing_reply_stops_nothing(caplog: pytest.LogCaptureFixture) -> None:
     in_order = InOrder(Source())
     done: list[str] = []
 
@@ -274,7 +274,7 @@ async def test_an_answer_that_fails_stops_nothing(caplog: pytest.LogCaptureFixtu
     assert "ValueError" in caplog.text
 
 
-async def test_messages_that_overlap_are_bounded() -> None:
+async def test_overlapping_messages_are_bounded() -> None:
     handler = Overlapping()
     found = [handler.add(number) for number in range(MAX_WAITING + 1)]
     assert handler.source.paused
@@ -283,7 +283,7 @@ async def test_messages_that_overlap_are_bounded() -> None:
     await until(lambda: not handler.source.paused)
 
 
-async def test_nothing_is_read_any_more_from_a_client_that_finishes() -> None:
+async def test_a_client_that_finishes_is_not_read_any_more() -> None:
     """Not even when what waited is done."""
     handler = Overlapping()
     found = [handler.add(number) for number in range(MAX_WAITING + 1)]
@@ -296,7 +296,7 @@ async def test_nothing_is_read_any_more_from_a_client_that_finishes() -> None:
     assert len(handler.answered) == len(found)
 
 
-async def test_what_is_cancelled_is_not_answered() -> None:
+async def test_cancelled_messages_get_no_reply() -> None:
     handler = Overlapping()
     found = [handler.add(1), handler.add_alone(2), handler.add(3)]
     await turns()

@@ -107,7 +107,7 @@ def now() -> float:
     return asyncio.get_running_loop().time()
 
 
-async def test_an_idle_connection_ends_after_its_own_time(tmp_path: Path) -> None:
+async def test_an_idle_connection_has_its_own_timeout(tmp_path: Path) -> None:
     """Not after that of a head, which is shorter here as it is in the gateway."""
     async with Site(tmp_path, head_timeout=0.1, keepalive_timeout=0.6).open() as site, connection(site.url) as tcp:
         for _ in range(2):
@@ -121,7 +121,7 @@ async def test_an_idle_connection_ends_after_its_own_time(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("before", [0, 1, 2])
 @pytest.mark.parametrize("rest", [b"", b"x"])
-async def test_a_half_sent_head_has_one_time_for_all_its_parts(tmp_path: Path, before: int, rest: bytes) -> None:
+async def test_a_request_head_has_one_timeout_in_all(tmp_path: Path, before: int, rest: bytes) -> None:
     """As the first of a connection and after others; what drips into it makes it no longer. 408 says why."""
     async with Site(tmp_path, head_timeout=0.4, keepalive_timeout=60).open() as site, connection(site.url) as tcp:
         for _ in range(before):
@@ -140,7 +140,7 @@ async def test_a_half_sent_head_has_one_time_for_all_its_parts(tmp_path: Path, b
         await until(lambda: site.connections == 0, SOON)
 
 
-async def test_a_head_that_begins_in_time_is_not_idle(tmp_path: Path) -> None:
+async def test_a_connection_is_not_idle_once_a_head_has_begun(tmp_path: Path) -> None:
     """The connection's time ends amid the head, which has its own."""
     async with Site(tmp_path, head_timeout=SOON, keepalive_timeout=0.4).open() as site, connection(site.url) as tcp:
         tcp.send(head("/"))
@@ -153,7 +153,7 @@ async def test_a_head_that_begins_in_time_is_not_idle(tmp_path: Path) -> None:
         assert await tcp.ended() == b""
 
 
-async def test_half_a_head_behind_a_slow_request(tmp_path: Path) -> None:
+async def test_a_head_after_a_slow_request_has_its_timeout(tmp_path: Path) -> None:
     """It has its time as well, and the request before it is answered first."""
     async with Site(tmp_path, head_timeout=0.2, keepalive_timeout=60).open() as site, connection(site.url) as tcp:
         tcp.send(head("/wait"))
@@ -166,7 +166,7 @@ async def test_half_a_head_behind_a_slow_request(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("pieces", [False, True])
-async def test_a_head_has_a_size(tmp_path: Path, pieces: bool) -> None:
+async def test_the_size_of_a_head_is_limited(tmp_path: Path, pieces: bool) -> None:
     """Many headers, none of them too long: 60 KB pass, 72 KB are refused, in one read or in many."""
     async with Site(tmp_path).open() as site:
         for count, status in ((10, 200), (12, 400)):
@@ -181,7 +181,7 @@ async def test_a_head_has_a_size(tmp_path: Path, pieces: bool) -> None:
                 assert status == 200 or "65536" in response.text
 
 
-async def test_a_head_without_an_end_is_not_kept(tmp_path: Path) -> None:
+async def test_an_endless_head_is_refused_at_the_limit(tmp_path: Path) -> None:
     """It is refused as soon as it is too large."""
     async with Site(tmp_path, head_timeout=60).open() as site, connection(site.url) as tcp:
         tcp.send(head("/")[:-2])
@@ -210,7 +210,9 @@ async def a_slow_reader(url: str) -> AsyncIterator[Connection]:
 
 @pytest.mark.parametrize("path", ["/file", "/large"])
 @pytest.mark.parametrize("reads", [0, 20])
-async def test_a_reply_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, reads: int) -> None:
+async def test_sending_a_response_has_a_timeout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, reads: int
+) -> None:
     """A file, or what is in memory, read at 20 bytes a turn or not at all: what served it is free again."""
     monkeypatch.setattr(httpserver, "MIN_RATE", LARGE)
     files = _open_files()
@@ -229,7 +231,7 @@ async def test_a_reply_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     await until(lambda: _open_files() <= files, SOON)
 
 
-async def test_a_reply_that_is_read_in_time_is_whole(tmp_path: Path) -> None:
+async def test_a_response_that_is_read_in_time_is_complete(tmp_path: Path) -> None:
     """And so is the next one on the connection, for which the time begins anew."""
     async with Site(tmp_path, reply_timeout=SOON).open() as site, connection(site.url) as tcp:
         for path in ("/file", "/large", "/"):
@@ -238,7 +240,7 @@ async def test_a_reply_that_is_read_in_time_is_whole(tmp_path: Path) -> None:
             assert (response.status, len(response.body)) == (200, 6 if path == "/" else LARGE)
 
 
-async def test_what_is_left_in_the_buffer_has_an_end_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_flushing_the_buffer_has_a_timeout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The reply is written and the idle connection closed: the rest of it does not wait in memory for good."""
     monkeypatch.setattr(httpserver, "MIN_RATE", LARGE)
     async with (
@@ -254,7 +256,7 @@ async def test_what_is_left_in_the_buffer_has_an_end_too(tmp_path: Path, monkeyp
 
 
 @pytest.mark.parametrize("asked", [head("/"), head("/nothing"), head("/", method="POST"), b"no http\r\n\r\n"])
-async def test_every_reply_has_the_headers_and_no_server(tmp_path: Path, asked: bytes) -> None:
+async def test_every_response_has_the_headers_and_no_server(tmp_path: Path, asked: bytes) -> None:
     """Also those that aiohttp makes by itself."""
     async with Site(tmp_path).open() as site, connection(site.url) as tcp:
         tcp.send(asked)
@@ -279,7 +281,7 @@ def _open_files() -> int:
         ("/read/lost", 2 * LARGE, None),
     ],
 )
-async def test_nothing_of_a_body_stays_behind(
+async def test_a_body_is_freed_with_its_request(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, path: str, length: int, status: int | None
 ) -> None:
     """However its request ended: an error that aiohttp replies with, or keeps, is not to keep the frames it has gone
@@ -303,7 +305,7 @@ async def test_nothing_of_a_body_stays_behind(
 
 
 @pytest.mark.parametrize("data", [b"x" * LARGE, b"GET /" + b"x" * LARGE, b"GET / HTTP/1.1\r\nA: " + b"x" * LARGE])
-async def test_nothing_of_what_is_no_http_stays_behind(tmp_path: Path, data: bytes) -> None:
+async def test_malformed_requests_are_freed(tmp_path: Path, data: bytes) -> None:
     async with Site(tmp_path).open() as site:
         with tracing():
             for attempt in range(21):

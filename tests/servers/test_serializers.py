@@ -86,14 +86,14 @@ async def converse(server: SocketServer, data: Any, transport: str, serializer: 
 
 @pytest.mark.parametrize("transport", ["websocket", "polling"])
 @pytest.mark.parametrize("serializer", ["msgpack", MsgPackPacket.configure()], ids=["by name", "configured"])
-async def test_msgpack(transport: str, serializer: Any) -> None:
+async def test_msgpack_events_and_acks(transport: str, serializer: Any) -> None:
     """Bytes anywhere, integers, and text; with the client of the same library."""
     data = {"bytes": b"\x00\xff", "list": [1.5, None, "é"], "deep": [{"b": b""}]}
     await converse(application(serializer=serializer), data, transport, "msgpack")
 
 
 @pytest.mark.parametrize("auth", [{}, {"data": None}, {"data": msgpack.ExtType(0, b"\x00")}], ids=str)
-async def test_msgpack_without_auth(auth: Any) -> None:
+async def test_msgpack_clients_may_send_no_auth(auth: Any) -> None:
     """The last is what socket.io-msgpack-parser sends, ``undefined``. The handler may be of the older kind."""
     server, calls = SocketServer(socketio.AsyncManager(), serializer="msgpack"), []
     server.on("connect", lambda sid, environ: calls.append(environ["PATH_INFO"]))
@@ -108,7 +108,7 @@ async def test_msgpack_without_auth(auth: Any) -> None:
 
 
 @pytest.mark.parametrize("transport", ["websocket", "polling"])
-async def test_a_serializer_of_the_application(transport: str) -> None:
+async def test_an_application_may_bring_its_own_serializer(transport: str) -> None:
     await converse(application(serializer=Backwards), ["text", {"a": [1]}], transport, Backwards)
 
 
@@ -138,9 +138,7 @@ async def test_a_serializer_of_the_application(transport: str) -> None:
     ],
     ids=repr,
 )
-async def test_what_is_no_packet_in_msgpack_closes_the_connection(
-    packet: Any, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_invalid_msgpack_closes_the_connection(packet: Any, caplog: pytest.LogCaptureFixture) -> None:
     """As with the default serializer; nothing of it reaches a handler, or the log as an error."""
     server = application(serializer="msgpack")
     async with (
@@ -157,7 +155,7 @@ async def test_what_is_no_packet_in_msgpack_closes_the_connection(
 
 
 @pytest.mark.parametrize("transport", ["websocket", "polling"])
-async def test_json_of_the_application(transport: str) -> None:
+async def test_an_application_may_bring_its_own_json(transport: str) -> None:
     """It writes what is emitted, acked and welcomed, and reads all that comes; other servers keep theirs."""
     module = Marked()
     server, other = application(json=module), application()
@@ -178,7 +176,7 @@ async def test_json_of_the_application(transport: str) -> None:
     assert engineio.packet.Packet.json is not module
 
 
-async def test_json_of_the_application_in_short_packets() -> None:
+async def test_short_packets_use_the_json_of_the_application() -> None:
     """The CONNECT packet, and an event that has a namespace of its own beside an ack."""
     server = application(json=Marked())
     async with serving(server, "socket.io") as url, connect(f"{url.replace('http', 'ws')}{WEBSOCKET}") as socket:
@@ -189,7 +187,7 @@ async def test_json_of_the_application_in_short_packets() -> None:
         assert await socket.recv() == "430[{}]"
 
 
-async def test_json_of_an_engineio_application() -> None:
+async def test_an_engineio_application_may_bring_its_own_json() -> None:
     """What is sent as an object, and what comes as JSON; text that is none, or begins with a digit, stays text."""
     module = Marked()
     server = echo_server(json=module)
@@ -201,7 +199,7 @@ async def test_json_of_an_engineio_application() -> None:
 
 
 @pytest.mark.parametrize("text", ['{"a":[1,null]}', "[]", "true", '"x"'])
-async def test_engineio_messages_that_are_json_come_as_values(text: str) -> None:
+async def test_engineio_messages_that_are_json_are_decoded(text: str) -> None:
     """As python-engineio's client and server do for one another."""
     server, received = EngineServer(), []
 
@@ -229,7 +227,7 @@ class Bytes:
 
 @pytest.mark.parametrize("module", [Bytes, object(), 1, "json", type("", (), {"dumps": json.dumps})])
 @pytest.mark.parametrize("server", [SocketServer, EngineServer])
-def test_a_json_module_that_cannot_do_it_is_refused(module: Any, server: Any) -> None:
+def test_an_incomplete_json_module_is_refused(module: Any, server: Any) -> None:
     with pytest.raises(ValueError, match=r"json= must be .* dumps\(value, separators"):
         server(json=module)
 
@@ -240,7 +238,7 @@ def test_another_serializer_is_refused(serializer: Any) -> None:
         SocketServer(serializer=serializer)
 
 
-def test_both_together_are_refused() -> None:
+def test_a_serializer_together_with_json_is_refused() -> None:
     with pytest.raises(ValueError, match="json= is for the default serializer"):
         SocketServer(serializer="msgpack", json=json)
 
@@ -261,5 +259,5 @@ def test_another_async_mode_is_refused(server: Any, mode: str) -> None:
 
 @pytest.mark.parametrize("mode", [None, "aiohttp"])
 @pytest.mark.parametrize("server", [SocketServer, EngineServer])
-def test_the_async_mode_that_it_has(server: Any, mode: str | None) -> None:
+def test_the_aiohttp_async_mode_is_accepted(server: Any, mode: str | None) -> None:
     assert server(async_mode=mode).async_mode == "aiohttp"

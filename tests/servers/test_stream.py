@@ -57,7 +57,7 @@ class Beating:
 Log = list[tuple[str, Beating, float]]
 
 
-async def test_the_silent_are_pinged_and_given_up_in_order() -> None:
+async def test_silent_clients_are_pinged_and_closed_in_order() -> None:
     """Each after the interval, and after the timeout behind it, to the millisecond and not before 0.99 of it."""
     heartbeats, log = Heartbeats(0.15, 0.1), Log()
     start = asyncio.get_running_loop().time()
@@ -75,7 +75,7 @@ async def test_the_silent_are_pinged_and_given_up_in_order() -> None:
     heartbeats.close()
 
 
-async def test_who_answers_is_pinged_again_and_again() -> None:
+async def test_a_client_that_sends_pongs_is_pinged_again_and_again() -> None:
     """A client that answers stays, beside one that does not."""
     heartbeats, log = Heartbeats(0.02, 0.05), Log()
     good, bad = Beating(heartbeats, log, answers=True), Beating(heartbeats, log)
@@ -88,7 +88,7 @@ async def test_who_answers_is_pinged_again_and_again() -> None:
     heartbeats.close()
 
 
-async def test_who_answers_at_once_is_pinged_after_the_interval() -> None:
+async def test_a_client_with_an_immediate_pong_is_pinged_after_the_interval() -> None:
     """However long a client may take to answer, and also where it is the only one."""
     heartbeats, log = Heartbeats(0.02, 60), Log()
     client = Beating(heartbeats, log)
@@ -102,7 +102,7 @@ async def test_who_answers_at_once_is_pinged_after_the_interval() -> None:
     heartbeats.close()
 
 
-async def test_a_pong_that_nobody_asked_for_changes_nothing() -> None:
+async def test_an_unsolicited_pong_changes_nothing() -> None:
     """A client cannot put its next ping off by chattering."""
     heartbeats, log = Heartbeats(0.1, 0.1), Log()
     client = Beating(heartbeats, log)
@@ -116,7 +116,7 @@ async def test_a_pong_that_nobody_asked_for_changes_nothing() -> None:
     heartbeats.close()
 
 
-async def test_who_is_gone_is_not_pinged() -> None:
+async def test_a_removed_client_is_not_pinged() -> None:
     """Before its ping or while its answer is awaited, others go on."""
     heartbeats, log = Heartbeats(0.05, 0.05), Log()
     never, once, last = (Beating(heartbeats, log) for _ in range(3))
@@ -151,7 +151,7 @@ async def test_a_connection_may_be_removed_by_another_that_times_out() -> None:
     heartbeats.close()
 
 
-async def test_a_timer_runs_only_while_somebody_is_there() -> None:
+async def test_the_timer_runs_only_while_there_are_clients() -> None:
     """Heartbeats that were closed, or have nobody left, wake nobody; a new client starts them again."""
     heartbeats, log = Heartbeats(0.02, 0.02), Log()
     first, second = Beating(heartbeats, log), Beating(heartbeats, log)
@@ -183,7 +183,7 @@ def of_aiohttp() -> list[object]:
     return [item for item in gc.get_objects() if isinstance(item, RequestHandler | web.BaseRequest)]
 
 
-async def test_nothing_of_aiohttp_is_left_behind() -> None:
+async def test_the_objects_of_aiohttp_are_freed() -> None:
     """Request, protocol and tasks are let go of while the WebSocket goes on."""
     assert of_aiohttp() == [], "other tests have left something"
     async with EchoServer() as server:
@@ -201,7 +201,7 @@ async def test_nothing_of_aiohttp_is_left_behind() -> None:
         assert server.echoes[0].ended == 1000
 
 
-async def test_what_comes_with_the_handshake_is_not_lost() -> None:
+async def test_frames_sent_with_the_handshake_are_not_lost() -> None:
     """A client that does not wait for the answer is received from its first frame."""
     async with EchoServer() as server:
         reader, writer = await hand_shaken(server, b"\x81\x85\0\0\0\0early" + b"\x81\x84\0\0\0\0bird")
@@ -217,7 +217,7 @@ async def test_a_handshake_with_a_body_is_refused() -> None:
         assert (answer.status, answer.text) == (400, "a handshake has no body")
 
 
-async def test_a_close_without_an_answer_ends_all_the_same() -> None:
+async def test_a_stream_ends_without_a_close_frame_of_the_client() -> None:
     """A reset connection ends its stream with 1006."""
     async with EchoServer() as server:
         client = await connect(f"ws://{server.address}/", ping_interval=None)
@@ -229,7 +229,9 @@ async def test_a_close_without_an_answer_ends_all_the_same() -> None:
 
 
 @pytest.mark.parametrize("last_words", [b"\xc1\x80\0\0\0\0", b"\x88\x80\0\0\0\0"], ids=["violation", "goodbye"])
-async def test_who_reads_nothing_is_cut_all_the_same(last_words: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_closing_client_that_reads_nothing_is_disconnected(
+    last_words: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A client that goes wrong, or says goodbye, and does not read what was sent before, holds no socket for long."""
     monkeypatch.setattr("gateway.servers.websocket.stream.CLOSE_TIMEOUT", 0.2)
     async with EchoServer() as server:
@@ -241,7 +243,7 @@ async def test_who_reads_nothing_is_cut_all_the_same(last_words: bytes, monkeypa
         writer.transport.abort()
 
 
-async def test_messages_before_a_violation_are_answered() -> None:
+async def test_messages_before_a_violation_get_their_replies() -> None:
     """A client that goes wrong is told why, behind the answers to what was right."""
     async with EchoServer() as server:
         client = await connect(f"ws://{server.address}/", ping_interval=None)
@@ -254,7 +256,7 @@ async def test_messages_before_a_violation_are_answered() -> None:
         assert server.echoes[0].ended == 1006
 
 
-async def test_pongs_are_told_and_pings_answered() -> None:
+async def test_pongs_are_reported_and_pings_get_a_pong() -> None:
     """Both without a word from the listener."""
     async with EchoServer() as server, connect(f"ws://{server.address}/", ping_interval=None) as client:
         async with asyncio.timeout(SOON):
@@ -265,7 +267,7 @@ async def test_pongs_are_told_and_pings_answered() -> None:
         assert server.echoes[0].pongs == 1
 
 
-async def test_very_many_messages_do_not_take_one_turn_of_the_loop() -> None:
+async def test_many_messages_are_spread_over_event_loop_iterations() -> None:
     """What arrives at once is handled in parts, all of it, and others have their turn in between."""
     async with EchoServer() as server, connect(f"ws://{server.address}/", compression=None) as client:
         await client.send("here")
@@ -284,7 +286,7 @@ async def test_very_many_messages_do_not_take_one_turn_of_the_loop() -> None:
 
 
 @pytest.mark.parametrize("kind", [stream.StreamState, state.EngineState])
-def test_states_change_as_their_table_says(kind: type[Enum]) -> None:
+def test_states_change_only_as_their_table_allows(kind: type[Enum]) -> None:
     """Each state has its changes, what is closed stays so, and any other change is an error of ours."""
     module = stream if kind is stream.StreamState else state
     owner = WebSocketStream if module is stream else EngineSocket
@@ -303,7 +305,7 @@ def test_states_change_as_their_table_says(kind: type[Enum]) -> None:
                     changed._change(after)  # type: ignore[arg-type]
 
 
-async def test_the_end_of_a_stream_is_told_once() -> None:
+async def test_the_end_of_a_stream_is_reported_once() -> None:
     """Whatever comes after it: another close, an error, or the loss of the transport."""
     for ends in itertools.permutations(["close", "fail", "connection_lost"]):
         told: list[int] = []

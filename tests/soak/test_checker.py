@@ -151,13 +151,13 @@ VISITS: dict[str, tuple[Callable[[], History], set[str]]] = {
 
 
 @pytest.mark.parametrize("name", VISITS)
-def test_a_visit(name: str) -> None:
+def test_a_visit_is_judged_by_what_was_sent_while_it_lasted(name: str) -> None:
     """Who comes and goes hears what was said while it surely was there, once, in order, and nothing else."""
     told, expected = VISITS[name]
     assert kinds(told()) == expected
 
 
-def test_the_evidence() -> None:
+def test_the_evidence_lists_what_a_client_went_through() -> None:
     """What befell a client can be read, in order."""
     told = history(ALICE[:3], ALICE[3:])
     told.trace("bob", "is gone")
@@ -169,19 +169,19 @@ def test_the_evidence() -> None:
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_nothing_is_wrong(name: str) -> None:
+def test_a_correct_history_has_no_violations(name: str) -> None:
     """No violation is found where there is none."""
     assert GOOD[name]().judge() == []
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_something_is_wrong(name: str) -> None:
+def test_a_wrong_history_has_its_violations(name: str) -> None:
     """Each kind of damage is found, and called by its name."""
     told, expected = BAD[name]
     assert kinds(told()) == expected
 
 
-def test_an_ack_that_changes() -> None:
+def test_an_ack_that_changes_is_a_violation() -> None:
     """The same id is acked with what was said the first time."""
     told = history(ALICE)
     told.acked("alice", "tea", "3", ALICE[3].ts)
@@ -190,21 +190,21 @@ def test_an_ack_that_changes() -> None:
     assert kinds(told) == {"reacked"}
 
 
-def test_members_read_different_logs() -> None:
+def test_members_who_read_different_logs_are_a_violation() -> None:
     """All members read one history."""
     told = history(ALICE)
     told.log("dave", "tea", ALICE[1:])
     assert kinds(told) == {"disagreed"}
 
 
-def test_a_room_is_lost() -> None:
+def test_a_lost_room_is_a_violation() -> None:
     """Who comes back is in the rooms as before, recovered or not."""
     told = history(ALICE)
     told.welcomed("bob", [], recovered=True)
     assert kinds(told) == {"expelled"}
 
 
-def test_nothing_was_read() -> None:
+def test_an_unread_log_is_a_violation() -> None:
     """A run that looked at nothing proves nothing."""
     told = History()
     told.joined("alice", "tea")

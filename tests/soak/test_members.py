@@ -21,7 +21,9 @@ ATTEMPTS = 5
 
 
 @pytest.mark.parametrize("way", ["drop", "cut"])
-async def test_a_loss_amid_an_upgrade(gateway: GatewayProcess, driver: Driver, join: Join, way: str) -> None:
+async def test_messages_lost_during_an_upgrade_are_received_once(
+    gateway: GatewayProcess, driver: Driver, join: Join, way: str
+) -> None:
     """A client that goes while its last poll is on the way with messages hears them once, then or when it is back."""
     bob = await join()
     for _ in range(ATTEMPTS):

@@ -111,7 +111,9 @@ logger = logging.getLogger(__name__)
 @pytest.mark.parametrize(
     "size", [pytest.param(size, id=size.name, marks=pytest.mark.timeout(2 * size.limit)) for size in SOAKS]
 )
-async def test_nothing_is_lost(size: Size, start_gateway: StartGateway, driver: Driver) -> None:
+async def test_kills_and_lost_connections_lose_no_message(
+    size: Size, start_gateway: StartGateway, driver: Driver
+) -> None:
     """Every acked message of a room is seen by each of its members exactly once, and in one order."""
     chance = random.Random(SEED)  # noqa: S311 (no secret)
     history = History()
