@@ -124,6 +124,6 @@ def wire(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 async def client(wire: str, join: Join) -> ChatClient:
-    """A logged-in user, on each wire in turn."""
+    """A logged-in user, once on each wire."""
     client: ChatClient = await join(wire)
     return client

@@ -35,7 +35,7 @@ async def test_create_room_takes_an_empty_list_of_users(client: ChatClient) -> N
 
 
 async def test_create_room_adds_the_users_and_notifies_them(client: ChatClient, join: Join) -> None:
-    """Users named in create-room are members at once, and each hears room-joined."""
+    """Users named in create-room are members at once, and each receives room-joined."""
     bob, carol = await join(), await join()
     room = fresh_name("room")
     everybody = members(**{client.username: True, bob.username: True, carol.username: True})
@@ -96,7 +96,7 @@ async def test_add_user_replies_with_who_was_added_and_who_was_a_member_already(
 
 
 async def test_add_user_notifies_the_added_and_the_other_members(client: ChatClient, join: Join) -> None:
-    """The added hear room-joined, members hear user-joined, and the caller hears nothing but the reply."""
+    """The added receive room-joined, members receive user-joined, and the caller nothing but the reply."""
     bob, carol, dave = await join(), await join(), await join()
     room = await make_room(client, bob)
     await succeed(client, "add-user", room=room, users=[carol.username])
@@ -130,7 +130,7 @@ async def test_members_receive_one_event_for_each_user_added(client: ChatClient,
 
 
 async def test_add_user_counts_a_repeated_name_once(client: ChatClient, join: Join) -> None:
-    """A name given twice is added once and told once."""
+    """A name given twice is added once and reported once."""
     bob = await join()
     room = await make_room(client)
     reply = await succeed(client, "add-user", room=room, users=[bob.username, bob.username])
@@ -139,7 +139,7 @@ async def test_add_user_counts_a_repeated_name_once(client: ChatClient, join: Jo
 
 
 async def test_adding_members_again_publishes_nothing(client: ChatClient, join: Join) -> None:
-    """Adding those who are members already succeeds, and nobody hears of it."""
+    """Adding those who are members already succeeds, and nothing is published."""
     bob = await join()
     room = await make_room(client, bob)
     reply = await succeed(client, "add-user", room=room, users=[bob.username])
@@ -204,7 +204,7 @@ async def test_send_msg_keeps_the_id_of_the_client(client: ChatClient, join: Joi
 
 
 async def test_send_msg_with_the_same_id_stores_nothing_again(client: ChatClient, join: Join) -> None:
-    """Sending an id again gets the first reply with `duplicate`, whatever the content; nobody hears of it."""
+    """Sending an id again gets the first reply with `duplicate`, whatever the content; nothing is published."""
     bob = await join()
     room = await make_room(client, bob)
     first = await succeed(client, "send-msg", room=room, content="once", id="i1")
@@ -240,7 +240,7 @@ async def test_ids_that_the_gateway_assigns_are_unique(client: ChatClient) -> No
 
 
 async def test_leave_room_notifies_the_remaining_members(client: ChatClient, join: Join) -> None:
-    """The leaver's reply is bare, the others hear user-left, and the leaver is a member no more."""
+    """The reply has no fields, the others receive user-left, and the caller is not a member any more."""
     bob, carol = await join(), await join()
     room = await make_room(client, bob, carol)
     assert await client.call("leave-room", room=room) == {"ok": True}
@@ -266,7 +266,7 @@ async def test_a_room_ends_with_its_last_member(client: ChatClient) -> None:
 
 
 async def test_a_user_who_left_can_be_added_to_a_later_room_of_the_same_name(client: ChatClient, join: Join) -> None:
-    """Leaving is for a room and not for its name: who left is declined there, and hears a new room of the same name."""
+    """A user who left a room declines that room only, and can be added to a later one of the same name."""
     bob = await join()
     room = await make_room(client, bob)
     await succeed(bob, "leave-room", room=room)
@@ -391,7 +391,7 @@ async def test_history_accepts_the_offset_of_an_event(client: ChatClient, join: 
 
 
 async def test_history_contains_only_messages(client: ChatClient, join: Join) -> None:
-    """People coming and going are no messages: pages are not thinned out by them."""
+    """Events of joining and leaving are not messages: they take no place in a page."""
     bob, carol = await join(), await join()
     room = await make_room(client, bob)
     await succeed(client, "send-msg", room=room, content="first")
@@ -404,7 +404,7 @@ async def test_history_contains_only_messages(client: ChatClient, join: Join) ->
 
 
 async def test_a_later_member_reads_the_whole_history(client: ChatClient, join: Join) -> None:
-    """Who is added later may read what was said before."""
+    """A member who is added later may read earlier messages."""
     bob = await join()
     room = await make_room(client)
     await succeed(client, "send-msg", room=room, content="earlier")
@@ -426,7 +426,7 @@ async def test_find_users_finds_online_users_by_prefix(client: ChatClient, join:
 
 
 async def test_find_users_omits_users_who_are_away(client: ChatClient, join: Join) -> None:
-    """Names online only: not who has left, and not who has lost the connection."""
+    """Only online users: neither those who have left nor those whose connection is lost."""
     prefix = fresh_name("find")
     here, lost, left = [await join(username=f"{prefix}{what}") for what in ("here", "lost", "left")]
     await make_room(client, lost, left)
@@ -465,13 +465,13 @@ async def test_unknown_fields_are_ignored(client: ChatClient, join: Join) -> Non
 
 
 async def test_the_actions_of_one_client_are_handled_in_order(client: ChatClient, join: Join) -> None:
-    """Actions sent without waiting for replies are handled, and answered, in the order they were sent."""
+    """Actions sent without waiting for replies are handled, and replied to, in the order they were sent."""
     bob = await join()
     room = fresh_name("room")
     actions: list[Action] = [("create-room", {"room": room}), ("add-user", {"room": room, "users": [bob.username]})]
     for number in range(100):
         actions.append(("send-msg", {"room": room, "content": str(number)}))
-        actions.append(("fly", {}))  # refused at once, while what was sent before is still on its way to the disk
+        actions.append(("fly", {}))  # refused at once, while earlier messages are still on their way to the disk
     actions += [("leave-room", {"room": room}), ("send-msg", {"room": room, "content": "too late"})]
     replies = await client.burst(actions)
     assert [reply["ok"] for reply in replies] == [True] * 2 + [True, False] * 100 + [True, False]

@@ -1,4 +1,4 @@
-"""``gateway asyncapi``: the document is AsyncAPI 3, and what its examples show is what happens."""
+"""``gateway asyncapi``: the document is AsyncAPI 3, and the gateway behaves as its examples show."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ async def start_backup(
 
 
 async def run_backup(*arguments: object, **environment: str) -> tuple[int | None, str]:
-    """Exit status, and what the command said."""
+    """Exit status and output of the command."""
     process = await start_backup(*arguments, **environment)
     out, err = await process.communicate()
     return process.returncode, (out + err).decode()
@@ -66,7 +66,7 @@ def open_copy(path: Path) -> list[str]:
 
 
 def make_larger(path: Path, megabytes: int) -> None:
-    """Give the store of a stopped gateway a room with so much history, and a member who never comes."""
+    """Give the store of a stopped gateway a room with that much history, and a member who never returns."""
     connection = sqlite3.connect(path)
     with connection:
         window = int(time.time() * 1000) + 10**9
@@ -116,9 +116,9 @@ async def test_a_backup_of_a_busy_gateway_contains_everything_acked(
         done = [len(talker.acked) for talker in talkers]
         await until(lambda done=done: all(len(talker.acked) > n for talker, n in zip(talkers, done, strict=True)))  # type: ignore[misc]
         acked, copy = [len(talker.acked) for talker in talkers], tmp_path / f"copy{number}.db"
-        status, said = await run_backup(copy, "--store", own.store)
-        assert (status, said.count("\n")) == (0, 1), said
-        assert str(copy) in said
+        status, output = await run_backup(copy, "--store", own.store)
+        assert (status, output.count("\n")) == (0, 1), output
+        assert str(copy) in output
         assert copy.stat().st_mode & 0o777 == 0o600
         contents = [content for content in open_copy(copy) if content.isdigit()]
         for talker, count in zip(talkers, acked, strict=True):
@@ -166,8 +166,8 @@ async def test_a_backup_can_be_made_while_no_gateway_runs(
     for number in range(20):
         await succeed(client, "send-msg", room=room, content=str(number))
     await getattr(own, end)()
-    status, said = await run_backup(tmp_path / "copy.db", "--store", own.store)
-    assert status == 0, said
+    status, output = await run_backup(tmp_path / "copy.db", "--store", own.store)
+    assert status == 0, output
     assert open_copy(tmp_path / "copy.db") == [str(number) for number in range(20)]
     await own.restart()
     back = await join("json", client.username, to=own, query={"pid": client.pid, "offset": client.offset})
@@ -177,7 +177,7 @@ async def test_a_backup_can_be_made_while_no_gateway_runs(
 async def test_a_restored_store_continues_from_the_backup(
     start_gateway: StartGateway, join: Join, tmp_path: Path
 ) -> None:
-    """As README says: stop, move the store's files away, put the copy in their place, start."""
+    """As in the README: stop, move the store's files away, put the copy in their place, start."""
     own = await start_gateway(on_disk=True)
     client = await join(to=own)
     room = await make_room(client)
@@ -198,7 +198,7 @@ async def test_a_restored_store_continues_from_the_backup(
 
 
 async def test_a_failed_backup_is_reported_in_one_line(start_gateway: StartGateway, tmp_path: Path) -> None:
-    """Exit status 1, or 2 for a wrong setting, one line on stderr; nothing is written and nothing is left behind."""
+    """Exit status 1, or 2 for a wrong setting, one line on stderr; and no file is written."""
     own = await start_gateway(on_disk=True)
     store, there, garbage = tmp_path / "chat.db", tmp_path / "there", tmp_path / "garbage"
     there.write_text("precious")
@@ -226,9 +226,9 @@ async def test_a_failed_backup_is_reported_in_one_line(start_gateway: StartGatew
         (2, "memory", (tmp_path / "copy.db", "--store", "sqlite://")),
         (2, "PATH", ("--store", own.store)),
     ):
-        result, said = await run_backup(*arguments)
-        assert (result, said.count("\n")) == (status, 1), said
-        assert words in said, said
+        result, output = await run_backup(*arguments)
+        assert (result, output.count("\n")) == (status, 1), output
+        assert words in output, output
     assert there.read_text() == "precious"
     assert set(os.listdir(tmp_path)) == before
 
@@ -293,7 +293,7 @@ async def test_a_full_disk_leaves_no_partial_backup(start_gateway: StartGateway,
 async def test_a_store_whose_file_was_deleted_cannot_be_backed_up(
     start_gateway: StartGateway, join: Join, tmp_path: Path
 ) -> None:
-    """On the wire: `unavailable` for what writes, also for who wants in; logged once and again at the end."""
+    """Actions that write, and log-ins, are `unavailable`; it is logged once, and again when it is over."""
     own: GatewayProcess = await start_gateway(on_disk=True)
     client = await join(to=own)
     room = await make_room(client)

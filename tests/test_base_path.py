@@ -1,4 +1,4 @@
-"""The gateway below a path: by itself with --base-path, and behind proxies that take the path away or leave it."""
+"""The gateway below a path: by itself with --base-path, and behind proxies that strip the path or keep it."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ async def works_at(url: str, driver: Driver, **options: Any) -> None:
 
 
 async def test_everything_is_served_below_the_base_path(start_gateway: StartGateway, driver: Driver) -> None:
-    """Also what is printed. Nothing is anywhere else, and there it is said where everything is."""
+    """Also in what is printed. Other paths are 404, and name the base path."""
     own = await start_gateway(base_path=f"{PREFIX}/")
     assert own.url.endswith(PREFIX)
     await works_at(own.url, driver)
@@ -71,7 +71,7 @@ async def test_everything_is_served_below_the_base_path(start_gateway: StartGate
 
 @pytest.mark.parametrize("query", ["", "?a=1&b=%0d%0ax:%20y"])
 async def test_the_path_without_a_slash_redirects_to_the_page(start_gateway: StartGateway, query: str) -> None:
-    """By a relative URL, so that it holds behind a proxy that has put something before the path."""
+    """By a relative URL, which also works behind a proxy that has a prefix of its own."""
     own = await start_gateway(base_path="/a/chat")
     async with connection(own.url) as tcp:
         tcp.send(head(f"/a/chat{query}"))

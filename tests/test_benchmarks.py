@@ -1,4 +1,4 @@
-"""The benchmarks run from end to end. What they measure here says nothing."""
+"""The benchmarks run from end to end. Their figures mean nothing here."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def run_until_it_fails(generator: Generator) -> None:
 
 
 def test_a_script_that_starts_node_is_not_mistaken_for_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would be killed in Node's place, whichever environment it belongs to."""
+    """It would be killed instead of Node, in every environment."""
     script = tmp_path / "node"
     script.write_text("#!/bin/sh\necho v99.0.0\n")
     script.chmod(0o755)

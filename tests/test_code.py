@@ -1,4 +1,4 @@
-"""The code is as clean as the tools can tell."""
+"""The code is clean, as far as tools can check it."""
 
 from __future__ import annotations
 

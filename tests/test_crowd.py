@@ -1,4 +1,4 @@
-"""Many in one room, and many who speak at the same moment."""
+"""Many clients in one room, and many that send at the same moment."""
 
 from __future__ import annotations
 
@@ -131,35 +131,35 @@ async def test_a_thousand_clients_recover_after_a_restart(start_gateway: StartGa
 
 @pytest.mark.skipif(sys.platform != "linux", reason="holds system calls back as Linux can")
 async def test_messages_of_one_batch_have_one_order_for_everybody(start_gateway: StartGateway, join: Join) -> None:
-    """A client that speaks at the same moment as others hears each once and nothing of itself; on every wire all hear
+    """A client that sends at the same moment as others receives each message of theirs once; on every wire all see
     the same order.
     """
     syncs = HeldSyncs()
     with contextlib.closing(syncs):
         own = await start_gateway(on_disk=True, syncs=syncs)
         host, bare = await join("json", to=own), await join("bare", to=own)
-        speakers = [await join(wire, to=own) for wire in (*WIRES, *WIRES, "socketio-polling-only")]
-        await succeed(host, "create-room", room="r", users=[bare.username, *(one.username for one in speakers)])
+        senders = [await join(wire, to=own) for wire in (*WIRES, *WIRES, "socketio-polling-only")]
+        await succeed(host, "create-room", room="r", users=[bare.username, *(one.username for one in senders)])
         syncs.hold()
         saying = [asyncio.create_task(succeed(host, "send-msg", room="r", content="first"))]
         async with asyncio.timeout(TIMEOUT):
             await syncs.came.wait()
         saying += [
-            asyncio.create_task(succeed(speaker, "send-msg", room="r", content=f"{number} {speaker.username}"))
+            asyncio.create_task(succeed(sender, "send-msg", room="r", content=f"{number} {sender.username}"))
             for number in range(3)
-            for speaker in speakers
+            for sender in senders
         ]
-        for speaker in speakers:
-            if isinstance(speaker, SocketIOClient):
-                await speaker.state()  # Node has sent what it was told to
+        for sender in senders:
+            if isinstance(sender, SocketIOClient):
+                await sender.state()  # Node has sent everything
         await own.has_read_everything()
         syncs.release()
         await asyncio.gather(*saying)
         received = [(await host.next_event("message")).fields["content"] for _ in saying[1:]]
         assert len(set(received)) == len(received)
-        for speaker in speakers:
-            others = ["first", *(content for content in received if not content.endswith(f" {speaker.username}"))]
-            assert [(await speaker.next_event("message")).fields["content"] for _ in others] == others
+        for sender in senders:
+            others = ["first", *(content for content in received if not content.endswith(f" {sender.username}"))]
+            assert [(await sender.next_event("message")).fields["content"] for _ in others] == others
         assert [await bare.next_frame() for _ in saying] == ["first", *received]
-        for client in (host, *speakers):
+        for client in (host, *senders):
             assert "message" not in [event.name for event in await client.drain()]

@@ -113,7 +113,7 @@ class Node:
         await self.engine.attach_session(Claim(username, client.cid, resume))
         return client
 
-    async def say(self, *contents: str, room: str = "tea") -> None:
+    async def send(self, *contents: str, room: str = "tea") -> None:
         for content in contents:
             await self.engine.append_message("alice", room, content, None)
 
@@ -137,15 +137,15 @@ def errors(log: list[Any]) -> int:
 
 
 async def test_an_encoding_error_affects_only_clients_of_that_encoding(node: Node, log: list[Any]) -> None:
-    """Who reads another encoding hears everything. Who should have read this one is closed before anything later
-    reaches it, comes back, and hears all of it once.
+    """Clients of another encoding receive everything. Those of this one are closed before anything later
+    reaches them, come back, and receive all of it once.
     """
     await node.login(node.sound, "alice")
     bob, carol = await node.login(node.sound, "bob"), await node.login(node.frail, "carol")
     await node.engine.create_room("alice", "tea", ("bob", "carol"))
-    await node.say("before")
+    await node.send("before")
     node.frail.chokes_on = "poison"
-    await node.say("poison", "after")
+    await node.send("poison", "after")
     assert bob.received == ["before", "poison", "after"]
     assert (carol.received, carol.reasons) == (["before"], [CloseReason.MISSED])
     assert errors(log) == 1
@@ -155,12 +155,12 @@ async def test_an_encoding_error_affects_only_clients_of_that_encoding(node: Nod
 
 
 async def test_a_write_error_affects_only_its_own_client(node: Node, log: list[Any]) -> None:
-    """The others hear everything, whoever comes first in the room."""
+    """The others receive everything, wherever it comes in the order of the room."""
     await node.login(node.sound, "alice")
     clients = [await node.login(node.sound, name) for name in ("bob", "carol", "dave")]
     await node.engine.create_room("alice", "tea", ("bob", "carol", "dave"))
     clients[1].breaks = True
-    await node.say("one", "two")
+    await node.send("one", "two")
     assert [client.received for client in clients] == [["one", "two"], [], ["one", "two"]]
     assert [client.reasons for client in clients] == [[], [CloseReason.MISSED], []]
     clients[1].breaks = False
@@ -196,7 +196,7 @@ async def test_a_failing_movement_or_attachment_disconnects_those_it_concerns(
         assert (carol.reasons, again.reasons) == ([CloseReason.TAKEN_OVER], [CloseReason.MISSED])
         assert again.received == []
     monkeypatch.undo()
-    await node.say("after")
+    await node.send("after")
     assert errors(log) == 1
     assert carol.received == (["after"] if what is Movement else [])
     assert bob.received == []
@@ -210,7 +210,7 @@ async def test_the_effects_after_a_failure_are_still_delivered(node: Node) -> No
     await node.engine.create_room("alice", "cake", ("carol",))
     node.frail.chokes_on = "poison"
     node.commits.clear()
-    await asyncio.gather(node.say("poison"), node.say("cake", room="cake"), node.say("later"))
+    await asyncio.gather(node.send("poison"), node.send("cake", room="cake"), node.send("later"))
     assert max(node.commits) > 1, "they were to be committed together"
     assert carol.received == ["cake"]
     assert (bob.received, bob.closed) == ([], True)

@@ -1,4 +1,4 @@
-"""docs/protocol.md and the tests say the same, and what the document shows is what happens."""
+"""docs/protocol.md agrees with the tests, and the gateway behaves as it shows."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_every_link_of_a_document_resolves(document: Path) -> None:
 
 @pytest.mark.fast
 def test_the_table_of_tests_names_existing_tests() -> None:
-    """CONTRIBUTING.md says which test is for which module."""
+    """CONTRIBUTING.md lists the tests of each module."""
     contributing = (ROOT / "CONTRIBUTING.md").read_text()
     tests = set(re.findall(r"test_\w+\.py", contributing))
     assert len(tests) > 30
@@ -126,7 +126,7 @@ def test_the_table_of_commands_matches_the_justfile() -> None:
 
 @pytest.mark.fast
 def test_the_changelog_begins_with_the_current_version() -> None:
-    """Or with what is not released yet."""
+    """Or with unreleased changes."""
     setup = (ROOT / "setup.cfg").read_text()
     version = re.findall(r"^version = (\S+)$", setup, re.MULTILINE)
     headings = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)

@@ -18,7 +18,7 @@ from harness.names import fresh_name
 from harness.raw import open_polling
 from harness.stock import TRANSPORTS
 from harness.syncs import HeldSyncs
-from harness.waiting import until_told
+from harness.waiting import poll_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -51,7 +51,7 @@ async def drop_plain(gateway: GatewayProcess, name: str, query: str, *, read: in
     if read:
         head = await reader.readexactly(read)
         assert head.startswith(b"HTTP/1.1 101 "), head
-    await asyncio.sleep(after)  # what the test is about: somebody gives up
+    await asyncio.sleep(after)  # what the test is about: a client gives up
     writer.close()
 
 
@@ -77,7 +77,7 @@ async def forgotten(witness: ChatClient, *names: str) -> None:
         async def is_forgotten(name: str = name) -> bool:
             return not await is_known(witness, name)
 
-        await until_told(is_forgotten)
+        await poll_until(is_forgotten)
 
 
 @pytest.mark.parametrize("wire", ["socketio-websocket", "socketio-polling", "socketio-polling-only"])
@@ -102,7 +102,7 @@ async def test_a_client_that_reconnects_quickly_does_not_block_itself(
 async def test_an_abandoned_log_in_leaves_nothing(
     start_gateway: StartGateway, join: Join, driver: Driver, wire: str
 ) -> None:
-    """Not even a suspended session: nobody could come back to it, and its name would be lost to its owner."""
+    """Not even a suspended session: nobody could resume it, and its name would be lost to its owner."""
     own = await start_gateway(on_disk=True)
     witness = await join(to=own)
     names = [fresh_name() for _ in range(10 * len(STAGES))]
@@ -115,7 +115,7 @@ async def test_an_abandoned_log_in_leaves_nothing(
 async def test_a_plain_client_that_disconnects_during_the_handshake_holds_no_name(
     start_gateway: StartGateway, join: Join, query: str
 ) -> None:
-    """It has claimed nothing, so that the next one with its name gets in: also where it was answered meanwhile."""
+    """It has claimed nothing, so that the next one with its name gets in: also where its reply was sent meanwhile."""
     own = await start_gateway(on_disk=True)
     witness = await join(to=own)
 
@@ -150,7 +150,7 @@ async def test_a_client_that_gives_up_waiting_does_not_block_the_next(gateway: G
 
 
 class HungDisk:
-    """A gateway whose disk does not answer until `release`, and somebody in it."""
+    """A gateway with a client, whose disk hangs until `release`."""
 
     def __init__(self, gateway: GatewayProcess, syncs: HeldSyncs, witness: ChatClient, room: str) -> None:
         self.gateway = gateway
@@ -204,7 +204,7 @@ async def test_a_client_that_retries_while_the_disk_hangs_gets_in_once_it_works(
 async def test_a_resume_that_is_interrupted_leaves_the_session_suspended(
     hung_disk: HungDisk, join: Join, driver: Driver
 ) -> None:
-    """Its client can still come back to it, and has lost nothing. A pid that is none claims nothing."""
+    """Its client can still come back to it, and has lost nothing. An invalid pid claims nothing."""
     own, witness = hung_disk.gateway, hung_disk.witness
     client = await join("json", to=own)
     room = await make_room(witness, client)
@@ -227,7 +227,7 @@ async def test_a_resume_that_is_interrupted_leaves_the_session_suspended(
     async def is_offline() -> bool:
         return not await is_online(witness, room, client.username)
 
-    await until_told(is_offline)
+    await poll_until(is_offline)
     back = await join("json", client.username, to=own, query=resume)
     assert (back.welcome.fields["recovered"], len(back.welcome.fields["rooms"])) == (True, 1)
     assert (await back.next_event("message")).fields["content"] == "missed"

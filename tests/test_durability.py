@@ -1,4 +1,4 @@
-"""What was acked is kept: through kill -9, a stop, a full disk, and somebody who starts a second gateway."""
+"""Whatever was acked is kept: through kill -9, a stop, a full disk, and the start of a second gateway."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ async def test_an_acked_message_survives_kill_9(start_gateway: StartGateway, joi
 
 @pytest.mark.skipif(sys.platform != "linux", reason="holds system calls back as Linux can")
 async def test_nothing_is_acked_or_delivered_before_it_is_synced(start_gateway: StartGateway, join: Join) -> None:
-    """While the disk has not confirmed a message, neither its sender nor anybody else hears of it."""
+    """Until the disk has confirmed a message, it is neither acked nor delivered."""
     syncs = HeldSyncs()
     with contextlib.closing(syncs):
         own = await start_gateway(on_disk=True, syncs=syncs)
@@ -80,7 +80,7 @@ async def test_nothing_is_acked_or_delivered_before_it_is_synced(start_gateway: 
 
 
 async def test_the_stock_client_recovers_from_kill_9_by_itself(start_gateway: StartGateway, join: Join) -> None:
-    """It reconnects, recovers its session, hears what it missed, and nobody had to do anything."""
+    """It reconnects, recovers its session, and receives what it missed, without any code."""
     own = await start_gateway(on_disk=True, port=quiet_port())
     alice = await join("socketio-polling", to=own, reconnection=True, reconnectionDelay=20, reconnectionDelayMax=50)
     bob = await join("socketio-websocket", to=own, reconnection=True, reconnectionDelay=20, reconnectionDelayMax=50)
@@ -106,7 +106,7 @@ async def test_the_stock_client_recovers_from_kill_9_by_itself(start_gateway: St
 async def test_a_retry_after_a_kill_between_commit_and_ack_is_a_duplicate(
     start_gateway: StartGateway, join: Join, driver: Driver, wire: str
 ) -> None:
-    """The stock client's `retries` send again what was kept already: with an id of its own it is stored once."""
+    """The `retries` of the stock client send what was kept already: with an `id` it is stored once."""
     own = await start_gateway(on_disk=True, port=quiet_port())
     bob = await join(to=own)
     options = {"reconnection": True, "reconnectionDelay": 20, "reconnectionDelayMax": 50}
@@ -130,7 +130,7 @@ async def test_a_retry_after_a_kill_between_commit_and_ack_is_a_duplicate(
 
 
 async def test_every_ack_of_a_burst_is_kept(start_gateway: StartGateway, join: Join) -> None:
-    """Killed amid many messages in flight: what was acked or received is in history, once, and no other order."""
+    """Killed with many messages in flight: what was acked or received is in history, once, and no other order."""
     own = await start_gateway(on_disk=True, history_size=5000)
     alice, bob = await join(to=own), await join(to=own)
     room = await make_room(alice, bob)
@@ -282,7 +282,7 @@ async def test_a_client_that_leaves_while_the_disk_is_full_is_gone_afterwards(
 
 @full_disk
 async def test_an_idle_gateway_notices_that_its_disk_is_full(start_gateway: StartGateway) -> None:
-    """Nobody has to send a message for it to be known, nor for it to be over."""
+    """It is noticed, and so is its end, although nobody sends a message."""
     own = await start_gateway(on_disk=True)
     for size, news in ((0, "the store fails"), (-1, "the store works again")):
         own.limit_file_size(size)
@@ -290,7 +290,7 @@ async def test_an_idle_gateway_notices_that_its_disk_is_full(start_gateway: Star
 
 
 async def test_a_kill_while_many_come_and_go_loses_nobody(start_gateway: StartGateway, join: Join) -> None:
-    """Killed amid logins and rooms, the store opens again, and a session that was welcomed can be resumed."""
+    """Killed during log-ins and actions, the store opens again, and a session that was welcomed can be resumed."""
     own = await start_gateway(on_disk=True)
     clients: list[ChatClient] = []
 
@@ -314,7 +314,7 @@ async def test_a_kill_while_many_come_and_go_loses_nobody(start_gateway: StartGa
 
 
 async def test_the_stock_client_retries_until_the_gateway_is_up(start_gateway: StartGateway, join: Join) -> None:
-    """A gateway that is down for a while is found again without help."""
+    """A gateway that is down for a while is found again without any code."""
     own = await start_gateway(on_disk=True, port=quiet_port())
     alice = await join("socketio-websocket", to=own, reconnection=True, reconnectionDelay=20, reconnectionDelayMax=50)
     assert isinstance(alice, SocketIOClient)

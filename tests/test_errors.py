@@ -89,13 +89,13 @@ async def test_every_wrong_field_is_named(client: ChatClient) -> None:
 
 
 async def test_all_wrong_fields_are_named_at_once(client: ChatClient) -> None:
-    """Who makes two mistakes learns of both."""
+    """All mistakes of a payload are reported together."""
     error = await fail(client, "send-msg", "invalid_payload", room="", content=5)
     assert set(error["fields"]) == {"room", "content"}
 
 
 async def test_a_malformed_username_in_users_is_an_invalid_payload(client: ChatClient, join: Join) -> None:
-    """A name in `users` that can be nobody's is refused, and nobody is added."""
+    """A name in `users` that no user can have is refused, and nobody is added."""
     bob = await join()
     room = await make_room(client)
     for name in ("Bob", "", "a" * 33, "a b"):
@@ -114,7 +114,7 @@ async def test_a_missing_room_is_not_found(client: ChatClient, action: str) -> N
 
 @pytest.mark.parametrize("action", OTHERS_ROOM)
 async def test_a_room_the_caller_is_not_in_is_not_found(client: ChatClient, join: Join, action: str) -> None:
-    """Every action in a room that the caller is not in is as if it did not exist, and its members hear
+    """Every action in a room that the caller is not in is as if it did not exist, and its members receive
     nothing.
     """
     bob = await join()
@@ -179,13 +179,13 @@ async def test_a_suspended_user_can_be_added(client: ChatClient, join: Join) -> 
     "action", ["fly", "", "Create-Room", "create_room", "create-room ", "__init__", "welcome", "é"]
 )
 async def test_an_unknown_action_is_refused(client: ChatClient, action: str) -> None:
-    """A word that is no action is `unknown_action`, whatever its payload."""
+    """A name that is not an action is `unknown_action`, whatever its payload."""
     await fail(client, action, "unknown_action")
     await fail(client, action, "unknown_action", room="x", users=5)
 
 
 async def test_the_connection_survives_errors(client: ChatClient, join: Join) -> None:
-    """Errors cost nothing: the same connection works on, and others never hear of them."""
+    """The same connection goes on, and others receive nothing of errors."""
     bob = await join()
     room = await make_room(client, bob)
     for _ in range(50):
@@ -204,7 +204,7 @@ FAILING: list[tuple[str, dict[str, Any], str]] = [
 
 
 async def test_without_an_ack_a_failure_is_an_error_event(join: Join) -> None:
-    """A failing Socket.IO event without an ack is answered by `error` with what its ack would have said."""
+    """A failing Socket.IO event without an ack gets an `error` event with the error of its ack."""
     client = await join("socketio-websocket")
     for action, payload, code in FAILING:
         error = await fail(client, action, code, **payload)
@@ -282,7 +282,7 @@ NOT_OBJECTS += ["[" * 5000, "{" * 5000, '{"a":' * 20000, "[" * 2000 + "]" * 2000
 
 @pytest.mark.parametrize("binary", [False, True])
 async def test_a_plain_frame_that_is_not_a_json_object_is_refused(join: Join, binary: bool) -> None:
-    """On the full form it is answered by a failing reply without a ref, and the connection goes on."""
+    """On the full form it gets a failing reply without a ref, and the connection goes on."""
     client = await join("json")
     for frame in NOT_OBJECTS:
         await client.send(frame.encode() if binary else frame)
@@ -315,7 +315,7 @@ NASTY = [
 
 @pytest.mark.parametrize("nasty", NASTY, ids=lambda nasty: str(nasty)[:20])
 async def test_huge_numbers_and_deep_nesting_are_refused(gateway: GatewayProcess, join: Join, nasty: str) -> None:
-    """JSON that is legal but absurd is answered `invalid_payload`; on Socket.IO, where no stock client sends it, it
+    """JSON that is legal but absurd is `invalid_payload`; on Socket.IO, where no stock client sends it, it
     may also close the connection.
     """
     text = f'{{"room":"x",{nasty}}}'
@@ -352,7 +352,7 @@ def acked(packet: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("depth", [100, 254, 255, 990, 1020, 5000])
 async def test_a_deeply_nested_ref_gets_a_reply(join: Join, depth: int) -> None:
-    """However deep a `ref` is nested, its frame has an answer, and the connection stays."""
+    """However deep a `ref` is nested, its frame gets a reply, and the connection stays."""
     client = await join("json")
     await client.send(f'{{"action":"list-rooms","ref":{"[" * depth}{"]" * depth}}}')
     reply = await client.replies.take(lambda _: True, "a reply")
@@ -363,7 +363,7 @@ async def test_a_deeply_nested_ref_gets_a_reply(join: Join, depth: int) -> None:
 
 @pytest.mark.parametrize("depth", [100, 700, 5000])
 async def test_a_deeply_nested_binary_packet_does_no_harm(gateway: GatewayProcess, depth: int) -> None:
-    """An attachment at any depth is answered, or its sender is closed; the log stays clean, as in every test."""
+    """An attachment at any depth gets an ack, or its sender is closed; the log stays clean, as in every test."""
     placeholder = '{"_placeholder":true,"num":0}'
     async with RawSocketIO(gateway.url) as raw:
         await raw.connect({"username": fresh_name()})

@@ -26,7 +26,7 @@ STORED = {
 VOLATILE = {"presence": {"room", "username", "online"}, "typing": {"room", "username"}}
 
 
-async def hear_everything(client: ChatClient, join: Join) -> list[Event]:
+async def receive_everything(client: ChatClient, join: Join) -> list[Event]:
     """Make every event of the protocol happen to one client."""
     bob, carol, dave = await join(), await join(), await join()
     room = await make_room(bob, carol)
@@ -42,7 +42,7 @@ async def hear_everything(client: ChatClient, join: Join) -> list[Event]:
 
 async def test_events_have_exactly_their_fields(client: ChatClient, join: Join) -> None:
     """No event lacks a field of the table, and none has another."""
-    events = await hear_everything(client, join)
+    events = await receive_everything(client, join)
     assert [event.name for event in events] == [
         "welcome",
         "room-joined",
@@ -58,7 +58,7 @@ async def test_events_have_exactly_their_fields(client: ChatClient, join: Join) 
 
 async def test_stored_events_carry_an_offset_and_volatile_ones_do_not(client: ChatClient, join: Join) -> None:
     """Offsets are strings and all different; presence and typing have none."""
-    events = await hear_everything(client, join)
+    events = await receive_everything(client, join)
     for event in events:
         assert isinstance(event.offset, str) == (event.name in STORED), event
         assert event.offset is None or event.offset
@@ -69,7 +69,7 @@ async def test_stored_events_carry_an_offset_and_volatile_ones_do_not(client: Ch
 async def test_on_socket_io_the_offset_is_the_last_argument(join: Join) -> None:
     """A stored event is (object, string); a volatile one ends with its object, as recovery in the client needs."""
     client = await join("socketio-websocket")
-    await hear_everything(client, join)
+    await receive_everything(client, join)
     assert len(client.raw) == 7
     for name, args in client.raw:
         kinds = [type(arg) for arg in args]
@@ -97,7 +97,7 @@ async def test_room_joined_lists_members_in_order_with_their_presence(client: Ch
 
 
 async def test_presence_is_published_when_a_transport_is_lost(client: ChatClient, join: Join) -> None:
-    """Members of every room of a lost client hear presence online: false, and no user-left."""
+    """Members of every room of a lost client receive presence online: false, and no user-left."""
     bob = await join()
     rooms = {await make_room(client, bob), await make_room(client, bob)}
     await client.drop()
@@ -112,7 +112,7 @@ async def test_presence_is_published_when_a_transport_is_lost(client: ChatClient
 
 
 async def test_user_left_is_published_when_a_user_logs_out(client: ChatClient, join: Join) -> None:
-    """Members of every room of somebody who logs off hear user-left, and no presence."""
+    """Members of every room of a user who logs out receive user-left, and no presence."""
     bob = await join()
     rooms = {await make_room(client, bob), await make_room(client, bob)}
     await client.leave()
@@ -150,7 +150,7 @@ async def test_nobody_outside_a_room_receives_its_events(client: ChatClient, joi
 
 
 async def test_offsets_are_the_same_for_all_members(client: ChatClient, join: Join) -> None:
-    """One event has one offset, whoever gets it on whatever wire."""
+    """One event has one offset, for every recipient on every wire."""
     bob, carol = await join("json"), await join("socketio-websocket")
     dave = await join()
     room = await make_room(dave, client, bob, carol)
@@ -188,7 +188,7 @@ async def test_large_rooms_do_not_announce_who_comes_and_goes(
 
 
 async def test_leaving_a_large_room_publishes_nothing(start_gateway: StartGateway, join: Join, wire: str) -> None:
-    """Above --presence-limit members nobody hears who leaves."""
+    """Above --presence-limit members nobody is told who leaves."""
     own = await start_gateway(presence_limit=2)
     client = await join(wire, to=own)
     others = [await join(to=own) for _ in range(4)]
@@ -212,12 +212,12 @@ async def test_stock_clients_and_a_bare_client_talk_to_each_other(join: Join) ->
     for person in people:
         await succeed(person, "send-msg", room=room, content=f"I am {person.username}")
     await tester.echo("send-msg", room=room, content="and I")
-    said = [*(f"I am {person.username}" for person in people), "and I"]
+    contents = [*(f"I am {person.username}" for person in people), "and I"]
     for index, person in enumerate(people):
         received = [(await person.next_event("message")).fields for _ in range(3)]
-        assert [fields["content"] for fields in received] == said[:index] + said[index + 1 :]
+        assert [fields["content"] for fields in received] == contents[:index] + contents[index + 1 :]
         assert received[-1]["from"] == tester.username
-    assert await tester.drain() == said[:3]
+    assert await tester.drain() == contents[:3]
 
 
 async def test_all_members_receive_the_same_order(join: Join) -> None:
@@ -268,7 +268,7 @@ async def test_send_is_equivalent_to_the_event_it_names(join: Join, wire: str) -
 
 
 async def test_an_event_without_arguments_has_an_empty_object(join: Join) -> None:
-    """`socket.emit("list-rooms", ack)` is answered like `socket.emit("list-rooms", {}, ack)`."""
+    """`socket.emit("list-rooms", ack)` gets the ack of `socket.emit("list-rooms", {}, ack)`."""
     client = await join("socketio-websocket")
     assert await client.emit("list-rooms") == {"ok": True, "rooms": []}
     reply = await client.emit("create-room")

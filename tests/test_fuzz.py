@@ -1,6 +1,6 @@
-"""Nonsense of every kind, on both wires: it is answered or closed, the gateway stays up, and others do not notice.
+"""Nonsense of every kind, on both wires: it gets a reply or a close, the gateway stays up, and others do not notice.
 
-Every example ends with a look at a bystander pair in a room of its own: one sends, the other must hear it.
+Every example ends with a look at a bystander pair in a room of its own: one sends, the other must receive it.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class Arena:
         self._bare: BareClient | None = None
         self._plain: JsonClient | None = None
         self._stock: SocketIOClient | None = None
-        self._said = 0
+        self._count = 0
 
     async def __aenter__(self) -> Self:
         self.alice = await self._stack.enter_async_context(JsonClient(self.gateway.url, fresh_name()))
@@ -101,11 +101,11 @@ class Arena:
 
     async def check(self) -> None:
         """The bystanders still talk, nobody else is received in their room, and the gateway has had no accident."""
-        self._said += 1
-        for speaker, listener in ((self.alice, self.bob), (self.bob, self.alice)):
-            await succeed(speaker, "send-msg", room=self.room, content=f"{self._said}")
+        self._count += 1
+        for sender, listener in ((self.alice, self.bob), (self.bob, self.alice)):
+            await succeed(sender, "send-msg", room=self.room, content=f"{self._count}")
             event = await listener.events.take(lambda _: True, "the other bystander's message")
-            assert (event.name, event.fields["content"]) == ("message", f"{self._said}")
+            assert (event.name, event.fields["content"]) == ("message", f"{self._count}")
         assert self.gateway.running, self.gateway.log
         self.gateway.check_log()
 
@@ -158,7 +158,7 @@ async def test_any_payload_of_any_action_gets_a_reply(arena: Arena, name: str, p
 @few
 @given(payload=payloads)
 async def test_any_json_as_a_plain_frame_gets_a_reply(arena: Arena, payload: Any) -> None:
-    """Any JSON value as a whole frame has one answer, in both forms, as text and as bytes."""
+    """Any JSON value as a whole frame gets one reply, in both forms, as text and as bytes."""
     plain, bare = await arena.plain(), await arena.bare()
     frame = dump(payload)
     for sent in (frame, frame.encode()):
@@ -179,7 +179,7 @@ async def test_any_json_as_a_plain_frame_gets_a_reply(arena: Arena, payload: Any
 @example(frame='{"action":"send-msg","room":"\x00"}')
 @example(frame=b"\xed\xa0\x80")
 async def test_any_text_or_bytes_as_a_plain_frame_gets_a_reply(arena: Arena, frame: str | bytes) -> None:
-    """What is no JSON has one answer too, in both forms."""
+    """Anything but JSON gets one reply too, in both forms."""
     plain, bare = await arena.plain(), await arena.bare()
     await plain.send(frame)
     check_reply(await plain.replies.take(lambda _: True, "a reply"))
@@ -238,7 +238,7 @@ async def test_binary_attachments_of_the_stock_client_get_a_reply(
 @example(auth={"username": "again"})
 @given(auth=values | st.fixed_dictionaries({"username": text | values}, optional={"pid": values, "offset": values}))
 async def test_any_auth_is_accepted_or_refused_with_a_code(arena: Arena, auth: Any) -> None:
-    """Any JSON as connect auth is answered, logged in or refused with a code, or closed where it is too absurd.
+    """Any JSON as connect auth is accepted or refused with a code, or closed where it is too absurd.
 
     A client that got in logs out: a name may be drawn twice.
     """
@@ -291,7 +291,7 @@ def join_packets(parts: list[str | bytes]) -> bytes:
 async def test_any_packets_leave_a_websocket_working_or_closed(
     arena: Arena, nonsense: list[str | bytes], logged_in: bool
 ) -> None:
-    """After any text and bytes where packets belong, an action is answered, or the connection is closed."""
+    """After any text and bytes where packets belong, an action gets its ack, or the connection is closed."""
     async with RawSocketIO(arena.gateway.url) as raw:
         if logged_in:
             await raw.connect({"username": fresh_name()})
@@ -305,12 +305,12 @@ async def test_any_packets_leave_a_websocket_working_or_closed(
 
 
 async def replied_or_closed(raw: RawSocketIO) -> None:
-    """Call an action and log in again, in case that was a DISCONNECT: one is answered, or the gateway closes."""
+    """Call an action and log in again, in case that was a DISCONNECT: one gets a reply, or the gateway closes."""
     await raw.send('42987654["list-rooms",{}]')
     await raw.send(f'40{{"username":"{fresh_name()}"}}')
     replies = ("40", "44", "43987654[")
     try:
-        await raw.frames.take(lambda frame: str(frame).startswith(replies), "an answer")
+        await raw.frames.take(lambda frame: str(frame).startswith(replies), "a reply")
     except AssertionError:
         if not raw.closed:
             raise
@@ -322,7 +322,7 @@ async def replied_or_closed(raw: RawSocketIO) -> None:
 @example(body="\x1e" * 1000)
 @example(body="6\x1e" * 40 + "6")
 async def test_any_long_polling_body_gets_a_response(arena: Arena, body: str | bytes) -> None:
-    """Any body has an HTTP answer, taken or refused, and a client that polls is not left waiting."""
+    """Any body gets an HTTP response, and a client that polls is not left waiting."""
     url = f"{arena.gateway.url}{ENGINE}&transport=polling"
     opened = await request("GET", url)
     url += f"&sid={json.loads(opened.text[1:])['sid']}"

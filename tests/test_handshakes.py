@@ -65,7 +65,7 @@ async def handshake(
 
 
 async def speaks(tcp: Connection, wire: str) -> None:
-    """The WebSocket works, and what is said on it is answered."""
+    """The WebSocket works: a message on it gets its reply."""
     if wire == "upgrade":
         tcp.send(masked("2probe"))
         assert await tcp.frame() == b"3probe"

@@ -215,7 +215,7 @@ def padded(size: int, **payload: Any) -> str:
 async def test_the_size_of_a_plain_frame_is_limited(
     start_gateway: StartGateway, join: Join, form: str, kind: str
 ) -> None:
-    """A frame of --max-frame-size bytes is answered; one byte more closes with 1009, and bystanders do not notice."""
+    """A frame of --max-frame-size bytes gets a reply; one byte more closes with 1009, and bystanders do not notice."""
     own = await start_gateway(max_frame_size=2000, **SMALL)
     bob, carol = await join(to=own), await join("socketio-websocket", to=own)
     client: BareClient | JsonClient = BareClient(own.url, "alice") if form == "bare" else JsonClient(own.url, "alice")
@@ -246,7 +246,7 @@ async def test_the_size_of_a_plain_frame_is_limited(
 
 
 async def test_the_size_of_a_socketio_frame_is_limited(start_gateway: StartGateway, join: Join) -> None:
-    """On Socket.IO over WebSocket too: the bound is answered, one byte more is closed with 1009."""
+    """On Socket.IO over WebSocket too: a frame at the limit gets its ack, one byte more is closed with 1009."""
     own = await start_gateway(max_frame_size=2000, **SMALL)
     bob = await join(to=own)
     async with RawSocketIO(own.url) as raw:
@@ -278,7 +278,7 @@ async def test_the_size_of_a_polling_body_is_limited(start_gateway: StartGateway
 
 
 async def test_the_size_of_a_polling_body_counts_bytes(start_gateway: StartGateway) -> None:
-    """A body whose length is not told beforehand is cut off at the limit as well."""
+    """A body without a Content-Length is refused at the limit as well."""
     own = await start_gateway(max_frame_size=2000, **SMALL)
     url = await open_polling(own.url)
     await request("POST", url, data='40{"username":"alice"}')

@@ -105,7 +105,7 @@ async def test_the_printed_addresses_are_the_ones_listened_on(words: str, line: 
 
 
 def test_an_address_in_use_is_reported_in_one_line() -> None:
-    """Whichever of the hosts it is; the reason is said once."""
+    """For each of the hosts; the reason is given once."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         for hosts in (["127.0.0.1"], ["::1", "127.0.0.1"], [EVERY]):

@@ -100,7 +100,7 @@ async def test_connect_error_has_a_message_and_data(gateway: GatewayProcess) -> 
 
 
 async def test_the_reply_to_connect_has_sid_and_pid(gateway: GatewayProcess) -> None:
-    """CONNECT is answered with the public `sid` and the secret `pid`, which differ."""
+    """The reply to CONNECT has the public `sid` and the secret `pid`, which differ."""
     async with RawSocketIO(gateway.url) as raw:
         packet = await raw.connect({"username": fresh_name()})
     reply = json.loads(packet.removeprefix("40"))
@@ -203,7 +203,7 @@ async def test_a_taken_name_is_a_conflict(gateway: GatewayProcess, join: Join) -
 
 @pytest.mark.parametrize("form", ["", "?format=json"])
 async def test_a_request_that_is_not_a_handshake_is_426(gateway: GatewayProcess, form: str) -> None:
-    """A plain GET is told to upgrade, with the header that HTTP asks for, and takes no name."""
+    """A plain GET is refused with the `Upgrade` header that HTTP requires, and takes no name."""
     name = fresh_name()
     response = await request("GET", f"{gateway.url}/username/{name}{form}")
     assert response.status == 426

@@ -219,7 +219,7 @@ def test_blank_text_is_not_visible(text: str) -> None:
 
 
 async def test_a_message_without_visible_text_is_refused(client: ChatClient, join: Join) -> None:
-    """`invalid_payload`, and nobody hears it; what surrounds a visible character arrives as it is."""
+    """`invalid_payload`, and nobody receives it; what surrounds a visible character arrives unchanged."""
     bob = await join()
     room = fresh_name("room")
     await succeed(client, "create-room", room=room, users=[bob.username])
@@ -233,7 +233,7 @@ async def test_a_message_without_visible_text_is_refused(client: ChatClient, joi
 
 
 async def test_every_action_accepts_every_spelling_of_a_name(client: ChatClient, join: Join) -> None:
-    """A room is created, used and left by whatever spelling; replies and events have the one name."""
+    """A room is created, used and left under any spelling; replies and events have the normal one."""
     bob = await join()
     room = f"café ☕ {fresh_name('room')}"
     typed = f" {unicodedata.normalize('NFD', room).replace('☕', '☕' + chr(0xFE0F))}\u00a0"

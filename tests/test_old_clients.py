@@ -1,4 +1,4 @@
-"""Clients that speak something else: they are told why they are refused, and so is the operator."""
+"""Clients of other protocols: they, and the operator, learn why they are refused."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ async def test_another_version_of_the_protocol_is_refused_with_the_reason(
     """In the reply and, once for many, in the log at its usual level."""
     own = await start_gateway()
     path = f"/socket.io/?{version}transport={transport}"
-    said = version.rstrip("&") or "no EIO"
+    version_text = version.rstrip("&") or "no EIO"
     for _ in range(5):
         async with connection(own.url) as tcp:
             tcp.send(head(path, WEBSOCKET_HEADERS.items() if transport == "websocket" else ()))
@@ -35,11 +35,11 @@ async def test_another_version_of_the_protocol_is_refused_with_the_reason(
         error = json.loads(response.text)
         assert (response.status, error["code"]) == (400, 5)
         assert error["message"].startswith("Unsupported protocol version")
-        assert said in error["message"]
+        assert version_text in error["message"]
         assert "EIO=4" in error["message"]
     await until(lambda: "another version of Engine.IO" in own.log)
     assert own.log.count("another version of Engine.IO") == 1
-    assert said in own.log
+    assert version_text in own.log
     assert "socket.io-client 3" in own.log
 
 

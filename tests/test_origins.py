@@ -143,7 +143,7 @@ async def test_the_stock_client_sends_cookies(start_gateway: StartGateway, drive
 @pytest.mark.parametrize("way", ["at once", "in pieces"])
 @pytest.mark.parametrize(("size", "fits"), [(16_384, True), (40_000, False)])
 async def test_cookies_of_16_kib_are_accepted(gateway: GatewayProcess, way: str, size: int, fits: bool) -> None:
-    """On handshakes of both wires, before aiohttp sees them and after, and on pages. What is too large hears so."""
+    """On handshakes of both wires and both entrances, and on pages. Larger ones are refused with the reason."""
     for path, status in ((f"{ENGINE}&transport=websocket", 101), (f"/username/{fresh_name()}", 101), ("/health", 200)):
         upgrade = {} if path == "/health" else WEBSOCKET_HEADERS
         asked = head(path, {**upgrade, "Cookie": f"a={'x' * size}"}.items())
@@ -166,11 +166,11 @@ async def test_a_trusted_proxy_supplies_the_host_and_scheme(start_gateway: Start
     settings = {} if trust is None else {"trust_proxy": trust}
     own = await start_gateway(allowed_origins="https://other.example", **settings)
     trusted = trust not in {"10.0.0.0/8", None}
-    said = {"X_Forwarded_Host": "chat.example", "X_Forwarded_Proto": "https", **HOST}
-    assert await may(own, "https://chat.example", **said) is trusted
-    assert not await may(own, "http://chat.example", **said)
-    assert not await may(own, "https://chat.example:8443", **said)
-    assert not await may(own, "https://evil.example", **said)
+    forwarded = {"X_Forwarded_Host": "chat.example", "X_Forwarded_Proto": "https", **HOST}
+    assert await may(own, "https://chat.example", **forwarded) is trusted
+    assert not await may(own, "http://chat.example", **forwarded)
+    assert not await may(own, "https://chat.example:8443", **forwarded)
+    assert not await may(own, "https://evil.example", **forwarded)
     # Without a proxy's word the gateway's own host counts, whatever the scheme.
     assert await may(own, "http://10.1.2.3:8080", **HOST)
     assert await may(own, "https://10.1.2.3:8080", **HOST)
@@ -180,14 +180,14 @@ async def test_a_trusted_proxy_supplies_the_host_and_scheme(start_gateway: Start
 async def test_the_last_forwarded_value_counts(start_gateway: StartGateway) -> None:
     """What a client has written itself stands before it, in the same line or in one of its own."""
     own = await start_gateway(allowed_origins="https://other.example", trust_proxy="127.0.0.1")
-    for said, origin, allowed in (
+    for forwarded, origin, allowed in (
         ("evil.example, chat.example", "https://chat.example", True),
         ("evil.example, chat.example", "https://evil.example", False),
         ("CHAT.example:443", "https://chat.example", True),
         ("chat.example:8443", "https://chat.example:8443", True),
         ("chat.example:8443", "https://chat.example", False),
     ):
-        assert await may(own, origin, X_Forwarded_Host=said, X_Forwarded_Proto="http, https") is allowed
+        assert await may(own, origin, X_Forwarded_Host=forwarded, X_Forwarded_Proto="http, https") is allowed
     lines = [("X-Forwarded-Host", "evil.example"), ("X-Forwarded-Host", "chat.example")]
     for origin, status in (("https://evil.example", 403), ("https://chat.example", 200)):
         async with connection(own.url) as tcp:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 async def test_open_direct_is_the_same_room_for_both(client: ChatClient, join: Join) -> None:
-    """The reply is the room as the caller sees it; the other hears room-joined once, with the caller's name."""
+    """The reply is the room as the caller sees it; the other receives room-joined once, with the caller's name."""
     bob = await join()
     both = members(**{client.username: True, bob.username: True})
     reply = await succeed(client, "open-direct", user=bob.username)
@@ -109,7 +109,7 @@ async def test_a_later_holder_of_a_name_reads_nothing_of_the_former_holder(
 
 
 async def test_a_user_who_left_is_not_added_again(client: ChatClient, join: Join) -> None:
-    """`declined` names who left the room within the hour; they hear nothing, whoever adds them."""
+    """`declined` names who left the room within the hour; they receive nothing, no matter who adds them."""
     bob, carol = await join(), await join()
     room = await make_room(client, bob, carol)
     await succeed(bob, "leave-room", room=room)

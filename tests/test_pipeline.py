@@ -98,7 +98,7 @@ async def test_a_request_without_a_session_is_unauthorized(bench: Bench) -> None
 
 
 async def test_an_invalid_request_is_not_performed(bench: Bench) -> None:
-    """An unknown action, an action that is no string, a payload that is no object, a field that is wrong."""
+    """An unknown action, an action that is not a string, a payload that is not an object, an invalid field."""
     assert await bench.perform(ALICE, "fly", {}) == "unknown_action"
     assert await bench.perform(ALICE, ["send-msg"], HELLO) == "invalid_payload"
     assert await bench.perform(ALICE, "send-msg", [HELLO]) == "invalid_payload"
@@ -161,7 +161,7 @@ async def test_an_error_of_the_chat_is_the_reply(bench: Bench) -> None:
 
 
 async def test_a_bug_is_logged_and_replied_to_as_internal(bench: Bench) -> None:
-    """The client is told to try again, and learns nothing of it."""
+    """The client is asked to try again, and learns nothing else."""
     bench.chat.failure = ZeroDivisionError("secret")
     with capture_logs() as logs:
         reply = await bench.pipeline.perform(ALICE, "send-msg", HELLO)

@@ -36,7 +36,7 @@ def odd_frames(room: str, action: str, rest: str) -> list[str]:
 
 @pytest.mark.parametrize("binary", [False, True])
 async def test_a_frame_that_succeeds_comes_back_byte_for_byte(join: Join, binary: bool) -> None:
-    """Whitespace, order, escapes and unknown fields return as they were sent; binary is answered in binary."""
+    """Whitespace, order, escapes and unknown fields return as they were sent; a binary frame gets a binary one."""
     client, bob = await join("bare"), await join("bare")
     room = await bare_room(client)
     frames = odd_frames(room, "add-user", f'"users":["{bob.username}"]')
@@ -137,7 +137,7 @@ async def test_bytes_that_are_not_text_get_an_error_frame(join: Join) -> None:
 
 
 async def test_only_the_sender_receives_an_error_frame(join: Join) -> None:
-    """Who is not in the room cannot write to it, and its members hear nothing of the attempt."""
+    """A user outside the room cannot write to it, and its members receive nothing of the attempt."""
     client, bob = await join("bare"), await join("bare")
     room = await bare_room(bob)
     error = await client.refuse(dump({"action": "send-msg", "room": room, "content": "intruder"}))
@@ -150,7 +150,7 @@ async def test_only_the_sender_receives_an_error_frame(join: Join) -> None:
 
 
 async def test_other_actions_get_reply_frames(join: Join) -> None:
-    """leave-room, the lists, history, find-users and typing are answered with the reply frame of the full form."""
+    """leave-room, the lists, history, find-users and typing get the reply frame of the full form."""
     client, bob = await join("bare"), await join("json")
     room = await bare_room(client, bob)
     await client.echo("send-msg", room=room, content="x")
@@ -172,7 +172,7 @@ async def test_other_actions_get_reply_frames(join: Join) -> None:
 
 
 async def test_binary_reply_frames(join: Join) -> None:
-    """A binary frame is answered in binary, whatever the answer is."""
+    """A binary frame gets a binary reply, whatever the reply is."""
     client = await join("bare")
     await client.send(b'{"action":"list-rooms","ref":1}')
     reply = await client.next_frame()
@@ -217,7 +217,7 @@ async def test_fragmented_frames_are_one_message(join: Join) -> None:
 
 
 async def test_frames_are_replied_to_in_order(join: Join) -> None:
-    """Frames sent without waiting are answered one by one, in the order they were sent."""
+    """Frames sent without waiting get their replies one by one, in the order they were sent."""
     client = await join("bare")
     room = await bare_room(client)
     frames = [dump({"action": "send-msg", "room": room, "content": str(number)}) for number in range(200)]
@@ -244,7 +244,7 @@ async def test_a_close_frame_gets_a_close_frame(join: Join, code: int) -> None:
 
 @pytest.mark.parametrize("text", ['"half an emoji \\ud83d"', '"\\ude00 the other half"'])
 async def test_half_a_surrogate_pair_gets_an_error_frame(join: Join, text: str) -> None:
-    """A lone surrogate cannot be kept, and must not break anything."""
+    """An unpaired surrogate cannot be stored, and must not break anything."""
     client = await join("bare")
     room = await bare_room(client)
     check_error(await client.refuse(f'{{"action":"send-msg","room":"{room}","content":{text}}}'), "invalid_payload")

@@ -37,7 +37,7 @@ def test_generated_files_are_up_to_date(path: Path) -> None:
 
 
 def test_text_between_markers_is_replaced() -> None:
-    """The rest of docs/protocol.md is left as it is."""
+    """Everything else in docs/protocol.md stays as it is."""
     text = (ROOT / "docs" / "protocol.md").read_text()
     changed = text.replace("| `send-msg` |", "| `shout` |").replace("# The protocol", "# Another title")
     assert changed != text

@@ -40,7 +40,7 @@ class Race:
         return SocketIOClient(self.driver, self.gateway.url, username, transports=TRANSPORTS[wire])
 
     async def run(self, username: str, wires: list[str], stack: AsyncExitStack) -> list[Any]:
-        """The winners, who stay until `stack` is closed; every loser was told `username_taken`."""
+        """The winners, who stay until `stack` is closed; every other one got `username_taken`."""
 
         async def login(wire: str) -> Any:
             try:
@@ -142,7 +142,7 @@ LANES = 10
 
 @pytest.mark.parametrize("wires", ["stock-stock", "plain-stock", "plain-plain", "json-stock"])
 async def test_one_client_wins_each_of_many_races_for_a_name(gateway: GatewayProcess, wires: str) -> None:
-    """Ten thousand times together, each time exactly one gets in, and the other is told `username_taken`."""
+    """Ten thousand times together, each time exactly one gets in, and the other gets `username_taken`."""
 
     def racer(wire: str) -> Racer:
         return StockRacer(gateway) if wire == "stock" else PlainRacer(gateway, "?format=json" * (wire == "json"))
@@ -161,7 +161,7 @@ async def test_one_client_wins_each_of_many_races_for_a_name(gateway: GatewayPro
 
 
 async def test_of_fifty_clients_that_race_for_a_name_one_wins(race: Race) -> None:
-    """Fifty at once over all wires: one gets in, 49 are told that the name is taken."""
+    """Fifty at once over all wires: one gets in, 49 get `username_taken`."""
     for _ in range(6):
         async with AsyncExitStack() as stack:
             winners = await race.run(fresh_name(), [ALL_WIRES[number % 4] for number in range(50)], stack)
@@ -205,11 +205,11 @@ async def test_of_many_resumes_one_keeps_the_session(gateway: GatewayProcess, jo
             await asyncio.gather(*map(stack.enter_async_context, others))
             everybody: list[Wire] = [client, *others]
             await succeed(bob, "send-msg", room=room, content="who is it")
-            replies = await asyncio.gather(*map(hear_or_close, everybody))
+            replies = await asyncio.gather(*map(receive_or_close, everybody))
             assert sorted(replies, key=str) == [4001] * 8 + ["who is it"]
 
 
-async def hear_or_close(wire: Wire) -> str | int | None:
+async def receive_or_close(wire: Wire) -> str | int | None:
     """The message that the connection gets, or the code that it is closed with."""
     try:
         frame = await wire.frames.take(lambda frame: '"event":"message"' in str(frame), "the message")
@@ -223,7 +223,7 @@ async def test_a_resume_and_a_claim_that_race_have_one_winner(
     race: Race, claimable: Race, join: Join, reserved: bool
 ) -> None:
     """The owner returns while others claim the name: one session is left, the owner's where the name is reserved, and
-    the owner is told the truth.
+    the owner gets the right reply.
     """
     race = race if reserved else claimable
     own = race.gateway
@@ -253,7 +253,7 @@ async def test_a_resume_and_a_claim_that_race_have_one_winner(
 
 
 async def test_of_two_clients_that_create_a_room_one_wins(join: Join) -> None:
-    """One creates it, the others are told `room_exists`; the room has one member."""
+    """One creates it, the others get `room_exists`; the room has one member."""
     rivals: list[ChatClient] = [await join(wire) for wire in ("json", "socketio-websocket", "socketio-polling", "json")]
     for _ in range(30):
         room = fresh_name("room")
@@ -283,7 +283,7 @@ async def test_a_limit_holds_when_many_add_at_once(start_gateway: StartGateway, 
 
 
 async def test_a_user_added_by_two_members_at_once_joins_once(join: Join) -> None:
-    """One adds, the other is told `already`; the user hears of it once."""
+    """One adds, the other gets `already`; the user receives one room-joined."""
     alice, bob = await join("json"), await join("socketio-websocket")
     for _ in range(20):
         carol = await join()
@@ -297,7 +297,7 @@ async def test_a_user_added_by_two_members_at_once_joins_once(join: Join) -> Non
 
 
 async def test_a_room_ends_when_its_last_two_members_leave_at_once(join: Join) -> None:
-    """The room ends, whoever was last, and the name is free."""
+    """The room ends, no matter who was last, and the name is free."""
     alice, bob = await join("json"), await join("socketio-websocket")
     for _ in range(20):
         room = await make_room(alice, bob)
@@ -308,7 +308,7 @@ async def test_a_room_ends_when_its_last_two_members_leave_at_once(join: Join) -
 
 
 async def test_logins_and_logouts_of_one_name_alternate(race: Race) -> None:
-    """Clients that log in and out as one name, all the time, are never in together and never locked out for good."""
+    """Clients that keep logging in and out as one name are never in together and never locked out for good."""
     name = fresh_name()
     inside: set[int] = set()
 

@@ -1,4 +1,4 @@
-"""A backup that is put back: a client that comes back with an offset of the lost time is told so."""
+"""A restored backup: a client that comes back with an offset from after the backup is not recovered."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def contents(client: JsonClient, room: str) -> list[str]:
 
 
 async def test_a_client_notices_a_restored_backup(start_gateway: StartGateway, join: Join, tmp_path: Path) -> None:
-    """Copied, 5 messages, kill -9, put back, 8 more by others: who comes back is told, and can read all 8."""
+    """Backup, 5 messages, kill -9, restore, 8 more by others: a returning client is not recovered, and reads them."""
     own = await start_gateway(on_disk=True)
     store = tmp_path / "chat.db"
     alice, bob = await join("json", to=own), await join("json", to=own)
@@ -68,7 +68,7 @@ async def test_a_client_notices_a_restored_backup(start_gateway: StartGateway, j
 async def test_the_stock_client_notices_a_restored_backup(
     start_gateway: StartGateway, join: Join, tmp_path: Path
 ) -> None:
-    """It comes back by itself, is not `recovered`, and hears nothing twice and nothing half."""
+    """It comes back by itself, is not `recovered`, and receives nothing twice and nothing in part."""
     own = await start_gateway(on_disk=True, port=quiet_port())
     store = tmp_path / "chat.db"
     options = {"reconnection": True, "reconnectionDelay": 20, "reconnectionDelayMax": 50}

@@ -1,4 +1,4 @@
-"""Coming back with what ``welcome`` has told: where CONNECT's data is not exposed, and with no secret in a URL."""
+"""Resuming with the fields of ``welcome``: where the data of CONNECT is not exposed, and with no secret in a URL."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ async def test_a_first_frame_wins_over_a_connection_that_seems_alive(join: Join,
 async def test_an_invalid_first_frame_closes_the_connection(
     gateway: GatewayProcess, frame: str, code: str, field: str | None
 ) -> None:
-    """It is answered, and the socket closed; what came after it counts for nothing, and the name is free."""
+    """It gets a reply, and the connection is closed; frames after it are ignored, and the name is free."""
     name = fresh_name()
     async with Wire(f"{websocket_url(gateway.url)}/username/{name}?format=json&resume", name) as wire:
         await wire.send(frame)
@@ -170,7 +170,7 @@ async def test_a_first_frame_needs_the_full_form(gateway: GatewayProcess) -> Non
 
 
 async def test_frames_read_together_with_the_first_frame_are_handled(gateway: GatewayProcess) -> None:
-    """What follows the first frame at once is done in its session, in order."""
+    """Frames right after the first one are handled in its session, in order."""
     name, room = fresh_name(), fresh_name("room")
     async with FirstFrame(gateway.url, name) as client:
         replies = await client.burst([("create-room", {"room": room}), ("list-rooms", {})])
@@ -180,8 +180,8 @@ async def test_frames_read_together_with_the_first_frame_are_handled(gateway: Ga
         await asyncio.gather(wire.send(frame), wire.send('{"action":"list-rooms","ref":1}'))
         names = []
         while len(names) < 3:
-            said = json.loads(await wire.next_frame())
-            names.append((said["event"], said.get("ref")))
+            reply = json.loads(await wire.next_frame())
+            names.append((reply["event"], reply.get("ref")))
         assert names == [("welcome", None), ("reply", None), ("reply", 1)]
 
 

@@ -1,4 +1,4 @@
-"""Connections are counted while their transport is there, and one that is in no namespace is not there for long."""
+"""A connection is counted while its transport exists, and one that is in no namespace is closed soon."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from harness.names import fresh_name
 from harness.plain import Wire, websocket_url
 from harness.process import GatewayProcess, StartGateway
 from harness.raw import ENGINE, RawSocketIO
-from harness.waiting import until_told
+from harness.waiting import poll_until
 
 IN_TIME = 8.0
 """Seconds within which a client that is in no namespace is gone; it has five."""
@@ -71,14 +71,14 @@ async def test_leaving_the_namespace_frees_no_seat(start_gateway: StartGateway) 
     async with asyncio.timeout(IN_TIME):
         for lurker in lurkers:
             await lurker.wait_closed()
-        await until_told(poller.is_gone)
+        await poll_until(poller.is_gone)
     async with AsyncExitStack() as stack:
         for _ in range(3):
             stack.push_async_exit(await log_in(own.url))
 
 
 async def test_a_client_in_no_namespace_is_closed_each_time(gateway: GatewayProcess) -> None:
-    """Also who comes and goes: the time runs anew from each leaving."""
+    """Also one that logs in and out: the timeout starts again at each log-out."""
     raw, other, name = await log_in(gateway.url), await log_in(gateway.url), fresh_name()
     loop = asyncio.get_running_loop()
     for _ in range(2):
@@ -139,11 +139,11 @@ async def test_transports_count_before_they_log_in(start_gateway: StartGateway, 
             return True
         return False
 
-    await until_told(gets_in, IN_TIME)
+    await poll_until(gets_in, IN_TIME)
 
 
 async def test_beyond_all_seats_a_connection_is_refused_at_once(start_gateway: StartGateway) -> None:
-    """Some are taken beyond the limit, to be told on their own wire that it is reached; not any number."""
+    """A few are accepted beyond the limit, to be refused on their own wire; not any number of them."""
     own = await start_gateway(max_connections=1)
     async with AsyncExitStack() as stack:
         for _ in range(101):
@@ -175,7 +175,7 @@ async def test_a_seat_is_freed_however_the_connection_ends(start_gateway: StartG
         return False
 
     for _ in range(2):
-        await until_told(gets_in)
+        await poll_until(gets_in)
     with pytest.raises(RefusedError):
         await join("json", to=own)
 
@@ -187,7 +187,7 @@ Send = Callable[..., Awaitable[list[str]]]
 
 @asynccontextmanager
 async def websocket(url: str) -> AsyncIterator[Send]:
-    """Sends packets in one write; what comes back until the last of them is answered, or the connection is closed."""
+    """Sends packets in one write; returns what comes back until the last has its reply, or the connection is closed."""
     async with RawSocketIO(url) as raw:
 
         async def send(*packets: str) -> list[str]:
@@ -230,7 +230,7 @@ def _masked(payload: bytes) -> bytes:
 
 ASK = '427["list-rooms",{}]'
 LEAVE = ("41",)
-"""Which has no answer."""
+"""Which has no reply."""
 
 AT_ONCE = 4.0
 """Seconds within which a client that asks where it may not is closed: less than a silent one has."""
@@ -263,7 +263,7 @@ def is_ok(ack: str) -> bool:
 
 
 async def test_leave_log_in_and_call_in_one_write(send: Send) -> None:
-    """The event is answered by the new session."""
+    """The event is acked by the new session."""
     name = fresh_name()
     assert any(packet.startswith("40") for packet in await send(f'40{{"username":"{name}"}}'))
     received = await send("41", f'40{{"username":"{name}"}}', ASK)
@@ -293,20 +293,20 @@ async def test_a_call_before_the_log_in_closes_the_connection(send: Send) -> Non
 
 
 async def test_two_log_ins_in_one_write_close_the_connection(send: Send) -> None:
-    """Who is there has nothing to ask at the door; the connection is closed."""
+    """A second CONNECT violates the protocol."""
     name = fresh_name()
     assert "closed" in await send(f'40{{"username":"{name}"}}', f'40{{"username":"{name}"}}', ASK)
 
 
 async def test_a_call_after_a_refused_log_in_closes_the_connection(send: Send) -> None:
-    """The client hears why, and that its event was not taken."""
+    """The client learns why, and that its event was not handled."""
     received = await send('40{"username":"NO!"}', ASK)
     assert any(packet.startswith("44") for packet in received), received
     assert "closed" in received, received
 
 
 async def test_a_call_before_leaving_gets_its_ack(send: Send, join: Join) -> None:
-    """The answers of the old session come before the new one begins."""
+    """The acks of the old session come before the new one begins."""
     name = fresh_name()
     await send(f'40{{"username":"{name}"}}')
     received = await send('421["list-rooms",{}]', "41", f'40{{"username":"{name}"}}', ASK)

@@ -41,10 +41,10 @@ async def come_back(client: ChatClient, join: Join, *, to: GatewayProcess | None
 
 async def recovered(client: ChatClient) -> bool:
     """Whether the client knows that it has missed nothing; the stock client's own flag must agree with welcome."""
-    said: bool = client.welcome.fields["recovered"]
+    reported: bool = client.welcome.fields["recovered"]
     if isinstance(client, SocketIOClient):
-        assert (await client.state())["recovered"] is said
-    return said
+        assert (await client.state())["recovered"] is reported
+    return reported
 
 
 @pytest.mark.parametrize("wire", RETURNING)
@@ -75,13 +75,13 @@ async def test_a_resumed_session_receives_every_missed_event_once(join: Join, wi
     expected = [("message", str(number)) for number in range(50)]
     expected += [("user-joined", carol.username), ("room-joined", second), ("user-left", carol.username)]
     expected += [("message", "after")]
-    assert [(event.name, told(event)) for event in missed] == expected
+    assert [(event.name, summary(event)) for event in missed] == expected
     history = (await succeed(client, "history", room=room))["messages"]
     assert history[0]["content"] == "before"
     assert history[1:] == [{**event.fields, "offset": event.offset} for event in missed if event.name == "message"]
 
 
-def told(event: Event) -> str:
+def summary(event: Event) -> str:
     """What distinguishes an event from others of its name."""
     return str(event.fields.get("content") or event.fields.get("username") or event.fields.get("room"))
 
@@ -106,7 +106,7 @@ async def test_a_session_can_be_resumed_repeatedly(join: Join, wire: str) -> Non
 
 @pytest.mark.parametrize("wire", RETURNING)
 async def test_members_receive_presence_when_a_session_is_resumed(join: Join, wire: str) -> None:
-    """presence online: true tells the rooms, and lists show it; nobody has left or joined."""
+    """The rooms receive presence online: true, and lists show it; nobody has left or joined."""
     bob = await join()
     client: ChatClient = await join(wire)
     room = await make_room(bob, client)
@@ -152,7 +152,7 @@ async def test_a_large_replay_does_not_count_as_a_slow_client(start_gateway: Sta
 
 
 async def test_a_valid_pid_wins_over_a_connection_that_seems_alive(join: Join) -> None:
-    """On the JSON form the old connection is closed with 4001, and the rooms do not hear of the change."""
+    """On the JSON form the old connection is closed with 4001, and the rooms receive nothing."""
     bob, client = await join(), await join("json")
     room = await make_room(bob, client)
     again = await join("json", client.username, query={"pid": client.pid, "offset": client.offset})
@@ -283,7 +283,7 @@ async def test_the_plain_wire_says_when_to_retry(gateway: GatewayProcess, join: 
 
 
 async def test_disconnecting_a_client_does_not_free_its_name(start_gateway: StartGateway, join: Join) -> None:
-    """A flood that cuts a slow reader is followed by claims at once, over all wires: the reader comes back."""
+    """A flood that disconnects a slow client is followed by claims at once, over all wires: the client comes back."""
     own = await start_gateway(max_buffer=50_000)
     eve = await join(to=own)
     async with JsonClient(own.url, "victim") as victim:
@@ -324,7 +324,7 @@ async def test_a_reservation_may_be_shorter_than_the_window(start_gateway: Start
 async def test_a_suspended_name_that_is_not_reserved_may_be_claimed(
     start_gateway: StartGateway, join: Join, wire: str, claimant: str
 ) -> None:
-    """With --reserve-names 0: then the suspended session ends, its rooms hear user-left, the claimant is in none, the
+    """With --reserve-names 0: the suspended session ends, its rooms receive user-left, the claimant is in none, the
     old pid is worthless.
     """
     own = await start_gateway(reserve_names=0)
@@ -346,7 +346,7 @@ async def test_a_suspended_name_that_is_not_reserved_may_be_claimed(
 async def test_a_suspended_session_ends_after_the_recovery_window(
     start_gateway: StartGateway, join: Join, wire: str
 ) -> None:
-    """After --recovery-window seconds: user-left is sent, and who comes back is new."""
+    """After --recovery-window seconds: user-left is sent, and a client that comes back gets a new session."""
     own = await start_gateway(recovery_window=1)
     bob, client = await join(to=own), await join(wire, to=own)
     room = await make_room(bob, client)

@@ -119,7 +119,7 @@ async def test_a_second_signal_while_the_disk_hangs_exits_at_once(start_gateway:
 
 
 async def test_two_signals_at_once_count_as_one(start_gateway: StartGateway, join: Join) -> None:
-    """``timeout`` and others send two: clients are told all the same, and what they sent is kept."""
+    """``timeout`` and others send two: clients are closed in order all the same, and what they sent is kept."""
     own = await start_gateway(on_disk=True)
     clients = [await join("json", to=own) for _ in range(20)]
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):

@@ -1,4 +1,4 @@
-"""Stopping: clients are told to come back, not all at once, after their replies, and the process ends soon."""
+"""Stopping: clients are closed with 1012 after their replies, not all at once, and the process exits soon."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def test_a_stop_closes_every_client_and_exits_soon(start_gateway: StartGat
 
 
 async def test_a_second_signal_exits_at_once(start_gateway: StartGateway, join: Join) -> None:
-    """An operator who does not wait for a client that does not answer sends the signal again; nothing acked is lost."""
+    """An operator who does not wait for an unresponsive client sends the signal again; nothing acked is lost."""
     own = await start_gateway(on_disk=True)
     silent, alice = await join("json", to=own), await join("json", to=own)
     silent.socket.transport.pause_reading()

@@ -25,7 +25,7 @@ from harness.names import fresh_name
 from harness.plain import JsonClient
 from harness.process import COMMAND, GatewayProcess, clean_environment, die_with_parent, quiet_port
 from harness.syncs import HeldSyncs
-from harness.waiting import until_told
+from harness.waiting import poll_until
 
 PIPE_SIZE = 4096
 
@@ -103,7 +103,7 @@ async def test_signals_do_not_wait_for_the_log(unread: Unread, number: signal.Si
 
 
 async def test_neither_the_disk_nor_the_log_delays_the_exit(tmp_path: Path) -> None:
-    """With both of them stuck, SIGTERM still ends it within ten seconds, and the exit status tells."""
+    """With both of them stuck, SIGTERM still ends it within ten seconds, and the exit status shows it."""
     with contextlib.closing(HeldSyncs()) as syncs:
         async with Unread(f"sqlite:///{tmp_path / 'chat.db'}", syncs=syncs) as own:
             await log_in(own, 60)
@@ -157,7 +157,7 @@ def test_dropped_log_lines_are_counted_and_reported(log_format: str) -> None:
 
 @pytest.mark.parametrize("closed", ["0", "1", "2", "01", "12", "02", "012"])
 async def test_the_gateway_runs_with_closed_standard_streams(closed: str, tmp_path: Path) -> None:
-    """Whichever of stdin, stdout and stderr: it serves, logs nothing into other files, and ends with status 0."""
+    """Any of stdin, stdout and stderr: it serves, logs nothing into other files, and exits with status 0."""
     store, port = tmp_path / "chat.db", quiet_port()
 
     def before_exec() -> None:
@@ -191,7 +191,7 @@ async def until_it_replies(url: str) -> None:
             return (await request("GET", url)).status == 200
         return False
 
-    await until_told(has_reply)
+    await poll_until(has_reply)
 
 
 @pytest.mark.parametrize("words", [["--help"], ["--version"], ["--port", "x"]], ids=" ".join)

@@ -21,6 +21,6 @@ def test_tokens_are_unique(size: int) -> None:
 
 
 def test_a_size_that_is_not_a_multiple_of_three_bytes_is_refused() -> None:
-    """Tokens are cut out of one long text, which only whole groups of characters allow."""
+    """Tokens are slices of one long base64 text, which needs a whole number of four-character units."""
     with pytest.raises(ValueError, match="three bytes"):
         next(tokens(16))

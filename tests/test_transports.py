@@ -27,7 +27,7 @@ TRANSPORTS = ["socketio-websocket", "socketio-polling", "socketio-polling-only"]
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_conversation_on_every_transport(join: Join, transport: str) -> None:
-    """Log in, create, add, send, hear and leave work alike on every transport."""
+    """Log in, create, add, send, receive and leave work alike on every transport."""
     alice, bob = await join(transport), await join(transport)
     room = await make_room(alice, bob)
     for number in range(5):
@@ -183,7 +183,7 @@ async def test_a_websocket_without_pongs_is_closed(start_gateway: StartGateway, 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_pings_keep_an_idle_client_connected(start_gateway: StartGateway, join: Join, transport: str) -> None:
-    """A client that says nothing but answers pings stays connected over several rounds of them."""
+    """A client that sends nothing but pongs stays connected over several pings."""
     own = await start_gateway(ping_interval=1, ping_timeout=1)
     client: ChatClient = await join(transport, to=own)
     assert isinstance(client, SocketIOClient)

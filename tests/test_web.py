@@ -38,7 +38,7 @@ async def test_the_page_and_its_files_are_served(gateway: GatewayProcess) -> Non
     ids=lambda path: path[:20],
 )
 async def test_a_missing_file_is_404_and_not_cached(gateway: GatewayProcess, path: str) -> None:
-    """Neither hidden files nor others of the installation can be had, and no long path is an error of ours."""
+    """Neither hidden files nor others of the installation can be had, and a long path causes no server error."""
     response = await request("GET", gateway.url + path)
     assert response.status == 404
     assert "cache-control" not in response.headers

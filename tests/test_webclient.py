@@ -44,7 +44,7 @@ def backend(webclient: Path) -> ModuleType:
 
 @pytest.fixture
 def npm_runs(backend: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The npm commands that were run; none does more than leave a page behind."""
+    """The npm commands that were run; each does nothing but create a page."""
     runs: list[str] = []
 
     def run_npm(_node: Any, folder: Path, *arguments: str) -> None:

@@ -53,7 +53,7 @@ async def test_a_kill_of_the_gateway_loses_nothing_typed_or_sent(
 
 
 async def test_a_reload_continues_the_session(gateway: GatewayProcess, join: Join, open_page: OpenPage) -> None:
-    """The tab keeps its session: nobody hears that it left; its room, draft, history and unread counts are there."""
+    """The tab keeps its session: nobody is told that it left; its room, draft, history and unread counts are there."""
     client, bob = await open_page(), await join()
     await client.join(gateway.url, fresh_name())
     room, other = fresh_name("room"), fresh_name("other")

@@ -163,7 +163,7 @@ async def middle(locator: Locator) -> tuple[float, float]:
 
 
 async def test_each_room_has_its_own_draft(gateway: GatewayProcess, open_page: OpenPage) -> None:
-    """What was typed and not sent waits in its room, and the list tells of it."""
+    """What was typed and not sent is kept in its room, and the list shows it."""
     client, one, other = await open_page(), fresh_name("one"), fresh_name("other")
     await client.join(gateway.url, fresh_name())
     await client.create_room(one)
@@ -191,7 +191,7 @@ async def test_blank_messages_are_not_sent(gateway: GatewayProcess, open_page: O
 
 
 async def test_the_page_shows_who_is_typing(gateway: GatewayProcess, join: Join, open_page: OpenPage) -> None:
-    """Others hear that we type, once in a while; we see that they do, until it arrives."""
+    """Others are told that we type, from time to time; we see that they type until their message arrives."""
     client, bob = await open_page(), await join("socketio-polling")
     await client.join(gateway.url, fresh_name())
     room = fresh_name("room")

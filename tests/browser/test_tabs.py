@@ -20,7 +20,7 @@ async def another_tab(client: WebClient, url: str) -> WebClient:
 
 
 async def test_a_new_tab_continues_the_session(gateway: GatewayProcess, join: Join, open_page: OpenPage) -> None:
-    """Where no other tab is in the session any more. Nobody hears that it left; its room,
+    """Where no other tab is in the session any more. Nobody is told that it left; its room,
     draft and what came meanwhile are there.
     """
     client, bob, alice = await open_page(), await join(), fresh_name()
@@ -49,7 +49,7 @@ async def test_a_new_tab_continues_the_session(gateway: GatewayProcess, join: Jo
 
 async def test_only_one_tab_has_the_session_at_a_time(gateway: GatewayProcess, open_page: OpenPage) -> None:
     """While it is, a tab opened anew begins with the form and can have a session of its own; a third goes on with
-    whichever was left last.
+    the session that was left last.
     """
     client, alice, carol = await open_page(), fresh_name(), fresh_name()
     await client.join(gateway.url, alice)

@@ -1,4 +1,4 @@
-"""Every store passes one suite: the fixture ``engine`` is each of them in turn."""
+"""Every store passes one suite: the fixture ``store`` runs a test once on each of them."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Clock:
         self.monotonic_now += seconds
 
     def set(self, seconds: float) -> None:
-        """Somebody sets the clock on the wall, by ``seconds`` from what it said."""
+        """The system clock is set, ``seconds`` forward."""
         self.now += seconds
 
 

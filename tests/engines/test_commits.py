@@ -1,4 +1,4 @@
-"""Group commit: what one operation does to the others in its group."""
+"""Batches of commits: what one operation does to the others in its batch."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def _log() -> Iterator[LogCapture]:
         yield entries
 
 
-def said(log: LogCapture) -> list[str]:
+def messages_of(log: LogCapture) -> list[str]:
     """The events that were logged."""
     return [entry["event"] for entry in log]
 
 
 class Ledger:
-    """A database of one list. It can be told to fail, and to wait."""
+    """A database of one list, which a test can make fail or wait."""
 
     def __init__(self) -> None:
         self.effects: list[Any] = []
@@ -105,20 +105,20 @@ class Setup:
     def __init__(self) -> None:
         self.ledger = Ledger()
         self.published: list[str] = []
-        self.commits = GroupCommit(self.ledger, self._hear, NullObserver(), max_pending=100)
+        self.commits = GroupCommit(self.ledger, self._receive, NullObserver(), max_pending=100)
 
     async def syncing(self) -> None:
         """Wait until the thread is in `Ledger.commit`."""
         await asyncio.to_thread(self.ledger.syncing.wait)
 
-    def _hear(self, effects: list[Any]) -> None:
+    def _receive(self, effects: list[Any]) -> None:
         self.published += [effect.event for effect in effects]
 
     async def _run(self, operation: Callable[[Ledger], Any]) -> Any:
         return await self.commits.run(operation, "alice")
 
     async def gather(self, *operations: Callable[[Ledger], Any]) -> list[Any]:
-        """Run operations in one group: a first one keeps the thread busy until all of them wait."""
+        """Run operations in one batch: a first one keeps the thread busy until all of them wait."""
         self.ledger.gate.clear()
         first = asyncio.ensure_future(self.commits.run(write("first"), "alice"))
         await asyncio.sleep(0)
@@ -138,7 +138,7 @@ async def test_waiting_operations_are_committed_in_one_batch_and_published_in_or
 
 
 async def test_operations_of_successive_iterations_are_committed_in_one_batch() -> None:
-    """A busy loop brings some in each of its turns."""
+    """A busy event loop adds some in each of its iterations."""
     setup = Setup()
     running = []
     for number in range(20):
@@ -150,7 +150,7 @@ async def test_operations_of_successive_iterations_are_committed_in_one_batch() 
 
 
 async def test_no_batch_grows_for_ever() -> None:
-    """Not even where every turn of the loop brings more."""
+    """Not even where every event-loop iteration adds more."""
     ledger = Ledger()
     commits = GroupCommit(ledger, lambda effects: None, NullObserver())
     running = []
@@ -180,7 +180,7 @@ async def test_a_failing_operation_is_rolled_back_alone(
     assert isinstance(results[1], Unavailable)
     assert sorted(word for group in setup.ledger.committed for word in group) == ["a", "b", "first"]
     assert "half" not in setup.published
-    assert "an operation of the store failed" in said(log)
+    assert "an operation of the store failed" in messages_of(log)
     await setup.commits.close(5)
 
 
@@ -191,17 +191,17 @@ async def test_a_failing_disk_is_unavailable_until_it_works_again(log: LogCaptur
     assert all(isinstance(result, Unavailable) for result in results)
     assert setup.published == []
     await setup.commits.run(lambda ledger: None, "alice")
-    assert "the store works again" not in said(log)
+    assert "the store works again" not in messages_of(log)
     setup.ledger.fails = False
     assert await setup.commits.run(write("c"), "alice") == "c"
     assert setup.published == ["c"]
-    assert said(log).count("the store fails") == 1
-    assert said(log).count("the store works again") == 1
+    assert messages_of(log).count("the store fails") == 1
+    assert messages_of(log).count("the store works again") == 1
     await setup.commits.close(5)
 
 
 async def test_a_slowly_failing_disk_fails_the_whole_batch_at_once(log: LogCapture) -> None:
-    """What waits is not tried again one by one: everybody hears soon that it was not kept."""
+    """Waiting operations are not tried again one by one: every caller soon learns that its own was not kept."""
     ledger, published = Ledger(), list[Any]()
     ledger.fails, ledger.takes = True, 0.1
     commits = GroupCommit(ledger, published.extend, NullObserver())
@@ -226,8 +226,8 @@ async def test_an_operation_that_the_disk_fails_fails_its_batch(log: LogCapture)
         write("a"), lambda ledger: full.execute("INSERT INTO pages VALUES (zeroblob(10000))"), write("b")
     )
     assert [type(result) for result in results[:2]] == [Unavailable] * 2
-    assert "an operation of the store failed" not in said(log)
-    assert "the store fails" in said(log)
+    assert "an operation of the store failed" not in messages_of(log)
+    assert "the store fails" in messages_of(log)
     full.close()
     await setup.commits.close(5)
 
@@ -286,12 +286,12 @@ async def test_closing_returns_whether_everything_was_kept(log: LogCapture) -> N
 
 
 async def test_long_operations_do_not_starve_others() -> None:
-    """Whatever waits is run in slices: what else the loop has to do is not put off behind all of it."""
-    commits, turns = GroupCommit(Ledger(), lambda effect: None, NullObserver()), 0
+    """Waiting operations are run in slices: other work of the event loop is not delayed by all of them."""
+    commits, iterations = GroupCommit(Ledger(), lambda effect: None, NullObserver()), 0
 
     def count() -> None:
-        nonlocal turns
-        turns += 1
+        nonlocal iterations
+        iterations += 1
         loop.call_soon(count)
 
     loop = asyncio.get_running_loop()
@@ -300,9 +300,9 @@ async def test_long_operations_do_not_starve_others() -> None:
         lambda ledger: time.sleep(MAX_RUN_TIME),  # what it costs
         lambda ledger: time.sleep(MAX_RUN_TIME) or ledger.write("x"),  # and this
     ):
-        before = turns
+        before = iterations
         await asyncio.gather(*(commits.run(operation, "alice") for _ in range(10)))
-        assert turns - before >= 10
+        assert iterations - before >= 10
     await commits.close(5)
 
 
@@ -331,7 +331,7 @@ async def test_a_failing_subscriber_keeps_nobody_waiting(log: LogCapture) -> Non
 
     commits = GroupCommit(Ledger(), stumble_over, NullObserver())
     assert await commits.run(write("a"), "alice") == "a"
-    assert "the effects of a commit could not be delivered" in said(log)
+    assert "the effects of a commit could not be delivered" in messages_of(log)
     await commits.close(5)
 
 

@@ -29,7 +29,7 @@ async def contents(store: Store, actor: str, room: str, **page: object) -> list[
 
 
 async def test_the_calls_of_one_client_take_effect_in_order(store: Store) -> None:
-    """Nobody has to wait for a call to know what comes first: a client's next message may be begun before the last one
+    """A client need not wait for a call to know its order: its next message may be begun before the last one
     is kept. What two clients do at the same time has one order too, the same for everybody.
     """
     await store.login("alice", "bob")
@@ -49,7 +49,7 @@ async def test_the_calls_of_one_client_take_effect_in_order(store: Store) -> Non
 
 
 async def test_a_call_cancelled_before_it_is_taken_up_changes_nothing(store: Store) -> None:
-    """Nobody waits for it any more; what its caller does next comes after it all the same."""
+    """What its caller does next comes after it all the same."""
     waiting = asyncio.ensure_future(store.attach_session(Claim("alice", "c-1", None)))
     await asyncio.sleep(0)
     waiting.cancel()
@@ -60,7 +60,7 @@ async def test_a_call_cancelled_before_it_is_taken_up_changes_nothing(store: Sto
 
 
 async def test_a_commit_does_not_deliver_too_much_at_once(store: Store) -> None:
-    """However much waits to be kept: a commit ends with the event that makes it large enough."""
+    """However many operations wait, a batch ends with the event that makes it large enough."""
     await store.login("bob", "alice")
     await store.create_room("alice", "tea", ("bob",))
     size = POLICY.commit_size // 5
@@ -118,7 +118,7 @@ async def test_a_suspended_session_is_offline_and_keeps_its_rooms(store: Store) 
 
 
 async def test_a_suspended_name_is_reserved(store: Store) -> None:
-    """Whoever gets a client disconnected does not get its name: the client may come back to it first."""
+    """Disconnecting a client does not give others its name: the client may come back to it first."""
     alice = await store.login("bob", "alice")
     await store.create_room("alice", "tea", ("bob",))
     await store.lose(alice)
@@ -170,7 +170,7 @@ async def test_sessions_live_at_a_restart_are_suspended_from_then_on(store: Stor
 
 
 async def test_a_session_that_cannot_be_resumed_does_not_outlast_a_restart(store: Store) -> None:
-    """Its client was never told its pid: the name is free at once, and the rooms hear of the end soon."""
+    """Its client was never told its pid: the name is free at once, and the rooms receive `user-left` soon."""
     bob = await store.login("bob")
     for name in ("bare", "gone"):
         await store.attach_session(Claim(name, f"c-{name}", None, resumable=False))
@@ -315,9 +315,9 @@ async def test_creator_and_users_are_members_and_the_users_are_notified(store: S
     assert (orjson.loads(room.members), room.member_count) == (members, 3)
     joined = [name for movement in store.recorder.movements for name in movement.joined]
     assert sorted(joined) == ["alice", "bob", "carol"]
-    told = [publication for publication in store.recorder.publications if publication.event == "room-joined"]
-    assert [publication.recipients for publication in told] == [("bob",), ("carol",)]
-    assert all(publication.offset for publication in told)
+    notified = [publication for publication in store.recorder.publications if publication.event == "room-joined"]
+    assert [publication.recipients for publication in notified] == [("bob",), ("carol",)]
+    assert all(publication.offset for publication in notified)
 
 
 async def test_a_room_name_in_use_is_refused(store: Store) -> None:
@@ -516,7 +516,7 @@ async def test_an_id_is_appended_once_per_user_and_room(store: Store) -> None:
 
 
 async def test_an_id_is_remembered_longer_than_its_message(store: Store) -> None:
-    """Whoever comes back at the end of the recovery window may send again what the busy room has cut off already."""
+    """A client that comes back at the end of its window may retry what a busy room has trimmed already."""
     alice = await store.login("alice")
     await store.login("bob")
     await store.create_room("alice", "tea", ("bob",))
@@ -537,7 +537,7 @@ async def test_an_id_is_remembered_longer_than_its_message(store: Store) -> None
 
 
 async def test_an_id_belongs_to_the_session_that_used_it(store: Store) -> None:
-    """Somebody else who takes the name and joins later may use the same id, and is received."""
+    """A later holder of the name who joins the room may use the same id, and the message is delivered."""
     dave = await store.login("alice", "dave")
     await store.create_room("alice", "tea", ("dave",))
     await store.append_message("dave", "tea", "one", "1")

@@ -1,4 +1,4 @@
-"""Whoever leaves a room stays out of it, for every store."""
+"""A user who leaves a room is not added to it again, on every store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rooms of two, for every store."""
+"""Direct rooms, on every store."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ async def test_a_user_who_left_returns_to_the_same_room_by_opening_it(store: Sto
 
 @pytest.mark.parametrize("stays", ["alice", "bob"])
 async def test_a_later_holder_of_a_name_gets_another_room(store: Store, stays: str) -> None:
-    """Nobody reads, in whatever way, what a former holder of the name has talked about."""
+    """A later holder cannot read, in any way, what a former holder of the name wrote."""
     sessions = {name: await store.login(name) for name in ("alice", "bob")}
     (goes,) = sessions.keys() - {stays}
     offset = store.recorder.last_attachment.offset

@@ -23,7 +23,7 @@ def modes(path: Path) -> dict[str, int]:
 
 
 def leave_killed(path: Path) -> None:
-    """Have a process write to the store and end amid that, as by kill -9."""
+    """Have a process end while it writes to the store, as by kill -9."""
     code = (
         "import os, sys; from gateway.engines.sqlite.database import open_database\n"
         "connection = open_database(sys.argv[1])\n"
@@ -33,7 +33,7 @@ def leave_killed(path: Path) -> None:
 
 
 def open_elsewhere(path: Path) -> str:
-    """What another process hears that opens the store."""
+    """What another process that opens the store is told."""
     code = (
         "import sys; from gateway.engines.sqlite.database import open_database\n"
         "try: open_database(sys.argv[1]).close(); print('opened')\n"
@@ -81,7 +81,7 @@ def test_a_store_in_use_is_refused_under_any_name(tmp_path: Path, other_name: st
     assert "another gateway is using it" in open_elsewhere(other)
     with pytest.raises(StoreError, match="another gateway is using it"):
         open_database(str(other))
-    # Being refused must not have taken the lock away (POSIX: whoever closes a file drops the locks of its process).
+    # Being refused must not have taken the lock away (POSIX: closing a file drops all locks of the process on it).
     assert "another gateway is using it" in open_elsewhere(other)
     connection.close()
     assert open_elsewhere(other) == "opened"

@@ -10,8 +10,8 @@ from typing import Any, TypeVar, cast
 
 import pytest
 
-from engines.large import HEAVY, LONE, POLICY, SIZE, LargeStore
-from engines.pace import Pace
+from engines.large import HEAVY, POLICY, SINGLE, SIZE, LargeStore
+from engines.machine import Machine
 from engines.plans import Statements, faults
 from gateway.engines.base import Engine, Receipt, Rule
 from gateway.engines.effects import Attachment, Session
@@ -23,7 +23,7 @@ from gateway.rules.store import Store
 T = TypeVar("T")
 
 LONGEST = 0.005
-"""Seconds of the processor that one piece may take, on a calm machine (see ``pace``)."""
+"""Seconds of the processor that one piece may take, on a calm machine (see ``machine``)."""
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -41,7 +41,7 @@ class Pieces:
         self.name = ""
         """What is measured."""
         self.connection.execute("PRAGMA synchronous = OFF")  # what the disk takes is not measured here
-        self.pace = Pace()
+        self.machine = Machine()
         self.took: dict[str, list[float]] = {}
         """Seconds, as a calm machine would take them, by what was done."""
         self.effects: list[object] = []
@@ -79,7 +79,7 @@ class Pieces:
         times = self.took.setdefault(name, [])
         self.connection.set_trace_callback(self.statements.note if is_first else None)
         self.tx.begin()
-        slowness = self.pace.slowness()
+        slowness = self.machine.slowness()
         began = time.thread_time()
         try:
             return operation()
@@ -87,7 +87,7 @@ class Pieces:
             self.tx.flush()
             seconds = time.thread_time() - began
             if not is_first:
-                times.append(2 * seconds / (slowness + self.pace.slowness()))
+                times.append(2 * seconds / (slowness + self.machine.slowness()))
             self.tx.commit()
             self.connection.set_trace_callback(None)
             self.effects = list(self.tx.take_effects())
@@ -166,8 +166,8 @@ def test_every_action_takes_short_slices(pieces: Pieces) -> None:
         pieces.call("add-user", calls.add_members(actor, room, users))
         pieces.call("add-user again", calls.add_members(actor, room, users))
         pieces.call("leave-room", calls.remove_member(actor, room))
-        pieces.call("leave-room, the last", calls.remove_member(LONE[attempt], f"{LONE[attempt]}-000"))
-        pieces.call("create-room, its name again", calls.create_room(users[1], f"{LONE[attempt]}-000", (), ALL))
+        pieces.call("leave-room, the last", calls.remove_member(SINGLE[attempt], f"{SINGLE[attempt]}-000"))
+        pieces.call("create-room, its name again", calls.create_room(users[1], f"{SINGLE[attempt]}-000", (), ALL))
     for number in range(300):  # a room that is trimmed as it grows
         pieces.call("send-msg, trimming", calls.append_message("heavy05", "shared050", "x" * 10_000, f"t{number}"))
     pieces.took["send-msg, trimming"] = [sorted(pieces.took["send-msg, trimming"])[-10]]
@@ -186,7 +186,7 @@ def test_resuming_a_session_takes_short_slices(pieces: Pieces) -> None:
         assert (recent.recovered, len(recent.missed) > most / 2) == (True, True)
         assert not pieces.resume("from the beginning", HEAVY[6 + attempt], offset(0)).recovered
         assert not pieces.resume("from nowhere", HEAVY[9 + attempt], "000000000000-7").recovered
-        alone = pieces.resume("who has spoken alone", LONE[attempt], offset(0))
+        alone = pieces.resume("who has spoken alone", SINGLE[attempt], offset(0))
         assert (alone.recovered, alone.missed) == (True, ())
     pieces.check()
 
@@ -208,10 +208,10 @@ def test_beginning_and_ending_a_session_takes_short_slices(pieces: Pieces) -> No
         pieces.call("its name again", calls.attach_session(Claim(session[0].username, "c")))
         name = next(found)
         pieces.call("the name of a suspended one", calls.attach_session(Claim(name, "c")))
-    for lone in LONE:
-        session = held(lone)
+    for single in SINGLE:
+        session = held(single)
         pieces.call("end, the last of its rooms", calls.end_session(*session))
-        assert pieces.count("SELECT count(*) FROM rooms WHERE name LIKE ?", f"{lone}-%") == 0
+        assert pieces.count("SELECT count(*) FROM rooms WHERE name LIKE ?", f"{single}-%") == 0
     assert pieces.count("SELECT count(*) FROM ended_rooms") == 300
     pieces.took.pop("")
     pieces.check()
@@ -221,13 +221,13 @@ def test_expiring_many_sessions_takes_short_slices(pieces: Pieces) -> None:
     """However many there are, and whatever rooms they are in: one call does what it has time for."""
     pieces.connection.execute("UPDATE sessions SET suspended_at = -1000000000 WHERE suspended_at IS NOT NULL")
     pieces.connection.execute(
-        "UPDATE sessions SET suspended_at = -2000000000 WHERE username LIKE 'heavy%' OR username LIKE 'lone%'"
+        "UPDATE sessions SET suspended_at = -2000000000 WHERE username LIKE 'heavy%' OR username LIKE 'single%'"
     )
     calls = 0
-    while pieces.count("SELECT count(*) FROM sessions WHERE username LIKE 'heavy%' OR username LIKE 'lone%'"):
+    while pieces.count("SELECT count(*) FROM sessions WHERE username LIKE 'heavy%' OR username LIKE 'single%'"):
         assert pieces.call("expire, in 200 rooms each", pieces.calls.end_expired_sessions())
         calls += 1
-    assert calls <= len(HEAVY) + len(LONE)
+    assert calls <= len(HEAVY) + len(SINGLE)
     for _ in range(20):
         assert pieces.call("expire, in no rooms", pieces.calls.end_expired_sessions())
     for name in ("expire, in 200 rooms each", "expire, in no rooms"):
@@ -236,9 +236,9 @@ def test_expiring_many_sessions_takes_short_slices(pieces: Pieces) -> None:
 
 
 def test_deleting_the_logs_of_ended_rooms_takes_short_slices(pieces: Pieces) -> None:
-    """Their logs go in many small pieces, also where the gateway was stopped amid them."""
-    lone = LONE[0]
-    session = pieces.resume("", lone, None).session
+    """Their logs are deleted in many small slices, also where the gateway was stopped in between."""
+    single = SINGLE[0]
+    session = pieces.resume("", single, None).session
     pieces.call("", pieces.calls.end_session(session, "c-back"))
     pieces.took.clear()
     left = "SELECT count(*) FROM log WHERE room_id IN (SELECT room_id FROM ended_rooms)"

@@ -1,4 +1,4 @@
-"""What a user who comes back is given: for every store, all that it missed, once and in order, or nothing."""
+"""What a returning user receives, on every store: all that it missed, once and in order, or nothing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gateway.engines.effects import Attachment, Publication, Session
 from gateway.errors import InvalidPayload, UsernameTaken
 
 
-def said(attachment: Attachment) -> list[tuple[str, str]]:
+def summary(attachment: Attachment) -> list[tuple[str, str]]:
     """Event and content, or room, of what was missed."""
     bodies = [(missed.event, orjson.loads(missed.body)) for missed in attachment.missed]
     return [(event, body.get("content", body["room"])) for event, body in bodies]
@@ -29,7 +29,7 @@ async def talk(store: Store, actor: str, room: str, number: int) -> None:
 
 
 async def test_others_who_come_and_go_do_not_prevent_recovery(store: Store) -> None:
-    """However many come and go in a big quiet room, its members have missed nothing: they did not hear of it."""
+    """Members of a room above the presence limit are not told who comes and goes: they have missed nothing."""
     names = [f"user{number}" for number in range(POLICY.presence_limit)]
     quiet = await store.login(*names, "mover", "quiet")
     await store.create_room(names[0], "tea", (*names[1:], "quiet"))
@@ -45,7 +45,7 @@ async def test_others_who_come_and_go_do_not_prevent_recovery(store: Store) -> N
 
 
 async def test_trimming_ones_own_messages_does_not_prevent_recovery(store: Store) -> None:
-    """Nobody hears its own messages: that they were trimmed is no gap for the one who wrote them."""
+    """Authors do not receive their own messages: trimming those is no gap for them."""
     alice = await store.login("bob", "alice")
     await store.create_room("bob", "tea", ("alice",))
     offset = store.recorder.publications[-1].offset
@@ -62,7 +62,7 @@ async def test_events_trimmed_before_one_joined_do_not_prevent_recovery(store: S
     await store.add_members("carol", "tea", ("bob",))
     await store.append_message("alice", "tea", "for bob", None)
     attachment = await store.resume(bob, offset)
-    assert (attachment.recovered, said(attachment)) == (True, [("room-joined", "tea"), ("message", "for bob")])
+    assert (attachment.recovered, summary(attachment)) == (True, [("room-joined", "tea"), ("message", "for bob")])
 
 
 async def test_a_trimmed_message_of_another_author_prevents_recovery(store: Store) -> None:
@@ -79,9 +79,9 @@ async def test_a_trimmed_message_of_another_author_prevents_recovery(store: Stor
         if after > POLICY.history_size:
             assert not first.recovered
         else:
-            assert (first.recovered, said(first)) == (True, [("message", "from bob")])
+            assert (first.recovered, summary(first)) == (True, [("message", "from bob")])
         again = await store.resume(first.session, seen)
-        assert (again.recovered, said(again)) == (True, [])
+        assert (again.recovered, summary(again)) == (True, [])
         for session, connection in ((await session_of(store, "bob"), "c-bob"), (again.session, "c-again")):
             await store.end_session(session, connection)
 
@@ -92,7 +92,7 @@ async def session_of(store: Store, username: str) -> Session:
 
 
 async def test_notices_are_trimmed_apart_from_messages(store: Store) -> None:
-    """Coming and going does not push messages out; but whoever missed some of it is told."""
+    """Notices do not push messages out; but a member who missed trimmed notices does not recover."""
     quiet = await store.login("alice", "mover", "quiet")
     await store.create_room("alice", "tea", ("quiet",))
     await talk(store, "alice", "tea", 3)
@@ -106,7 +106,7 @@ async def test_notices_are_trimmed_apart_from_messages(store: Store) -> None:
 
 
 async def test_ones_own_messages_do_not_hide_trimmed_notices(store: Store) -> None:
-    """Both were trimmed, whichever last: the one who wrote the messages has missed the others all the same."""
+    """Both were trimmed, in either order: the author of the messages has missed the notices all the same."""
     for first, last in (("notices", "messages"), ("messages", "notices")):
         alice = await store.login("bob", "mover", "alice")
         await store.create_room("bob", first, ("alice",))
@@ -136,7 +136,7 @@ async def test_the_room_joined_of_a_member_is_not_trimmed(store: Store) -> None:
     await store.create_room("alice", "tea", ("bob",))
     await talk(store, "bob", "tea", 5 * POLICY.history_size)
     attachment = await store.resume(bob, offset)
-    assert (attachment.recovered, said(attachment)) == (True, [("room-joined", "tea")])
+    assert (attachment.recovered, summary(attachment)) == (True, [("room-joined", "tea")])
 
 
 async def test_a_missed_room_joined_of_a_room_left_since_prevents_recovery(store: Store) -> None:
@@ -176,11 +176,11 @@ async def test_a_new_holder_of_a_name_receives_nothing_of_the_former_holder(stor
     await store.append_message("alice", "tea", "for the former", None)
     await store.end_session(former, "c-dave")
     dave = await store.login("dave")
-    assert said(await store.resume(dave, offset, "c1")) == []
+    assert summary(await store.resume(dave, offset, "c1")) == []
     await store.add_members("alice", "tea", ("dave",))
     await store.append_message("alice", "tea", "for the new", None)
     attachment = await store.resume(dave, offset, "c2")
-    assert said(attachment) == [("room-joined", "tea"), ("message", "for the new")]
+    assert summary(attachment) == [("room-joined", "tea"), ("message", "for the new")]
 
 
 async def test_a_room_left_and_joined_again_is_replayed_from_the_second_join(store: Store) -> None:
@@ -194,7 +194,7 @@ async def test_a_room_left_and_joined_again_is_replayed_from_the_second_join(sto
     await store.add_members("alice", "tea", ("carol",))
     await store.append_message("alice", "tea", "for carol", None)
     attachment = await store.resume(carol, offset)
-    assert said(attachment) == [("room-joined", "tea"), ("message", "for carol")]
+    assert summary(attachment) == [("room-joined", "tea"), ("message", "for carol")]
 
 
 # --- long replays
@@ -226,7 +226,7 @@ async def test_a_long_replay_over_many_rooms_is_complete_and_in_order(store: Sto
 
 
 async def test_a_replay_read_while_others_write_has_no_gap(store: Store) -> None:
-    """Random conversations: whoever recovers has received exactly what a member received who was never away."""
+    """In random conversations, a recovered member has received exactly what one did who was never away."""
     bob = await store.login("alice", "carol", "bob")
     rooms = ["one", "two"]
     for room in rooms:
@@ -377,7 +377,7 @@ async def test_many_restarts_do_not_prevent_recovery(store: Store) -> None:
             await store.append_message("alice", "tea", str(number), None)
     attachment = await store.resume(bob, offset)
     assert attachment.recovered
-    assert said(attachment) == [("message", str(number)) for number in (0, 3, 6, 9)]
+    assert summary(attachment) == [("message", str(number)) for number in (0, 3, 6, 9)]
 
 
 async def test_only_ids_that_exist_in_the_room_are_found(store: Store) -> None:

@@ -159,7 +159,7 @@ def all_bytes(folder: Path) -> bytes:
 
 
 def test_only_the_hash_of_a_pid_is_kept(tmp_path: Path) -> None:
-    """Whoever reads the file, its log or a backup cannot take over a session."""
+    """Reading the file, its WAL or a backup is not enough to take over a session."""
 
     async def use() -> list[str]:
         engine, recorder = sqlite_store(tmp_path / "gateway.db"), Recorder()
@@ -310,7 +310,7 @@ async def test_a_migrated_store_has_everything_of_the_older_one(tmp_path: Path) 
 
 
 def test_events_read_in_a_failed_transaction_are_not_replayed(tmp_path: Path) -> None:
-    """A slice of a replay may see what others have just appended; when the disk fails, nobody ever hears of it."""
+    """A slice of a replay may read what was just appended; if that commit fails, it is never delivered."""
     clocks = Clocks(time.time, time.monotonic)
     tx = SQLiteTransaction(open_database(str(tmp_path / "gateway.db")), POLICY, clocks, slice_time=0)
 

@@ -76,7 +76,7 @@ def test_waiting_neither_saves_up_nor_clears_debts() -> None:
     queue.put("alice", *"aaaaaaaa")
     for _ in range(4):
         queue.serve(1.0)
-    queue.put("bob", *"bbbb")  # is owed one turn, not four
+    queue.put("bob", *"bbbb")  # is owed one call, not four
     assert "".join(queue.serve_all()) == "babababa"
     queue.put("mallory", "m")
     queue.put("alice", "a")
@@ -116,7 +116,7 @@ def test_shares_are_by_client() -> None:
 
 
 def test_newcomers_do_not_shut_others_out() -> None:
-    """However many come, each for the first time: who has been here has its turn among them."""
+    """However many come, each for the first time: a client that was there before is served among them."""
     queue = Queue()
     queue.put("alice", *"aaaaaaaa")
     served = ""
@@ -158,11 +158,11 @@ async def test_an_expensive_client_delays_others_by_one_call_at_most() -> None:
     """32 operations of 20 ms wait; who asks for little is served between two of them, and not committed with one."""
     commits = GroupCommit(Ledger(), lambda effects: None, NullObserver())
 
-    def dear(ledger: Ledger) -> None:
+    def expensive(ledger: Ledger) -> None:
         time.sleep(5 * MAX_RUN_TIME)  # what it costs
         ledger.write("dear")
 
-    attack = [commits.run(dear, "mallory") for _ in range(32)]
+    attack = [commits.run(expensive, "mallory") for _ in range(32)]
     waited: list[float] = []
     for _ in range(15):
         began = time.perf_counter()
@@ -195,11 +195,11 @@ async def test_the_calls_of_one_client_keep_their_order_among_others() -> None:
     ledger = Ledger()
     commits = GroupCommit(ledger, lambda effects: None, NullObserver())
 
-    def dear(ledger: Ledger) -> Any:
+    def expensive(ledger: Ledger) -> Any:
         time.sleep(2 * MAX_RUN_TIME)  # what it costs
         return ledger.write("mallory 0")
 
-    calls = [commits.run(dear, "mallory")]
+    calls = [commits.run(expensive, "mallory")]
     for number in range(1, 20):
         for client in ("mallory", "alice", "bob"):
             calls.append(commits.run(lambda ledger, word=f"{client} {number}": ledger.write(word), client))

@@ -1,4 +1,4 @@
-"""The files of the store are gone, or others, while it is open: noticed, said, and nothing acked any more."""
+"""The files of the store are lost or replaced while it is open: that is logged, and nothing is acked any more."""
 
 from __future__ import annotations
 

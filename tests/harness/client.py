@@ -21,7 +21,7 @@ GROUP = {"kind": "group", "history": "all"}
 
 
 class RefusedError(Exception):
-    """A login that the gateway refused: `error` is what it said."""
+    """A log-in that the gateway refused, with its `error`."""
 
     def __init__(self, error: dict[str, Any], status: int | None = None) -> None:
         super().__init__(f"{error} ({status})" if status else str(error))
@@ -60,7 +60,7 @@ class ChatClient(Protocol):
         """Leave on purpose."""
 
     async def drop(self) -> None:
-        """Lose the transport without a word."""
+        """Lose the transport, without closing the session."""
 
 
 StockWire = Literal["socketio-websocket", "socketio-polling", "socketio-polling-only"]
@@ -113,7 +113,7 @@ async def fail(client: ChatClient, action: str, code: str, /, **payload: Any) ->
 
 
 async def make_room(creator: ChatClient, *others: ChatClient) -> str:
-    """A room of its own with these members, who have all received of it."""
+    """A new room with these members, each of whom has received `room-joined`."""
     room = fresh_name("room")
     await succeed(creator, "create-room", room=room, users=[other.username for other in others])
     for other in others:

@@ -84,7 +84,7 @@ class Wire:
         return await self.frames.take(lambda _: True, "a frame")
 
     async def leave(self) -> None:
-        """Close with 1000 and wait until the gateway has answered."""
+        """Close with 1000 and wait for the close frame of the gateway."""
         await self.socket.close(1000)
         await self.wait_closed()
 
@@ -127,7 +127,7 @@ class BareClient(Wire):
         return dict(reply["error"])
 
     async def drain(self) -> list[Frame]:
-        """Make a round trip, then return every unread frame before its answer."""
+        """Make a round trip, then return every unread frame before its reply."""
         await self.send('{"action":"list-rooms","ref":"drain"}')
         last = await self.frames.take(
             lambda frame: '"ref":"drain"' in str(frame).replace(" ", ""), "the reply to list-rooms"

@@ -101,7 +101,7 @@ class GatewayProcess:
         self.check_log()
 
     async def _end(self) -> None:
-        """Stop, without waiting for clients that the test has left behind: a second signal says so."""
+        """Stop, by a second signal without waiting for clients that the test has left connected."""
         process = await self.signal(signal.SIGTERM)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STOP_TIMEOUT):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from harness.process import die_with_parent, quiet_port
-from harness.waiting import until_told
+from harness.waiting import poll_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -120,4 +120,4 @@ async def _listening(port: int) -> None:
             return True
         return False
 
-    await until_told(is_listening)
+    await poll_until(is_listening)

@@ -1,4 +1,4 @@
-"""The stock Socket.IO client, under Node, behind the interface that all clients share."""
+"""The stock Socket.IO client, under Node, with the interface that all clients share."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 from harness import contract
 from harness.client import RefusedError
 from harness.inbox import Event, Inbox
-from harness.waiting import until_told
+from harness.waiting import poll_until
 
 if TYPE_CHECKING:
     from harness.client import Action, Reply
@@ -43,7 +43,7 @@ class SocketIOClient:
             self._options["auth"] = {"username": username, **options.get("auth", {})}
 
     async def __aenter__(self) -> Self:
-        """Connect, or raise `RefusedError` with what `connect_error` said."""
+        """Connect, or raise `RefusedError` with the error of `connect_error`."""
         self._driver.listeners[self.number] = self._report
         try:
             await self._do("open", url=self._url, options=self._options)
@@ -140,7 +140,7 @@ class SocketIOClient:
         async def is_there() -> bool:
             return bool((await self.state())["transport"] == name)
 
-        await until_told(is_there)
+        await poll_until(is_there)
 
 
 def _action(name: str, args: tuple[Any, ...]) -> object:

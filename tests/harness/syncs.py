@@ -66,7 +66,7 @@ class HeldSyncs:
             self._theirs.send(b"x")
 
     def start(self) -> None:
-        """The child runs: answer for it."""
+        """The child runs: respond to its system calls."""
         _, descriptors, _, _ = socket.recv_fds(self._ours, 1, 1)
         if not descriptors:
             pytest.skip("this kernel lets nobody hold system calls back")

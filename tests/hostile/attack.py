@@ -342,14 +342,14 @@ class Attacker:
     async def replies_or_closes(self, question: bytes, replies: tuple[bytes, ...], seconds: float) -> None:
         """Within that time the gateway sends one of ``replies``, or closes the connection."""
         await self.send(question)
-        said = b""
+        received = b""
         try:
             async with asyncio.timeout(allow(seconds)):
-                while not any(reply in said for reply in replies):
+                while not any(reply in received for reply in replies):
                     data = await self.reader.read(65536)
                     if not data:
                         return
-                    said += data
+                    received += data
         except ConnectionError:
             pass
         except TimeoutError:

@@ -76,10 +76,10 @@ class Chat:
         match action:
             case "create-room":
                 self.rooms[room] = [name, *payload["users"]]
-                await self.tell(room, name, "room-joined", {"room": room})
+                await self.notify(room, name, "room-joined", {"room": room})
             case "send-msg":
                 message = {"room": room, "from": name, "content": payload["content"]}
-                await self.tell(room, name, "message", message)
+                await self.notify(room, name, "message", message)
             case "list-members":
                 members = [{"username": member, "online": member in self.people} for member in self.rooms[room]]
                 return {"ok": True, "members": members}
@@ -93,9 +93,9 @@ class Chat:
                 return {"ok": False}
         return {"ok": True}
 
-    async def tell(self, room: str, speaker: str, event: str, fields: dict[str, Any]) -> None:
+    async def notify(self, room: str, author: str, event: str, fields: dict[str, Any]) -> None:
         for member in self.rooms.get(room, ()):
-            if member != speaker and member in self.people:
+            if member != author and member in self.people:
                 await self.people[member](event, fields)
 
 
@@ -157,7 +157,7 @@ def plain_route(chat: Chat) -> Callable[[web.Request], Awaitable[web.StreamRespo
 
         chat.people[name] = send
         try:
-            with contextlib.suppress(ConnectionResetError):  # the client has gone before it was answered
+            with contextlib.suppress(ConnectionResetError):  # the client disconnected before the response
                 await send("welcome", {"username": name})
                 async for message in socket:
                     if message.type in {WSMsgType.TEXT, WSMsgType.BINARY}:

@@ -23,10 +23,10 @@ SECONDS = 4
 MEMBERS, ROOMS = 100, 15
 
 
-def dearest(number: int, room: str, users: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+def most_expensive(number: int, room: str, users: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     """What costs the store most, over and over."""
-    for turn in itertools.count():
-        created = f"{room}-{number}-{turn}"
+    for round_ in itertools.count():
+        created = f"{room}-{number}-{round_}"
         yield "history", {"room": room, "limit": 100}
         yield "list-members", {"room": room, "limit": 100}
         yield "find-users", {"prefix": "zz", "limit": 100}
@@ -62,7 +62,7 @@ async def test_the_most_expensive_mix_of_requests(start_attack: StartAttack, con
         working = [
             asyncio.create_task(work)
             for number, attacker in enumerate(attackers)
-            for work in (ask(attacker, dearest(number, rooms[0], users)), attacker.closed(120))
+            for work in (ask(attacker, most_expensive(number, rooms[0], users)), attacker.closed(120))
         ]
         await attack.watch(asyncio.sleep(SECONDS))  # how long the attack lasts
         for task in working:

@@ -85,7 +85,7 @@ async def test_very_many_packets_in_a_body(start_attack: StartAttack, packet: st
 
 
 async def test_bodies_in_many_segments(start_attack: StartAttack) -> None:
-    """They are read whole, however they are cut."""
+    """They are read completely, however they are split."""
     attack = await start_attack()
     url = await log_in(attack.gateway.url)
     path = url.removeprefix(attack.gateway.url)
@@ -103,7 +103,7 @@ async def test_bodies_in_many_segments(start_attack: StartAttack) -> None:
 
 
 async def test_two_polls_at_once(start_attack: StartAttack) -> None:
-    """The second is refused, the first is answered, and the session ends."""
+    """The second is refused, the first gets its response, and the session ends."""
     attack = await start_attack()
     url = await open_polling(attack.gateway.url)
     polls = [asyncio.create_task(request("GET", url)) for _ in range(2)]

@@ -54,7 +54,7 @@ async def test_silent_connections(start_attack: StartAttack) -> None:
 
 
 async def test_half_sent_headers(start_attack: StartAttack) -> None:
-    """Two hundred that begin a request and go on byte by byte, some after a request that was answered."""
+    """Two hundred that begin a request and go on byte by byte, some after a complete request."""
     attack = await start_attack(memory=10)
     heads = [
         "GET /",

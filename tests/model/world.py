@@ -340,27 +340,27 @@ class World:
     def _is_announced(self, member_count: int) -> bool:
         return member_count <= self.policy.presence_limit
 
-    # --- what is said
+    # --- messages
 
     def append_message(
         self, actor: str, name: str, content: str, message_id: str | None, got: Receipt | None
     ) -> Receipt:
         """``got``: what the engine returned; the id that it gave a message, and the time, are its own to choose."""
         room = self.room_of(actor, name)
-        said = self._said(room, actor, message_id)
-        if said and self._is_remembered(room, said[-1], got):
-            return Receipt(said[-1].body["id"], said[-1].body["ts"], duplicate=True)
+        earlier = self._earlier(room, actor, message_id)
+        if earlier and self._is_remembered(room, earlier[-1], got):
+            return Receipt(earlier[-1].body["id"], earlier[-1].body["ts"], duplicate=True)
         given = got.id if message_id is None and got is not None else message_id
         body = {"id": given, "room": name, "from": actor, "content": content}
         body["ts"] = room.last_ts = max(room.last_ts, int(self.wall * 1000))
         self._append(room, "message", body, actor)
         return Receipt(body["id"], body["ts"], duplicate=False)
 
-    def _said(self, room: Room, actor: str, message_id: str | None) -> list[Entry]:
-        """What a member said with an id, in this membership."""
+    def _earlier(self, room: Room, actor: str, message_id: str | None) -> list[Entry]:
+        """What a member sent with an id, in this membership."""
         joined = room.members[actor].joined
-        said = [entry for entry in room.log if entry.event == "message" and entry.author == actor]
-        return [entry for entry in said if entry.body["id"] == message_id and entry.number > joined]
+        earlier = [entry for entry in room.log if entry.event == "message" and entry.author == actor]
+        return [entry for entry in earlier if entry.body["id"] == message_id and entry.number > joined]
 
     def _is_remembered(self, room: Room, entry: Entry, got: Receipt | None) -> bool:
         """Whether the engine knows a message by its id; where it need not, it may."""

@@ -104,7 +104,7 @@ def test_a_session_is_attached_on_the_node_that_ran_the_rule(rules: Rules, phone
 
 
 def test_events_missed_in_a_room_left_since_prevent_recovery_of_every_session(rules: Rules, phone: Session) -> None:
-    """Neither can recover what came in a room that the user has left since, on whichever connection."""
+    """None of them can recover what was published in a room that the user has left since."""
     call(rules.store.suspend_session(phone, "c-phone"))
     call(rules.store.append_message("bob", "tea", "hello", None))
     call(rules.store.remove_member("alice", "tea"))
@@ -114,6 +114,8 @@ def test_events_missed_in_a_room_left_since_prevent_recovery_of_every_session(ru
 
 def test_a_user_with_several_sessions_receives_an_invitation_as_one_member(rules: Rules, phone: Session) -> None:
     call(rules.store.create_room("bob", "jam", ("alice",)))
-    told = [effect for effect in rules.recorder.publications if effect.event == "room-joined" and effect.room == "jam"]
-    assert [effect.recipients for effect in told if isinstance(effect, Publication)] == [("alice",)]
+    invitations = [
+        effect for effect in rules.recorder.publications if effect.event == "room-joined" and effect.room == "jam"
+    ]
+    assert [effect.recipients for effect in invitations if isinstance(effect, Publication)] == [("alice",)]
     assert call(rules.store.list_members("bob", "jam", "", 10)).member_count == 2

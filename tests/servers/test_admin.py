@@ -1,4 +1,4 @@
-"""``sio.instrument()``: the Socket.IO Admin UI is told of what happens, and nothing is kept for nobody."""
+"""``sio.instrument()``: the Socket.IO Admin UI receives what happens, and nothing is kept where there is no admin."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def instrumented(*, past_aiohttp: bool = False, **options: Any) -> AsyncIt
 
 
 class Observed:
-    """A client, and what the Admin UI would hear."""
+    """A client, and what the Admin UI would receive."""
 
     def __init__(self) -> None:
         self.sio = socketio.AsyncClient(reconnection=False)

@@ -77,7 +77,7 @@ class Client:
 
 @pytest.mark.parametrize("transport", LARGE)
 async def test_a_message_larger_than_the_buffer_is_delivered(transport: str) -> None:
-    """It arrives, whether the server begins it or answers with it; and so does what is written behind it at once."""
+    """It arrives, as an event and as a reply; and so does what is written right after it."""
     server = echo_server(**QUIET)
     size = LARGE[transport]
     async with serving(server, "engine.io") as url, Client(url, transport) as client:
@@ -183,7 +183,7 @@ class Reader:
 
     def __init__(self, max_buffer: int) -> None:
         self.waiting = 0
-        self.cut_at: int | None = None
+        self.unsent_when_cut: int | None = None
         self.verdicts = 0
         self.backlog = Backlog(self, max_buffer, self)
         self._max_buffer = max_buffer
@@ -202,7 +202,7 @@ class Reader:
     def cut(self, client: object, unsent: int) -> None:
         """As the judge of its backlog."""
         assert client is self
-        self.cut_at = unsent
+        self.unsent_when_cut = unsent
         self.verdicts += 1
         self.waiting += 500  # the reason why
         self.backlog.wrote(500, self.waiting)
@@ -218,46 +218,46 @@ async def test_one_frame_on_its_way_is_always_allowed() -> None:
     reader = Reader(1000)
     reader.write(1000)
     reader.write(1_000_000)
-    await asyncio.sleep(4 * CHANCE)  # when it would have been cut
+    await asyncio.sleep(4 * CHANCE)  # when it would have been disconnected
     reader.write(400)
-    await asyncio.sleep(4 * CHANCE)  # when it would have been cut
-    assert reader.cut_at is None
+    await asyncio.sleep(4 * CHANCE)  # when it would have been disconnected
+    assert reader.unsent_when_cut is None
     reader.write(200)
-    await until(lambda: reader.cut_at is not None)
-    assert reader.cut_at == 1_001_600
-    await asyncio.sleep(STALL_TIMEOUT + 0.1)  # when it would have been cut again
+    await until(lambda: reader.unsent_when_cut is not None)
+    assert reader.unsent_when_cut == 1_001_600
+    await asyncio.sleep(STALL_TIMEOUT + 0.1)  # when it would have been disconnected again
     assert reader.verdicts == 1, "the reason why is written to it, and is no reason to cut it again"
 
 
 async def test_a_little_more_is_allowed_for_a_while() -> None:
-    """Whoever takes nothing meanwhile is cut, and whoever takes something is not."""
-    deaf, slow = Reader(1000), Reader(1000)
-    for reader in (deaf, slow):
+    """A client that reads nothing meanwhile is disconnected, and one that reads something is not."""
+    stalled, slow = Reader(1000), Reader(1000)
+    for reader in (stalled, slow):
         reader.write(900)
         reader.write(200)
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         reader.write(500)
-        await asyncio.sleep(4 * CHANCE)  # when it would have been cut, had it more
-        assert reader.cut_at is None
+        await asyncio.sleep(4 * CHANCE)  # when it would have been disconnected, had it more
+        assert reader.unsent_when_cut is None
     slow.waiting -= 50
-    await until(lambda: deaf.cut_at is not None)
-    assert deaf.cut_at == 1600
-    assert slow.cut_at is None
-    await asyncio.sleep(STALL_TIMEOUT + 0.1)  # when it would have been cut as well
-    assert slow.cut_at is None, "what is not more than it was allowed is no reason"
-    for reader in (deaf, slow):
+    await until(lambda: stalled.unsent_when_cut is not None)
+    assert stalled.unsent_when_cut == 1600
+    assert slow.unsent_when_cut is None
+    await asyncio.sleep(STALL_TIMEOUT + 0.1)  # when it would have been disconnected as well
+    assert slow.unsent_when_cut is None, "what is not more than it was allowed is no reason"
+    for reader in (stalled, slow):
         reader.backlog.close()
 
 
 async def test_reading_in_a_trickle_does_not_count_as_progress() -> None:
-    """Who takes a hundredth of what is written is cut all the same, and holds little until then."""
+    """A client that reads a hundredth of what is written is disconnected too, and holds little until then."""
     reader = Reader(10_000)
     for _ in range(1000):
         reader.write(1000)
         reader.waiting -= min(reader.waiting, 10)
         await asyncio.sleep(0.001)  # so slowly does it read
-        if reader.cut_at is not None:
+        if reader.unsent_when_cut is not None:
             break
-    assert reader.cut_at is not None
-    assert reader.cut_at < 50_000
+    assert reader.unsent_when_cut is not None
+    assert reader.unsent_when_cut < 50_000

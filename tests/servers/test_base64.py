@@ -33,7 +33,7 @@ async def url(request: pytest.FixtureRequest) -> AsyncIterator[str]:
 @pytest.mark.parametrize("transports", TRANSPORTS, ids="-".join)
 @pytest.mark.parametrize("force", [True, False])
 async def test_the_stock_client_exchanges_bytes_in_base64(driver: Driver, transports: list[str], force: bool) -> None:
-    """Bytes both ways, in events and in acks, empty ones and long ones, before an upgrade and behind it."""
+    """Bytes both ways, in events and in acks, empty ones and long ones, before an upgrade and after it."""
     async with serve(SocketServer(socketio.AsyncManager()), Log()) as url:
         client = Stock(driver, url, transports=transports, forceBase64=force)
         async with client:

@@ -56,7 +56,7 @@ async def poll(url: str, size: int, accepts: str | None, origin: str | None = No
     ],
 )
 async def test_the_client_chooses_the_encoding(url: str, accepts: str | None, coding: str | None) -> None:
-    """RFC 9110, section 12.5.3. Caches are told what the reply depends on, beside the origin."""
+    """RFC 9110, section 12.5.3. `Vary` names what the response depends on, besides the origin."""
     own_page = url.removesuffix("/engine.io/")
     headers, body = await poll(url, 10_000, accepts, origin=own_page if accepts == "gzip" else None)
     assert headers.get("content-encoding") == coding

@@ -58,7 +58,7 @@ async def shake(url: str, transport: str) -> Response:
 async def test_a_refusal_is_401_with_its_reason(
     transport: str, past_aiohttp: bool, kind: str, returned: Any, body: Any
 ) -> None:
-    """As python-engineio: in JSON, before a WebSocket is there, and the application hears of no end."""
+    """As python-engineio: in JSON, before a WebSocket exists, and no disconnect handler is called."""
     server, ends = EngineServer(), []
 
     def refuse(sid: str, environ: Any) -> Any:
@@ -81,7 +81,7 @@ async def test_a_refusal_is_401_with_its_reason(
 
 @pytest.mark.parametrize(("transport", "past_aiohttp"), WAYS)
 async def test_disconnecting_and_then_refusing_a_client_is_401(transport: str, past_aiohttp: bool) -> None:
-    """A handler that disconnects the client and then refuses it as well is received: 401."""
+    """A handler may disconnect the client and then refuse it as well."""
     server = EngineServer()
 
     @server.on("connect")
@@ -100,7 +100,7 @@ async def test_disconnecting_and_then_refusing_a_client_is_401(transport: str, p
 async def test_an_accepted_client_receives_what_the_handler_sent(
     transport: str, past_aiohttp: bool, returned: Any
 ) -> None:
-    """Behind the handshake, on whichever transport; the session of ``eio.session`` is there as well."""
+    """After the handshake, on every transport; the session of ``eio.session`` is there as well."""
     server = EngineServer()
 
     @server.on("connect")
@@ -130,7 +130,7 @@ async def test_an_accepted_client_receives_what_the_handler_sent(
 
 @pytest.mark.parametrize("past_aiohttp", [False, True])
 async def test_frames_sent_while_the_connect_handler_runs_are_not_lost(past_aiohttp: bool) -> None:
-    """Frames behind the handshake wait for the answer; a client that leaves meanwhile is told of as any other."""
+    """Frames after the handshake wait for the decision; a client that leaves meanwhile is reported like any other."""
     server, asked, go, received, ends = EngineServer(), asyncio.Event(), asyncio.Event(), [], []
 
     @server.on("connect")
@@ -229,7 +229,7 @@ async def test_an_engineio_disconnect_handler_may_take_a_reason(
 
 
 def refuse_with(server: SocketServer, refusal: Any) -> None:
-    """A ``connect`` handler that refuses, in that way, whoever does not say ``yes``."""
+    """A ``connect`` handler that refuses, in that way, everybody whose auth is not ``yes``."""
 
     @server.event
     async def connect(sid: str, environ: Any, auth: Any) -> Any:
@@ -254,7 +254,7 @@ REFUSALS = {
 @pytest.mark.parametrize("always_connect", [False, True])
 @pytest.mark.parametrize(("refusal", "reason"), REFUSALS.values(), ids=REFUSALS)
 async def test_a_refusal_gives_the_reason(always_connect: bool, refusal: Any, reason: Any) -> None:
-    """In CONNECT_ERROR; with ``always_connect`` in the DISCONNECT that comes behind CONNECT."""
+    """In CONNECT_ERROR; with ``always_connect`` in the DISCONNECT that follows CONNECT."""
     server = SocketServer(socketio.AsyncManager(), always_connect=always_connect)
     refuse_with(server, refusal)
     async with serving(server, "socket.io") as url, connect(f"{url.replace('http', 'ws')}{WEBSOCKET}") as socket:
@@ -433,7 +433,7 @@ async def test_packets_emitted_before_a_refusal_follow_it(drops: bool) -> None:
     ids=repr,
 )
 async def test_a_malformed_origin_is_400(origin: bytes, transport: str, allowed: Any) -> None:
-    """Neither the server nor the reply breaks on it, by whichever way it comes in."""
+    """Neither the server nor its response breaks on it, on either entrance."""
     cors = (lambda origin, environ: True) if allowed == "function" else allowed
     server = EngineServer(cors_allowed_origins=cors)
     headers = list(WEBSOCKET_HEADERS.items()) if transport == "websocket" else []

@@ -48,17 +48,17 @@ class App:
 
 
 class Client:
-    """An ``AsyncClient`` that keeps what it hears and answers each question with itself, twice."""
+    """An ``AsyncClient`` that keeps what it receives and acks each question with the question, twice."""
 
     def __init__(self) -> None:
         self.sio = socketio.AsyncClient(reconnection=False)
         self.received: asyncio.Queue[tuple[Any, ...]] = asyncio.Queue()
         for namespace in NAMESPACES:
-            self.sio.on("*", self._hear, namespace=namespace)
+            self.sio.on("*", self._receive, namespace=namespace)
             self.sio.on("question", self._reply, namespace=namespace)
             self.sio.on("no answer", self._think, namespace=namespace)
 
-    def _hear(self, event: str, *args: Any) -> None:
+    def _receive(self, event: str, *args: Any) -> None:
         self.received.put_nowait((event, *args))
 
     async def _reply(self, question: Any) -> tuple[Any, Any]:
@@ -90,7 +90,7 @@ TRANSPORTS = [["websocket"], ["polling"], ["polling", "websocket"]]
 
 @pytest.mark.parametrize("transports", TRANSPORTS, ids="-".join)
 async def test_events_and_acks_carry_any_arguments(app: App, transports: list[str]) -> None:
-    """No argument, one, many, bytes inside; no answer, one, a tuple; on every transport."""
+    """No argument, one, many, bytes inside; no result, one, a tuple; on every transport."""
     client = await app.client(*transports)
     assert await client.next() == ("hello",)
     for args in ((), ("x",), (1, [2, {"three": None}]), (b"\0\xff", {"inside": [b"", b"x" * 10_000]})):
@@ -120,7 +120,7 @@ async def test_sessions_last_until_disconnect_is_handled(app: App) -> None:
     assert await client.call("remember", 1) is None
     assert await client.call("remember", 2) == 1
     assert await lost.call("remember", 3) is None
-    await client.sio.disconnect()  # which may close before it has said goodbye
+    await client.sio.disconnect()  # which may close before it has sent DISCONNECT
     ends = {(await app.logged())[0] for _ in range(2)}
     assert ends == {"disconnect", "class"}
     await lost.sio.eio.ws.close()
@@ -136,7 +136,7 @@ async def test_handlers_may_have_the_older_signatures(app: App) -> None:
 
 
 async def test_a_handler_can_call_its_client(app: App) -> None:
-    """A handler may wait for an answer of the client whose event it handles, with bytes in it too."""
+    """A handler may wait for an ack of the client whose event it handles, with bytes in it too."""
     client = await app.client()
     assert await client.call("ask_back", "why") == {"answer": ["why", "why"]}
     assert await client.call("ask_back", b"\1\2") == {"answer": [b"\1\2", b"\1\2"]}
@@ -154,7 +154,7 @@ async def test_emit_takes_callbacks(app: App) -> None:
 
 
 async def test_rooms_of_an_application_work(app: App) -> None:
-    """Who enters hears, who leaves does not, and a closed room is empty; the speaker is skipped."""
+    """Members receive, those who left do not, a closed room is empty, and ``skip_sid`` is skipped."""
     alice, bob, carol = [await app.client() for _ in range(3)]
     for client in (alice, bob, carol):
         assert (await client.next())[0] == "hello"
@@ -226,7 +226,7 @@ async def test_always_connect_accepts_clients_first() -> None:
 
 
 async def test_shutting_down_disconnects_clients_and_cancels_handlers() -> None:
-    """Its clients are sent away, and what their handlers do is given time and then cancelled."""
+    """Its clients are disconnected; their handlers are given time and then cancelled."""
     server, log = SocketServer(socketio.AsyncManager()), asyncio.Queue[str]()
 
     @server.event
@@ -258,7 +258,7 @@ async def test_a_failing_handler_sends_no_ack(app: App) -> None:
 
 
 async def test_the_stock_client_works_with_an_application(app: App, driver: Driver) -> None:
-    """The JavaScript client: events, acks both ways, bytes, another namespace, and its goodbye."""
+    """The JavaScript client: events, acks both ways, bytes, another namespace, and its DISCONNECT."""
     client = Stock(driver, app.url, transports=["polling", "websocket"], auth={"token": "js"})
     async with client:
         assert (await client.next_event("hello")).fields == {"token": "js"}

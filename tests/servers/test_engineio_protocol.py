@@ -93,7 +93,7 @@ async def test_a_poll_waits_until_there_is_something(server: Any) -> None:
 
 
 async def test_a_second_poll_at_once_closes_the_session(server: Any) -> None:
-    """The server MUST return an HTTP 400 error status and close the session. The first poll hears of it."""
+    """The server MUST return an HTTP 400 error status and close the session. The first poll is ended too."""
     url = await open_polling(server.url)
     first = asyncio.create_task(request("GET", url))
     await polled(server)
@@ -227,7 +227,7 @@ async def test_an_unsolicited_pong_does_not_delay_the_next_ping(server: Any) -> 
         while not intervals or (min(intervals) >= 0.4 and len(intervals) < 20):
             since = loop.time()
             await socket.send("3")
-            await asyncio.sleep(0.2)  # amid the interval
+            await asyncio.sleep(0.2)  # in the middle of the interval
             await socket.send("3")
             assert await socket.recv() == "2"
             intervals.append(loop.time() - since)
@@ -238,7 +238,7 @@ async def test_an_unsolicited_pong_does_not_delay_the_next_ping(server: Any) -> 
 
 
 async def test_an_upgrade_ends_the_poll_and_moves_waiting_packets(server: Any) -> None:
-    """The server sends `noop` to a pending GET and answers the probe; what was sent meanwhile arrives in order."""
+    """The server sends `noop` to a pending GET and replies to the probe; what was sent meanwhile arrives in order."""
     polling = await open_polling(server.url)
     poll = asyncio.create_task(request("GET", polling))
     await polled(server)
@@ -342,7 +342,7 @@ async def test_a_body_over_max_payload_is_413(server: Any) -> None:
 
 
 async def test_the_last_packets_of_a_session_can_still_be_polled(server: Any) -> None:
-    """A session that the server ends between two polls is there for one more; CLOSE comes behind it, alone: the stock
+    """A session that the server ends between two polls is there for one more; CLOSE comes after it, alone: the stock
     client drops acks that come with it.
     """
     url = await open_polling(server.url)

@@ -22,14 +22,14 @@ HANDSHAKE = head("/", WEBSOCKET_HEADERS.items())
 
 
 class Listening:
-    """A `Listener` that notes all that it is told."""
+    """A `Listener` that records its calls."""
 
     def __init__(self, limits: Limits | None = None) -> None:
-        self.told: list[object] = []
+        self.calls: list[object] = []
         self.stream = WebSocketStream(self, max_size=100_000, limits=limits or Limits())
 
     def message_received(self, message: Message) -> None:
-        self.told.append(message.data.decode())
+        self.calls.append(message.data.decode())
 
     def pong_received(self) -> None: ...
 
@@ -37,15 +37,15 @@ class Listening:
         return {}
 
     def too_slow(self) -> None:
-        self.told.append("too slow")
+        self.calls.append("too slow")
         self.stream.close(4008)
 
     def stream_ended(self, code: int) -> None:
-        self.told.append(code)
+        self.calls.append(code)
 
 
 class Application:
-    """Decides on a handshake when it is let, by whichever entrance it comes."""
+    """Decides on a handshake when the test allows it, on either entrance."""
 
     def __init__(self, *, past_aiohttp: bool) -> None:
         self.listener = Listening()
@@ -120,7 +120,7 @@ async def test_frames_written_before_the_response_follow_it(application: Applica
         assert stream.unsent() == len(text_frame(b"onetwo")) + 2
         application.go.set()
         assert (await tcp.response()).status == 101
-        await until(lambda: application.listener.told == ["early"])
+        await until(lambda: application.listener.calls == ["early"])
         stream.write(text_frame(b"three"))
         assert [await tcp.frame() for _ in range(3)] == [b"one", b"two", b"three"]
 
@@ -140,7 +140,7 @@ async def test_a_close_before_the_response_is_the_last_frame_after_it(applicatio
         assert stream.state is StreamState.CLOSING
         tcp.send(b"\x88\x82\0\0\0\0\x0f\xa1")
         assert await tcp.ended() == b""
-    assert application.listener.told == [4001]
+    assert application.listener.calls == [4001]
 
 
 async def test_a_client_that_disconnects_before_the_response_is_reported(application: Application) -> None:
@@ -150,7 +150,7 @@ async def test_a_client_that_disconnects_before_the_response_is_reported(applica
         tcp.writer.transport.abort()
         await until(lambda: application.lost == 1)
         application.go.set()
-        await until(lambda: application.listener.told == [1006])
+        await until(lambda: application.listener.calls == [1006])
     assert application.listener.stream.state is StreamState.ENDED
 
 
@@ -164,7 +164,7 @@ async def test_a_refusal_is_an_ordinary_response(application: Application) -> No
         response = await tcp.response()
         assert (response.status, response.text, response.headers["x-of"]) == (409, "taken", "the server")
         assert await tcp.ended() == b""
-    assert (application.handshakes, application.listener.told) == (1, [])
+    assert (application.handshakes, application.listener.calls) == (1, [])
 
 
 async def test_refusing_a_client_that_has_disconnected_does_nothing(application: Application) -> None:
@@ -189,7 +189,7 @@ async def test_frames_received_before_the_response_are_kept_and_bounded(applicat
         await asyncio.sleep(0.1)  # what does not fit would have been read
         assert tcp.writer.transport.get_write_buffer_size() > 0  # type: ignore[attr-defined]
         application.go.set()
-        await until(lambda: len(application.listener.told) == count)
+        await until(lambda: len(application.listener.calls) == count)
 
 
 async def test_frames_held_before_the_response_are_bounded(
@@ -203,7 +203,7 @@ async def test_frames_held_before_the_response_are_bounded(
         for held in (900, 1800, 1800, 1800):
             listener.stream.write(text_frame(bytes(896)))
             assert listener.stream.unsent() - held in {0, len(b"\x88\x02\x0f\xa8")}
-    assert listener.told == ["too slow"]
+    assert listener.calls == ["too slow"]
     assert [record.message for record in caplog.records] == ["cut a slow client"]
     async with connection(application.url) as tcp:
         application.go.set()
@@ -214,7 +214,7 @@ async def test_frames_held_before_the_response_are_bounded(
 
 @pytest.mark.parametrize("end", ["close", "fail"])
 def test_a_stream_that_never_opens_can_be_closed(end: str) -> None:
-    """Nothing is left of it to be told."""
+    """Its end is reported at once."""
     listener = Listening()
 
     async def play() -> None:
@@ -223,5 +223,5 @@ def test_a_stream_that_never_opens_can_be_closed(end: str) -> None:
         listener.stream.write(b"late")
 
     asyncio.run(play())
-    assert listener.told == [1006]
+    assert listener.calls == [1006]
     assert listener.stream.state is StreamState.ENDED

@@ -124,33 +124,33 @@ def test_a_request_asks_its_connection_for_nothing_else() -> None:
 
 
 def test_the_body_of_a_connection_can_be_replaced() -> None:
-    """aiohttp tells the body that stands there that the connection is lost."""
+    """aiohttp reports a lost connection to the body that was put there."""
 
     async def exchange() -> BaseException | None:
         found = hooks.parse_handshake(HANDSHAKE, Peer(), {})
         assert found is not None
         request = web.BaseRequest(*found, Peer(), None, None, asyncio.get_running_loop())  # type: ignore[arg-type]
-        stand_in = Told()
+        stand_in = FailedBody()
         before = hooks.exchange_body(request, stand_in)
         assert before is found[1]
         request._cancel(ConnectionResetError())
-        return stand_in.told
+        return stand_in.failure
 
     assert isinstance(asyncio.run(exchange()), ConnectionResetError)
 
 
-class Told(web_request.StreamReader):
-    """A body that remembers the error that it is told of."""
+class FailedBody(web_request.StreamReader):
+    """A body that records the error that it is given."""
 
     def __init__(self) -> None:
-        self.told: BaseException | None = None
+        self.failure: BaseException | None = None
 
     def set_exception(self, exc: BaseException, exc_cause: BaseException | None = None) -> None:
-        self.told = exc
+        self.failure = exc
 
 
 def test_a_manager_keeps_rooms_callbacks_and_pending_clients() -> None:
-    """Its rooms by sid, its callbacks, and that it is amid connecting and disconnecting."""
+    """Its rooms by sid, its callbacks, and that it is connecting or disconnecting."""
 
     async def play() -> None:
         server = socketio.AsyncServer(async_mode="aiohttp")
@@ -204,7 +204,7 @@ def is_of_a_library(cls: type) -> bool:
 
 
 def test_every_private_override_is_listed() -> None:
-    """A private method of a library that one of our classes has too is there on purpose, and watched."""
+    """A private method of a library that one of our classes overrides is listed, and watched."""
     missing = []
     for cls in library_classes():
         listed = {name for owner, name, _ in hooks.OVERRIDDEN if owner in cls.__mro__}
@@ -237,7 +237,7 @@ def definitions(tree: ast.Module) -> set[str]:
 
 @pytest.mark.parametrize("path", [path for path in MODULES if path.name != "hooks.py"], ids=lambda path: path.stem)
 def test_private_attributes_are_used_only_in_hooks(path: Path) -> None:
-    """Another object's underscore is looked at in ``hooks.py`` alone; one's own is one's own, or listed there."""
+    """Private attributes of other objects are used in ``hooks.py`` alone; a class uses its own, or is listed there."""
     tree = parsed(path)
     own = definitions(tree) | NAMES | {name for base in MODULES for name in _defined_in_base(base, tree)}
     for node in ast.walk(tree):

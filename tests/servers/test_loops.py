@@ -134,12 +134,12 @@ async def test_a_client_of_each_transport_works(site: Site, transports: list[str
     async with client_of(site, *transports) as client:
         for value in ("short", "long" * 50_000, b"bytes" * 50_000):
             assert await client.call("echo", value, timeout=TIMEOUT) == value
-        await asyncio.sleep(0.25)  # two pings, of which the client tells nobody
+        await asyncio.sleep(0.25)  # two pings, which the client does not report
         assert await client.call("echo", "still here", timeout=TIMEOUT) == "still here"
 
 
 async def test_either_side_can_close(site: Site) -> None:
-    """A client that closes is answered; one whose stream is closed reads all that was written, and why it ended."""
+    """A client that closes gets a close frame; one that is closed reads all that was written, and the reason."""
     async with connect(site.url("ws", "/echo"), ssl=site.client_context, compression=None) as socket:
         await socket.send("x" * 300_000)
         assert len(await socket.recv()) == 300_000

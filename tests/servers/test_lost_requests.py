@@ -132,7 +132,7 @@ async def is_polled(server: Any, sid: str) -> None:
 
 
 async def is_gone(server: Any, reason: str = "transport close") -> None:
-    """The application has received of the end, once and at once."""
+    """The application is told of the end, once and at once."""
     await until(lambda: bool(server.reasons), AT_ONCE)
     assert server.reasons == [reason]
     assert not server.sockets
@@ -140,7 +140,7 @@ async def is_gone(server: Any, reason: str = "transport close") -> None:
 
 @pytest.mark.parametrize("how", ["reset", "closed"])
 async def test_a_lost_poll_ends_the_session(server: Any, how: str) -> None:
-    """Whether the system says goodbye for the dead client (FIN) or not (RST)."""
+    """Whether the system of the dead client sends FIN or RST."""
     url, sid = await open_polling(server)
     async with Connection(url) as poll:
         poll.poll()
@@ -150,7 +150,7 @@ async def test_a_lost_poll_ends_the_session(server: Any, how: str) -> None:
 
 
 async def test_a_lost_pipelined_poll_ends_the_session(server: Any) -> None:
-    """Pipelined: what came before is answered, and the poll is the last request of the connection."""
+    """The requests before it get their responses, and the poll is the last one of the connection."""
     url, sid = await open_polling(server)
     async with Connection(url) as both:
         both.post("4hello")
@@ -190,7 +190,7 @@ async def test_a_body_that_takes_too_long_is_408(server: Any, monkeypatch: pytes
 
 
 async def test_a_body_lost_while_it_is_handled_ends_the_session(server: Any) -> None:
-    """Its sender does not hear that it arrived, and cannot go on."""
+    """Its sender does not learn that it arrived, and cannot continue."""
     url, _ = await open_polling(server)
     handling = asyncio.Event()
 
@@ -215,14 +215,14 @@ async def test_a_lost_response_ends_the_session(server: Any) -> None:
         await is_polled(server, sid)
         await server.send(sid, "x" * 20_000_000)
         await until(lambda: not server.sockets[sid].polling.is_polled)
-        assert (await request("POST", url, data="3")).status == 200, "it is there, and is answered"
+        assert (await request("POST", url, data="3")).status == 200, "it is there, and gets its response"
         assert not server.reasons
         await poll.lose("reset")
         await is_gone(server)
 
 
 async def test_a_poll_may_be_repeated_during_an_upgrade(server: Any) -> None:
-    """While a client goes over to a WebSocket it may give up a poll, and come back with another or finish."""
+    """While a client upgrades to a WebSocket it may abort a poll, and send another or finish."""
     url, sid = await open_polling(server)
     async with connect(url.replace("http", "ws").replace("polling", "websocket")) as socket:
         for _ in range(2):
@@ -240,7 +240,7 @@ async def test_a_poll_may_be_repeated_during_an_upgrade(server: Any) -> None:
 
 
 async def test_losing_both_transports_during_an_upgrade_ends_the_session(server: Any) -> None:
-    """A client that dies in the middle of it loses the poll and the WebSocket, in whichever order."""
+    """A client that dies in the middle of it loses the poll and the WebSocket, in either order."""
     for first, between in (("poll", EngineState.STRANDED), ("websocket", EngineState.POLLING)):
         url, sid = await open_polling(server)
         socket = await connect(url.replace("http", "ws").replace("polling", "websocket"))
@@ -273,7 +273,7 @@ async def test_a_client_between_two_polls_keeps_its_session(server: Any) -> None
 
 
 async def test_a_killed_stock_client_is_offline_at_once(gateway: GatewayProcess, join: Join) -> None:
-    """kill -9 of the client's process: the room hears at once that it is offline."""
+    """kill -9 of the client's process: the room receives at once that it is offline."""
     alice = await join()
     doomed = Driver(install_packages())
     await doomed.start()

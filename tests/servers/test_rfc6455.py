@@ -1,4 +1,4 @@
-"""The WebSocket parser (RFC 6455) by plain calls: every rule, every way to cut the bytes, every bound."""
+"""The WebSocket parser (RFC 6455) by plain calls: every rule, every way to split the bytes, every limit."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def test_control_frames_may_come_between_fragments() -> None:
 
 @pytest.mark.parametrize("head", [0, 0x80])
 def test_a_continuation_without_a_message_is_refused(head: int) -> None:
-    """At the start, and behind a message that is complete."""
+    """At the start, and after a message that is complete."""
     continuation = client_frame(Opcode.CONTINUATION, b"x", head=head)
     assert refused(continuation) == CloseCode.PROTOCOL_ERROR
     assert refused(client_frame(Opcode.TEXT, b"x"), continuation) == CloseCode.PROTOCOL_ERROR
@@ -168,7 +168,7 @@ def test_the_number_of_fragments_is_bounded() -> None:
     [b"\xff", b"\xc0\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xe2\x82", b"\x80", "é".encode()[:1], b"ok \xf8"],
 )
 def test_text_must_be_utf8(text: bytes) -> None:
-    """Over-long forms, surrogates and half characters are none (section 8.1); binary is never looked at."""
+    """Overlong forms, surrogates and partial characters are refused (section 8.1); binary is not checked."""
     assert refused(client_frame(Opcode.TEXT, text)) == CloseCode.INVALID_DATA
     assert refused(*fragments(Opcode.TEXT, text[:1], text[1:])) == CloseCode.INVALID_DATA
     assert parse(client_frame(Opcode.BINARY, text)) == [Message(Opcode.BINARY, text)]
@@ -341,7 +341,7 @@ def test_any_bytes_are_messages_or_a_protocol_error(segments: list[bytes]) -> No
 
 
 def held_by(segments: list[bytes]) -> int:
-    """Bytes that a parser holds behind these, none of which completes a message."""
+    """Bytes that a parser holds after these, none of which completes a message."""
     tracemalloc.start()
     try:
         parser = Parser(MAX_SIZE)
@@ -365,7 +365,7 @@ def test_a_partial_message_takes_no_more_memory_than_its_size() -> None:
 
 
 def test_no_memory_is_held_between_messages() -> None:
-    """A parser that has said everything holds next to nothing."""
+    """A parser that has returned every message holds next to nothing."""
     parser = Parser(MAX_SIZE)
     tracemalloc.start()
     try:

@@ -1,4 +1,4 @@
-"""HTTP connections that take their time: idle, amid a head, or amid a reply."""
+"""HTTP connections that take their time: idle, in the middle of a head, or of a response."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ async def test_a_request_head_has_one_timeout_in_all(tmp_path: Path, before: int
 
 
 async def test_a_connection_is_not_idle_once_a_head_has_begun(tmp_path: Path) -> None:
-    """The connection's time ends amid the head, which has its own."""
+    """The idle timeout passes in the middle of the head, which has its own."""
     async with Site(tmp_path, head_timeout=SOON, keepalive_timeout=0.4).open() as site, connection(site.url) as tcp:
         tcp.send(head("/"))
         await tcp.response()
@@ -154,7 +154,7 @@ async def test_a_connection_is_not_idle_once_a_head_has_begun(tmp_path: Path) ->
 
 
 async def test_a_head_after_a_slow_request_has_its_timeout(tmp_path: Path) -> None:
-    """It has its time as well, and the request before it is answered first."""
+    """It has its timeout as well, and the request before it gets its response first."""
     async with Site(tmp_path, head_timeout=0.2, keepalive_timeout=60).open() as site, connection(site.url) as tcp:
         tcp.send(head("/wait"))
         await site.waits.wait()
@@ -195,7 +195,7 @@ async def test_an_endless_head_is_refused_at_the_limit(tmp_path: Path) -> None:
 
 @asynccontextmanager
 async def a_slow_reader(url: str) -> AsyncIterator[Connection]:
-    """A connection that takes only what it is told to, with the smallest buffers that there are."""
+    """A connection that reads only what the test asks for, with the smallest buffers there are."""
     host, port = url.removeprefix("http://").split(":")
     raw = socket.socket()
     raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -213,7 +213,7 @@ async def a_slow_reader(url: str) -> AsyncIterator[Connection]:
 async def test_sending_a_response_has_a_timeout(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, reads: int
 ) -> None:
-    """A file, or what is in memory, read at 20 bytes a turn or not at all: what served it is free again."""
+    """A file, or what is in memory, read 20 bytes at a time or not at all: what served it is freed."""
     monkeypatch.setattr(httpserver, "MIN_RATE", LARGE)
     files = _open_files()
     async with Site(tmp_path, reply_timeout=0.2).open() as site, a_slow_reader(site.url) as tcp:

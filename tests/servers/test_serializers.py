@@ -24,7 +24,7 @@ WEBSOCKET = "?EIO=4&transport=websocket"
 
 
 class Marked:
-    """A JSON module of an application, which can tell what passed it."""
+    """A JSON module of an application, which marks what passed through it."""
 
     def __init__(self) -> None:
         self.read: list[str] = []
@@ -78,7 +78,7 @@ async def converse(server: SocketServer, data: Any, transport: str, serializer: 
         assert list(await client.call("echo", (data, 1), timeout=TIMEOUT)) == [data, 1]
         await client.call("shout", data, timeout=TIMEOUT)
         assert received == [(data, {"more": data})]
-        if transport == "websocket":  # a long-polling body is answered when what it asks for is done
+        if transport == "websocket":  # a long-polling body gets its response when its events are handled
             assert await client.call("ask_back", data, timeout=TIMEOUT) == {"answer": data}
         await client.disconnect()
         await client.shutdown()
@@ -188,7 +188,7 @@ async def test_short_packets_use_the_json_of_the_application() -> None:
 
 
 async def test_an_engineio_application_may_bring_its_own_json() -> None:
-    """What is sent as an object, and what comes as JSON; text that is none, or begins with a digit, stays text."""
+    """What is sent as an object, and what comes as JSON; other text, and JSON that begins with a digit, stays text."""
     module = Marked()
     server = echo_server(json=module)
     async with serving(server, "engine.io") as url, connect(f"{url.replace('http', 'ws')}{WEBSOCKET}") as socket:
@@ -252,7 +252,7 @@ def test_msgpack_without_its_package_is_refused(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize("mode", ["asgi", "sanic", "tornado", "threading", "gevent", ""])
 @pytest.mark.parametrize("server", [SocketServer, EngineServer])
 def test_another_async_mode_is_refused(server: Any, mode: str) -> None:
-    """Before, it became aiohttp without a word."""
+    """Before, it became aiohttp silently."""
     with pytest.raises(ValueError, match=r"runs on aiohttp.*socketio\.AsyncServer"):
         server(async_mode=mode)
 

@@ -27,7 +27,7 @@ async def server(request: pytest.FixtureRequest) -> AsyncIterator[Any]:
 
 @pytest.fixture
 async def socket(server: Any) -> AsyncIterator[ClientConnection]:
-    """A WebSocket behind the Engine.IO handshake."""
+    """A WebSocket after the Engine.IO handshake."""
     async with connect(server.url, ping_interval=None) as socket:
         assert str(await socket.recv()).startswith("0")
         yield socket
@@ -48,7 +48,7 @@ async def join(socket: ClientConnection, namespace: str = "") -> None:
 async def test_the_reply_to_connect_precedes_everything_else(
     socket: ClientConnection, namespace: str, auth: str
 ) -> None:
-    """A client sends CONNECT, with or without a payload; the server answers with a `sid`, and only then come the events
+    """A client sends CONNECT, with or without a payload; the server replies with a `sid`, and only then come the events
     that the application sends.
     """
     await socket.send(f"40{namespace}{auth}")
@@ -170,7 +170,7 @@ async def test_an_unexpected_ack_is_ignored(socket: ClientConnection) -> None:
 
 
 async def test_binary_arguments_are_sent_in_frames_of_their_own(socket: ClientConnection) -> None:
-    """Placeholders in the text, the buffers behind it in their order, on either way and in acks."""
+    """Placeholders in the text, the buffers after it in their order, in both directions and in acks."""
     await join(socket)
     await socket.send('452-["message",{"_placeholder":true,"num":0},{"deep":[{"_placeholder":true,"num":1}]}]')
     await socket.send(b"\x01\x02\x03")

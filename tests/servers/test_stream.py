@@ -34,7 +34,7 @@ SOON = 5.0
 
 
 class Beating:
-    """A connection that writes down when it was pinged and when it was given up."""
+    """A connection that records when it was pinged and when it timed out."""
 
     def __init__(self, heartbeats: Heartbeats, log: list[tuple[str, Beating, float]], *, answers: bool = False) -> None:
         self._heartbeats = heartbeats
@@ -58,7 +58,7 @@ Log = list[tuple[str, Beating, float]]
 
 
 async def test_silent_clients_are_pinged_and_closed_in_order() -> None:
-    """Each after the interval, and after the timeout behind it, to the millisecond and not before 0.99 of it."""
+    """Each after the interval and then the timeout, to the millisecond and not before 0.99 of it."""
     heartbeats, log = Heartbeats(0.15, 0.1), Log()
     start = asyncio.get_running_loop().time()
     clients = [Beating(heartbeats, log) for _ in range(3)]
@@ -76,7 +76,7 @@ async def test_silent_clients_are_pinged_and_closed_in_order() -> None:
 
 
 async def test_a_client_that_sends_pongs_is_pinged_again_and_again() -> None:
-    """A client that answers stays, beside one that does not."""
+    """A client that sends pongs stays, beside one that does not."""
     heartbeats, log = Heartbeats(0.02, 0.05), Log()
     good, bad = Beating(heartbeats, log, answers=True), Beating(heartbeats, log)
     heartbeats.add(good)
@@ -89,7 +89,7 @@ async def test_a_client_that_sends_pongs_is_pinged_again_and_again() -> None:
 
 
 async def test_a_client_with_an_immediate_pong_is_pinged_after_the_interval() -> None:
-    """However long a client may take to answer, and also where it is the only one."""
+    """However long the timeout is, and also where it is the only client."""
     heartbeats, log = Heartbeats(0.02, 60), Log()
     client = Beating(heartbeats, log)
     heartbeats.add(client)
@@ -117,7 +117,7 @@ async def test_an_unsolicited_pong_changes_nothing() -> None:
 
 
 async def test_a_removed_client_is_not_pinged() -> None:
-    """Before its ping or while its answer is awaited, others go on."""
+    """Whether it was removed before its ping or after it; others go on."""
     heartbeats, log = Heartbeats(0.05, 0.05), Log()
     never, once, last = (Beating(heartbeats, log) for _ in range(3))
     for client in (never, once, last):
@@ -168,7 +168,7 @@ async def test_the_timer_runs_only_while_there_are_clients() -> None:
 
 
 async def hand_shaken(server: EchoServer, behind: bytes = b"") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A connection whose handshake is answered; ``behind`` was sent with it."""
+    """A connection after its handshake; ``behind`` was sent with it."""
     reader, writer = await asyncio.open_connection(*server.address.split(":"))
     head = "".join(f"{name}: {value}\r\n" for name, value in {"Host": "x", **WEBSOCKET_HEADERS}.items())
     writer.write(f"GET / HTTP/1.1\r\n{head}\r\n".encode() + behind)
@@ -184,7 +184,7 @@ def of_aiohttp() -> list[object]:
 
 
 async def test_the_objects_of_aiohttp_are_freed() -> None:
-    """Request, protocol and tasks are let go of while the WebSocket goes on."""
+    """Request, protocol and tasks are freed while the WebSocket goes on."""
     assert of_aiohttp() == [], "other tests have left something"
     async with EchoServer() as server:
         before = len(asyncio.all_tasks())
@@ -202,7 +202,7 @@ async def test_the_objects_of_aiohttp_are_freed() -> None:
 
 
 async def test_frames_sent_with_the_handshake_are_not_lost() -> None:
-    """A client that does not wait for the answer is received from its first frame."""
+    """Of a client that does not wait for the response, every frame is received."""
     async with EchoServer() as server:
         reader, writer = await hand_shaken(server, b"\x81\x85\0\0\0\0early" + b"\x81\x84\0\0\0\0bird")
         async with asyncio.timeout(SOON):
@@ -232,7 +232,7 @@ async def test_a_stream_ends_without_a_close_frame_of_the_client() -> None:
 async def test_a_closing_client_that_reads_nothing_is_disconnected(
     last_words: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A client that goes wrong, or says goodbye, and does not read what was sent before, holds no socket for long."""
+    """A client that violates the protocol or closes, and does not read what was sent, holds no socket for long."""
     monkeypatch.setattr("gateway.servers.websocket.stream.CLOSE_TIMEOUT", 0.2)
     async with EchoServer() as server:
         _, writer = await hand_shaken(server)
@@ -244,7 +244,7 @@ async def test_a_closing_client_that_reads_nothing_is_disconnected(
 
 
 async def test_messages_before_a_violation_get_their_replies() -> None:
-    """A client that goes wrong is told why, behind the answers to what was right."""
+    """A client that violates the protocol gets the reason after the replies to what was right."""
     async with EchoServer() as server:
         client = await connect(f"ws://{server.address}/", ping_interval=None)
         await client.send("fine")
@@ -257,7 +257,7 @@ async def test_messages_before_a_violation_get_their_replies() -> None:
 
 
 async def test_pongs_are_reported_and_pings_get_a_pong() -> None:
-    """Both without a word from the listener."""
+    """Without any code of the listener."""
     async with EchoServer() as server, connect(f"ws://{server.address}/", ping_interval=None) as client:
         async with asyncio.timeout(SOON):
             await (await client.ping(b"are you there"))
@@ -268,7 +268,7 @@ async def test_pongs_are_reported_and_pings_get_a_pong() -> None:
 
 
 async def test_many_messages_are_spread_over_event_loop_iterations() -> None:
-    """What arrives at once is handled in parts, all of it, and others have their turn in between."""
+    """What arrives at once is handled completely, in parts, between which others are served."""
     async with EchoServer() as server, connect(f"ws://{server.address}/", compression=None) as client:
         await client.send("here")
         await client.recv()
@@ -276,7 +276,7 @@ async def test_many_messages_are_spread_over_event_loop_iterations() -> None:
         echo.stream.data_received(b"\x8a\x80\0\0\0\0" * 10 * MAX_AT_ONCE)
         assert echo.pongs == MAX_AT_ONCE
         async with asyncio.timeout(SOON):
-            while echo.pongs < 10 * MAX_AT_ONCE:  # noqa: ASYNC110 (turns of the loop, no time)
+            while echo.pongs < 10 * MAX_AT_ONCE:  # noqa: ASYNC110 (event-loop iterations, no time)
                 await asyncio.sleep(0)
         await client.send("still here")
         assert await client.recv() == "still here"
@@ -287,7 +287,7 @@ async def test_many_messages_are_spread_over_event_loop_iterations() -> None:
 
 @pytest.mark.parametrize("kind", [stream.StreamState, state.EngineState])
 def test_states_change_only_as_their_table_allows(kind: type[Enum]) -> None:
-    """Each state has its changes, what is closed stays so, and any other change is an error of ours."""
+    """Each state has its changes, what is closed stays so, and any other change is a bug."""
     module = stream if kind is stream.StreamState else state
     owner = WebSocketStream if module is stream else EngineSocket
     table: dict[Any, set[Any]] = module.CHANGES  # type: ignore[assignment]
@@ -308,19 +308,19 @@ def test_states_change_only_as_their_table_allows(kind: type[Enum]) -> None:
 async def test_the_end_of_a_stream_is_reported_once() -> None:
     """Whatever comes after it: another close, an error, or the loss of the transport."""
     for ends in itertools.permutations(["close", "fail", "connection_lost"]):
-        told: list[int] = []
-        one = WebSocketStream(Listening(told), max_size=100)
+        calls: list[int] = []
+        one = WebSocketStream(Listening(calls), max_size=100)
         for end in ends:
             getattr(one, end)(*([None] if end == "connection_lost" else [1000]))
-        assert told == [1006]
+        assert calls == [1006]
         assert one.state is stream.StreamState.ENDED
 
 
 class Listening:
     """A `Listener` that notes the end."""
 
-    def __init__(self, told: list[int]) -> None:
-        self._told = told
+    def __init__(self, calls: list[int]) -> None:
+        self._calls = calls
 
     def message_received(self, message: Message) -> None: ...
     def pong_received(self) -> None: ...
@@ -330,4 +330,4 @@ class Listening:
         return {}
 
     def stream_ended(self, code: int) -> None:
-        self._told.append(code)
+        self._calls.append(code)

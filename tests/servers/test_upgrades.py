@@ -109,7 +109,7 @@ async def test_a_handshake_in_pieces_is_left_to_aiohttp(site: Site) -> None:
 
 
 async def test_frames_sent_with_a_handshake_are_received(site: Site) -> None:
-    """A client that does not wait for the answer, and has half a frame more."""
+    """Of a client that does not wait for the response, and has sent half a frame more."""
     reader, writer = await site.connection()
     writer.write(head() + b"\x81\x86\0\0\0\x004early" + b"\x81\x85\0\0")
     await read_until(reader, b"\r\n\r\n")
@@ -122,7 +122,7 @@ async def test_frames_sent_with_a_handshake_are_received(site: Site) -> None:
 
 
 async def test_a_page_is_left_to_aiohttp(site: Site) -> None:
-    """Also behind another on the same connection, also where it asks for an upgrade that nobody knows."""
+    """Also after another on the same connection, and where it asks for an unknown upgrade."""
     reader, writer = await site.connection()
     for _ in range(2):
         writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -215,7 +215,7 @@ async def _connect(url: str) -> ClientConnection:
 
 @pytest.mark.parametrize("welcome", [True, False])
 async def test_a_client_waits_until_the_application_has_decided(welcome: bool) -> None:
-    """Its handshake is answered when the application has taken it, or has not."""
+    """Its handshake gets a response once the application has accepted or refused it."""
     server = echo_server(ping_interval=30)
     decided = asyncio.Event()
 

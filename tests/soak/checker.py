@@ -1,6 +1,6 @@
 """Judges what clients saw against what was sent and acked, in the spirit of Jepsen.
 
-A `History` is told of everything as it happens and of each room's log as members read it in the end; `judge` says
+A `History` records everything as it happens, and each room's log as members read it in the end; `judge` says
 what of it breaks the promises of `docs/protocol.md`, and `evidence` what a client went through. It takes offsets for
 what they are to clients, opaque names: the order of a room is that of its log, and all that anybody received must agree
 with it.
@@ -76,7 +76,7 @@ class _Attempt:
 
 @dataclass(slots=True, eq=False)
 class Visit:
-    """A stay in a room amid the trouble, in ticks of the history.
+    """A stay in a room during the disturbances, in ticks of the history.
 
     What was acked before it was `asked` for, or sent after it was `over`, is not received in it. What was sent after it
     has surely `begun` and acked before the client was `seen` to be up to date is.
@@ -93,7 +93,7 @@ class Visit:
 
 
 class History:
-    """What happened, told in the order in which the test learned of it."""
+    """What happened, in the order in which the test learned of it."""
 
     def __init__(self) -> None:
         self._began = time.monotonic()
@@ -108,9 +108,9 @@ class History:
         self._noted: list[Violation] = []
         self._visits: dict[tuple[str, str], list[Visit]] = defaultdict(list)
         self._keys: dict[str, Key] = {}
-        """Which message each content is, for those who hear nothing else of it."""
+        """Which message each content is, for those who receive nothing else of it."""
         self._known: dict[Message, Message] = {}
-        """One object for what many hear."""
+        """One object for what many receive."""
         self._trails: dict[str, list[str | Message]] = defaultdict(list)
         self.deliveries = 0
 
@@ -331,7 +331,7 @@ def _judge_order(
             if at < previous:
                 yield "swapped", f"{wanted[at]} was received after {wanted[previous]}"
             elif at > previous + 1 and (index > 0 or (whole and number == 0)):
-                yield "gap", f"{at - previous - 1} before {wanted[at]} were not received, and nobody said so"
+                yield "gap", f"{at - previous - 1} before {wanted[at]} were not received, and the client was not told"
             previous = max(previous, at)
         is_last = whole and number == len(stretches) - 1
         if is_last and (places or number == 0) and previous + 1 < len(wanted):
