@@ -58,7 +58,7 @@ def clean_log(request: pytest.FixtureRequest) -> Generator[None]:
 
 
 @pytest.fixture(autouse=True)
-def kept_contract() -> Generator[None]:
+def check_contract() -> Generator[None]:
     """No client of a test was sent what `gateway.protocol` does not declare."""
     contract.violations.clear()
     yield

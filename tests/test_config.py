@@ -321,7 +321,7 @@ def test_help_lists_every_flag_its_default_and_the_names_of_variables() -> None:
 
 
 def test_names_are_reserved_no_longer_than_the_recovery_window() -> None:
-    """A reservation beyond the window would be one of nobody's; up to it, and without it, it is fine."""
+    """A reservation beyond the window would outlive its session; up to it, and without one, it is accepted."""
     assert parse(["--recovery-window", "5"]).reserve_names is None
     for seconds in ("0", "5"):
         assert parse(["--recovery-window", "5", "--reserve-names", seconds]).reserve_names == float(seconds)

@@ -183,7 +183,7 @@ async def test_a_write_error_of_one_recipient_spares_the_other_recipients(node: 
 async def test_a_failing_movement_or_attachment_disconnects_those_it_concerns(
     node: Node, monkeypatch: pytest.MonkeyPatch, what: type, log: list[Any]
 ) -> None:
-    """What else the commit did is delivered, and whom it was about is closed."""
+    """The other effects of the commit are delivered, and the clients it concerns are closed."""
     await node.login(node.sound, "alice")
     bob, carol = await node.login(node.sound, "bob"), await node.login(node.sound, "carol")
     await node.engine.create_room("alice", "tea", ("carol",))

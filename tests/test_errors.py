@@ -269,7 +269,7 @@ async def test_send_without_an_action_is_refused(join: Join) -> None:
 
 
 async def test_send_cannot_nest(join: Join) -> None:
-    """`message` is no action itself."""
+    """`message` itself is not an action."""
     client = await join("socketio-websocket")
     reply = await client.emit("message", {"action": "message"})
     check_error(reply["error"], "unknown_action")
@@ -395,7 +395,7 @@ async def test_refs_are_echoed_unchanged(join: Join) -> None:
 
 @pytest.mark.parametrize("word", ["connect", "disconnect", "connect_error", "disconnecting", "newListener"])
 async def test_reserved_event_names_are_unknown_actions(gateway: GatewayProcess, join: Join, word: str) -> None:
-    """A client that sends a reserved event is refused or closed; it does not log in, nor out, by that."""
+    """A client that sends a reserved event is refused or closed; that neither logs it in nor out."""
     witness = await join()
     name = fresh_name()
     async with RawSocketIO(gateway.url) as raw:

@@ -201,7 +201,7 @@ async def test_invalid_actions_count_towards_the_rate_limit(start_gateway: Start
 
 
 SMALL = {"max_content_length": 10, "max_room_name_length": 4, "max_users": 10}
-"""What fits into a frame of 2,000 bytes, however it is written."""
+"""Content that fits into a frame of 2,000 bytes, however it is escaped."""
 
 
 def padded(size: int, **payload: Any) -> str:
@@ -332,7 +332,7 @@ async def test_a_slow_client_is_disconnected_and_recovers(start_gateway: StartGa
 
 
 async def test_a_slow_client_is_told_why(start_gateway: StartGateway, join: Join) -> None:
-    """Who reads on after a pause that was too long finds the close code 4008 after what was sent before."""
+    """A client that reads again after too long a pause finds the close code 4008 after what was sent before."""
     own = await start_gateway(max_buffer=50_000)
     alice = await join(to=own)
     async with JsonClient(own.url, "slow") as slow:

@@ -195,7 +195,7 @@ async def test_a_stale_unix_socket_is_replaced_and_a_live_one_is_not(path: Path)
 
 
 async def test_a_unix_socket_taken_over_by_another_process_is_not_removed(path: Path) -> None:
-    """Moved away and made anew while the gateway ran: the end of the old one does not take the new one's away."""
+    """Its file was replaced while the gateway ran: the old process does not remove the new one's socket."""
     async with Listening("--unix-socket", str(path)) as old:
         os.unlink(path)
         async with Listening("--unix-socket", str(path)):

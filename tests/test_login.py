@@ -180,7 +180,7 @@ PLAIN_PATHS = ["", "Alice", "a%20b", "alice/", "alice/x", "a" * 33, "%C3%A9", "a
 
 @pytest.mark.parametrize("path", PLAIN_PATHS)
 async def test_other_paths_are_not_found(gateway: GatewayProcess, path: str) -> None:
-    """Any path under /username/ that is no username is 404 `invalid_username`, before the upgrade."""
+    """Any path under /username/ that is not a username is 404 `invalid_username`, before the upgrade."""
     response = await request("GET", f"{gateway.url}/username/{path}", headers=WEBSOCKET_HEADERS)
     assert response.status == 404, response
     check_http_error(response.error, "invalid_username")

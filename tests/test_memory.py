@@ -82,7 +82,7 @@ FRAMES = {
     "an unknown opcode": masked(7, LONG.encode()),
     "binary": masked(2, LONG.encode()),
 }
-"""What neither wire takes."""
+"""Requests that every wire refuses."""
 
 PACKETS = {
     "an unknown packet": f"9{LONG}",
@@ -113,7 +113,7 @@ HEADS = {
 
 
 UNANSWERED = {FRAMES["half of its fragments"], message(PACKETS["an unknown ack"])}
-"""What is taken, and has no reply."""
+"""Packets that are accepted without a reply."""
 
 
 async def ask(kind: type[Attacker], url: str, data: bytes) -> None:

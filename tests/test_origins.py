@@ -78,7 +78,7 @@ LISTED = "https://Chat.Example:443, https://*.apps.example, http://*.lan:8080, c
     ids=lambda value: str(value)[:40],
 )
 async def test_only_listed_origins_may_connect(start_gateway: StartGateway, origin: str, allowed: bool) -> None:
-    """What is listed is one form of what browsers write; a pattern covers what is below its domain, nothing else."""
+    """A listed origin has the form that browsers send; a pattern covers the subdomains of its domain only."""
     own = await start_gateway(allowed_origins=LISTED)
     assert await may(own, origin) is allowed
 

@@ -90,7 +90,7 @@ async def test_open_direct_needs_another_user_who_exists(client: ChatClient) -> 
 async def test_a_later_holder_of_a_name_reads_nothing_of_the_former_holder(
     start_gateway: StartGateway, join: Join, goes: str
 ) -> None:
-    """Whether the former holder logged off or was lost for good."""
+    """Whether the former holder logged out or its session expired."""
     own = await start_gateway(recovery_window=1)
     alice, bob = await join(to=own), await join(to=own)
     room = (await succeed(alice, "open-direct", user=bob.username))["room"]

@@ -129,7 +129,7 @@ async def test_a_frame_that_fails_gets_an_error_frame(join: Join, binary: bool) 
 
 
 async def test_bytes_that_are_not_text_get_an_error_frame(join: Join) -> None:
-    """A binary frame that is not UTF-8 is no JSON."""
+    """A binary frame that is not UTF-8 is not JSON."""
     client = await join("bare")
     for frame in (b"\xff\xfe", b"\x00", b"", b'{"action":"send-msg","room":"\xff","content":"x"}', bytes(range(256))):
         check_error(await client.refuse(frame), "invalid_payload")

@@ -1,4 +1,4 @@
-"""What `gateway.protocol` declares: what follows from it is up to date, and what raises and closes uses it."""
+"""`gateway.protocol`: what is generated from it is up to date, and errors and close codes come from it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ DEFAULTS = dataclasses.asdict(Settings())
 
 @pytest.mark.parametrize("path", generated(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_generated_files_are_up_to_date(path: Path) -> None:
-    """What follows from the declarations has been written down: ``python -m tools.generate`` changes nothing."""
+    """What is generated from the declarations is committed: ``python -m tools.generate`` changes nothing."""
     assert path.read_text() == generated()[path]
 
 

@@ -72,7 +72,7 @@ async def test_a_ref_is_echoed_byte_for_byte(join: Join, action: str, binary: bo
 
 
 def test_a_ref_may_be_a_number_of_any_length() -> None:
-    """What JavaScript takes for infinite is that, and what was written is not forgotten."""
+    """A number that JavaScript reads as infinite keeps its digits."""
     for number in ("1e999", "9" * 5_000, "9" * 100_000, "1" + "0" * 400 + ".5"):
         frame_ = f'{{"ref":-{number}}}'.encode()
         value = decode(frame_)["ref"]

@@ -209,7 +209,7 @@ WRONG_PIDS = {
 
 @pytest.mark.parametrize("wrong", WRONG_PIDS.values(), ids=WRONG_PIDS)
 async def test_a_wrong_pid_is_refused(join: Join, wrong: Callable[[str], str]) -> None:
-    """It opens nobody's session: a live name and a suspended one stay taken, and on a free name a session begins."""
+    """It resumes no session: a live name and a suspended one stay taken, and a free name gets a new session."""
     alice, bob = await join(), await join()
     room = await make_room(alice, bob)
     query = {"pid": wrong(bob.pid), "offset": bob.offset}
@@ -368,7 +368,7 @@ async def test_the_json_form_uses_the_documented_close_codes(join: Join, code: i
 
 
 async def test_logging_out_ends_the_session(join: Join) -> None:
-    """After a log-out the pid is worthless: anyone who brings it starts anew."""
+    """After a log-out the pid is invalid: a client that sends it gets a new session."""
     bob, client = await join(), await join("json")
     await make_room(bob, client)
     await client.leave()
@@ -437,7 +437,7 @@ async def test_a_pid_without_an_offset_keeps_the_session(join: Join) -> None:
 
 
 async def test_secrets_are_not_logged(start_gateway: StartGateway, join: Join) -> None:
-    """No pid and no message content shows up in the log, nor in what others receive."""
+    """No pid and no message content is in the log, or in what others receive."""
     own = await start_gateway(log_level="debug")
     clients = [await join(wire, to=own) for wire in ("json", "socketio-websocket", "socketio-polling", "json")]
     json_client = clients[0]

@@ -1,4 +1,4 @@
-"""The log goes to stderr, and nobody waits for who reads it; the process works whatever its streams are."""
+"""The log goes to stderr, and nothing waits for its reader; the process works with any standard streams."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ async def test_a_log_that_is_not_read_blocks_nothing(unread: Unread) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGQUIT, signal.SIGHUP], ids=lambda number: number.name)
 async def test_signals_do_not_wait_for_the_log(unread: Unread, number: signal.Signals) -> None:
-    """Nor does a dump of the stacks, nor the second signal that ends it at once."""
+    """Neither does a dump of the stacks, nor the second signal that exits at once."""
     await log_in(unread, 60)
     await unread.signal(number)
     if number == signal.SIGQUIT:

@@ -177,7 +177,7 @@ def test_the_servers_import_nothing_else_of_the_gateway(module: str) -> None:
 
 @pytest.mark.parametrize("module", sorted(module for module in FILES if module.split(".")[0] == "protocol"))
 def test_the_protocol_imports_nothing_else_of_the_gateway(module: str) -> None:
-    """What is declared depends on nothing that uses it."""
+    """The declarations depend on nothing that uses them."""
     imported = imports_of(FILES[module])
     assert {name.split(".")[0] for name in internal(imported)} <= {"protocol"}
     assert {name.split(".")[0] for name in imported} - sys.stdlib_module_names <= {"gateway", "marshmallow", "regex"}

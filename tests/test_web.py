@@ -13,7 +13,7 @@ from harness.process import GatewayProcess, StartGateway
 
 
 async def test_the_page_and_its_files_are_served(gateway: GatewayProcess) -> None:
-    """The page is revalidated each time, what it loads is cached for good; both with security headers."""
+    """The page is revalidated each time, its assets are cached for ever; both with security headers."""
     page = await request("GET", gateway.url + "/")
     assert page.status == 200
     assert page.headers["cache-control"] == "no-cache"
@@ -38,7 +38,7 @@ async def test_the_page_and_its_files_are_served(gateway: GatewayProcess) -> Non
     ids=lambda path: path[:20],
 )
 async def test_a_missing_file_is_404_and_not_cached(gateway: GatewayProcess, path: str) -> None:
-    """Neither hidden files nor others of the installation can be had, and a long path causes no server error."""
+    """Neither hidden files nor others of the installation are served, and a long path causes no server error."""
     response = await request("GET", gateway.url + path)
     assert response.status == 404
     assert "cache-control" not in response.headers

@@ -1,4 +1,4 @@
-"""Takes the pictures in docs/screenshots/ anew: `.venv/bin/pytest -n0 tests/browser/screenshots.py`."""
+"""Takes the pictures in docs/screenshots/ again: `.venv/bin/pytest -n0 tests/browser/screenshots.py`."""
 
 from __future__ import annotations
 

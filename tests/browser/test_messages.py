@@ -176,7 +176,7 @@ async def test_each_room_has_its_own_draft(gateway: GatewayProcess, open_page: O
 
 
 async def test_blank_messages_are_not_sent(gateway: GatewayProcess, open_page: OpenPage) -> None:
-    """Of spaces, fillers and formatting alone there is no message, by key or by button."""
+    """Spaces, fillers and formatting alone cannot be sent, by key or by button."""
     client = await open_page()
     await client.join(gateway.url, fresh_name())
     await client.create_room(fresh_name("room"))

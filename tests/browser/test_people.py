@@ -96,7 +96,7 @@ async def test_the_page_says_that_a_user_who_left_is_not_added_again(
 async def test_people_who_share_a_room_are_suggested_at_once(
     gateway: GatewayProcess, join: Join, open_page: OpenPage
 ) -> None:
-    """For all others two letters must be typed, and the box says so; where one is picked, it says what comes of it."""
+    """Others are found by two letters, and the box says so; where one is picked, it says what will happen."""
     client, bob, carol = await open_page(), await join("json", fresh_name("7")), await join("json", fresh_name("7"))
     await client.join(gateway.url, fresh_name())
     await client.create_room(fresh_name("room"), bob.username)
@@ -134,7 +134,7 @@ async def test_members_can_be_seen(gateway: GatewayProcess, join: Join, open_pag
 
 
 async def test_the_page_counts_all_members_of_a_room(gateway: GatewayProcess, join: Join, open_page: OpenPage) -> None:
-    """Of a room with more people than the gateway names at once it is known, too, who is online, as that changes; and
+    """Of a room with more people than the gateway names at once, the page knows too who is online, as that changes; and
     they are not suggested to be added.
     """
     client = await open_page()

@@ -13,7 +13,7 @@ NO_LOCKS = "delete Navigator.prototype.locks"  # as on a plain http:// page
 
 
 async def another_tab(client: WebClient, url: str) -> WebClient:
-    """A tab that is opened anew in the same browser, as by typing the address."""
+    """A tab that is newly opened in the same browser, as by typing the address."""
     tab = WebClient(await client.page.context.new_page())
     await tab.page.goto(url)
     return tab
@@ -48,7 +48,7 @@ async def test_a_new_tab_continues_the_session(gateway: GatewayProcess, join: Jo
 
 
 async def test_only_one_tab_has_the_session_at_a_time(gateway: GatewayProcess, open_page: OpenPage) -> None:
-    """While it is, a tab opened anew begins with the form and can have a session of its own; a third goes on with
+    """While it is, a new tab begins with the form and can have a session of its own; a third goes on with
     the session that was left last.
     """
     client, alice, carol = await open_page(), fresh_name(), fresh_name()

@@ -1,4 +1,4 @@
-"""What `gateway/engines/base.py` promises, for every store."""
+"""The guarantees of `gateway/engines/base.py`, on every store."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def test_the_calls_of_one_client_take_effect_in_order(store: Store) -> Non
 
 
 async def test_a_call_cancelled_before_it_is_taken_up_changes_nothing(store: Store) -> None:
-    """What its caller does next comes after it all the same."""
+    """The next call of its client comes after it as usual."""
     waiting = asyncio.ensure_future(store.attach_session(Claim("alice", "c-1", None)))
     await asyncio.sleep(0)
     waiting.cancel()
@@ -258,7 +258,7 @@ async def test_a_pid_works_until_its_successor_is_used(store: Store) -> None:
 
 
 async def test_events_missed_in_a_room_left_since_prevent_recovery(store: Store) -> None:
-    """A gap is never silent: not in a room left for good, and not in one left and joined again."""
+    """A gap is never silent: neither in a room left since, nor in one left and joined again."""
     carol = await store.login("alice", "carol")
     await store.create_room("alice", "tea", ("carol",))
     offset = store.recorder.publications[-1].offset

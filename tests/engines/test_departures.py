@@ -89,7 +89,7 @@ async def test_a_user_who_left_a_direct_room_is_not_added_to_it_again(store: Sto
 
 
 async def test_departures_are_bounded_and_pruned() -> None:
-    """Of one user the newest are kept, and old ones go slice by slice. A clock set back while closed begins anew."""
+    """The newest of each user are kept, and old ones are pruned in slices. A clock set back restarts the window."""
     now = 10_000_000
     departures = DepartureTable(connection := open_database(":memory:"), lambda: int(now), window=POLICY.decline_window)
 

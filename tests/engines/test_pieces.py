@@ -218,7 +218,7 @@ def test_beginning_and_ending_a_session_takes_short_slices(pieces: Pieces) -> No
 
 
 def test_expiring_many_sessions_takes_short_slices(pieces: Pieces) -> None:
-    """However many there are, and whatever rooms they are in: one call does what it has time for."""
+    """However many there are, and whichever rooms they are in, one call does what it has time for."""
     pieces.connection.execute("UPDATE sessions SET suspended_at = -1000000000 WHERE suspended_at IS NOT NULL")
     pieces.connection.execute(
         "UPDATE sessions SET suspended_at = -2000000000 WHERE username LIKE 'heavy%' OR username LIKE 'single%'"

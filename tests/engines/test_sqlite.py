@@ -351,7 +351,7 @@ def test_events_read_in_a_failed_transaction_are_not_replayed(tmp_path: Path) ->
 
 
 async def test_ended_rooms_and_former_members_leave_no_rows(tmp_path: Path) -> None:
-    """Whether they left, ended or expired: what was said and who joined is deleted, soon after."""
+    """Whether they left, ended or expired: messages and memberships are deleted soon after."""
     path = tmp_path / "gateway.db"
     engine = sqlite_store(path)
     await engine.open(Recorder())

@@ -172,7 +172,7 @@ async def test_a_lost_file_is_noticed_and_nothing_is_acked_afterwards(
 
 @pytest.mark.parametrize("lose", [delete, replace_by_copy, rename_folder, delete_log, replace_by_link])
 async def test_a_commit_checks_the_files_by_itself(engine: Store, path: Path, lose: Callable[[Path], None]) -> None:
-    """What is sent right after the loss is refused already, before the next look of the thread."""
+    """Messages sent right after the loss are refused already, before the next check of the thread."""
     for _ in range(5):
         await engine.append_message("alice", "tea", "kept", None)
     lose(path)
@@ -237,7 +237,7 @@ async def test_files_put_there_by_another_program_are_left_alone(engine: Store, 
 async def test_an_overwritten_file_is_not_written_to_when_closing(
     engine: Store, path: Path, spoil: Callable[[Path], None], noticed: bool
 ) -> None:
-    """What was put over it, most likely a backup, stays as it is; nor is a log copied that is not ours any more."""
+    """The file that replaced it, most likely a backup, is not changed, and a foreign WAL is not copied into it."""
     await engine.append_message("alice", "tea", "kept", None)
     spoil(path)
     if noticed:
@@ -311,7 +311,7 @@ async def test_a_checkpoint_during_a_check_is_not_a_loss(
 
 
 async def test_a_check_at_any_moment_reports_no_loss(engine: Store, path: Path) -> None:
-    """Nor is one in the middle of a commit, of a checkpoint of ours or of others, or of the log's new beginning."""
+    """Also in the middle of a commit, of a checkpoint of the gateway or of others, or of a restart of the WAL."""
     watch = engine._engine._database.watch
     stop = asyncio.Event()
 
@@ -337,7 +337,7 @@ async def test_a_check_at_any_moment_reports_no_loss(engine: Store, path: Path) 
 
 
 async def test_ordinary_access_to_the_files_is_not_a_loss(engine: Store, path: Path) -> None:
-    """Checkpoints of ours and of others, readers, backups, `touch` and another mode are no loss."""
+    """Checkpoints of the gateway and of others, readers, backups, `touch` and another mode are not a loss."""
     for number in range(3):
         for _ in range(20):
             await engine.append_message("alice", "tea", "x" * 5000, None)

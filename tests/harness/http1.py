@@ -57,7 +57,7 @@ class Connection:
             return await self.reader.readexactly(length)
 
     async def ended(self, seconds: float = TIMEOUT) -> bytes:
-        """What still comes, until the server has closed the connection."""
+        """What is still received until the server closes the connection."""
         async with asyncio.timeout(seconds):
             try:
                 return await self.reader.read()

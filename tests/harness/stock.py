@@ -26,7 +26,7 @@ TRANSPORTS = {
 class SocketIOClient:
     """One socket of the stock client. Options are the client's own (`transports`, `auth`, `query`, `reconnection`, …).
 
-    `notices` holds what is no event: "connect", "disconnect", "connect_error" and "stranded", as `Event`s of that name.
+    `notices` holds everything else: "connect", "disconnect", "connect_error" and "stranded", as `Event`s of that name.
     """
 
     def __init__(self, driver: Driver, url: str, username: str | None = None, **options: Any) -> None:
@@ -135,7 +135,7 @@ class SocketIOClient:
         return dict(await self._do("state"))
 
     async def wait_for_transport(self, name: str) -> None:
-        """Until the upgrade is done. There is no notice to wait for, so it is asked again and again."""
+        """Wait until the upgrade is done. There is no notice of it, so the client is asked again and again."""
 
         async def is_there() -> bool:
             return bool((await self.state())["transport"] == name)

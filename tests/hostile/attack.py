@@ -123,7 +123,7 @@ class Bystanders:
 
 
 class Environment:
-    """What is attacked, its equal in peace beside it, and the bystanders of both."""
+    """The gateway under attack, an identical one that is not attacked, and the bystanders of both."""
 
     def __init__(self, kind: str, folder: Path, settings: dict[str, Any]) -> None:
         stores = [f"sqlite:///{folder / name}" for name in ("attacked.db", "calm.db")]
@@ -179,7 +179,7 @@ class Attack:
         self._memory += self._peak
 
     def begin_again(self) -> None:
-        """Count from now on: what came before was no attack."""
+        """Count from now on: earlier frames were not part of the attack."""
         for bystanders in self._bystanders:
             bystanders.begin()
         self.settle()

@@ -256,7 +256,7 @@ BODIES = {
     "chunks that are none": ("Transfer-Encoding: chunked", b"zzzz\r\n" + b"x" * 65536),
     "junk": ("Content-Length: 0", b"x" * 65536),
 }
-"""What follows the head of a handshake: its last header, and what is sent on and on."""
+"""What follows the head of a handshake: its last header, and what is sent continuously."""
 
 
 @pytest.mark.parametrize("body", BODIES)

@@ -29,7 +29,7 @@ MALFORMED: list[str | bytes] = [
     *("45-[]", "451[]", '45x-["x"]', '45-1-["x"]', '4511-["x"]', '459999999999-["x"]', '451-{"x":1}', "451-[]"),
     *("46", "461-[]", "461-1{}", "4611-1[]", b"\0", b""),
 ]
-"""What is no packet, or none that a client may send, whatever came before."""
+"""Malformed packets, and packets that no client may send, whatever came before."""
 
 RESERVED = ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"]
 PLACEHOLDERS = [{}, {"num": 1}, {"num": -1}, {"num": "0"}, {"num": True}, {"num": 0.0}, {"num": None}, {"num": [0]}]
@@ -53,7 +53,7 @@ VIOLATIONS = [
     b"\x81\xff" + (200_000).to_bytes(8, "big"),
     b"\x82\xff" + (2**64 - 1).to_bytes(8, "big"),
 ]
-"""Bytes that are no WebSocket frames."""
+"""Bytes that are not WebSocket frames."""
 
 
 Attempt = tuple[object, Callable[[], Awaitable[None]]]

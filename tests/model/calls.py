@@ -1,4 +1,4 @@
-"""What users ask of an engine: each call is made of the engine, and of the model, and both must agree."""
+"""The calls of users: each is made on the engine and on the model, and both must agree."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which operations are played, and how often: users who talk, come and go, and a store that is killed under them."""
+"""Which operations are played, and how often: users talk, come and go, and their store is killed."""
 
 from __future__ import annotations
 

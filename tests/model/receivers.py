@@ -28,7 +28,7 @@ class Arrived:
 
 
 class Receivers:
-    """The connections of one node, and who of them is in which room. A `gateway.engines.base.Subscriber`."""
+    """The connections of one node, and which of them are in which room. A `gateway.engines.base.Subscriber`."""
 
     def __init__(self) -> None:
         self._connections: dict[str, str] = {}

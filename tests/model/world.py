@@ -193,7 +193,7 @@ class World:
         return self.monotonic >= session.suspended_at + self.policy.recovery_window
 
     def restart(self) -> None:
-        """The engine was closed, or killed, and opened again: all windows begin anew."""
+        """The engine was closed, or killed, and opened again: all windows start again."""
         for session in self.sessions.values():
             session.connection, session.suspended_at = None, self.monotonic
 

@@ -116,7 +116,7 @@ async def test_the_queue_is_emptied_where_there_is_no_admin() -> None:
 
 
 async def test_the_queue_is_bounded_before_the_first_client() -> None:
-    """What has connected before the application was instrumented moves about, and nobody takes the reports."""
+    """A client from before the application was instrumented joins and leaves rooms, and nobody reads the reports."""
     server = SocketServer(socketio.AsyncManager())
     async with serving(server, "socket.io") as url, Observed() as user:
         await user.sio.connect(url.removesuffix("/socket.io/"), namespaces=["/"], transports=["websocket"])

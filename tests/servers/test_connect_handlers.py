@@ -293,7 +293,7 @@ class Handlers(socketio.AsyncNamespace):  # type: ignore[misc]
 async def test_an_error_in_a_connect_handler_is_logged_as_its_own(
     auth: str, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A TypeError is no sign of a handler without auth: it is called once, and what is logged is its own error."""
+    """A TypeError does not mean a handler without auth: it is called once, and its own error is logged."""
     server, calls = SocketServer(socketio.AsyncManager()), []
 
     def fail(sid: str, environ: Any, auth: Any = None) -> None:
@@ -321,7 +321,7 @@ async def test_an_error_in_a_connect_handler_is_logged_as_its_own(
 async def test_an_error_in_a_disconnect_handler_is_logged_and_the_client_is_gone(
     how: str, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is called once, its error is logged, and the client is gone all the same, from every namespace."""
+    """It is called once, its error is logged, and the client still leaves every namespace."""
     server, calls = SocketServer(socketio.AsyncManager()), []
 
     def fail(*args: Any) -> None:

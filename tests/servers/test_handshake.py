@@ -21,7 +21,7 @@ from harness.waiting import until
 HANDSHAKE = head("/", WEBSOCKET_HEADERS.items())
 
 
-class Listening:
+class RecordingListener:
     """A `Listener` that records its calls."""
 
     def __init__(self, limits: Limits | None = None) -> None:
@@ -48,7 +48,7 @@ class Application:
     """Decides on a handshake when the test allows it, on either entrance."""
 
     def __init__(self, *, past_aiohttp: bool) -> None:
-        self.listener = Listening()
+        self.listener = RecordingListener()
         self.url = ""
         self.asked = asyncio.Event()
         self.go = asyncio.Event()
@@ -126,7 +126,7 @@ async def test_frames_written_before_the_response_follow_it(application: Applica
 
 
 async def test_a_close_before_the_response_is_the_last_frame_after_it(application: Application) -> None:
-    """What is written after it is dropped; the client's close frame is awaited as ever."""
+    """Frames written after it are dropped; the close frame of the client is awaited as usual."""
     stream = application.listener.stream
     async with connection(application.url) as tcp:
         await asked(application, tcp)
@@ -198,7 +198,7 @@ async def test_frames_held_before_the_response_are_bounded(
     """One write more than ``max_buffer`` is held; the next one has the client closed, once, which is logged. It gets
     what was held, and the close.
     """
-    listener = application.listener = Listening(Limits(1000))
+    listener = application.listener = RecordingListener(Limits(1000))
     with caplog.at_level("INFO", "gateway.servers"):
         for held in (900, 1800, 1800, 1800):
             listener.stream.write(text_frame(bytes(896)))
@@ -215,7 +215,7 @@ async def test_frames_held_before_the_response_are_bounded(
 @pytest.mark.parametrize("end", ["close", "fail"])
 def test_a_stream_that_never_opens_can_be_closed(end: str) -> None:
     """Its end is reported at once."""
-    listener = Listening()
+    listener = RecordingListener()
 
     async def play() -> None:
         getattr(listener.stream, end)(1000)

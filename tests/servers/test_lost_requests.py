@@ -258,7 +258,7 @@ async def test_losing_both_transports_during_an_upgrade_ends_the_session(server:
 
 
 async def test_a_client_between_two_polls_keeps_its_session(server: Any) -> None:
-    """The end of a connection that has nothing to wait for is no loss: a client may use one for each request."""
+    """The end of an idle connection is not a loss: a client may use one for each request."""
     url, _ = await open_polling(server)
     for _ in range(3):
         async with Connection(url) as post:

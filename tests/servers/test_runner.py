@@ -232,7 +232,7 @@ async def test_sending_a_response_has_a_timeout(
 
 
 async def test_a_response_that_is_read_in_time_is_complete(tmp_path: Path) -> None:
-    """And so is the next one on the connection, for which the time begins anew."""
+    """And so is the next one on the connection, for which the timeout starts again."""
     async with Site(tmp_path, reply_timeout=SOON).open() as site, connection(site.url) as tcp:
         for path in ("/file", "/large", "/"):
             tcp.send(head(path))
@@ -241,7 +241,7 @@ async def test_a_response_that_is_read_in_time_is_complete(tmp_path: Path) -> No
 
 
 async def test_flushing_the_buffer_has_a_timeout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The reply is written and the idle connection closed: the rest of it does not wait in memory for good."""
+    """The response is written and the idle connection closed: what remains of it is not kept in memory for ever."""
     monkeypatch.setattr(httpserver, "MIN_RATE", LARGE)
     async with (
         Site(tmp_path, reply_timeout=0.3, keepalive_timeout=0.1).open() as site,

@@ -220,7 +220,7 @@ BROKEN = [
 async def test_a_broken_packet_closes_the_connection_and_runs_no_handler(
     server: Any, socket: ClientConnection, packet: str | bytes, joined: bool
 ) -> None:
-    """What is no packet of the protocol, and the names that are reserved on both sides."""
+    """Malformed packets, and the event names that are reserved on both sides."""
     if joined:
         await join(socket)
     await socket.send(packet)

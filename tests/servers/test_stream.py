@@ -133,7 +133,7 @@ async def test_a_removed_client_is_not_pinged() -> None:
 
 
 async def test_a_connection_may_be_removed_by_another_that_times_out() -> None:
-    """What happens to one connection in a beat may end others."""
+    """The timeout of one connection may end others."""
     heartbeats, log = Heartbeats(0.02, 0.02), Log()
 
     class Deadly(Beating):
@@ -211,7 +211,7 @@ async def test_frames_sent_with_the_handshake_are_not_lost() -> None:
 
 
 async def test_a_handshake_with_a_body_is_refused() -> None:
-    """RFC 9110 lets a GET have one, but what follows it would be no frame."""
+    """RFC 9110 allows a GET to have one, but its bytes would be read as frames."""
     async with EchoServer() as server:
         answer = await request("GET", f"http://{server.address}/", headers=WEBSOCKET_HEADERS, data=b"x" * 100)
         assert (answer.status, answer.text) == (400, "a handshake has no body")
@@ -309,14 +309,14 @@ async def test_the_end_of_a_stream_is_reported_once() -> None:
     """Whatever comes after it: another close, an error, or the loss of the transport."""
     for ends in itertools.permutations(["close", "fail", "connection_lost"]):
         calls: list[int] = []
-        one = WebSocketStream(Listening(calls), max_size=100)
+        one = WebSocketStream(RecordingListener(calls), max_size=100)
         for end in ends:
             getattr(one, end)(*([None] if end == "connection_lost" else [1000]))
         assert calls == [1006]
         assert one.state is stream.StreamState.ENDED
 
 
-class Listening:
+class RecordingListener:
     """A `Listener` that notes the end."""
 
     def __init__(self, calls: list[int]) -> None:

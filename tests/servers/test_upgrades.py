@@ -97,7 +97,7 @@ async def test_a_handshake_is_taken_before_aiohttp_sees_it(site: Site) -> None:
 
 
 async def test_a_handshake_in_pieces_is_left_to_aiohttp(site: Site) -> None:
-    """It works all the same."""
+    """It works as well."""
     reader, writer = await site.connection()
     for piece in (head()[:20], head()[20:60], head()[60:]):
         writer.write(piece)

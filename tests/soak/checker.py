@@ -103,7 +103,7 @@ class History:
         self._stretches: dict[str, list[list[Message]]] = defaultdict(lambda: [[]])
         self._refetched: dict[str, list[Message]] = defaultdict(list)
         self._claims: dict[str, set[Message]] = defaultdict(set)
-        """What visitors of a room say there was."""
+        """The messages that visitors of a room received."""
         self._logs: dict[str, list[tuple[str, list[Message]]]] = defaultdict(list)
         self._noted: list[Violation] = []
         self._visits: dict[tuple[str, str], list[Visit]] = defaultdict(list)
@@ -226,7 +226,7 @@ class History:
     # --- judgement
 
     def judge(self) -> list[Violation]:
-        """Every broken promise; an empty list is praise."""
+        """Every broken promise."""
         found = list(self._noted)
         for room in self._members:
             found += self._judge_room(room)

@@ -401,7 +401,7 @@ class StockMember(Member):
                 self._come_back(str(value["data"]))
 
     def _come_back(self, why: str) -> None:
-        """The client would stay away for good."""
+        """The client would not come back."""
         self._history.note("refused", self.username, why)
         self._connecting = asyncio.create_task(self._do("connect"))
 

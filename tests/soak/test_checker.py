@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ALICE = [Message("tea", "alice", str(number), f"text {number}", 1000 + number, f"o-{number}") for number in range(6)]
-"""What alice says to bob and carol."""
+"""The messages of alice to bob and carol."""
 
 
 def history(
