@@ -40,7 +40,7 @@ MESSAGES = DOCUMENT["components"]["messages"]
 CHANNELS = {"json": PLAIN, "socketio-websocket": SOCKETIO}
 
 BY_CHANCE = {"ts", "offset", "sid", "pid", "message"}
-"""Fields whose values an example cannot foretell, and sentences."""
+"""Fields whose values an example cannot predict, and sentences."""
 
 
 def schema_of(message: str) -> Draft7Validator:
@@ -65,7 +65,7 @@ def without_chance(value: Any, name: str = "") -> Any:
 
 
 def test_the_document_is_asyncapi_3() -> None:
-    """The official schema accepts it, and none of it that lacks something."""
+    """The official schema accepts it, and refuses it where a part is missing."""
     text = (install_packages() / "node_modules/@asyncapi/specs/schemas/3.0.0.json").read_text()
     official = Draft7Validator(json.loads(text))
     assert [error.message for error in official.iter_errors(DOCUMENT)] == []

@@ -1,4 +1,4 @@
-"""`gateway backup`: a copy of the store of a gateway that runs, is stopped or was killed, and coming back from it."""
+"""`gateway backup`: a copy of the store of a gateway that runs, is stopped or was killed, and restoring it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from harness.syncs import HeldSyncs
 from harness.waiting import until
 
 PAUSE = 0.05
-"""Seconds for which a backup may keep anybody waiting."""
+"""Seconds by which a backup may delay a client."""
 
 
 async def start_backup(
@@ -82,7 +82,7 @@ def make_larger(path: Path, megabytes: int) -> None:
 
 
 class Talker:
-    """A client that sends one message after the other, and knows how long each ack took."""
+    """A client that sends one message after the other, and records how long each ack took."""
 
     def __init__(self, client: JsonClient, room: str) -> None:
         self._client = client
@@ -253,7 +253,7 @@ async def test_a_backup_replaces_the_previous_one(start_gateway: StartGateway, t
 async def test_an_interrupted_backup_leaves_no_files(
     start_gateway: StartGateway, tmp_path: Path, number: signal.Signals
 ) -> None:
-    """Amid the copy, when a part of it is written."""
+    """During the copy, when a part of it is written."""
     own = await start_gateway(on_disk=True)
     await own.stop()
     make_larger(tmp_path / "chat.db", 10)

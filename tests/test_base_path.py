@@ -86,7 +86,7 @@ async def test_the_path_without_a_slash_redirects_to_the_page(start_gateway: Sta
 async def test_the_gateway_works_behind_a_proxy_at_a_path(
     start_gateway: StartGateway, driver: Driver, tmp_path: Path, kind: str, strip: bool
 ) -> None:
-    """The path taken away or left; pages of the proxy's host may connect where only the gateway's own may."""
+    """With the path stripped or kept; pages of the proxy's host may connect where only those of the gateway may."""
     settings = {} if strip else {"base_path": PREFIX}
     own = await start_gateway(allowed_origins="https://other.example", trust_proxy="127.0.0.1", **settings)
     async with reverse_proxy(kind, own.url.removesuffix(PREFIX), tmp_path, strip=strip) as url:

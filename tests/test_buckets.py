@@ -1,4 +1,4 @@
-"""Token buckets: how often something may be done, whatever connections it comes on."""
+"""Token buckets: how often something may be done, on any number of connections."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ def half_frame(first: int = 0x81, size: int = 120_000) -> bytes:
 
 
 class Holder:
-    """A connection that begins something, and never ends it."""
+    """A connection that begins a message, and never completes it."""
 
     def __init__(self, gateway: GatewayProcess) -> None:
         address = urlsplit(gateway.url)
@@ -130,7 +130,7 @@ async def talking(join: Join, gateway: GatewayProcess) -> AsyncIterator[Callable
             await succeed(alice, "send-msg", room=room, content="x")
             await bob.next_event("message")
             slowest = max(slowest, time.monotonic() - began)
-            await asyncio.sleep(0.01)  # they do not hurry
+            await asyncio.sleep(0.01)  # at an easy pace
 
     talk_task = asyncio.create_task(talk())
 

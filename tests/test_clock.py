@@ -1,4 +1,4 @@
-"""The clock on the wall is set while the gateway runs: no window changes, and no message is older than the last."""
+"""The system clock is set while the gateway runs: no window changes, and no message is older than the last."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.skipif(
 
 
 class WallClock:
-    """What a process that is started now takes for the time of day."""
+    """The time of day for processes that are started now."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self._file, library = folder / "clock", folder / "wallclock.so"

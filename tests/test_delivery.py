@@ -1,4 +1,4 @@
-"""What one effect of a commit costs when it cannot be delivered: itself, and nobody a silent gap."""
+"""An effect of a commit that cannot be delivered is lost alone, and causes no silent gap."""
 
 from __future__ import annotations
 

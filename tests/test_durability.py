@@ -165,7 +165,7 @@ async def test_every_ack_of_a_burst_is_kept(start_gateway: StartGateway, join: J
 
 
 async def test_a_restart_keeps_all_sessions(start_gateway: StartGateway, join: Join) -> None:
-    """SIGTERM closes with 1012 and exits 0 within a moment; after the start every session goes on where it was."""
+    """SIGTERM closes with 1012 and exits 0 within a moment; after the start every session continues."""
     own = await start_gateway(on_disk=True, port=quiet_port())
     alice = await join(to=own)
     bob = await join("socketio-polling", to=own, reconnection=True, reconnectionDelay=20, reconnectionDelayMax=50)

@@ -44,7 +44,7 @@ RESERVED_EVENTS = {"connect", "connect_error", "disconnect", "disconnecting", "n
 
 FIELDS = ["room", "users", "content", "id", "limit", "after", "before", "prefix", "action", "ref", "event", "offset"]
 
-# Lone surrogates included: JSON can carry them, most other things cannot.
+# Unpaired surrogates included: JSON can carry them, most other things cannot.
 text = st.text(st.characters(categories=["L", "N", "P", "S", "Z", "C", "Cs"]), max_size=40)
 numbers = (
     st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.sampled_from([2**53, 2**64, -(2**63), 1e300])

@@ -47,7 +47,7 @@ async def test_a_healthy_gateway_is_live_and_ready(gateway: GatewayProcess, path
 
 
 async def test_a_full_disk_is_not_ready(start_gateway: StartGateway, join: Join) -> None:
-    """503 with the reason, from the first commit that fails to the first that works again; it lives all the while."""
+    """503 with the reason, from the first commit that fails to the first that works again; it is live all the time."""
     own = await start_gateway(on_disk=True)
     alice = await join("json", to=own)
     room = await make_room(alice)
@@ -82,7 +82,7 @@ async def test_a_disk_that_hangs_is_not_ready(start_gateway: StartGateway, join:
 
 
 async def test_an_idle_gateway_notices_that_its_disk_hangs(start_gateway: StartGateway) -> None:
-    """Nobody writes, and it still knows: it tries by itself."""
+    """It tries by itself, although nobody writes."""
     with contextlib.closing(HeldSyncs()) as syncs:
         own = await start_gateway(on_disk=True, syncs=syncs)
         assert await ask(own) == OK

@@ -1,4 +1,4 @@
-"""Each limit at its bound and one above it, and what is left of the connection afterwards."""
+"""Each limit, at its bound and one above it, and the state of the connection afterwards."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ async def test_a_full_store_still_lets_users_log_in_and_leave(
     assert (await succeed(client, "send-msg", room=room, content="first", id="mine"))["duplicate"]
     assert len((await succeed(client, "history", room=room, limit=3))["messages"]) == 3
     await succeed(client, "leave-room", room=room)
-    async with asyncio.timeout(TIMEOUT):  # what was said in a room that is gone is deleted by and by
+    async with asyncio.timeout(TIMEOUT):  # the messages of an ended room are deleted bit by bit
         while not (await client.call("create-room", room=fresh_name("room"), users=[bob.username]))["ok"]:
             pass
 

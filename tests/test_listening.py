@@ -1,4 +1,4 @@
-"""Where the gateway listens: several addresses, IPv4 and IPv6, a Unix socket; and what it says of them."""
+"""Where the gateway listens: several addresses, IPv4 and IPv6, a Unix socket; and what it prints of them."""
 
 from __future__ import annotations
 

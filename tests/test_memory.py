@@ -1,4 +1,4 @@
-"""What an idle client costs, and one that is refused."""
+"""The memory of an idle client, and of a refused one."""
 
 from __future__ import annotations
 

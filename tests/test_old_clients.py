@@ -45,7 +45,7 @@ async def test_another_version_of_the_protocol_is_refused_with_the_reason(
 
 @pytest.mark.parametrize("version", ["%1b%5b2J", "%ff%fe", "\xff\xfe", "%ed%a0%bd", "%22%0d%0a"])
 async def test_text_of_a_client_is_quoted_in_the_refusal(start_gateway: StartGateway, version: str) -> None:
-    """Neither the terminal nor the log nor the reply breaks on it."""
+    """It breaks neither the terminal nor the log nor the response."""
     own = await start_gateway()
     async with connection(own.url) as tcp:
         tcp.send(head(f"/socket.io/?EIO={version}&transport=polling", [("User-Agent", "a\xff")]))
@@ -85,11 +85,11 @@ async def test_another_parser_is_refused_with_the_reason_over_long_polling(start
 
 @pytest.mark.parametrize("data", [b"\x83", b"\x80\xff\xff", b"binary", b""])
 async def test_other_binary_messages_are_not_logged(start_gateway: StartGateway, data: bytes) -> None:
-    """They end the connection, as before, and the log is silent of them."""
+    """They end the connection, as before, and nothing is logged."""
     own = await start_gateway()
     async with RawSocketIO(own.url) as raw:
         await raw.send(data)
         assert await raw.wait_closed() == 1002
     await request("GET", f"{own.url}/socket.io/?EIO=3&transport=polling")
-    await until(lambda: "another version of Engine.IO" in own.log)  # which is said after that
+    await until(lambda: "another version of Engine.IO" in own.log)  # which is logged after that
     assert "parser" not in own.log

@@ -1,4 +1,4 @@
-"""Running out of files: said before it happens and while it lasts, and over when connections are closed."""
+"""Running out of files: logged before it happens and while it lasts, and over when connections are closed."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ async def test_a_warning_precedes_running_out_of_files(own: GatewayProcess) -> N
 
 
 async def test_running_out_of_files_does_not_spin_and_ends_by_itself(own: GatewayProcess) -> None:
-    """Far more connections than files: it is said once, those who are in talk on, the process has little to do, and
+    """Far more connections than files: it is logged once, those who are in keep talking, the process is idle, and
     when connections are closed there is room for others.
     """
     async with JsonClient(own.url, "alice") as alice:

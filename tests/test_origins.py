@@ -105,7 +105,7 @@ async def test_null_may_connect_where_it_is_listed(start_gateway: StartGateway) 
 async def test_only_listed_origins_may_send_cookies(
     start_gateway: StartGateway, allowed_origins: str, origin: str, credentials: bool
 ) -> None:
-    """Anybody's page may talk where all may, but not with what the browser keeps for its user."""
+    """Where all origins may connect, any page may, but without the cookies of the browser."""
     own = await start_gateway(allowed_origins=allowed_origins)
     headers = {"Origin": origin, "Host": "own.example"}
     asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "x-one, x-two"}
@@ -178,7 +178,7 @@ async def test_a_trusted_proxy_supplies_the_host_and_scheme(start_gateway: Start
 
 
 async def test_the_last_forwarded_value_counts(start_gateway: StartGateway) -> None:
-    """What a client has written itself stands before it, in the same line or in one of its own."""
+    """Values that a client sent itself come before it, in the same line or in one of their own."""
     own = await start_gateway(allowed_origins="https://other.example", trust_proxy="127.0.0.1")
     for forwarded, origin, allowed in (
         ("evil.example, chat.example", "https://chat.example", True),
@@ -196,7 +196,7 @@ async def test_the_last_forwarded_value_counts(start_gateway: StartGateway) -> N
 
 
 async def test_two_origin_headers_are_refused(gateway: GatewayProcess) -> None:
-    """Nobody can know which of them is the page's; not even where all may connect is that guessed."""
+    """It is unknown which of them is the page's; the server does not guess, not even where all may connect."""
     lines = [("Origin", "https://chat.example"), ("Origin", "https://evil.example")]
     paths = {POLLING: 400, f"{ENGINE}&transport=websocket": 400, f"/username/{fresh_name()}": 403}
     for path, status in paths.items():

@@ -233,7 +233,7 @@ async def found(client: ChatClient, prefix: str | None = None, limit: int = 100)
 
 
 async def test_strangers_are_found_by_two_letters(start_gateway: StartGateway, join: Join, wire: str) -> None:
-    """Less finds those who share a room with the caller; nobody can list who is here without knowing anything."""
+    """One letter finds those who share a room with the caller; nobody can list all users without knowing names."""
     own = await start_gateway()
     client, friend, away, stranger = [
         await join(where, name, to=own)

@@ -1,4 +1,4 @@
-"""The way of an action: who may, how often, with which payload, and what is noted of it."""
+"""The pipeline of an action: who may, how often, with which payload, and what is observed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a client gives its frames to know them again by: `ref` on the plain wire, and the `id` of a message."""
+"""What identifies a frame for its client: `ref` on the plain wire, and the `id` of a message."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def test_offsets_have_one_form() -> None:
 
 
 async def test_no_id_looks_like_an_offset(client: ChatClient) -> None:
-    """Both name a message in `before`; ids that only resemble one are as good as any."""
+    """Both name a message in `before`; ids that only resemble one are ordinary ids."""
     room = await make_room(client)
     for number, name in enumerate(NO_OFFSETS):
         reply = await succeed(client, "send-msg", room=room, content=f"message {number}", id=name)

@@ -180,7 +180,7 @@ async def test_a_seat_is_freed_however_the_connection_ends(start_gateway: StartG
         await join("json", to=own)
 
 
-# --- leaving, coming and asking in one read
+# --- log-outs, log-ins and calls in one read
 
 Send = Callable[..., Awaitable[list[str]]]
 
@@ -233,7 +233,7 @@ LEAVE = ("41",)
 """Which has no reply."""
 
 AT_ONCE = 4.0
-"""Seconds within which a client that asks where it may not is closed: less than a silent one has."""
+"""Seconds within which a client that calls without a session is closed: less than a silent one has."""
 
 
 @pytest.fixture(params=[websocket, polling])

@@ -182,7 +182,7 @@ async def test_a_valid_pid_wins_on_socket_io(gateway: GatewayProcess, join: Join
 
 
 async def test_a_session_moves_between_wires(gateway: GatewayProcess, join: Join) -> None:
-    """A pid is a pid: a session that began on Socket.IO can go on on the JSON form."""
+    """A session that began on Socket.IO can continue on the JSON form."""
     name = fresh_name()
     bob = await join()
     async with RawSocketIO(gateway.url) as raw:
@@ -241,7 +241,7 @@ async def test_a_pid_that_is_too_long_is_refused(join: Join) -> None:
 
 
 async def test_a_pid_is_valid_only_for_its_own_name(join: Join) -> None:
-    """With another name it is worth nothing."""
+    """With another name it is invalid."""
     bob = await join()
     room = await make_room(bob)
     mallory = await join("json", query={"pid": bob.pid, "offset": bob.offset})
@@ -325,7 +325,7 @@ async def test_a_suspended_name_that_is_not_reserved_may_be_claimed(
     start_gateway: StartGateway, join: Join, wire: str, claimant: str
 ) -> None:
     """With --reserve-names 0: the suspended session ends, its rooms receive user-left, the claimant is in none, the
-    old pid is worthless.
+    old pid is invalid.
     """
     own = await start_gateway(reserve_names=0)
     bob, client = await join(to=own), await join(wire, to=own)

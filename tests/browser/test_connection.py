@@ -1,4 +1,4 @@
-"""Lost connections and reloaded tabs: nothing is lost, and the page says how it stands."""
+"""Lost connections and reloaded tabs: nothing is lost, and the page shows the state."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from harness.process import GatewayProcess, StartGateway, quiet_port
 
 @pytest.fixture
 async def own(start_gateway: StartGateway) -> GatewayProcess:
-    """A gateway that can be killed and comes back on its port with all it knew."""
+    """A gateway that can be killed and restarted on its port with all its data."""
     return await start_gateway(on_disk=True, port=quiet_port())
 
 
@@ -86,7 +86,7 @@ async def test_unsent_messages_survive_a_reload(own: GatewayProcess, join: Join,
     await client.create_room("tea", bob.username)
     await client.page.context.set_offline(True)
     await client.say("still here")
-    # The gateway is full when it comes back: it hands out the page, and takes nobody.
+    # The gateway is full when it comes back: it serves the page, and accepts nobody.
     await own.kill9()
     await own.restart(max_connections=2)
     bob, carol = await come_back(bob, join, own), await come_back(carol, join, own)
@@ -125,8 +125,8 @@ async def test_unsent_messages_are_sent_when_the_browser_is_online_again(
 async def test_the_page_says_when_its_session_has_ended(
     start_gateway: StartGateway, join: Join, open_page: OpenPage
 ) -> None:
-    """Whose rooms are gone when they come back reads why, and how many messages were not sent."""
-    own = await start_gateway(port=quiet_port())  # it forgets all it knew
+    """A user whose rooms are gone reads why, and how many messages were not sent."""
+    own = await start_gateway(port=quiet_port())  # it loses all its data
     client = await open_page()
     await client.join(own.url, "alice")
     await client.create_room("tea")

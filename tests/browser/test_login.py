@@ -35,7 +35,7 @@ async def test_a_refused_name_is_shown_with_the_reason(
 async def test_a_reserved_name_is_shown_with_the_time_left(
     start_gateway: StartGateway, join: Join, open_page: OpenPage
 ) -> None:
-    """Somebody lost their connection: others read that the name may be free later, and they themselves get it back."""
+    """After a lost connection others read that the name may be free later, and its holder gets it back."""
     own = await start_gateway(recovery_window=90)
     bob, client = await join("json", "bob", to=own), await open_page()
     await succeed(bob, "list-rooms")

@@ -55,7 +55,7 @@ async def test_all_kinds_of_clients_share_one_conversation(
 
 
 async def test_messages_are_shown_as_written(gateway: GatewayProcess, join: Join, open_page: OpenPage) -> None:
-    """Ours stand at the right, others' at the left with their name and the time. Lines are kept, right-to-left text
+    """One's own are on the right, others' on the left with their name and the time. Lines are kept, right-to-left text
     starts at the right, links lead away safely, what looks like HTML is text, and long words do not widen the page.
     """
     client, bob = await open_page(width=320), await join()
@@ -87,7 +87,7 @@ async def test_messages_are_shown_as_written(gateway: GatewayProcess, join: Join
 
 
 async def test_days_are_separated_by_their_dates(gateway: GatewayProcess, join: Join, open_page: OpenPage) -> None:
-    """Messages stand under the day they were sent on, in the words of those who read them later."""
+    """Messages stand under the day they were sent on, relative to the day on which they are read."""
     client, bob = await open_page(), await join()
     room = await make_room(bob)
     await succeed(bob, "send-msg", room=room, content="said then")

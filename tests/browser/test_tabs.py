@@ -74,7 +74,7 @@ async def test_only_one_tab_has_the_session_at_a_time(gateway: GatewayProcess, o
 async def test_a_tab_opened_after_the_session_ended_asks_for_a_name(
     start_gateway: StartGateway, join: Join, open_page: OpenPage
 ) -> None:
-    """It says what became of the session, and logs nobody in who did not ask for it: the name stays free."""
+    """It says what became of the session, and logs nobody in by itself: the name stays free."""
     own = await start_gateway(recovery_window=1)
     client, bob = await open_page(), await join("json", to=own)
     await client.join(own.url, "alice")
@@ -104,7 +104,7 @@ async def test_no_tab_continues_after_logging_out(gateway: GatewayProcess, open_
 
 
 async def test_a_browser_is_not_locked_out_of_its_own_name(gateway: GatewayProcess, open_page: OpenPage) -> None:
-    """A page that cannot know whether another tab lives begins with the form; the name then leads into its session."""
+    """A page that cannot know whether another tab is open begins with the form; the name then resumes its session."""
     client = await open_page()
     await client.page.context.add_init_script(NO_LOCKS)
     alice, room = fresh_name(), fresh_name("room")

@@ -34,8 +34,8 @@ SIZE = Size(100_000, 1_000, 10_000) if os.environ.get("LARGE") == "full" else Si
 ROOMS = 100
 MEMBERS = 100
 HEAVY = tuple(f"heavy{number:02}" for number in range(12))
-"""Each of them is in all of the rooms, and so are 88 others; and in as many rooms that others have put them into, where
-little was said: more rooms than these nobody can be in.
+"""Each of them is in all of the rooms, and so are 88 others; and in as many rooms that others have added them to, where
+there are few messages: more rooms than these nobody can be in.
 """
 SINGLE = tuple(f"single{number}" for number in range(3))
 """Each of them is alone in as many rooms, which are as full."""

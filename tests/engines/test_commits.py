@@ -257,7 +257,7 @@ async def test_a_cancelled_call_is_not_run() -> None:
 
 
 async def test_a_hanging_disk_is_reported_and_does_not_prevent_closing(log: LogCapture) -> None:
-    """After two seconds it is known; closing gives it up in time and says that not all is kept."""
+    """After two seconds it is known; closing ends in time and returns that not everything is kept."""
     setup = Setup()
     setup.ledger.gate.clear()
     calls = [setup.commits.run(write("under way"), "alice")]

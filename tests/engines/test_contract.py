@@ -386,7 +386,7 @@ async def test_rooms_per_user_are_limited(store: Store) -> None:
 
 
 async def test_invitations_are_counted_apart_from_own_rooms(store: Store) -> None:
-    """A stranger who adds a user to as many rooms as there may be takes nothing of what the user may do."""
+    """A stranger who adds a user to the maximum of rooms does not use up the user's own."""
     await store.login("alice", "eve", "mallory")
     for number in range(POLICY.max_rooms - 1):
         await store.create_room("eve", f"eve{number}", ("alice",))

@@ -66,7 +66,7 @@ async def test_a_suspended_member_has_not_left(store: Store) -> None:
 
 
 async def test_a_user_who_left_a_direct_room_is_not_added_to_it_again(store: Store) -> None:
-    """Not by opening it, and not by ending it first: only by opening it oneself, or after an hour."""
+    """Not by opening it, and not by ending it first: only when the user opens it, or after an hour."""
     await store.login("alice", "bob")
     room = (await store.open_direct("alice", "bob")).room.room
     await store.remove_member("bob", room)

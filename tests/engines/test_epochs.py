@@ -1,4 +1,4 @@
-"""A store that is put back from a backup: no offset of the time that is gone recovers anything."""
+"""A store restored from a backup: no offset from after the backup recovers anything."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Runs:
         self.engine: Store
         self.bob: Session
         self.offset: str = ""
-        """The last one that bob was given."""
+        """The last one that bob received."""
 
     @property
     def path(self) -> Path:

@@ -1,4 +1,4 @@
-"""The files of the embedded store: who may read them, who may use them, and what must not be mixed."""
+"""The files of the embedded store: who may read them, who may use them, and which must not be mixed."""
 
 from __future__ import annotations
 

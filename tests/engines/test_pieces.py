@@ -175,7 +175,7 @@ def test_every_action_takes_short_slices(pieces: Pieces) -> None:
 
 
 def test_resuming_a_session_takes_short_slices(pieces: Pieces) -> None:
-    """From just now, from long ago in rooms that say little or much, and from nowhere."""
+    """With a recent offset, an old one in quiet and in busy rooms, and an unknown one."""
     offset, end = pieces.tx.log.offset, pieces.store.position
     shared = 2 * SIZE.history * 100
     most = int(0.8 * POLICY.replay_size / ((SIZE.message + 200) / 2))  # every second event is a message

@@ -262,7 +262,7 @@ async def test_a_replay_read_while_others_write_has_no_gap(store: Store) -> None
 
 
 async def test_leaving_a_room_while_its_replay_is_read_prevents_recovery(store: Store) -> None:
-    """What was read of a room that was left in the meantime is not given as if the membership went on."""
+    """What was read of a room that was left meanwhile is not replayed as if the membership had continued."""
     bob = await store.login("alice", "bob")
     for room in ("one", "two"):
         await store.create_room("alice", room, ("bob",))
@@ -278,7 +278,7 @@ async def test_leaving_a_room_while_its_replay_is_read_prevents_recovery(store: 
     assert attachment.recovered != left
 
 
-# --- the clock on the wall
+# --- the system clock
 
 
 @pytest.mark.parametrize("step", [86_400, -86_400])

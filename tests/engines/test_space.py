@@ -1,4 +1,4 @@
-"""What the store takes of the disk: a limit, and given back what is not needed."""
+"""The size of the store: it has a limit, and free pages are given back to the disk."""
 
 from __future__ import annotations
 

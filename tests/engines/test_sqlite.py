@@ -1,4 +1,4 @@
-"""The embedded store: what makes a file unusable, and how it says so."""
+"""The embedded store: which files it refuses, and with which reason."""
 
 from __future__ import annotations
 

@@ -155,7 +155,7 @@ def test_idle_clients_are_forgotten() -> None:
 
 
 async def test_an_expensive_client_delays_others_by_one_call_at_most() -> None:
-    """32 operations of 20 ms wait; who asks for little is served between two of them, and not committed with one."""
+    """32 operations of 20 ms wait; a client with little to do is served between two, and not in one batch with them."""
     commits = GroupCommit(Ledger(), lambda effects: None, NullObserver())
 
     def expensive(ledger: Ledger) -> None:
@@ -175,7 +175,7 @@ async def test_an_expensive_client_delays_others_by_one_call_at_most() -> None:
 
 
 async def test_many_clients_that_leave_delay_nobody() -> None:
-    """The ends of forty sessions wait, each of which takes a while: who asks later is served before most of them."""
+    """The ends of forty sessions wait, each for a while: a client that calls later is served before most of them."""
     commits = GroupCommit(Ledger(), lambda effects: None, NullObserver())
 
     def end(ledger: Ledger) -> None:
@@ -191,7 +191,7 @@ async def test_many_clients_that_leave_delay_nobody() -> None:
 
 
 async def test_the_calls_of_one_client_keep_their_order_among_others() -> None:
-    """Also where its first one is dear, and others come in between."""
+    """Also where its first one is expensive, and others come in between."""
     ledger = Ledger()
     commits = GroupCommit(ledger, lambda effects: None, NullObserver())
 

@@ -46,7 +46,7 @@ async def _engine(path: Path) -> AsyncIterator[Store]:
 
 
 async def until_noticed(engine: Store) -> str:
-    """What the problem is said to be; nothing is written meanwhile."""
+    """The problem as it is reported; nothing is written meanwhile."""
     await until(lambda: engine.problem() is not None, NOTICED)
     return str(engine.problem())
 
@@ -116,7 +116,7 @@ def empty_log(path: Path) -> None:
 
 
 def cut_log(path: Path) -> None:
-    """Behind its header."""
+    """After its header."""
     os.truncate(f"{path}-wal", 32)
 
 

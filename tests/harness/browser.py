@@ -52,7 +52,7 @@ class OpenPage(Protocol):
 
 
 class Line:
-    """A page's connection, on which what the gateway sends can be held back for a while."""
+    """The connection of a page, on which frames of the gateway can be held back for a while."""
 
     def __init__(self) -> None:
         self._held: list[tuple[WebSocketRoute, str | bytes]] | None = None
@@ -92,7 +92,7 @@ class WebClient:
 
     @property
     def mistakes(self) -> list[str]:
-        """The problems that no connection, however bad, brings about."""
+        """The problems that no lost connection explains."""
         return [text for text in self.problems if "page error" in text or "Content Security Policy" in text]
 
     # --- what is there
@@ -113,7 +113,7 @@ class WebClient:
         return self.rooms.get_by_role("link", name=room, exact=True)
 
     def row(self, room: str) -> Locator:
-        """All that the list says of a room."""
+        """Everything that the list shows of a room."""
         return self.rooms.get_by_role("listitem").filter(has=self.page.get_by_role("link", name=room, exact=True))
 
     @property
@@ -121,7 +121,7 @@ class WebClient:
         return self.page.get_by_role("log", name="Messages")
 
     def message(self, text: str) -> Locator:
-        """A message with all that is said of it."""
+        """A message with everything that is shown of it."""
         return self.log.get_by_role("article").filter(has=self.page.get_by_text(text, exact=True))
 
     @property

@@ -17,7 +17,7 @@ Action = tuple[str, dict[str, Any]]
 
 
 GROUP = {"kind": "group", "history": "all"}
-"""What the shape of a room says of one that a client has created with no more than its name."""
+"""The shape of a room that a client has created with only its name."""
 
 
 class RefusedError(Exception):
@@ -54,7 +54,7 @@ class ChatClient(Protocol):
         """The first unread event of that name; others before it stay unread."""
 
     async def drain(self) -> list[Event]:
-        """Make a round trip, then return every unread event: what is not among them had not been sent before."""
+        """Make a round trip, then return every unread event: no other had been sent before."""
 
     async def leave(self) -> None:
         """Leave on purpose."""
@@ -128,7 +128,7 @@ def members(**online: bool) -> list[dict[str, Any]]:
 
 
 def check_error(error: dict[str, Any], code: str) -> None:
-    """An error has its code, a sentence, and nothing that the protocol does not know."""
+    """An error has its code, a sentence, and no fields that the protocol does not define."""
     assert error["code"] == code, error
     assert isinstance(error["message"], str), error
     assert error["message"].strip(), error

@@ -1,4 +1,4 @@
-"""Plain HTTP, for what no WebSocket or Socket.IO client would send."""
+"""Plain HTTP, for requests that no WebSocket or Socket.IO client would send."""
 
 from __future__ import annotations
 

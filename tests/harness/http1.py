@@ -1,4 +1,4 @@
-"""HTTP/1 by hand, on a connection that the test keeps: what libraries would never send, and when."""
+"""HTTP/1 by hand, on a connection of the test's own: requests, and timing, that no library would produce."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Connection:
             await asyncio.sleep(0.002)  # so that each is read for itself
 
     async def response(self, *, body: bool = True) -> Response:
-        """The next reply, with as much body as it says; that to HEAD has none."""
+        """The next response, with its body; that to HEAD has none."""
         async with asyncio.timeout(TIMEOUT):
             first, *lines = (await self.reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
             headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines if line)}

@@ -106,14 +106,14 @@ class Wire:
 
 
 class BareClient(Wire):
-    """The bare form, as the older Go server had it."""
+    """The bare form, as in the older Go server."""
 
     def __init__(self, url: str, username: str, **options: Any) -> None:
         super().__init__(f"{websocket_url(url)}/username/{quote(username, safe='')}", username, **options)
         self.username = username
 
     async def echo(self, action: str, /, **payload: Any) -> None:
-        """Send an action that must succeed, and see its own frame come back; what others said before stays unread."""
+        """Send an action that must succeed, and see its own frame come back; earlier messages of others stay unread."""
         frame = dump({"action": action, **payload})
         await self.send(frame)
         reply = await self.frames.take(lambda reply: reply == frame or '"error"' in str(reply), f"{frame} back")

@@ -1,4 +1,4 @@
-"""Socket.IO spoken by hand over one WebSocket, to say what the stock client never would."""
+"""Socket.IO by hand over one WebSocket, to send what the stock client never would."""
 
 from __future__ import annotations
 

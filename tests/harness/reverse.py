@@ -22,7 +22,7 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "deploy.md"
 
 
 class SmallProxy:
-    """Passes each connection's first request on, and then whatever either side says."""
+    """Forwards the first request of each connection, and then all bytes of both sides."""
 
     def __init__(self, upstream: str, *, strip: bool) -> None:
         address = urlsplit(upstream)
@@ -70,7 +70,7 @@ async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 @asynccontextmanager
 async def reverse_proxy(kind: str, upstream: str, folder: Path, *, strip: bool) -> AsyncIterator[str]:
-    """The URL below which ``upstream`` is to be found. ``strip``: it does not see the path."""
+    """The URL below which ``upstream`` is served. ``strip``: it does not see the path."""
     if kind == "small":
         proxy = SmallProxy(upstream, strip=strip)
         server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)

@@ -1,4 +1,4 @@
-"""Holding back what a process asks of its disk: every fsync waits until the test lets it go.
+"""Holding back what a process asks of its disk: every fsync waits until the test releases it.
 
 Linux has the kernel ask us (seccomp user notification, seccomp_unotify(2)): the process is the real one, and so
 are its disk and its system calls.

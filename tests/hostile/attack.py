@@ -1,4 +1,4 @@
-"""A gateway under attack, another one beside it in peace, and what is looked at while it lasts and afterwards."""
+"""A gateway under attack, another one that is not attacked, and what is checked meanwhile and afterwards."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ AT_ONCE = 16
 
 def crowding() -> float:
     """How many processes want each processor of this machine; at least 1. Beside the suite's other tests, and beside
-    another run of it, everybody waits as much longer, attacked or not.
+    another run of it, everybody waits that much longer, attacked or not.
     """
     return max(1.0, os.getloadavg()[0] / len(os.sched_getaffinity(0)))
 
@@ -147,7 +147,7 @@ class Environment:
 
 
 class Attack:
-    """Use as a context manager around an attack; leaving it checks that nobody else was hurt and nothing is left."""
+    """A context manager around an attack; at its end it checks that nobody else was affected and nothing is left."""
 
     def __init__(self, environment: Environment, *, memory: float, left: float) -> None:
         """``memory``: MB by which the attacked process may grow meanwhile; ``left``: what may be left afterwards."""
@@ -294,7 +294,7 @@ def message(packet: str | bytes) -> bytes:
 
 
 class Attacker:
-    """A TCP connection that says whatever it likes."""
+    """A TCP connection that sends any bytes."""
 
     def __init__(self, url: str) -> None:
         address = urlsplit(url)
@@ -317,7 +317,7 @@ class Attacker:
             return await self.reader.readuntil(b"\r\n\r\n")
 
     async def send(self, data: bytes) -> None:
-        """Write, as fast as the gateway reads; what it no longer wants is dropped."""
+        """Write, as fast as the gateway reads; bytes after its close are dropped."""
         try:
             self.writer.write(data)
             await self.writer.drain()

@@ -41,7 +41,7 @@ class Environments:
 
 
 @pytest.fixture(autouse=True)
-def kept_contract() -> None:
+def check_contract() -> None:
     """Takes the place of the fixture for all tests: some targets are other applications, with events of their own."""
 
 

@@ -1,4 +1,4 @@
-"""What is attacked, in a process of its own, which counts what the tests cannot see from outside.
+"""The server under attack, in a process of its own, which counts what tests cannot see from outside.
 
     python target.py gateway [the options of the command]
     python target.py ours|stock --host H --port N
@@ -41,7 +41,7 @@ counts: Counter[str] = Counter()
 
 
 def report_on_stdin() -> None:
-    """For each line, say how many tasks there are, and what else was counted."""
+    """For each line, print how many tasks there are, and the other counts."""
 
     def report() -> None:
         if not os.read(sys.stdin.fileno(), 1):

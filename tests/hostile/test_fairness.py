@@ -24,7 +24,7 @@ MEMBERS, ROOMS = 100, 15
 
 
 def most_expensive(number: int, room: str, users: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What costs the store most, over and over."""
+    """The most expensive requests, over and over."""
     for round_ in itertools.count():
         created = f"{room}-{number}-{round_}"
         yield "history", {"room": room, "limit": 100}
@@ -64,7 +64,7 @@ async def test_the_most_expensive_mix_of_requests(start_attack: StartAttack, con
             for number, attacker in enumerate(attackers)
             for work in (ask(attacker, most_expensive(number, rooms[0], users)), attacker.closed(120))
         ]
-        await attack.watch(asyncio.sleep(SECONDS))  # how long the attack lasts
+        await attack.watch(asyncio.sleep(SECONDS))  # the duration of the attack
         for task in working:
             task.cancel()
         await asyncio.gather(*working, return_exceptions=True)

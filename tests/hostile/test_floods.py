@@ -141,7 +141,7 @@ async def test_events_to_a_slow_handler(start_attack: StartAttack) -> None:
 
 @pytest.mark.parametrize("event", ["6", '42["x"]'])
 async def test_very_small_messages(start_attack: StartAttack, event: str) -> None:
-    """Two megabytes of the smallest packets: nothing that handles them waits, and yet others are served."""
+    """Two megabytes of the smallest packets: handling them never waits for anything, and yet others are served."""
     attack = await start_attack(memory=MAX_BUFFER + 2)
     async with SocketIOAttacker(attack.gateway.url) as loud:
         await loud.log_in()

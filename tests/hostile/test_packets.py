@@ -59,7 +59,7 @@ VIOLATIONS = [
 Attempt = tuple[object, Callable[[], Awaitable[None]]]
 
 IN_TIME = 1.0
-"""Seconds within which a connection is closed for what it sent."""
+"""Seconds within which a violation closes the connection."""
 
 
 async def close_in_time(attack: Attack, before: bytes, bad: bytes, *, logged_in: bool) -> None:
@@ -221,7 +221,7 @@ async def send_reserved(attack: Attack, namespaces: list[str], packets: list[str
 @pytest.mark.parametrize("kind", ["gateway", "ours"])
 @pytest.mark.parametrize("polling", [False, True], ids=["websocket", "polling"])
 async def test_reserved_events(start_attack: StartAttack, kind: str, polling: bool) -> None:
-    """No client calls what only the server may: in every namespace the connection closes, and no handler has run."""
+    """No client can emit the events of the server: in every namespace the connection closes, and no handler has run."""
     attack = await start_attack(kind=kind)
     others = NAMESPACES[1:] if kind == "ours" else []
     attempts: list[Attempt] = [

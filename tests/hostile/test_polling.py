@@ -29,7 +29,7 @@ async def log_in(url: str) -> str:
 
 
 async def test_bodies_that_are_too_large(start_attack: StartAttack) -> None:
-    """413 or 400, at once, whether they say how large they are or not; and the session ends."""
+    """413 or 400, at once, with and without a Content-Length; and the session ends."""
     attack = await start_attack()
 
     async def overdo(header: str, data: bytes) -> None:

@@ -111,7 +111,7 @@ class World:
         self.wall = wall
         self.monotonic = monotonic
         self.stepped = False
-        """Whether the wall clock ever moved otherwise than the monotonic one."""
+        """Whether the system clock was ever set."""
         self.count = 0
         """The number of the newest stored event."""
         self.sessions: dict[str, Session] = {}

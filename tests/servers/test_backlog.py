@@ -1,4 +1,4 @@
-"""What is written to a client is bounded by what it does not read, and by nothing else."""
+"""What waits for a client is bounded by what it has not read, and by nothing else."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ async def test_messages_larger_than_the_buffer_reach_members_who_read(
 
 @pytest.mark.parametrize("transport", LARGE)
 async def test_a_slow_client_is_logged_once_with_the_reason(transport: str, caplog: pytest.LogCaptureFixture) -> None:
-    """By the server, whatever its transport, with the session and what it has not read."""
+    """By the server, on every transport, with the session and the unread bytes."""
     server = echo_server(**QUIET)
     async with serving(server, "engine.io") as url, Client(url, transport) as client:
         client._reading.cancel()
@@ -175,7 +175,7 @@ async def test_a_slow_client_is_logged_once_with_the_reason(transport: str, capl
 
 
 CHANCE = 0.005
-"""Seconds from a write that was too much to the verdict."""
+"""Seconds from a write over the limit to the verdict."""
 
 
 class Reader:
@@ -256,7 +256,7 @@ async def test_reading_in_a_trickle_does_not_count_as_progress() -> None:
     for _ in range(1000):
         reader.write(1000)
         reader.waiting -= min(reader.waiting, 10)
-        await asyncio.sleep(0.001)  # so slowly does it read
+        await asyncio.sleep(0.001)  # it reads slowly
         if reader.unsent_when_cut is not None:
             break
     assert reader.unsent_when_cut is not None

@@ -1,4 +1,4 @@
-"""Long-polling replies in fewer bytes: for clients that want it, fast, and never at the cost of others."""
+"""Compressed long-polling responses: for clients that ask for it, fast, and never at the cost of others."""
 
 from __future__ import annotations
 

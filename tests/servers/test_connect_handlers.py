@@ -1,4 +1,4 @@
-"""Handlers of ``connect`` and ``disconnect``: what they say reaches the client, and what they do wrong is seen."""
+"""Handlers of ``connect`` and ``disconnect``: their replies reach the client, and their errors are logged."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ async def test_a_server_can_stop_while_a_connect_handler_runs(past_aiohttp: bool
 async def test_an_error_in_an_engineio_connect_handler_refuses_the_client(
     transport: str, past_aiohttp: bool, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It refuses the client, is logged as what it is, and the handler is not called again."""
+    """It refuses the client, the error is logged, and the handler is not called again."""
     server, calls = EngineServer(), []
 
     def fail(sid: str, environ: Any = None) -> None:
@@ -402,7 +402,7 @@ async def test_what_a_connect_handler_emits_is_bounded(caplog: pytest.LogCapture
 
 @pytest.mark.parametrize("drops", [False, True])
 async def test_packets_emitted_before_a_refusal_follow_it(drops: bool) -> None:
-    """It follows the refusal, unless the handler has dropped it; what another try is sent is not concerned."""
+    """They follow the refusal, unless the handler has dropped them; another attempt is not affected."""
     server = SocketServer(socketio.AsyncManager())
 
     @server.on("connect")

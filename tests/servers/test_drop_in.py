@@ -108,7 +108,7 @@ async def test_the_catch_all_handler_gets_other_events(app: App) -> None:
 
 
 async def test_json_is_encoded_as_the_standard_library_does(app: App) -> None:
-    """What the standard library writes, ours writes: numbers as names, numbers of any size, tuples."""
+    """As the standard library encodes it: numbers as names, numbers of any size, tuples."""
     client = await app.client()
     assert await client.call("shapes") == {"1": "a number as a name", "big": 2**70, "tuple": [1, 2]}
 
@@ -202,7 +202,7 @@ async def test_the_server_can_disconnect_a_client(app: App) -> None:
 
 
 async def test_always_connect_accepts_clients_first() -> None:
-    """``always_connect``: the connect handler talks with a client that is in, and may throw it out again."""
+    """``always_connect``: the connect handler exchanges events with an accepted client, and may refuse it later."""
     server, seen = SocketServer(socketio.AsyncManager(), always_connect=True), asyncio.Queue[Any]()
 
     @server.event

@@ -219,7 +219,7 @@ async def test_a_client_without_pongs_is_closed(server: Any, transport: str) -> 
 
 
 async def test_an_unsolicited_pong_does_not_delay_the_next_ping(server: Any) -> None:
-    """A client cannot put off being asked."""
+    """A client cannot postpone its ping."""
     async with open_websocket(server.url + WEBSOCKET) as socket:
         await socket.recv()
         loop = asyncio.get_running_loop()
@@ -256,7 +256,7 @@ async def test_an_upgrade_ends_the_poll_and_moves_waiting_packets(server: Any) -
 
 @pytest.mark.parametrize("frame", ["2", "4hello", "5", "zzz", b"2probe", None])
 async def test_a_failed_probe_leaves_the_session_on_long_polling(server: Any, frame: str | bytes | None) -> None:
-    """Whatever a proxy makes of the WebSocket, the client goes on where it was."""
+    """Whatever a proxy does to the WebSocket, the client continues on long-polling."""
     polling = await open_polling(server.url)
     async with open_websocket(polling.replace("polling", "websocket")) as socket:
         if frame is not None:
@@ -267,7 +267,7 @@ async def test_a_failed_probe_leaves_the_session_on_long_polling(server: Any, fr
 
 
 async def test_a_hanging_probe_does_not_affect_long_polling(server: Any) -> None:
-    """While a WebSocket says nothing, polls wait for packets as ever, and bring them."""
+    """While a WebSocket is silent, polls wait for packets as usual, and return them."""
     polling = await open_polling(server.url)
     async with open_websocket(polling.replace("polling", "websocket")):
         poll = asyncio.create_task(request("GET", polling))

@@ -1,4 +1,4 @@
-"""An `EventHandler`: an application that takes its clients' events itself, on every namespace."""
+"""An `EventHandler`: an application that handles the events of its clients itself, in every namespace."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WEBSOCKET = "?EIO=4&transport=websocket"
 
 
 class Application(EventHandler):
-    """Acks each event with its arguments, when it is let."""
+    """Acks each event with its arguments, when the test allows it."""
 
     def __init__(self) -> None:
         self.server = SocketServer(Manager(), event_handler=self)

@@ -1,4 +1,4 @@
-"""A WebSocket handshake from the request to the stream, by both entrances, and what is written before the reply."""
+"""A WebSocket handshake from the request to the stream, on both entrances, and what is written before the response."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ async def page(request: web.Request) -> web.StreamResponse:
 
 
 async def asked(application: Application, tcp: Connection, after: bytes = b"") -> None:
-    """A handshake has come, with ``after`` in the same segment, and is not replied to."""
+    """A handshake has arrived, with ``after`` in the same segment, and has no response yet."""
     tcp.send(HANDSHAKE + after)
     async with asyncio.timeout(TIMEOUT):
         await application.asked.wait()

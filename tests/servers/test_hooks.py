@@ -1,5 +1,5 @@
-"""The private parts of the libraries that `gateway.servers.hooks` touches are there as it expects, and nothing else
-touches any.
+"""The private parts of the libraries that `gateway.servers.hooks` uses exist as it expects, and nothing else
+uses any.
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ class Source:
 
 
 class Handler:
-    """A coroutine that handles messages one by one, when it is let."""
+    """A coroutine that handles messages one by one, when the test allows it."""
 
     def __init__(self) -> None:
         self.source = Source()

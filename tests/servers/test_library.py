@@ -193,7 +193,7 @@ def test_a_limit_of_attachments_must_be_a_number(option: str, value: object) -> 
 
 
 def test_importing_the_servers_loads_no_chat_module() -> None:
-    """Importing them loads no module of the gateway but their own, and none of the packages that the chat stands on."""
+    """Importing them loads no module of the gateway but their own, and none of the packages that the chat uses."""
     code = "import sys, gateway.servers; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert {name for name in loaded if name.startswith("gateway.")} == {

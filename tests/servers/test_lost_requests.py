@@ -37,7 +37,7 @@ async def server(request: pytest.FixtureRequest) -> AsyncIterator[Any]:
 
 
 class Connection:
-    """One HTTP connection that sends what it likes."""
+    """One HTTP connection that sends any bytes."""
 
     def __init__(self, url: str) -> None:
         self.address = urlsplit(url)
@@ -174,7 +174,7 @@ async def test_a_lost_partial_body_ends_the_session(server: Any) -> None:
 
 
 async def test_a_body_that_takes_too_long_is_408(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """408 says so, and the session ends; what drips into it makes its time no longer."""
+    """408 says so, and the session ends; further bytes do not extend the timeout."""
     monkeypatch.setattr(polling, "BODY_TIMEOUT", 0.3)
     url, _ = await open_polling(server)
     async with Connection(url) as post:

@@ -72,7 +72,7 @@ class OnWebSocket:
 @pytest.mark.parametrize("transport", [OnPolling, OnWebSocket])
 @pytest.mark.parametrize("first", OTHERS, ids=lambda reason: reason.name)
 async def test_reading_resumes_when_no_reason_to_pause_is_left(transport: type[Any], first: Pause) -> None:
-    """That the one is gone does not end the other: nothing is read until both are."""
+    """Nothing is read until both reasons are gone."""
     client = transport()
     assert await client.reads()
     client.source.pause(Pause.HANDLING)

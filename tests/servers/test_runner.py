@@ -108,7 +108,7 @@ def now() -> float:
 
 
 async def test_an_idle_connection_has_its_own_timeout(tmp_path: Path) -> None:
-    """Not after that of a head, which is shorter here as it is in the gateway."""
+    """Not that of a request head, which is shorter here, as in the gateway."""
     async with Site(tmp_path, head_timeout=0.1, keepalive_timeout=0.6).open() as site, connection(site.url) as tcp:
         for _ in range(2):
             await asyncio.sleep(0.3)  # less than it may be idle, and more than a head may take
@@ -122,7 +122,7 @@ async def test_an_idle_connection_has_its_own_timeout(tmp_path: Path) -> None:
 @pytest.mark.parametrize("before", [0, 1, 2])
 @pytest.mark.parametrize("rest", [b"", b"x"])
 async def test_a_request_head_has_one_timeout_in_all(tmp_path: Path, before: int, rest: bytes) -> None:
-    """As the first of a connection and after others; what drips into it makes it no longer. 408 says why."""
+    """As the first of a connection and after others; further bytes do not extend it. The response is 408."""
     async with Site(tmp_path, head_timeout=0.4, keepalive_timeout=60).open() as site, connection(site.url) as tcp:
         for _ in range(before):
             tcp.send(head("/"))
@@ -224,7 +224,7 @@ async def test_sending_a_response_has_a_timeout(
         while site.connections:
             if reads and not tcp.reader.at_eof():
                 await tcp.reader.read(reads)
-            await asyncio.sleep(0.02)  # so slowly does it read
+            await asyncio.sleep(0.02)  # it reads slowly
             assert now() - start < SOON
         assert now() - start > 1.0
         await until(lambda: len(asyncio.all_tasks()) <= tasks, SOON)

@@ -1,4 +1,4 @@
-"""Who has a seat. What clients notice of that is in `tests/test_seats.py`."""
+"""Which connections have a seat. What clients notice of it is in `tests/test_seats.py`."""
 
 from __future__ import annotations
 

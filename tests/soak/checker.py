@@ -5,7 +5,7 @@ what of it breaks the promises of `docs/protocol.md`, and `evidence` what a clie
 what they are to clients, opaque names: the order of a room is that of its log, and all that anybody received must agree
 with it.
 
-Members stay in their rooms; who comes and goes has a `Visit` for each stay.
+Members stay in their rooms; a visitor has a `Visit` for each stay.
 """
 
 from __future__ import annotations
