@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from gateway.engines.transaction import Membership, RoomRecord, Transaction
     from gateway.rules.recovery import Replay
 
-FEW_STEPS: Final = 16
+FEW_STEPS: Final = 50
 """How many steps of a replay may be read in the transaction that resumes the session: it has enough to do as it is."""
 
 EXPIRED_AT_ONCE: Final = 10
@@ -81,10 +81,11 @@ async def attach(tx: Transaction, policy: Policy, claim: Claim, replay: Replay |
     for session in sessions:
         if claim.resume is not None and claim.is_for(session):
             replay = replay or recovery.begin(tx, claim.username, claim.resume.offset)
-            steps = replay.steps
+            steps_before = replay.steps
             memberships = (await tx.members.of([claim.username])).get(claim.username, ())
             replay = await recovery.read_on(tx, policy, session, memberships, replay)
-            if not replay.done or replay.steps - steps > FEW_STEPS:
+            steps = replay.steps - steps_before
+            if not replay.done or steps > FEW_STEPS or (steps and not tx.has_time()):
                 return replay
             was_online = any(other.holder is not None for other in sessions)
             rooms = () if was_online else _rooms(memberships)
