@@ -138,7 +138,7 @@ async def test_waiting_operations_are_committed_in_one_batch_and_published_in_or
 
 
 async def test_operations_of_successive_iterations_are_committed_in_one_batch() -> None:
-    """A busy event loop adds some in each of its iterations."""
+    """A busy loop brings some in each of its iterations."""
     setup = Setup()
     running = []
     for number in range(20):

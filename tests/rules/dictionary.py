@@ -1,7 +1,7 @@
 """A store in dictionaries, as small as can be: what the rules are tried on in microseconds.
 
 It is strict where engines differ: what a rule writes is kept only when the rule returns, so that nothing can be read
-after a write; each rule is run twice, and the first run leaves nothing behind, as on an engine whose commit may be
+after a write; each rule is run twice, and the first run leaves no trace, as on an engine whose commit may be
 refused.
 """
 
@@ -416,8 +416,8 @@ class DictEngine:
             membership = await tx.members.find(actor, room_names)
             if membership is None:
                 raise RoomNotFound(room_names[-1])
-            known = [] if message_id is None else await tx.history.find_message(membership.room, message_id, after=0)
-            if known:
+            key = (membership.room.id, actor, message_id)
+            if message_id is not None and any((r.room_id, r.author, r.message_id) == key for r in tx.read().log):
                 return Receipt(message_id or "", 0, duplicate=True)
             id_ = message_id or f"m{self.data.newest + 1}"
             body = events.message(id_, membership.room.name, actor, content, 0)
