@@ -15,7 +15,7 @@ from harness.client import RefusedError, check_error, fail, make_room, succeed
 from harness.http import request
 from harness.inbox import TIMEOUT
 from harness.plain import JsonClient
-from harness.process import GatewayProcess, quiet_port
+from harness.process import GatewayProcess, stable_port
 from harness.stock import TRANSPORTS, SocketIOClient
 from harness.syncs import HeldSyncs
 from harness.waiting import until
@@ -81,7 +81,7 @@ async def test_nothing_is_acked_or_delivered_before_it_is_synced(start_gateway: 
 
 async def test_the_stock_client_recovers_from_kill_9_by_itself(start_gateway: StartGateway, join: Join) -> None:
     """It reconnects, recovers its session, and receives what it missed, without any code."""
-    own = await start_gateway(on_disk=True, port=quiet_port())
+    own = await start_gateway(on_disk=True, port=stable_port())
     alice = await join("socketio-polling", to=own, reconnection=True, reconnectionDelay=20, reconnectionDelayMax=50)
     bob = await join("socketio-websocket", to=own, reconnection=True, reconnectionDelay=20, reconnectionDelayMax=50)
     room = await make_room(alice, bob)
@@ -107,7 +107,7 @@ async def test_a_retry_after_a_kill_between_commit_and_ack_is_a_duplicate(
     start_gateway: StartGateway, join: Join, driver: Driver, wire: str
 ) -> None:
     """The `retries` of the stock client send what was kept already: with an `id` it is stored once."""
-    own = await start_gateway(on_disk=True, port=quiet_port())
+    own = await start_gateway(on_disk=True, port=stable_port())
     bob = await join(to=own)
     options = {"reconnection": True, "reconnectionDelay": 20, "reconnectionDelayMax": 50}
     options |= {"retries": 3, "ackTimeout": 5000, "transports": TRANSPORTS[wire]}
@@ -166,7 +166,7 @@ async def test_every_ack_of_a_burst_is_kept(start_gateway: StartGateway, join: J
 
 async def test_a_restart_keeps_all_sessions(start_gateway: StartGateway, join: Join) -> None:
     """SIGTERM closes with 1012 and exits 0 within a moment; after the start every session continues."""
-    own = await start_gateway(on_disk=True, port=quiet_port())
+    own = await start_gateway(on_disk=True, port=stable_port())
     alice = await join(to=own)
     bob = await join("socketio-polling", to=own, reconnection=True, reconnectionDelay=20, reconnectionDelayMax=50)
     room = await make_room(alice, bob)
@@ -315,7 +315,7 @@ async def test_a_kill_while_many_come_and_go_loses_nobody(start_gateway: StartGa
 
 async def test_the_stock_client_retries_until_the_gateway_is_up(start_gateway: StartGateway, join: Join) -> None:
     """A gateway that is down for a while is found again without any code."""
-    own = await start_gateway(on_disk=True, port=quiet_port())
+    own = await start_gateway(on_disk=True, port=stable_port())
     alice = await join("socketio-websocket", to=own, reconnection=True, reconnectionDelay=20, reconnectionDelayMax=50)
     assert isinstance(alice, SocketIOClient)
     await own.kill9()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from harness.client import make_room, succeed
 from harness.plain import JsonClient
-from harness.process import quiet_port
+from harness.process import stable_port
 
 if TYPE_CHECKING:
     from harness.client import Join
@@ -69,7 +69,7 @@ async def test_the_stock_client_notices_a_restored_backup(
     start_gateway: StartGateway, join: Join, tmp_path: Path
 ) -> None:
     """It comes back by itself, is not `recovered`, and receives nothing twice and nothing in part."""
-    own = await start_gateway(on_disk=True, port=quiet_port())
+    own = await start_gateway(on_disk=True, port=stable_port())
     store = tmp_path / "chat.db"
     options = {"reconnection": True, "reconnectionDelay": 20, "reconnectionDelayMax": 50}
     alice = await join("json", to=own)

@@ -14,7 +14,7 @@ from harness.client import Join, make_room, succeed
 from harness.inbox import TIMEOUT
 from harness.names import fresh_name
 from harness.plain import JsonClient, Wire, dump, websocket_url
-from harness.process import GatewayProcess, StartGateway, die_with_parent, quiet_port
+from harness.process import GatewayProcess, StartGateway, die_with_parent, stable_port
 from harness.raw import RawSocketIO
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "recover.py"
@@ -51,7 +51,7 @@ async def test_welcome_has_what_a_client_needs_to_resume(start_gateway: StartGat
 
 async def test_the_python_example_recovers_everything(start_gateway: StartGateway) -> None:
     """python-socketio's stock client, as ``examples/recover.py`` uses it, and a gateway that is killed under it."""
-    own = await start_gateway(on_disk=True, port=quiet_port())
+    own = await start_gateway(on_disk=True, port=stable_port())
     name, room = fresh_name(), fresh_name("room")
     example = await asyncio.create_subprocess_exec(
         sys.executable,

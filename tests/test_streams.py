@@ -23,7 +23,7 @@ from harness.http import request
 from harness.inbox import TIMEOUT
 from harness.names import fresh_name
 from harness.plain import JsonClient
-from harness.process import COMMAND, GatewayProcess, clean_environment, die_with_parent, quiet_port
+from harness.process import COMMAND, GatewayProcess, clean_environment, die_with_parent, stable_port
 from harness.syncs import HeldSyncs
 from harness.waiting import poll_until
 
@@ -158,7 +158,7 @@ def test_dropped_log_lines_are_counted_and_reported(log_format: str) -> None:
 @pytest.mark.parametrize("closed", ["0", "1", "2", "01", "12", "02", "012"])
 async def test_the_gateway_runs_with_closed_standard_streams(closed: str, tmp_path: Path) -> None:
     """Any of stdin, stdout and stderr: it serves, logs nothing into other files, and exits with status 0."""
-    store, port = tmp_path / "chat.db", quiet_port()
+    store, port = tmp_path / "chat.db", stable_port()
 
     def before_exec() -> None:
         die_with_parent()
@@ -213,7 +213,7 @@ def test_a_short_command_runs_with_closed_standard_streams(words: list[str], clo
 @pytest.mark.parametrize("kind", ["reader gone", "full disk", "does not block"])
 async def test_a_log_that_cannot_be_written_stops_nothing(kind: str) -> None:
     """Lines are lost, and nothing else: the gateway serves, and ends with status 0."""
-    port = quiet_port()
+    port = stable_port()
     reading, writing = os.pipe()
     if kind == "reader gone":
         os.close(reading)

@@ -8,7 +8,7 @@ from playwright.async_api import expect
 from harness.browser import OpenPage, WebClient
 from harness.client import Join, make_room, succeed
 from harness.names import fresh_name
-from harness.process import GatewayProcess, StartGateway, quiet_port
+from harness.process import GatewayProcess, StartGateway, stable_port
 
 
 @pytest.fixture(params=[(320, "dark"), (1440, "light")], ids=["narrow-dark", "wide-light"])
@@ -46,7 +46,7 @@ async def test_the_page_has_no_accessibility_violations(gateway: GatewayProcess,
     await client.create_room(room, bob.username)
     await look_at(client)
     await succeed(bob, "send-msg", room=room, content=f"{'W' * 500} https://a.example/{'W' * 200}")
-    await client.say("hello")
+    await client.send("hello")
     await succeed(bob, "typing", room=room)
     await client.page.get_by_text("is typing").wait_for()
     await look_at(client)
@@ -60,17 +60,17 @@ async def test_the_page_has_no_accessibility_violations(gateway: GatewayProcess,
 
 async def test_error_states_have_no_accessibility_violations(start_gateway: StartGateway, client: WebClient) -> None:
     """When a message is refused, without a connection, and when the session goes on in another tab."""
-    own = await start_gateway(on_disk=True, port=quiet_port())
+    own = await start_gateway(on_disk=True, port=stable_port())
     await client.join(own.url, "alice")
     await client.create_room("tea")
     own.limit_file_size(0)
-    await client.say("no place for this")
+    await client.send("no place for this")
     await expect(client.message("no place for this")).to_contain_text("Not sent")
     await look_at(client)
     own.limit_file_size(-1)
     await own.kill9()
     await expect(client.connection).to_contain_text("Reconnecting")
-    await client.say("anybody?")
+    await client.send("anybody?")
     await look_at(client)
     await own.restart()
     await expect(client.connection).to_have_text("Online")

@@ -83,7 +83,7 @@ async def test_the_page_requests_nothing_from_other_hosts(gateway: GatewayProces
     client = await open_page()
     await client.join(gateway.url, fresh_name())
     await client.create_room(fresh_name("room"))
-    await client.say("to myself")
+    await client.send("to myself")
     await client.sees("to myself")
     await client.page.keyboard.press("Escape")
     assert {urlsplit(url).netloc for url in client.requests} == {urlsplit(gateway.url).netloc}

@@ -32,13 +32,13 @@ async def test_all_kinds_of_clients_share_one_conversation(
     await succeed(tester, "add-user", room=room, users=[bare_name])
     await right.open_room(room)
 
-    await left.say("from a browser")
+    await left.send("from a browser")
     await succeed(node, "send-msg", room=room, content="from Node")
     await right.sees("from Node")
     await succeed(tester, "send-msg", room=room, content="from a tester")
     await bare.echo("send-msg", room=room, content="from the bare wire")
     await left.sees("from the bare wire")
-    await right.say("from the other browser")
+    await right.send("from the other browser")
 
     everything = [
         "from a browser", "from Node", "from a tester", "from the bare wire", "from the other browser",
@@ -185,7 +185,7 @@ async def test_blank_messages_are_not_sent(gateway: GatewayProcess, open_page: O
         await client.page.keyboard.press("Enter")
         await expect(client.button("Send")).to_be_disabled()
         await expect(client.box).to_have_value(text)
-    await client.say("\u200bvisible")
+    await client.send("\u200bvisible")
     await client.sees("\u200bvisible")
     await expect(client.log.get_by_role("article")).to_have_count(1)
 
@@ -216,7 +216,7 @@ async def test_a_refused_message_can_be_sent_again(
     await client.join(own.url, "alice")
     await client.create_room("tea", bob.username)
     own.limit_file_size(0)
-    await client.say("hello?")
+    await client.send("hello?")
     await expect(client.message("hello?")).to_contain_text("Not sent: ")
     own.limit_file_size(-1)
     await client.page.reload()
@@ -224,7 +224,7 @@ async def test_a_refused_message_can_be_sent_again(
     await expect(client.message("hello?").locator("time")).to_be_visible()
     assert (await bob.next_event("message")).fields["content"] == "hello?"
     own.limit_file_size(0)
-    await client.say("and this?")
+    await client.send("and this?")
     await client.message("and this?").get_by_role("button", name="Discard").click()
     await expect(client.message("and this?")).to_have_count(0)
     own.limit_file_size(-1)

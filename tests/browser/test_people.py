@@ -21,7 +21,7 @@ async def test_picking_one_person_is_enough_to_talk(gateway: GatewayProcess, ope
     await right.join(gateway.url, bob)
     await expect(right.connection).to_have_text("Online")
     await left.create_room("", bob)
-    await left.say("just the two of us")
+    await left.send("just the two of us")
     await expect(right.row(alice)).to_contain_text("just the two of us")
     await right.create_room("", alice)
     await right.sees("just the two of us")
@@ -49,7 +49,7 @@ async def test_a_room_cannot_look_like_a_private_chat(gateway: GatewayProcess, j
     await expect(client.rooms.get_by_text("Private chat")).to_have_count(0)
     await client.create_room("", bob.username)
     await expect(client.page.get_by_text("Private chat · online")).to_be_visible()
-    await client.say("nobody else hears this")
+    await client.send("nobody else hears this")
     assert (await bob.next_event("message")).fields["room"] not in {trap, bob.username}
     assert [event.name for event in await eve.drain() if event.name == "message"] == []
 
@@ -68,7 +68,7 @@ async def test_history_can_begin_for_each_member_when_they_join(
     await client.dialog.get_by_role("radio", name="only messages sent after they join").check()
     await client.button("Create").click()
     await client.is_in(room)
-    await client.say("before")
+    await client.send("before")
     await expect(client.message("before").locator("time")).to_be_visible()
     await client.button("Add people").click()
     await expect(client.dialog).to_contain_text("They will only see messages sent after they join.")
@@ -76,7 +76,7 @@ async def test_history_can_begin_for_each_member_when_they_join(
     await client.add_people(bob.username, carol)
     await other.open_room(room)
     await expect(other.log).to_contain_text("No messages since you joined.")
-    await client.say("after")
+    await client.send("after")
     await other.sees("after")
     await expect(other.log.get_by_role("article")).to_have_count(1)
 

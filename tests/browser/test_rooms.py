@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from playwright.async_api import expect
 
-from harness.browser import Line, OpenPage
+from harness.browser import HeldConnection, OpenPage
 from harness.client import Join, make_room, succeed
 from harness.names import fresh_name
 from harness.process import GatewayProcess
@@ -31,14 +31,14 @@ async def test_the_room_list_updates_by_itself(gateway: GatewayProcess, join: Jo
     await expect(client.row(room)).to_contain_text("2 unread")
     await expect(client.page).to_have_title(f"(2) {mine}")
     assert await client.rooms.get_by_role("link").all_inner_texts() == [room, mine]
-    await client.say("and this is lively again")
+    await client.send("and this is lively again")
     await expect(client.rooms.get_by_role("link").first).to_have_text(mine)
 
     await client.open_room(room)
     await expect(client.row(room)).not_to_contain_text("unread")
     await expect(client.page).to_have_title(room)
     await expect(client.log.get_by_text("New messages")).to_be_visible()
-    await client.say("read, and answered")
+    await client.send("read, and answered")
     await expect(client.log.get_by_text("New messages")).to_have_count(0)
     await client.page.go_back()
     await expect(client.room(mine)).to_have_attribute("aria-current", "page")
@@ -63,8 +63,8 @@ async def test_creating_a_room_opens_it(gateway: GatewayProcess, join: Join, ope
     """However long the reply takes: when the dialog has closed the new room is there and has the keyboard. Nothing
     that is typed meanwhile ends up in the room that was open before.
     """
-    client, bob, line = await open_page(), await join(), Line()
-    await line.lead_to(client.page)
+    client, bob, connection = await open_page(), await join(), HeldConnection()
+    await connection.carry(client.page)
     await client.join(gateway.url, fresh_name())
     old, new = fresh_name("old"), fresh_name("new") if way == "named" else bob.username
     if way == "open already":
@@ -82,12 +82,12 @@ async def test_creating_a_room_opens_it(gateway: GatewayProcess, join: Join, ope
         if way != "named":
             await client.dialog.get_by_role("option", name=bob.username).click()
             await client.button("Create").focus()
-    line.hold()
+    connection.hold()
     await client.page.keyboard.press("Enter")
     await client.page.keyboard.type("too soon")
     await expect(client.dialog).to_be_visible()
     await expect(client.page.get_by_label("Message", exact=True)).to_have_value("")
-    line.release()
+    connection.release()
     await expect(client.dialog).to_have_count(0)
     await client.page.wait_for_function("window.closings.length")  # a dialog is closed a moment before its event comes
     assert await client.page.evaluate("window.closings") == [[new, "Message"]]
@@ -98,18 +98,18 @@ async def test_creating_a_room_opens_it(gateway: GatewayProcess, join: Join, ope
 
 async def test_a_cancelled_dialog_opens_no_room(gateway: GatewayProcess, open_page: OpenPage) -> None:
     """Escape, while the reply is on its way: the room comes into the list, and the one that is open stays."""
-    client, line, old, new = await open_page(), Line(), fresh_name("old"), fresh_name("new")
-    await line.lead_to(client.page)
+    client, connection, old, new = await open_page(), HeldConnection(), fresh_name("old"), fresh_name("new")
+    await connection.carry(client.page)
     await client.join(gateway.url, fresh_name())
     await client.create_room(old)
     await client.button("New room").click()
     await client.dialog.get_by_role("textbox").first.fill(new)
-    line.hold()
+    connection.hold()
     await client.page.keyboard.press("Enter")
     await client.page.keyboard.press("Escape")
     await expect(client.dialog).to_have_count(0)
     await client.box.fill("half a")
-    line.release()
+    connection.release()
     await client.room(new).wait_for()
     await client.is_in(old)
     await expect(client.box).to_be_focused()

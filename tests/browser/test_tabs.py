@@ -41,7 +41,7 @@ async def test_a_new_tab_continues_the_session(gateway: GatewayProcess, join: Jo
     await again.is_in(room)
     await expect(again.box).to_have_value("half a")
     await expect(again.row(other)).to_contain_text("1 unread")
-    await again.say("I am back")
+    await again.send("I am back")
     assert (await bob.next_event("message")).fields["content"] == "I am back"
     assert {event.name for event in await bob.drain()} <= {"presence", "typing", "room-joined"}
     assert again.mistakes == []
@@ -138,6 +138,6 @@ async def test_a_duplicated_tab_takes_the_session_over(
     await client.button("Use it here").click()
     await expect(client.box).to_have_value("half a")
     await expect(double.connection).to_have_text("Taken over elsewhere")
-    await client.say("it is me again")
+    await client.send("it is me again")
     assert (await bob.next_event("message")).fields["content"] == "it is me again"
     assert {event.name for event in await bob.drain()} <= {"presence", "typing", "room-joined"}

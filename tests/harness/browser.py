@@ -51,14 +51,14 @@ class OpenPage(Protocol):
     async def __call__(self, *, width: int = 1280, height: int = 720, **options: Any) -> WebClient: ...
 
 
-class Line:
+class HeldConnection:
     """The connection of a page, on which frames of the gateway can be held back for a while."""
 
     def __init__(self) -> None:
         self._held: list[tuple[WebSocketRoute, str | bytes]] | None = None
 
-    async def lead_to(self, page: Page) -> None:
-        """All connections that the page opens from now on go over this line."""
+    async def carry(self, page: Page) -> None:
+        """Carry all connections that the page opens from now on."""
         await page.route_web_socket(lambda _url: True, self._connect)
 
     def hold(self) -> None:
@@ -171,7 +171,7 @@ class WebClient:
             await self.dialog.get_by_role("combobox", name="Add people").fill(name)
             await self.dialog.get_by_role("option", name=name, exact=True).click()
 
-    async def say(self, text: str) -> None:
+    async def send(self, text: str) -> None:
         await self.box.fill(text)
         await self.button("Send").click()
 

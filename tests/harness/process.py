@@ -42,7 +42,7 @@ def clean_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name not in hidden and not name.startswith("GATEWAY_")}
 
 
-def quiet_port() -> int:
+def stable_port() -> int:
     """A free port from below the range that outgoing connections take theirs from.
 
     A gateway that is to come back on its port needs one: a port chosen with 0 could be taken while it is down.

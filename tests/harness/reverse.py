@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from harness.process import die_with_parent, quiet_port
+from harness.process import die_with_parent, stable_port
 from harness.waiting import poll_until
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ async def reverse_proxy(kind: str, upstream: str, folder: Path, *, strip: bool) 
             server.close()
             await proxy.close()
         return
-    port = quiet_port()
+    port = stable_port()
     process = await asyncio.create_subprocess_exec(
         "nginx", "-c", _nginx_config(folder, upstream, port, strip=strip), "-p", folder, preexec_fn=die_with_parent
     )

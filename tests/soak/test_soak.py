@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from harness.names import fresh_name
-from harness.process import quiet_port
+from harness.process import stable_port
 from soak.checker import History, Message
 from soak.members import Guest, JSONMember, Member, StockMember
 from soak.proxy import Proxy
@@ -120,7 +120,7 @@ async def test_kills_and_lost_connections_lose_no_message(
     # Little is replayed, so that some clients have to fetch. The heartbeat is short, so that stalls are noticed.
     own = {"history_size": 1_000_000, "max_buffer": 24_000, "ping_interval": 2, "ping_timeout": 2}
     gateway = await start_gateway(
-        on_disk=True, port=quiet_port(), presence_limit=PRESENCE_LIMIT, decline_window=0, **own
+        on_disk=True, port=stable_port(), presence_limit=PRESENCE_LIMIT, decline_window=0, **own
     )
     async with AsyncExitStack() as stack:
         proxy = await stack.enter_async_context(Proxy(gateway.url))
