@@ -69,8 +69,8 @@ class Data:
     left: dict[tuple[str, str], int] = field(default_factory=dict)
     """When a user left a place."""
     log: list[Row] = field(default_factory=list)
-    trimmed: dict[RoomId, dict[str, int]] = field(default_factory=dict)
-    """The newest position of each author that was trimmed off a room."""
+    trimmed: dict[RoomId, dict[tuple[int | None, str], int]] = field(default_factory=dict)
+    """The newest position of each kind and author that was trimmed off a room."""
     newest: int = 0
     last_room: int = 0
     full: bool = False
@@ -305,8 +305,9 @@ class DictHistory(Part):
         found = []
         for membership in memberships:
             room, reader = membership.room, membership.username
-            trimmed = max((at for by, at in data.trimmed[room.id].items() if by != reader), default=0)
             for kind in (MESSAGES, NOTICES):
+                others = [at for (of, by), at in data.trimmed[room.id].items() if of == kind and by != reader]
+                trimmed = max(others, default=0)
                 rows = [r for r in data.log if r.room_id == room.id and r.kind == kind and r.author != reader]
                 found.append(Stream(room, kind, max(trimmed, rows[-1].position if rows else 0), trimmed))
         return found
@@ -430,7 +431,7 @@ class DictEngine:
         """Forget the oldest events of the whole log."""
         rows = [row for row in self.data.log if row.recipient is None]
         for row in rows[:number]:
-            self.data.trimmed[row.room_id][row.author] = row.position
+            self.data.trimmed[row.room_id][row.kind, row.author] = row.position
             self.data.log.remove(row)
 
 
