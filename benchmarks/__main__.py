@@ -1,4 +1,4 @@
-"""`python -m benchmarks`: start the servers in turn, load them, and write down how they compare."""
+"""`python -m benchmarks`: start the servers one after the other, load them, and report how they compare."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def main(*, quick: bool, only: tuple[str, ...], rounds: int | None, output: Path
 
 
 def play(scenario: Scenario, rounds: int, scale: Scale, results: Results) -> None:
-    """All rounds of a scenario: the servers take turns, so that what disturbs the machine disturbs all of them."""
+    """All rounds of a scenario. The servers alternate, so that a disturbance of the machine affects all of them."""
     for round_ in range(1, rounds + 1):
         for kind in scenario.servers:
             begun = time.monotonic()

@@ -92,7 +92,7 @@ class Results:
         return statistics.median(values.values()) if values else None
 
     def ratio(self, key: Key, server: str, beside: str) -> Ratio | None:
-        """None where there is no round that both have."""
+        """None where no round has both."""
         ours, theirs = (self.values[key].get(name, {}) for name in (server, beside))
         per_round = tuple(ours[round_] / theirs[round_] for round_ in ours if theirs.get(round_))
         return Ratio(per_round) if per_round else None

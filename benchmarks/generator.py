@@ -30,7 +30,7 @@ class Distribution:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What was done in so many seconds, and the CPU seconds that it took: all threads of the server, and ours."""
+    """What was done, in how many seconds, and the CPU seconds of all threads of the server, and of ours."""
 
     seconds: float
     server_cpu: float
@@ -51,7 +51,7 @@ class Generator:
     def __init__(self, server: Server) -> None:
         self._server = server
         kind = server.kind
-        welcome = {"LOAD_WELCOME": "1"} if kind.says_welcome else {}
+        welcome = {"LOAD_WELCOME": "1"} if kind.sends_welcome else {}
         self._process = subprocess.Popen(
             [tools.compiled(HERE / "load.c"), kind.wire, str(server.port), str(server.pid)],
             env={**os.environ, **welcome},
@@ -70,7 +70,7 @@ class Generator:
         self._process.communicate()
 
     def connect(self, total: int, *, parallel: int = 64, probe: float = 0) -> Measured:
-        """Log in until there are ``total`` connections, so many at a time."""
+        """Log in until there are ``total`` connections, a batch at a time."""
         return _measured(self._command(f"connect {total} {parallel} {1000 * probe}"))
 
     def make_rooms(self, count: int, members: int) -> None:
@@ -94,15 +94,15 @@ class Generator:
         return _measured(self._command(f"run {senders} {window} {size} {seconds} {rate} {1000 * probe}"))
 
     def idle(self, seconds: float) -> Measured:
-        """Answer heartbeats, and nothing else."""
+        """Reply to heartbeats, and to nothing else."""
         return _measured(self._command(f"idle {seconds}"))
 
     def _command(self, line: str) -> dict[str, Any]:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(line + "\n")
-        answer = self._process.stdout.readline()
-        result: dict[str, Any] = json.loads(answer) if answer else {"error": "the load generator has ended"}
+        reply = self._process.stdout.readline()
+        result: dict[str, Any] = json.loads(reply) if reply else {"error": "the load generator has ended"}
         if "error" in result:
             raise Failed(f"{self._server.kind.name}, {line!r}: {result['error']}\n{self._server.log()}")
         return result

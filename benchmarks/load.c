@@ -3,14 +3,14 @@
  *     load socketio|plain PORT PID
  *
  * connects to the server at 127.0.0.1:PORT, whose process is PID (its CPU time is read, all threads). It takes
- * commands on stdin, one a line, and answers each with one line of JSON on stdout:
+ * commands on stdin, one a line, and replies to each with one line of JSON on stdout:
  *
  *     connect TOTAL PARALLEL PROBE           log in until there are TOTAL connections, PARALLEL at a time
  *     rooms COUNT MEMBERS                    put the first COUNT x MEMBERS connections into rooms of their own
  *     run SENDERS WINDOW BYTES SECONDS RATE PROBE
  *                                            SENDERS members of each room send in turn, WINDOW messages in flight,
  *                                            RATE a second in all (0: each as soon as an earlier one has arrived)
- *     idle SECONDS                           do nothing but answer heartbeats
+ *     idle SECONDS                           do nothing but reply to heartbeats
  *
  * Every PROBE ms (0: never) a WebSocket ping measures the lag of the server. A connection that was there before, the
  * first one, sends it.

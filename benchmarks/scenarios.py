@@ -1,4 +1,4 @@
-"""What the servers are made to do. Each scenario is played by each of its servers in turn, in every round."""
+"""What the servers do. In every round, each scenario is run on one of its servers after the other."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class Play:
         return measured
 
     def fan_out(self, members: int, size: int = 64) -> None:
-        """To the newest room of so many members, from one of them."""
+        """Send to the newest room with that many members, from one of them."""
         case = f"room of {members:,}, {size_name(size)}"
         measured = self.measure(case, senders=1, window=FAN_OUT_WINDOW, size=size)
         self.note(case, Figure.DELIVERIES_PER_CPU, measured.deliveries / measured.server_cpu)
@@ -113,7 +113,7 @@ class Play:
             self.note(case, Figure.LONGEST_PAUSE, 1000 * measured.lag.max)
 
     def connect(self, case: str, total: int) -> None:
-        """More connections, up to so many: what a handshake takes, and what each of them keeps while it is idle."""
+        """Open more connections: what a handshake costs, and how much memory an idle connection takes."""
         before = self.server.resident_memory()
         measured = self.generator.connect(total)
         self.generator.idle(self.scale.settling)

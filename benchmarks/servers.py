@@ -33,7 +33,7 @@ class Kind:
     name: str
     command: Callable[[Path], list[str]]
     wire: str = "socketio"
-    says_welcome: bool = False
+    sends_welcome: bool = False
 
 
 def _gateway(store: Callable[[Path], str], *, module: str = "gateway.cli") -> Callable[[Path], list[str]]:
@@ -55,12 +55,12 @@ def _in_memory(_: Path) -> str:
     return "sqlite://"
 
 
-GATEWAY = Kind("gateway", _gateway(_on_disk), says_welcome=True)
+GATEWAY = Kind("gateway", _gateway(_on_disk), sends_welcome=True)
 PLAIN = Kind("plain wire", _gateway(_on_disk), wire="plain")
 SOCKETIO = replace(GATEWAY, name="Socket.IO wire")
 ON_DISK = replace(GATEWAY, name="on disk, synced")
-IN_MEMORY = Kind("in memory", _gateway(_in_memory), says_welcome=True)
-STORELESS = Kind("off", _gateway(_in_memory, module="benchmarks.storeless"), says_welcome=True)
+IN_MEMORY = Kind("in memory", _gateway(_in_memory), sends_welcome=True)
+STORELESS = Kind("off", _gateway(_in_memory, module="benchmarks.storeless"), sends_welcome=True)
 NODE = Kind("Node", _node)
 STOCK = Kind("stock", lambda _: [sys.executable, str(HERE / "peers" / "stock.py")])
 SEND_LOOP = Kind("send()", lambda _: [str(tools.compiled(HERE / "peers" / "send_loop.c"))])

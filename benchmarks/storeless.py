@@ -1,6 +1,6 @@
 """The gateway without its store, to see what the store costs: who is in which room is in dictionaries, no more.
 
-It is no part of the product: no messages, no recovery, no list of anything.
+It is not part of the product: it keeps no messages, recovers nothing and lists nothing.
 """
 
 from __future__ import annotations

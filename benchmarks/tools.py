@@ -49,8 +49,8 @@ def compiled(source: Path) -> Path:
 
 
 def _node_on_path() -> Path | None:
-    """The first ``node`` on PATH that is no script: a Python environment has one that starts the real one, and what is
-    measured, and killed, must be that.
+    """The first ``node`` on PATH that is not a script: a Python environment has one that starts the real one, which is
+    the one to be measured, and killed.
     """
     for folder in os.get_exec_path():
         found = shutil.which("node", path=folder)

@@ -2,7 +2,7 @@
 
     python examples/recover.py http://localhost:8080 alice tea
 
-python-socketio's client does not show what CONNECT is answered with: ``welcome`` tells the ``pid`` of the session.
+python-socketio's client does not expose the reply to CONNECT: the event ``welcome`` has the ``pid`` of the session.
 ``auth`` may be a function: it is asked each time the client connects, also when it comes back by itself.
 """
 

@@ -58,7 +58,7 @@ def clean_log(request: pytest.FixtureRequest) -> Generator[None]:
 
 
 @pytest.fixture(autouse=True)
-def kept_contract() -> Generator[None]:
+def check_contract() -> Generator[None]:
     """No client of a test was sent what `gateway.protocol` does not declare."""
     contract.violations.clear()
     yield
@@ -124,6 +124,6 @@ def wire(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 async def client(wire: str, join: Join) -> ChatClient:
-    """A logged-in user, on each wire in turn."""
+    """A logged-in user, once on each wire."""
     client: ChatClient = await join(wire)
     return client

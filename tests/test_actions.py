@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from harness.client import Action, ChatClient, Join
 
 
-async def test_create_room_answers_with_the_room_and_its_members(client: ChatClient) -> None:
+async def test_create_room_replies_with_the_room_and_its_members(client: ChatClient) -> None:
     """The creator is a member of the new room, and the only one where no users were named."""
     room = fresh_name("room")
     assert await client.call("create-room", room=room) == {
@@ -34,8 +34,8 @@ async def test_create_room_takes_an_empty_list_of_users(client: ChatClient) -> N
     assert reply["member_count"] == 1
 
 
-async def test_create_room_adds_the_users_and_tells_them(client: ChatClient, join: Join) -> None:
-    """Users named in create-room are members at once, and each hears room-joined."""
+async def test_create_room_adds_the_users_and_notifies_them(client: ChatClient, join: Join) -> None:
+    """Users named in create-room are members at once, and each receives room-joined."""
     bob, carol = await join(), await join()
     room = fresh_name("room")
     everybody = members(**{client.username: True, bob.username: True, carol.username: True})
@@ -53,7 +53,7 @@ async def test_create_room_adds_the_users_and_tells_them(client: ChatClient, joi
     assert await client.drain() == []
 
 
-async def test_create_room_may_name_the_caller_and_repeat_names(client: ChatClient, join: Join) -> None:
+async def test_create_room_ignores_the_caller_and_repeated_names_in_users(client: ChatClient, join: Join) -> None:
     """A name that is repeated counts once, and naming oneself changes nothing."""
     bob = await join()
     room = fresh_name("room")
@@ -65,7 +65,7 @@ async def test_create_room_may_name_the_caller_and_repeat_names(client: ChatClie
     assert await client.drain() == []
 
 
-async def test_a_room_name_may_hold_what_can_be_seen(client: ChatClient) -> None:
+async def test_a_room_name_may_hold_any_visible_text(client: ChatClient) -> None:
     """Spaces, slashes, quotes, emoji and other scripts are fine in the name of a room."""
     for name in ("a b", "a/b", '"', "теа", "🫖", "'; drop table rooms; --", "0", "%s", "../"):
         room = f"{name} {fresh_name('room')}"
@@ -73,7 +73,7 @@ async def test_a_room_name_may_hold_what_can_be_seen(client: ChatClient) -> None
         assert reply["room"] == room
 
 
-async def test_room_names_are_told_apart_by_what_can_be_seen(client: ChatClient) -> None:
+async def test_room_names_that_look_alike_are_one_name(client: ChatClient) -> None:
     """Case, accents and spaces inside matter: such names are different rooms."""
     room = fresh_name("room")
     for name in (f"{room}é", f"{room}e", f"{room}É", f"{room} é", f"{room}-é"):
@@ -81,7 +81,9 @@ async def test_room_names_are_told_apart_by_what_can_be_seen(client: ChatClient)
 
 
 @pytest.mark.parametrize("action", ["add-user", "add-users"])
-async def test_add_user_answers_who_was_added_and_who_was_there(client: ChatClient, join: Join, action: str) -> None:
+async def test_add_user_replies_with_who_was_added_and_who_was_a_member_already(
+    client: ChatClient, join: Join, action: str
+) -> None:
     """`added` and `already` hold the names in the order given, under both spellings of the action."""
     bob, carol, dave = await join(), await join(), await join()
     room = await make_room(client, bob)
@@ -93,8 +95,8 @@ async def test_add_user_answers_who_was_added_and_who_was_there(client: ChatClie
     }
 
 
-async def test_add_user_tells_the_added_and_the_other_members(client: ChatClient, join: Join) -> None:
-    """The added hear room-joined, members hear user-joined, and the caller hears nothing but the reply."""
+async def test_add_user_notifies_the_added_and_the_other_members(client: ChatClient, join: Join) -> None:
+    """The added receive room-joined, members receive user-joined, and the caller nothing but the reply."""
     bob, carol, dave = await join(), await join(), await join()
     room = await make_room(client, bob)
     await succeed(client, "add-user", room=room, users=[carol.username])
@@ -113,7 +115,7 @@ async def test_add_user_tells_the_added_and_the_other_members(client: ChatClient
         assert await other.drain() == []
 
 
-async def test_add_user_tells_of_every_user_that_is_added(client: ChatClient, join: Join) -> None:
+async def test_members_receive_one_event_for_each_user_added(client: ChatClient, join: Join) -> None:
     """Two users added by one request are two user-joined events for each other member."""
     bob, carol, dave = await join(), await join(), await join()
     room = await make_room(client, bob)
@@ -128,7 +130,7 @@ async def test_add_user_tells_of_every_user_that_is_added(client: ChatClient, jo
 
 
 async def test_add_user_counts_a_repeated_name_once(client: ChatClient, join: Join) -> None:
-    """A name given twice is added once and told once."""
+    """A name given twice is added once and reported once."""
     bob = await join()
     room = await make_room(client)
     reply = await succeed(client, "add-user", room=room, users=[bob.username, bob.username])
@@ -136,8 +138,8 @@ async def test_add_user_counts_a_repeated_name_once(client: ChatClient, join: Jo
     assert [event.name for event in await bob.drain()] == ["room-joined"]
 
 
-async def test_adding_members_again_is_silent(client: ChatClient, join: Join) -> None:
-    """Adding those who are members already succeeds, and nobody hears of it."""
+async def test_adding_members_again_publishes_nothing(client: ChatClient, join: Join) -> None:
+    """Adding those who are members already succeeds, and nothing is published."""
     bob = await join()
     room = await make_room(client, bob)
     reply = await succeed(client, "add-user", room=room, users=[bob.username])
@@ -145,7 +147,7 @@ async def test_adding_members_again_is_silent(client: ChatClient, join: Join) ->
     assert await bob.drain() == []
 
 
-async def test_send_msg_reaches_the_other_members(client: ChatClient, join: Join) -> None:
+async def test_send_msg_is_delivered_to_the_other_members(client: ChatClient, join: Join) -> None:
     """The reply names the message's id and time; the other members get the same, the sender and outsiders nothing."""
     bob, outsider = await join(), await join()
     room = await make_room(client, bob)
@@ -191,7 +193,7 @@ async def test_content_arrives_character_for_character(client: ChatClient, join:
     assert (await succeed(bob, "history", room=room))["messages"][0]["content"] == content
 
 
-async def test_send_msg_keeps_the_clients_id(client: ChatClient, join: Join) -> None:
+async def test_send_msg_keeps_the_id_of_the_client(client: ChatClient, join: Join) -> None:
     """An `id` of the client's choice is the message's id in the reply, the event and history."""
     bob = await join()
     room = await make_room(client, bob)
@@ -202,7 +204,7 @@ async def test_send_msg_keeps_the_clients_id(client: ChatClient, join: Join) -> 
 
 
 async def test_send_msg_with_the_same_id_stores_nothing_again(client: ChatClient, join: Join) -> None:
-    """Sending an id again gets the first reply with `duplicate`, whatever the content; nobody hears of it."""
+    """Sending an id again gets the first reply with `duplicate`, whatever the content; nothing is published."""
     bob = await join()
     room = await make_room(client, bob)
     first = await succeed(client, "send-msg", room=room, content="once", id="i1")
@@ -212,7 +214,7 @@ async def test_send_msg_with_the_same_id_stores_nothing_again(client: ChatClient
     assert [message["content"] for message in (await succeed(client, "history", room=room))["messages"]] == ["once"]
 
 
-async def test_ids_are_per_room(client: ChatClient, join: Join) -> None:
+async def test_a_message_id_is_unique_per_room(client: ChatClient, join: Join) -> None:
     """The same id in two rooms is two messages, each delivered and kept; after that it is a duplicate in both."""
     bob = await join()
     rooms = [await make_room(client, bob), await make_room(client, bob)]
@@ -230,15 +232,15 @@ async def test_ids_are_per_room(client: ChatClient, join: Join) -> None:
     assert await bob.drain() == []
 
 
-async def test_the_gateways_own_ids_differ(client: ChatClient) -> None:
+async def test_ids_that_the_gateway_assigns_are_unique(client: ChatClient) -> None:
     """Messages without an id get different ones."""
     room = await make_room(client)
     replies = await client.burst([("send-msg", {"room": room, "content": "same"})] * 20)
     assert len({reply["id"] for reply in replies}) == 20
 
 
-async def test_leave_room_tells_those_who_stay(client: ChatClient, join: Join) -> None:
-    """The leaver's reply is bare, the others hear user-left, and the leaver is a member no more."""
+async def test_leave_room_notifies_the_remaining_members(client: ChatClient, join: Join) -> None:
+    """The reply has no fields, the others receive user-left, and the caller is not a member any more."""
     bob, carol = await join(), await join()
     room = await make_room(client, bob, carol)
     assert await client.call("leave-room", room=room) == {"ok": True}
@@ -263,8 +265,8 @@ async def test_a_room_ends_with_its_last_member(client: ChatClient) -> None:
     assert "duplicate" not in await succeed(client, "send-msg", room=room, content="new", id="i1")
 
 
-async def test_a_leaver_can_be_added_to_the_next_room(client: ChatClient, join: Join) -> None:
-    """Leaving is for a room and not for its name: who left is declined there, and hears a new room of the same name."""
+async def test_a_user_who_left_can_be_added_to_a_later_room_of_the_same_name(client: ChatClient, join: Join) -> None:
+    """A user who left a room declines that room only, and can be added to a later one of the same name."""
     bob = await join()
     room = await make_room(client, bob)
     await succeed(bob, "leave-room", room=room)
@@ -276,7 +278,7 @@ async def test_a_leaver_can_be_added_to_the_next_room(client: ChatClient, join: 
     assert (await bob.next_event("message")).fields["content"] == "welcome back"
 
 
-async def test_list_rooms_lists_ones_own_rooms(client: ChatClient, join: Join) -> None:
+async def test_list_rooms_lists_the_rooms_of_the_caller(client: ChatClient, join: Join) -> None:
     """The caller's rooms with their members, and no room of others."""
     bob = await join()
     mine, shared = await make_room(client), await make_room(bob, client)
@@ -304,7 +306,7 @@ async def test_list_rooms_is_empty_at_first(client: ChatClient) -> None:
     assert await client.call("list-rooms") == {"ok": True, "rooms": []}
 
 
-async def test_list_members_answers_in_order_of_name(client: ChatClient, join: Join) -> None:
+async def test_list_members_replies_in_order_of_name(client: ChatClient, join: Join) -> None:
     """All members, sorted by name, and whether they are online."""
     prefix = fresh_name()
     others = [await join(username=f"{prefix}{letter}") for letter in "cab"]
@@ -336,7 +338,7 @@ async def test_list_members_pages(client: ChatClient, join: Join) -> None:
     assert [name for page in pages for name in page] == everybody
 
 
-async def test_list_members_says_more_only_when_there_is_more(client: ChatClient, join: Join) -> None:
+async def test_more_is_true_only_when_there_are_more_members(client: ChatClient, join: Join) -> None:
     """A page that ends exactly at the last member has no more, and the page after it is empty."""
     bob = await join()
     room = await make_room(client, bob)
@@ -346,7 +348,7 @@ async def test_list_members_says_more_only_when_there_is_more(client: ChatClient
     assert reply == {"ok": True, "members": [], "member_count": 2, "more": False}
 
 
-async def test_history_answers_oldest_first_with_offsets(client: ChatClient, join: Join) -> None:
+async def test_history_is_oldest_first_with_offsets(client: ChatClient, join: Join) -> None:
     """The messages are the events the members got, each with the offset that its event had."""
     bob = await join()
     room = await make_room(client, bob)
@@ -377,7 +379,7 @@ async def test_history_pages_backwards(client: ChatClient, key: str) -> None:
     assert await client.call("history", room=room, before=oldest) == {"ok": True, "messages": [], "more": False}
 
 
-async def test_history_takes_the_offset_that_an_event_carried(client: ChatClient, join: Join) -> None:
+async def test_history_accepts_the_offset_of_an_event(client: ChatClient, join: Join) -> None:
     """A client may page back from a message it got as an event."""
     bob = await join()
     room = await make_room(bob, client)
@@ -388,8 +390,8 @@ async def test_history_takes_the_offset_that_an_event_carried(client: ChatClient
     assert [message["content"] for message in reply["messages"]] == ["a", "b"]
 
 
-async def test_history_holds_messages_only(client: ChatClient, join: Join) -> None:
-    """People coming and going are no messages: pages are not thinned out by them."""
+async def test_history_contains_only_messages(client: ChatClient, join: Join) -> None:
+    """Events of joining and leaving are not messages: they take no place in a page."""
     bob, carol = await join(), await join()
     room = await make_room(client, bob)
     await succeed(client, "send-msg", room=room, content="first")
@@ -401,8 +403,8 @@ async def test_history_holds_messages_only(client: ChatClient, join: Join) -> No
     assert reply["more"] is False
 
 
-async def test_history_is_the_rooms_whole_log_for_a_later_member(client: ChatClient, join: Join) -> None:
-    """Who is added later may read what was said before."""
+async def test_a_later_member_reads_the_whole_history(client: ChatClient, join: Join) -> None:
+    """A member who is added later may read earlier messages."""
     bob = await join()
     room = await make_room(client)
     await succeed(client, "send-msg", room=room, content="earlier")
@@ -410,7 +412,7 @@ async def test_history_is_the_rooms_whole_log_for_a_later_member(client: ChatCli
     assert [message["content"] for message in (await succeed(bob, "history", room=room))["messages"]] == ["earlier"]
 
 
-async def test_find_users_answers_names_online_by_prefix(client: ChatClient, join: Join) -> None:
+async def test_find_users_finds_online_users_by_prefix(client: ChatClient, join: Join) -> None:
     """Sorted names that start with the prefix; `limit` and `more` as elsewhere."""
     prefix = fresh_name("find")
     for letter in "cab":
@@ -423,8 +425,8 @@ async def test_find_users_answers_names_online_by_prefix(client: ChatClient, joi
     assert await client.call("find-users", prefix=f"{prefix}nobody") == {"ok": True, "users": [], "more": False}
 
 
-async def test_find_users_leaves_out_who_is_away(client: ChatClient, join: Join) -> None:
-    """Names online only: not who has left, and not who has lost the connection."""
+async def test_find_users_omits_users_who_are_away(client: ChatClient, join: Join) -> None:
+    """Only online users: neither those who have left nor those whose connection is lost."""
     prefix = fresh_name("find")
     here, lost, left = [await join(username=f"{prefix}{what}") for what in ("here", "lost", "left")]
     await make_room(client, lost, left)
@@ -435,7 +437,7 @@ async def test_find_users_leaves_out_who_is_away(client: ChatClient, join: Join)
     assert (await succeed(client, "find-users", prefix=prefix))["users"] == [here.username]
 
 
-async def test_typing_tells_the_other_members_and_is_not_stored(client: ChatClient, join: Join) -> None:
+async def test_typing_is_delivered_to_the_other_members_and_not_stored(client: ChatClient, join: Join) -> None:
     """The others get typing without an offset; the caller gets the reply; history stays empty."""
     bob = await join()
     room = await make_room(client, bob)
@@ -462,14 +464,14 @@ async def test_unknown_fields_are_ignored(client: ChatClient, join: Join) -> Non
         await succeed(client, action, room=room, **extra)
 
 
-async def test_one_clients_actions_are_handled_in_order(client: ChatClient, join: Join) -> None:
-    """Actions sent without waiting for replies are handled, and answered, in the order they were sent."""
+async def test_the_actions_of_one_client_are_handled_in_order(client: ChatClient, join: Join) -> None:
+    """Actions sent without waiting for replies are handled, and replied to, in the order they were sent."""
     bob = await join()
     room = fresh_name("room")
     actions: list[Action] = [("create-room", {"room": room}), ("add-user", {"room": room, "users": [bob.username]})]
     for number in range(100):
         actions.append(("send-msg", {"room": room, "content": str(number)}))
-        actions.append(("fly", {}))  # refused at once, while what was sent before is still on its way to the disk
+        actions.append(("fly", {}))  # refused at once, while earlier messages are still on their way to the disk
     actions += [("leave-room", {"room": room}), ("send-msg", {"room": room, "content": "too late"})]
     replies = await client.burst(actions)
     assert [reply["ok"] for reply in replies] == [True] * 2 + [True, False] * 100 + [True, False]

@@ -1,4 +1,4 @@
-"""``gateway asyncapi``: the document is AsyncAPI 3, and what its examples show is what happens."""
+"""``gateway asyncapi``: the document is AsyncAPI 3, and the gateway behaves as its examples show."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ MESSAGES = DOCUMENT["components"]["messages"]
 CHANNELS = {"json": PLAIN, "socketio-websocket": SOCKETIO}
 
 BY_CHANCE = {"ts", "offset", "sid", "pid", "message"}
-"""Fields whose values an example cannot foretell, and sentences."""
+"""Fields whose values an example cannot predict, and sentences."""
 
 
 def schema_of(message: str) -> Draft7Validator:
@@ -65,7 +65,7 @@ def without_chance(value: Any, name: str = "") -> Any:
 
 
 def test_the_document_is_asyncapi_3() -> None:
-    """The official schema accepts it, and none of it that lacks something."""
+    """The official schema accepts it, and refuses it where a part is missing."""
     text = (install_packages() / "node_modules/@asyncapi/specs/schemas/3.0.0.json").read_text()
     official = Draft7Validator(json.loads(text))
     assert [error.message for error in official.iter_errors(DOCUMENT)] == []
@@ -74,7 +74,7 @@ def test_the_document_is_asyncapi_3() -> None:
     assert not official.is_valid(damaged)
 
 
-def test_every_reference_leads_somewhere() -> None:
+def test_every_reference_resolves() -> None:
     """Each ``$ref`` names a part of the document."""
 
     def references(value: Any) -> list[str]:
@@ -115,7 +115,7 @@ def test_both_wires_have_every_action_and_event() -> None:
     assert set(DOCUMENT["operations"]) == expected
 
 
-def test_the_command_prints_the_document_of_the_settings() -> None:
+def test_the_command_prints_the_document_for_the_settings_given() -> None:
     """Options and variables change the limits in it, as they do those of the gateway."""
     done = subprocess.run(
         [sys.executable, "-m", "gateway", "asyncapi", "--max-users", "3"],
@@ -161,7 +161,7 @@ async def people(start_gateway: StartGateway, join: Join, example_wire: str) -> 
 
 
 @pytest.mark.parametrize("action", ACTIONS, ids=lambda action: action.name)
-async def test_the_example_of_an_action_is_what_happens(
+async def test_the_gateway_behaves_as_the_example_of_an_action(
     people: list[ChatClient], example_wire: str, action: Action
 ) -> None:
     """Alice performs it, in the room that she has created with bob: the reply is the example's, and others are sent
@@ -183,7 +183,7 @@ async def test_the_example_of_an_action_is_what_happens(
     assert sent or not declared
 
 
-async def test_the_example_of_an_event_is_what_is_sent(people: list[ChatClient], example_wire: str) -> None:
+async def test_the_gateway_sends_the_example_of_an_event(people: list[ChatClient], example_wire: str) -> None:
     """Every event, as its example shows it, in the course of one conversation."""
     alice, bob, carol = people
     channel = CHANNELS[example_wire]
@@ -205,7 +205,7 @@ async def test_the_example_of_an_event_is_what_is_sent(people: list[ChatClient],
         assert any(schema_of(name).is_valid(event) for event in sent), name
 
 
-async def test_the_example_of_a_log_in_is_what_happens(start_gateway: StartGateway) -> None:
+async def test_the_gateway_behaves_as_the_example_of_a_log_in(start_gateway: StartGateway) -> None:
     """The first frame of the plain wire: the event `welcome` follows, and the reply of the example."""
     own = await start_gateway()
     async with Wire(f"{websocket_url(own.url)}/username/alice?format=json&resume", "alice") as alice:

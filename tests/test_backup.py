@@ -1,4 +1,4 @@
-"""`gateway backup`: a copy of the store of a gateway that runs, is stopped or was killed, and coming back from it."""
+"""`gateway backup`: a copy of the store of a gateway that runs, is stopped or was killed, and restoring it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from harness.syncs import HeldSyncs
 from harness.waiting import until
 
 PAUSE = 0.05
-"""Seconds for which a backup may keep anybody waiting."""
+"""Seconds by which a backup may delay a client."""
 
 
 async def start_backup(
@@ -48,7 +48,7 @@ async def start_backup(
 
 
 async def run_backup(*arguments: object, **environment: str) -> tuple[int | None, str]:
-    """Exit status, and what the command said."""
+    """Exit status and output of the command."""
     process = await start_backup(*arguments, **environment)
     out, err = await process.communicate()
     return process.returncode, (out + err).decode()
@@ -66,7 +66,7 @@ def open_copy(path: Path) -> list[str]:
 
 
 def make_larger(path: Path, megabytes: int) -> None:
-    """Give the store of a stopped gateway a room with so much history, and a member who never comes."""
+    """Give the store of a stopped gateway a room with that much history, and a member who never returns."""
     connection = sqlite3.connect(path)
     with connection:
         window = int(time.time() * 1000) + 10**9
@@ -82,7 +82,7 @@ def make_larger(path: Path, megabytes: int) -> None:
 
 
 class Talker:
-    """A client that sends one message after the other, and knows how long each ack took."""
+    """A client that sends one message after the other, and records how long each ack took."""
 
     def __init__(self, client: JsonClient, room: str) -> None:
         self._client = client
@@ -99,7 +99,7 @@ class Talker:
             self.acked.append(content)
 
 
-async def test_a_backup_of_a_busy_gateway_has_all_that_was_acked(
+async def test_a_backup_of_a_busy_gateway_contains_everything_acked(
     start_gateway: StartGateway, join: Join, tmp_path: Path
 ) -> None:
     """Every message that was acked before the command began; the copy is whole, private, and one file."""
@@ -116,9 +116,9 @@ async def test_a_backup_of_a_busy_gateway_has_all_that_was_acked(
         done = [len(talker.acked) for talker in talkers]
         await until(lambda done=done: all(len(talker.acked) > n for talker, n in zip(talkers, done, strict=True)))  # type: ignore[misc]
         acked, copy = [len(talker.acked) for talker in talkers], tmp_path / f"copy{number}.db"
-        status, said = await run_backup(copy, "--store", own.store)
-        assert (status, said.count("\n")) == (0, 1), said
-        assert str(copy) in said
+        status, output = await run_backup(copy, "--store", own.store)
+        assert (status, output.count("\n")) == (0, 1), output
+        assert str(copy) in output
         assert copy.stat().st_mode & 0o777 == 0o600
         contents = [content for content in open_copy(copy) if content.isdigit()]
         for talker, count in zip(talkers, acked, strict=True):
@@ -129,7 +129,7 @@ async def test_a_backup_of_a_busy_gateway_has_all_that_was_acked(
     assert not [name for name in os.listdir(tmp_path) if name.endswith(".tmp") or name.startswith("copy0.db-")]
 
 
-async def test_a_backup_keeps_nobody_waiting(start_gateway: StartGateway, join: Join, tmp_path: Path) -> None:
+async def test_a_backup_delays_no_client(start_gateway: StartGateway, join: Join, tmp_path: Path) -> None:
     """The slowest ack while one is made is not slower by more than 50 ms than without, in as long a time."""
     loop = asyncio.get_running_loop()
     own = await start_gateway(on_disk=True, history_size=100_000)
@@ -156,7 +156,7 @@ async def test_a_backup_keeps_nobody_waiting(start_gateway: StartGateway, join: 
 
 
 @pytest.mark.parametrize("end", ["stop", "kill9"])
-async def test_a_backup_of_a_gateway_that_does_not_run(
+async def test_a_backup_can_be_made_while_no_gateway_runs(
     start_gateway: StartGateway, join: Join, tmp_path: Path, end: str
 ) -> None:
     """Also after kill -9, when what was acked last is in the log alone; and the store itself is as good as before."""
@@ -166,16 +166,18 @@ async def test_a_backup_of_a_gateway_that_does_not_run(
     for number in range(20):
         await succeed(client, "send-msg", room=room, content=str(number))
     await getattr(own, end)()
-    status, said = await run_backup(tmp_path / "copy.db", "--store", own.store)
-    assert status == 0, said
+    status, output = await run_backup(tmp_path / "copy.db", "--store", own.store)
+    assert status == 0, output
     assert open_copy(tmp_path / "copy.db") == [str(number) for number in range(20)]
     await own.restart()
     back = await join("json", client.username, to=own, query={"pid": client.pid, "offset": client.offset})
     assert back.welcome.fields["recovered"] is True
 
 
-async def test_a_restored_store_goes_on_from_the_copy(start_gateway: StartGateway, join: Join, tmp_path: Path) -> None:
-    """As README says: stop, move the store's files away, put the copy in their place, start."""
+async def test_a_restored_store_continues_from_the_backup(
+    start_gateway: StartGateway, join: Join, tmp_path: Path
+) -> None:
+    """As in the README: stop, move the store's files away, put the copy in their place, start."""
     own = await start_gateway(on_disk=True)
     client = await join(to=own)
     room = await make_room(client)
@@ -195,8 +197,8 @@ async def test_a_restored_store_goes_on_from_the_copy(start_gateway: StartGatewa
     await succeed(back, "send-msg", room=room, content="new")
 
 
-async def test_what_cannot_be_backed_up_is_one_clear_line(start_gateway: StartGateway, tmp_path: Path) -> None:
-    """Exit status 1, or 2 for a wrong setting, one line on stderr; nothing is written and nothing is left behind."""
+async def test_a_failed_backup_is_reported_in_one_line(start_gateway: StartGateway, tmp_path: Path) -> None:
+    """Exit status 1, or 2 for a wrong setting, one line on stderr; and no file is written."""
     own = await start_gateway(on_disk=True)
     store, there, garbage = tmp_path / "chat.db", tmp_path / "there", tmp_path / "garbage"
     there.write_text("precious")
@@ -224,14 +226,14 @@ async def test_what_cannot_be_backed_up_is_one_clear_line(start_gateway: StartGa
         (2, "memory", (tmp_path / "copy.db", "--store", "sqlite://")),
         (2, "PATH", ("--store", own.store)),
     ):
-        result, said = await run_backup(*arguments)
-        assert (result, said.count("\n")) == (status, 1), said
-        assert words in said, said
+        result, output = await run_backup(*arguments)
+        assert (result, output.count("\n")) == (status, 1), output
+        assert words in output, output
     assert there.read_text() == "precious"
     assert set(os.listdir(tmp_path)) == before
 
 
-async def test_a_backup_takes_the_place_of_the_last_one(start_gateway: StartGateway, tmp_path: Path) -> None:
+async def test_a_backup_replaces_the_previous_one(start_gateway: StartGateway, tmp_path: Path) -> None:
     """With --replace; the store may be named by its variable, and a link is replaced, not what it leads to."""
     own = await start_gateway(on_disk=True)
     copy, target = tmp_path / "copy.db", tmp_path / "target"
@@ -248,10 +250,10 @@ async def test_a_backup_takes_the_place_of_the_last_one(start_gateway: StartGate
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.skipif(sys.platform != "linux", reason="holds system calls back as Linux can")
-async def test_a_backup_that_is_ended_leaves_nothing(
+async def test_an_interrupted_backup_leaves_no_files(
     start_gateway: StartGateway, tmp_path: Path, number: signal.Signals
 ) -> None:
-    """Amid the copy, when a part of it is written."""
+    """During the copy, when a part of it is written."""
     own = await start_gateway(on_disk=True)
     await own.stop()
     make_larger(tmp_path / "chat.db", 10)
@@ -273,7 +275,7 @@ async def test_a_backup_that_is_ended_leaves_nothing(
     assert os.listdir(folder) == []
 
 
-async def test_a_full_disk_leaves_no_half_copy(start_gateway: StartGateway, tmp_path: Path) -> None:
+async def test_a_full_disk_leaves_no_partial_backup(start_gateway: StartGateway, tmp_path: Path) -> None:
     own = await start_gateway(on_disk=True)
     await own.stop()
     make_larger(tmp_path / "chat.db", 5)
@@ -288,8 +290,10 @@ async def test_a_full_disk_leaves_no_half_copy(start_gateway: StartGateway, tmp_
     assert os.listdir(folder) == []
 
 
-async def test_the_file_of_a_running_gateway_is_gone(start_gateway: StartGateway, join: Join, tmp_path: Path) -> None:
-    """On the wire: `unavailable` for what writes, also for who wants in; logged once and again at the end."""
+async def test_a_store_whose_file_was_deleted_cannot_be_backed_up(
+    start_gateway: StartGateway, join: Join, tmp_path: Path
+) -> None:
+    """Actions that write, and log-ins, are `unavailable`; it is logged once, and again when it is over."""
     own: GatewayProcess = await start_gateway(on_disk=True)
     client = await join(to=own)
     room = await make_room(client)

@@ -1,4 +1,4 @@
-"""The gateway below a path: by itself with --base-path, and behind proxies that take the path away or leave it."""
+"""The gateway below a path: by itself with --base-path, and behind proxies that strip the path or keep it."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ async def works_at(url: str, driver: Driver, **options: Any) -> None:
     page = await request("GET", f"{url}/", allow_redirects=False)
     assert (page.status, page.headers["content-type"]) == (200, "text/html")
     for path, kind in ((ASSET, "javascript"), ("health", "json")):
-        answer = await request("GET", f"{url}/{path}")
-        assert answer.status == 200
-        assert kind in answer.headers["content-type"]
+        response = await request("GET", f"{url}/{path}")
+        assert response.status == 200
+        assert kind in response.headers["content-type"]
     assert (await request("GET", f"{url}/nothing")).status == 404
     assert (await request("GET", f"{url}/username/No")).status == 404
     host, _, path = url.removeprefix("http://").partition("/")
@@ -49,8 +49,8 @@ async def works_at(url: str, driver: Driver, **options: Any) -> None:
             assert (await one.next_event("message")).fields["content"] == "hello yourself"
 
 
-async def test_everything_is_below_the_base_path(start_gateway: StartGateway, driver: Driver) -> None:
-    """Also what is printed. Nothing is anywhere else, and there it is said where everything is."""
+async def test_everything_is_served_below_the_base_path(start_gateway: StartGateway, driver: Driver) -> None:
+    """Also in what is printed. Other paths are 404, and name the base path."""
     own = await start_gateway(base_path=f"{PREFIX}/")
     assert own.url.endswith(PREFIX)
     await works_at(own.url, driver)
@@ -64,29 +64,29 @@ async def test_everything_is_below_the_base_path(start_gateway: StartGateway, dr
         "/username/alice",
         f"/{ASSET}",
     ):
-        answer = await request("GET", f"{root}{path}", allow_redirects=False)
-        assert answer.status == 404, path
-        assert f"{PREFIX}/" in answer.text
+        response = await request("GET", f"{root}{path}", allow_redirects=False)
+        assert response.status == 404, path
+        assert f"{PREFIX}/" in response.text
 
 
 @pytest.mark.parametrize("query", ["", "?a=1&b=%0d%0ax:%20y"])
-async def test_the_path_without_a_slash_leads_to_the_page(start_gateway: StartGateway, query: str) -> None:
-    """By a relative URL, so that it holds behind a proxy that has put something before the path."""
+async def test_the_path_without_a_slash_redirects_to_the_page(start_gateway: StartGateway, query: str) -> None:
+    """By a relative URL, which also works behind a proxy that has a prefix of its own."""
     own = await start_gateway(base_path="/a/chat")
     async with connection(own.url) as tcp:
         tcp.send(head(f"/a/chat{query}"))
-        answer = await tcp.answer()
-        assert (answer.status, answer.headers["location"].partition("?")[0]) == (302, "chat/")
-        assert "x" not in answer.headers
+        response = await tcp.response()
+        assert (response.status, response.headers["location"].partition("?")[0]) == (302, "chat/")
+        assert "x" not in response.headers
     assert (await request("GET", f"{own.url}{query}")).status == 200
 
 
 @pytest.mark.parametrize("kind", PROXIES)
 @pytest.mark.parametrize("strip", [True, False])
-async def test_it_works_behind_a_proxy_at_a_path(
+async def test_the_gateway_works_behind_a_proxy_at_a_path(
     start_gateway: StartGateway, driver: Driver, tmp_path: Path, kind: str, strip: bool
 ) -> None:
-    """The path taken away or left; pages of the proxy's host may connect where only the gateway's own may."""
+    """With the path stripped or kept; pages of the proxy's host may connect where only those of the gateway may."""
     settings = {} if strip else {"base_path": PREFIX}
     own = await start_gateway(allowed_origins="https://other.example", trust_proxy="127.0.0.1", **settings)
     async with reverse_proxy(kind, own.url.removesuffix(PREFIX), tmp_path, strip=strip) as url:

@@ -1,4 +1,4 @@
-"""The benchmarks run from end to end. What they measure here says nothing."""
+"""The benchmarks run from end to end. Their figures mean nothing here."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ pytestmark = [
     ],
     ids=["loses one", "doubles one", "sends one back", "dies"],
 )
-def test_a_broken_server_has_no_figures(tmp_path: Path, mistake: str, noticed: str) -> None:
+def test_a_broken_server_yields_no_figures(tmp_path: Path, mistake: str, noticed: str) -> None:
     """One wrong delivery of many, to one member, is enough."""
     right = (HERE / "peers" / "send_loop.c").read_text()
     assert right.count(SENDING) == 1
@@ -56,8 +56,8 @@ def run_until_it_fails(generator: Generator) -> None:
         generator.run(window=4, seconds=seconds)
 
 
-def test_a_script_that_starts_node_is_not_taken_for_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would be killed in Node's place, whichever environment it belongs to."""
+def test_a_script_that_starts_node_is_not_mistaken_for_node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be killed instead of Node, in every environment."""
     script = tmp_path / "node"
     script.write_text("#!/bin/sh\necho v99.0.0\n")
     script.chmod(0o755)
@@ -67,7 +67,7 @@ def test_a_script_that_starts_node_is_not_taken_for_node(tmp_path: Path, monkeyp
 
 
 @pytest.mark.timeout(400)
-def test_the_benchmarks_run(tmp_path: Path) -> None:
+def test_the_benchmarks_run_to_the_end(tmp_path: Path) -> None:
     """Every scenario is played by every server, each message arrives, and there is a table, a chart and the values."""
     command = [sys.executable, "-m", "benchmarks", "--quick", "--output", str(tmp_path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""Token buckets: how often something may be done, whatever connections it comes on."""
+"""Token buckets: how often something may be done, on any number of connections."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from gateway.access.buckets import MIN_PRUNE_SIZE, Buckets, TokenBucket
 pytestmark = pytest.mark.fast
 
 
-def test_a_bucket_says_how_long_to_wait() -> None:
+def test_a_bucket_returns_how_long_to_wait() -> None:
     """After that time, and not before, there is enough; more than it holds is as much as it holds."""
     bucket = TokenBucket(2.0, 10.0, now=100.0)
     assert bucket.take(100.0, 8) == 0
@@ -21,7 +21,7 @@ def test_a_bucket_says_how_long_to_wait() -> None:
     assert bucket.take(106.0, 1000) == 0
 
 
-def test_buckets_that_are_full_again_are_forgotten() -> None:
+def test_full_buckets_are_forgotten() -> None:
     """However many names there are; those that have something to wait for stay."""
     now = 0.0
     buckets = Buckets(1.0, 10.0, clock=lambda: now)

@@ -1,4 +1,4 @@
-"""What all clients together may hold of the gateway's memory: a budget, and who is cut when it is spent."""
+"""What all clients together may hold of the gateway's memory: a budget, and who is disconnected when it is spent."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def half_frame(first: int = 0x81, size: int = 120_000) -> bytes:
 
 
 class Holder:
-    """A connection that begins something, and never ends it."""
+    """A connection that begins a message, and never completes it."""
 
     def __init__(self, gateway: GatewayProcess) -> None:
         address = urlsplit(gateway.url)
@@ -56,7 +56,7 @@ class Holder:
         self.writer.write(f"GET {path} HTTP/1.1\r\n{HEAD}\r\n".encode())
         await self.reader.readuntil(b"\r\n\r\n")
 
-    async def is_cut(self) -> bool:
+    async def is_disconnected(self) -> bool:
         try:
             while await self.reader.read(65536):
                 pass
@@ -118,7 +118,7 @@ class Holder:
 
 @asynccontextmanager
 async def talking(join: Join, gateway: GatewayProcess) -> AsyncIterator[Callable[[], Awaitable[float]]]:
-    """Two who talk to each other; how long the slowest message took."""
+    """Two clients that talk to each other; returns how long the slowest message took."""
     alice, bob = await join(to=gateway), await join("socketio-websocket", to=gateway)
     room = await make_room(alice, bob)
     slowest, stopped = 0.0, asyncio.Event()
@@ -130,7 +130,7 @@ async def talking(join: Join, gateway: GatewayProcess) -> AsyncIterator[Callable
             await succeed(alice, "send-msg", room=room, content="x")
             await bob.next_event("message")
             slowest = max(slowest, time.monotonic() - began)
-            await asyncio.sleep(0.01)  # they do not hurry
+            await asyncio.sleep(0.01)  # at an easy pace
 
     talk_task = asyncio.create_task(talk())
 
@@ -155,15 +155,15 @@ async def talking(join: Join, gateway: GatewayProcess) -> AsyncIterator[Callable
     ],
     ids=lambda begin: begin.__name__,
 )
-async def test_half_sent_messages(
+async def test_half_sent_messages_count_towards_the_budget(
     start_gateway: StartGateway, join: Join, begin: Callable[[Holder], Awaitable[None]]
 ) -> None:
-    """Each within its own limit, and too much together: some are cut, which is logged; bystanders notice nothing."""
+    """Each within its own limit, and too much together: some are disconnected and logged; bystanders notice nothing."""
     own = await start_gateway(max_memory="2M")
     async with talking(join, own) as stop, AsyncExitStack() as stack:
         holders = [await stack.enter_async_context(Holder(own)) for _ in range(COUNT)]
         await asyncio.gather(*map(begin, holders))
-        cut = [asyncio.create_task(holder.is_cut()) for holder in holders]
+        cut = [asyncio.create_task(holder.is_disconnected()) for holder in holders]
         await until(lambda: CUT in own.log)
         await until(lambda: sum(task.done() for task in cut) * PART > COUNT * PART - BUDGET)
         assert not all(task.done() for task in cut), "as many as can stay may stay"
@@ -173,14 +173,14 @@ async def test_half_sent_messages(
             task.cancel()
 
 
-async def test_a_few_half_sent_messages_stay(start_gateway: StartGateway) -> None:
-    """Within the budget nobody is paused, and their messages are answered once they are whole."""
+async def test_half_sent_messages_within_the_budget_close_nobody(start_gateway: StartGateway) -> None:
+    """Within the budget nobody is paused, and their messages get replies once they are complete."""
     own = await start_gateway(max_memory="2M")
     async with AsyncExitStack() as stack:
         holders = [await stack.enter_async_context(Holder(own)) for _ in range(10)]
         for holder in holders:
             await holder.half_a_frame()
-        await asyncio.sleep(2 * GRACE)  # by then, anyone who held too much would have been cut
+        await asyncio.sleep(2 * GRACE)  # by then, anyone who held too much would have been disconnected
         for holder in holders:
             holder.writer.write(b"x" * 20_000)
             assert b"invalid_payload" in await holder.reader.readuntil(b"}}")
@@ -192,7 +192,7 @@ async def test_a_few_half_sent_messages_stay(start_gateway: StartGateway) -> Non
     [Holder.stop_on_json, Holder.stop_on_socketio, Holder.stop_polling],
     ids=lambda stop: stop.__name__,
 )
-async def test_unread_output_counts(
+async def test_unread_output_counts_towards_the_budget(
     start_gateway: StartGateway, join: Join, stop: Callable[[Holder, str], Awaitable[None]]
 ) -> None:
     """Readers who have stopped, each with less unsent than is allowed, and too much together."""
@@ -223,7 +223,7 @@ class Piece:
     def __init__(self, budget: Budget) -> None:
         self.size = 0
         self.paused = 0
-        self.is_cut = False
+        self.is_disconnected = False
         self._budget = budget
 
     def take(self, size: int) -> None:
@@ -240,11 +240,11 @@ class Piece:
         self.paused -= 1
 
     def cut(self) -> None:
-        self.is_cut = True
+        self.is_disconnected = True
         self.size = 0
 
 
-async def test_the_largest_are_paused_then_cut() -> None:
+async def test_the_largest_are_paused_and_then_disconnected() -> None:
     """The small ones never; and one that holds less in time goes on."""
     budget = Budget(1_000_000)
     large, small = [Piece(budget) for _ in range(3)], [Piece(budget) for _ in range(10)]
@@ -255,31 +255,31 @@ async def test_the_largest_are_paused_then_cut() -> None:
     assert not any(piece.paused for piece in (*large, *small))
     small[0].take(40_000)
     assert [piece.paused for piece in large] == [0, 0, 1], "one of them is enough"
-    large[2].size = 0  # it was read, and nobody was told
+    large[2].size = 0  # it was read, without an event
     since = time.monotonic()
     await until(lambda: not large[2].paused, SOON)
     assert time.monotonic() - since > 0.9 * GRACE
-    assert not any(piece.paused or piece.is_cut for piece in (*large, *small))
+    assert not any(piece.paused or piece.is_disconnected for piece in (*large, *small))
     large[2].take(320_000)
     assert [piece.paused for piece in large] == [0, 0, 1]
     since = time.monotonic()
-    await until(lambda: large[2].is_cut, SOON)
+    await until(lambda: large[2].is_disconnected, SOON)
     assert time.monotonic() - since > 0.9 * GRACE
-    assert [piece.is_cut for piece in large] == [False, False, True]
-    assert not any(piece.paused or piece.is_cut for piece in small)
+    assert [piece.is_disconnected for piece in large] == [False, False, True]
+    assert not any(piece.paused or piece.is_disconnected for piece in small)
     assert budget.total == 710_001
 
 
-async def test_far_beyond_the_budget_nobody_waits() -> None:
+async def test_far_beyond_the_budget_clients_are_disconnected_at_once() -> None:
     budget = Budget(1_000_000)
     pieces = [Piece(budget) for _ in range(5)]
     for piece in pieces:
         piece.take(400_000)
-    assert sum(piece.is_cut for piece in pieces) >= 2
+    assert sum(piece.is_disconnected for piece in pieces) >= 2
     assert budget.total <= budget.limit * 1.1
 
 
-def test_the_memory_of_a_control_group(tmp_path: Path) -> None:
+def test_the_budget_follows_the_memory_limit_of_the_cgroup(tmp_path: Path) -> None:
     """The smallest of the machine's memory and of the limits around the process, in both versions."""
     everything = machine_memory(tmp_path)
     assert everything > 2**24

@@ -1,4 +1,4 @@
-"""The clock on the wall is set while the gateway runs: no window changes, and no message is older than the last."""
+"""The system clock is set while the gateway runs: no window changes, and no message is older than the last."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.skipif(
 
 
 class WallClock:
-    """What a process that is started now takes for the time of day."""
+    """The time of day for processes that are started now."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self._file, library = folder / "clock", folder / "wallclock.so"
@@ -46,7 +46,7 @@ class WallClock:
 
 
 @pytest.mark.parametrize("step", [DAY, -DAY])
-async def test_a_clock_that_is_set_ends_no_session_and_holds_none(
+async def test_setting_the_clock_neither_ends_nor_prolongs_a_session(
     start_gateway: StartGateway, join: Join, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
     """Each suspended session has the window it was promised, and a message is never older than the one before it."""

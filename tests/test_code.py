@@ -1,4 +1,4 @@
-"""The code is as clean as the tools can tell."""
+"""The code is clean, as far as tools can check it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WAITS = re.compile(r"\b(sleep|wait_for_timeout)\((?!0\))")  # sleep(0) is an ite
 @pytest.mark.parametrize(
     "command", ["ruff check", "ruff format --check", "mypy"], ids=lambda command: command.replace(" ", "-")
 )
-def test_the_tools_find_nothing(command: str) -> None:
+def test_ruff_and_mypy_report_nothing(command: str) -> None:
     """ruff and mypy --strict, with the settings in pyproject.toml."""
     result = subprocess.run(
         [sys.executable, "-m", *command.split()], cwd=ROOT, capture_output=True, text=True, check=False
@@ -25,7 +25,7 @@ def test_the_tools_find_nothing(command: str) -> None:
 
 
 @pytest.mark.fast
-def test_what_is_waited_for_is_said() -> None:
+def test_every_sleep_says_what_it_waits_for() -> None:
     """A sleep in a test waits for an event, or it is a defect. One that must wait for time says so, on its line."""
     silent = [
         f"{path.relative_to(ROOT)}:{number}: {line.strip()}"

@@ -56,7 +56,7 @@ def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]
     )
 
 
-def test_defaults_serve_the_machine_itself() -> None:
+def test_by_default_only_the_machine_itself_is_served() -> None:
     settings = parse()
     assert (settings.host, settings.port, settings.store) == (("127.0.0.1",), 8080, "sqlite:///gateway.db")
 
@@ -87,13 +87,13 @@ def test_a_flag_wins_over_a_variable() -> None:
     assert parse(GATEWAY_PORT="2", PORT="3").port == 2
 
 
-def test_port_as_a_platform_sets_it_opens_the_gateway_to_the_network() -> None:
+def test_a_port_variable_of_a_platform_opens_the_gateway_to_the_network() -> None:
     settings = parse(PORT="5000")
     assert (settings.host, settings.port) == (("0.0.0.0",), 5000)  # noqa: S104 - what the platform asks for
     assert parse(["--host", "127.0.0.1"], PORT="5000").host == ("127.0.0.1",)
 
 
-def test_an_empty_variable_is_not_set() -> None:
+def test_an_empty_variable_counts_as_unset() -> None:
     """Neither a setting's own nor the platform's; the next one counts. Compose files pass on what nobody has set."""
     for empty in ("", " "):
         assert parse(PORT=empty).host == ("127.0.0.1",)
@@ -103,14 +103,14 @@ def test_an_empty_variable_is_not_set() -> None:
     assert parse(**everything, PORT="", REDIS_URL="") == parse()
 
 
-def test_hosts_are_several_flags_or_a_list() -> None:
+def test_hosts_are_given_by_several_flags_or_a_list() -> None:
     assert parse(["--host", "::", "--host", "127.0.0.1"]).host == ("::", "127.0.0.1")
     assert parse(GATEWAY_HOST="::, 127.0.0.1").host == ("::", "127.0.0.1")
     assert parse(GATEWAY_HOST="::1,,127.0.0.1,").host == ("::1", "127.0.0.1")
     assert parse(["--host", "[::1]"]).host == ("::1",)
 
 
-def test_a_unix_socket_takes_the_place_of_the_port_that_nobody_asked_for() -> None:
+def test_a_unix_socket_replaces_the_default_port() -> None:
     assert parse(["--unix-socket", "g.sock"]).host == ()
     assert parse(["--unix-socket", "g.sock", "--port", "1"]).host == ("127.0.0.1",)
     assert parse(["--unix-socket", "g.sock", "--host", "::1"]).host == ("::1",)
@@ -141,17 +141,17 @@ def test_origins_are_a_list() -> None:
         ("file://", "file://"),
     ],
 )
-def test_origins_are_brought_into_the_form_of_browsers(written: str, meant: str) -> None:
+def test_origins_are_normalized_as_browsers_send_them(written: str, meant: str) -> None:
     assert parse(["--allowed-origins", written]).allowed_origins == (meant,)
 
 
 @pytest.mark.parametrize("path", ["/chat", "/chat/", "/a/b-c/d.e"])
-def test_a_base_path_has_no_slash_at_its_end(path: str) -> None:
+def test_a_trailing_slash_of_a_base_path_is_dropped(path: str) -> None:
     assert parse(["--base-path", path]).base_path == path.rstrip("/")
     assert parse(["--base-path", "/"]).base_path == "/"
 
 
-def test_proxies_are_trusted_by_address_or_all_of_them() -> None:
+def test_proxies_are_trusted_by_address_or_all_are() -> None:
     """The flag may stand alone; its variable says it with a word."""
     everybody = parse(["--trust-proxy", "*"]).trust_proxy
     assert everybody is not None
@@ -211,7 +211,7 @@ def test_proxies_are_trusted_by_address_or_all_of_them() -> None:
         ("--keep-alive", "0", "0.0 is not in the range x>=1"),
     ],
 )
-def test_a_wrong_value_is_one_clear_line_and_status_2(flag: str, value: str, problem: str) -> None:
+def test_a_wrong_value_is_reported_in_one_line_with_status_2(flag: str, value: str, problem: str) -> None:
     result = run(flag, value)
     assert result.returncode == 2
     assert result.stdout == ""
@@ -240,12 +240,12 @@ def test_a_wrong_variable_is_named(name: str, value: str) -> None:
     assert f" {name} (--" in result.stderr
 
 
-def test_no_variable_is_blamed_where_a_flag_is_wrong() -> None:
+def test_a_wrong_flag_is_not_blamed_on_a_variable() -> None:
     result = run("--port", "x", PORT="5")
     assert (result.returncode, "--port" in result.stderr, "PORT" in result.stderr) == (2, True, False)
 
 
-def test_an_unknown_variable_is_warned_of() -> None:
+def test_an_unknown_variable_causes_a_warning() -> None:
     """With the one that may be meant; known ones, empty ones and those of others are not."""
     log = run(
         "--host", "192.0.2.1", GATEWAY_PROT="1", GATEWAY_XYZ="2", GATEWAY_PORT="3", GATEWAYS="4", GATEWAY_EMPTY=""
@@ -261,7 +261,7 @@ LARGEST = json.dumps({"action": "send-msg", "room": "🙂" * 64, "content": "�
 """A message as large as the limits allow it, from a client that writes ASCII."""
 
 
-def test_a_frame_can_carry_a_message() -> None:
+def test_a_frame_is_large_enough_for_a_message() -> None:
     """--max-frame-size has to hold the largest message that --max-content-length and the others allow, also escaped.
     The refusal says both numbers, and what it suggests is accepted.
     """
@@ -280,7 +280,7 @@ def test_a_frame_can_carry_a_message() -> None:
 
 
 @pytest.mark.parametrize("wire", ["json", "raw"])
-async def test_the_largest_message_goes_through(gateway: GatewayProcess, join: Join, wire: str) -> None:
+async def test_the_largest_message_is_accepted(gateway: GatewayProcess, join: Join, wire: str) -> None:
     """What the limits allow is not cut off by another limit, on either wire."""
     bob = await join(to=gateway)
     room = {"room": "🙂" * 60 + secrets.token_hex(2), "users": [bob.username]}
@@ -298,13 +298,13 @@ async def test_the_largest_message_goes_through(gateway: GatewayProcess, join: J
     assert (await bob.next_event("message")).fields["content"] == message["content"]
 
 
-def test_an_unknown_flag_is_one_clear_line() -> None:
+def test_an_unknown_flag_is_reported_in_one_line() -> None:
     result = run("--speed", "fast")
     assert (result.returncode, result.stderr.count("\n")) == (2, 1)
     assert "--speed" in result.stderr
 
 
-def test_help_names_every_flag_and_default_and_says_how_variables_are_named() -> None:
+def test_help_lists_every_flag_its_default_and_the_names_of_variables() -> None:
     result = run("--help")
     assert result.returncode == 0
     words = " ".join(result.stdout.split())
@@ -320,8 +320,8 @@ def test_help_names_every_flag_and_default_and_says_how_variables_are_named() ->
     assert max(len(line) for line in result.stdout.splitlines()) <= 100
 
 
-def test_names_are_reserved_no_longer_than_sessions_last() -> None:
-    """A reservation beyond the window would be one of nobody's; up to it, and without it, it is fine."""
+def test_names_are_reserved_no_longer_than_the_recovery_window() -> None:
+    """A reservation beyond the window would outlive its session; up to it, and without one, it is accepted."""
     assert parse(["--recovery-window", "5"]).reserve_names is None
     for seconds in ("0", "5"):
         assert parse(["--recovery-window", "5", "--reserve-names", seconds]).reserve_names == float(seconds)
@@ -331,7 +331,7 @@ def test_names_are_reserved_no_longer_than_sessions_last() -> None:
     assert (caught.value.exit_code, "\n" in caught.value.message) == (2, False)
 
 
-def test_a_disk_that_does_not_last_is_warned_of(tmp_path: Path) -> None:
+def test_a_store_on_a_temporary_disk_causes_a_warning(tmp_path: Path) -> None:
     """On Heroku, which sets DYNO, the start names what would last; in memory, it says so; anywhere else, neither."""
 
     def start(store: str, **environment: str) -> str:
@@ -350,7 +350,7 @@ def test_a_disk_that_does_not_last_is_warned_of(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", [[COMMAND], [sys.executable, "-m", "gateway"]], ids=["gateway", "python -m"])
-def test_version_is_shown(command: list[str | Path]) -> None:
+def test_the_version_is_printed(command: list[str | Path]) -> None:
     """By the command, and by the module for those who have not activated the environment."""
     result = subprocess.run([*command, "--version"], capture_output=True, text=True, timeout=30, check=False)
     assert result.returncode == 0
@@ -361,7 +361,7 @@ def test_version_is_shown(command: list[str | Path]) -> None:
     ("store", "reason"),
     [("sqlite:////missing/folder/gateway.db", "its folder does not exist"), ("sqlite:////", "it is a folder")],
 )
-def test_a_store_that_cannot_be_used_is_one_clear_line(store: str, reason: str) -> None:
+def test_an_unusable_store_is_reported_in_one_line(store: str, reason: str) -> None:
     result = run("--port", "0", "--store", store)
     assert (result.returncode, result.stdout) == (1, "")
     assert result.stderr.count("\n") == 1
@@ -383,11 +383,11 @@ def test_a_store_that_cannot_be_used_is_one_clear_line(store: str, reason: str) 
         ("7b", 7),
     ],
 )
-def test_sizes_have_units(written: str, size: int) -> None:
+def test_sizes_may_have_units(written: str, size: int) -> None:
     assert parse(["--history-bytes", written]).history_bytes == size
 
 
-def test_a_store_has_room_for_something() -> None:
+def test_max_store_has_a_lower_bound() -> None:
     """What an empty one takes would be refused too late: when the first room is to be made."""
     assert parse(["--max-store", "1MB"]).max_store == 1_000_000
     result = run("--max-store", "100KB")
@@ -396,7 +396,7 @@ def test_a_store_has_room_for_something() -> None:
 
 
 @pytest.mark.parametrize("written", ["", "0", "-1", "10XB", "GiB", "1e9", "ten", "1.GB", "nan", "\u0661GB", "9" * 40])
-def test_what_is_no_size_is_refused(written: str) -> None:
+def test_text_that_is_not_a_size_is_refused(written: str) -> None:
     result = run("--max-store", written)
     assert (result.returncode, result.stderr.count("\n")) == (2, 1)
     assert "max-store" in result.stderr

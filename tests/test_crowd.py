@@ -1,4 +1,4 @@
-"""Many in one room, and many who speak at the same moment."""
+"""Many clients in one room, and many that send at the same moment."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def fill_room(host: ChatClient, names: list[str]) -> None:
 
 
 @pytest.mark.timeout(300)
-async def test_a_thousand_clients_in_one_room(start_gateway: StartGateway, join: Join) -> None:
+async def test_a_thousand_clients_in_one_room_receive_every_message(start_gateway: StartGateway, join: Join) -> None:
     """Clients of all wires, a thousand in one room: everybody gets every message, in one order, soon."""
     own = await start_gateway()
     stock: list[ChatClient] = [await join("socketio-websocket", to=own) for _ in range(15)]
@@ -64,13 +64,13 @@ async def test_a_thousand_clients_in_one_room(start_gateway: StartGateway, join:
 
     began = time.monotonic()
     await asyncio.gather(*(talk(sender) for sender in senders))
-    heard = [[await listener.next_event("message") for _ in range(MESSAGES)] for listener in listeners]
+    received = [[await listener.next_event("message") for _ in range(MESSAGES)] for listener in listeners]
     contents = [[await client.next_frame() for _ in range(MESSAGES)] for client in bare]
     assert time.monotonic() - began < REASONABLE
 
-    assert len({event.fields["content"] for event in heard[0]}) == MESSAGES
-    assert all(events == heard[0] for events in heard)
-    assert all(frames == [event.fields["content"] for event in heard[0]] for frames in contents)
+    assert len({event.fields["content"] for event in received[0]}) == MESSAGES
+    assert all(events == received[0] for events in received)
+    assert all(frames == [event.fields["content"] for event in received[0]] for frames in contents)
     for listener in listeners:
         assert "message" not in [event.name for event in await listener.drain()]
     for client in bare:
@@ -78,7 +78,7 @@ async def test_a_thousand_clients_in_one_room(start_gateway: StartGateway, join:
 
 
 @pytest.mark.timeout(300)
-async def test_a_crowd_is_listed_in_pages(start_gateway: StartGateway, join: Join) -> None:
+async def test_a_large_room_is_listed_in_pages(start_gateway: StartGateway, join: Join) -> None:
     """Replies and events hold the first 10 members and the count, and list-members pages through all."""
     own = await start_gateway()
     host = await join("socketio-websocket", "host", to=own)
@@ -105,7 +105,7 @@ async def test_a_crowd_is_listed_in_pages(start_gateway: StartGateway, join: Joi
 
 
 @pytest.mark.timeout(300)
-async def test_a_crowd_comes_back(start_gateway: StartGateway, join: Join) -> None:
+async def test_a_thousand_clients_recover_after_a_restart(start_gateway: StartGateway, join: Join) -> None:
     """Killed under 200 clients in a room, the gateway takes them all back at once, and nobody has missed anything."""
     own = await start_gateway(on_disk=True)
     crowd = await come_together(join, own, 200)
@@ -125,41 +125,41 @@ async def test_a_crowd_comes_back(start_gateway: StartGateway, join: Join) -> No
         missed = await back.drain()
         return [event.fields["content"] for event in [*client.events.log, *missed] if event.name == "message"]
 
-    heard = await asyncio.gather(*(come_back(client) for client in crowd[1:]))
-    assert all(contents == [str(number) for number in range(10)] for contents in heard)
+    received = await asyncio.gather(*(come_back(client) for client in crowd[1:]))
+    assert all(contents == [str(number) for number in range(10)] for contents in received)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="holds system calls back as Linux can")
-async def test_what_is_committed_together(start_gateway: StartGateway, join: Join) -> None:
-    """A client that speaks at the same moment as others hears each once and nothing of itself; on every wire all hear
+async def test_messages_of_one_batch_have_one_order_for_everybody(start_gateway: StartGateway, join: Join) -> None:
+    """A client that sends at the same moment as others receives each message of theirs once; on every wire all see
     the same order.
     """
     syncs = HeldSyncs()
     with contextlib.closing(syncs):
         own = await start_gateway(on_disk=True, syncs=syncs)
         host, bare = await join("json", to=own), await join("bare", to=own)
-        speakers = [await join(wire, to=own) for wire in (*WIRES, *WIRES, "socketio-polling-only")]
-        await succeed(host, "create-room", room="r", users=[bare.username, *(one.username for one in speakers)])
+        senders = [await join(wire, to=own) for wire in (*WIRES, *WIRES, "socketio-polling-only")]
+        await succeed(host, "create-room", room="r", users=[bare.username, *(one.username for one in senders)])
         syncs.hold()
         saying = [asyncio.create_task(succeed(host, "send-msg", room="r", content="first"))]
         async with asyncio.timeout(TIMEOUT):
             await syncs.came.wait()
         saying += [
-            asyncio.create_task(succeed(speaker, "send-msg", room="r", content=f"{number} {speaker.username}"))
+            asyncio.create_task(succeed(sender, "send-msg", room="r", content=f"{number} {sender.username}"))
             for number in range(3)
-            for speaker in speakers
+            for sender in senders
         ]
-        for speaker in speakers:
-            if isinstance(speaker, SocketIOClient):
-                await speaker.state()  # Node has sent what it was told to
+        for sender in senders:
+            if isinstance(sender, SocketIOClient):
+                await sender.state()  # Node has sent everything
         await own.has_read_everything()
         syncs.release()
         await asyncio.gather(*saying)
-        heard = [(await host.next_event("message")).fields["content"] for _ in saying[1:]]
-        assert len(set(heard)) == len(heard)
-        for speaker in speakers:
-            others = ["first", *(content for content in heard if not content.endswith(f" {speaker.username}"))]
-            assert [(await speaker.next_event("message")).fields["content"] for _ in others] == others
-        assert [await bare.next_frame() for _ in saying] == ["first", *heard]
-        for client in (host, *speakers):
+        received = [(await host.next_event("message")).fields["content"] for _ in saying[1:]]
+        assert len(set(received)) == len(received)
+        for sender in senders:
+            others = ["first", *(content for content in received if not content.endswith(f" {sender.username}"))]
+            assert [(await sender.next_event("message")).fields["content"] for _ in others] == others
+        assert [await bare.next_frame() for _ in saying] == ["first", *received]
+        for client in (host, *senders):
             assert "message" not in [event.name for event in await client.drain()]

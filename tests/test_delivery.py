@@ -1,4 +1,4 @@
-"""What one effect of a commit costs when it cannot be delivered: itself, and nobody a silent gap."""
+"""An effect of a commit that cannot be delivered is lost alone, and causes no silent gap."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Client:
         return [orjson.loads(line) for line in self._written.splitlines()]
 
     @property
-    def heard(self) -> list[str]:
+    def received(self) -> list[str]:
         """The messages that it has read."""
         return [event["content"] for event in self.read if event["event"] == events.MESSAGE]
 
@@ -113,7 +113,7 @@ class Node:
         await self.engine.attach_session(Claim(username, client.connection_id, resume))
         return client
 
-    async def say(self, *contents: str, room: str = "tea") -> None:
+    async def send(self, *contents: str, room: str = "tea") -> None:
         for content in contents:
             await self.engine.append_message("alice", room, content, None)
 
@@ -136,40 +136,40 @@ def errors(log: list[Any]) -> int:
     return sum(entry["log_level"] == "error" for entry in log)
 
 
-async def test_an_event_that_cannot_be_encoded(node: Node, log: list[Any]) -> None:
-    """Who reads another encoding hears everything. Who should have read this one is closed before anything later
-    reaches it, comes back, and hears all of it once.
+async def test_an_encoding_error_affects_only_clients_of_that_encoding(node: Node, log: list[Any]) -> None:
+    """Clients of another encoding receive everything. Those of this one are closed before anything later
+    reaches them, come back, and receive all of it once.
     """
     await node.login(node.sound, "alice")
     bob, carol = await node.login(node.sound, "bob"), await node.login(node.frail, "carol")
     await node.engine.create_room("alice", "tea", ("bob", "carol"))
-    await node.say("before")
+    await node.send("before")
     node.frail.chokes_on = "poison"
-    await node.say("poison", "after")
-    assert bob.heard == ["before", "poison", "after"]
-    assert (carol.heard, carol.reasons) == (["before"], [CloseReason.MISSED])
+    await node.send("poison", "after")
+    assert bob.received == ["before", "poison", "after"]
+    assert (carol.received, carol.reasons) == (["before"], [CloseReason.MISSED])
     assert errors(log) == 1
     node.frail.chokes_on = ""
     back = await node.login(node.frail, "carol", carol)
-    assert (back.read[0]["recovered"], back.heard) == (True, ["poison", "after"])
+    assert (back.read[0]["recovered"], back.received) == (True, ["poison", "after"])
 
 
-async def test_a_connection_that_cannot_be_written_to(node: Node, log: list[Any]) -> None:
-    """The others hear everything, whoever comes first in the room."""
+async def test_a_write_error_affects_only_its_own_client(node: Node, log: list[Any]) -> None:
+    """The others receive everything, wherever it comes in the order of the room."""
     await node.login(node.sound, "alice")
     clients = [await node.login(node.sound, name) for name in ("bob", "carol", "dave")]
     await node.engine.create_room("alice", "tea", ("bob", "carol", "dave"))
     clients[1].breaks = True
-    await node.say("one", "two")
-    assert [client.heard for client in clients] == [["one", "two"], [], ["one", "two"]]
+    await node.send("one", "two")
+    assert [client.received for client in clients] == [["one", "two"], [], ["one", "two"]]
     assert [client.reasons for client in clients] == [[], [CloseReason.MISSED], []]
     clients[1].breaks = False
     back = await node.login(node.sound, "carol", clients[1])
-    assert back.heard == ["one", "two"]
+    assert back.received == ["one", "two"]
     assert errors(log) >= 1
 
 
-async def test_an_event_for_some_alone_reaches_the_others(node: Node) -> None:
+async def test_a_write_error_of_one_recipient_spares_the_other_recipients(node: Node) -> None:
     """The room-joined of each new member is an effect of its own."""
     await node.login(node.sound, "alice")
     clients = [await node.login(node.sound, name) for name in ("bob", "carol", "dave")]
@@ -180,10 +180,10 @@ async def test_an_event_for_some_alone_reaches_the_others(node: Node) -> None:
 
 
 @pytest.mark.parametrize("what", [Movement, Attachment])
-async def test_a_movement_or_an_attachment_that_fails(
+async def test_a_failing_movement_or_attachment_disconnects_those_it_concerns(
     node: Node, monkeypatch: pytest.MonkeyPatch, what: type, log: list[Any]
 ) -> None:
-    """What else the commit did is delivered, and whom it was about is closed."""
+    """The other effects of the commit are delivered, and the clients it concerns are closed."""
     await node.login(node.sound, "alice")
     bob, carol = await node.login(node.sound, "bob"), await node.login(node.sound, "carol")
     await node.engine.create_room("alice", "tea", ("carol",))
@@ -194,15 +194,15 @@ async def test_a_movement_or_an_attachment_that_fails(
     else:
         again = await node.login(node.sound, "carol", carol)
         assert (carol.reasons, again.reasons) == ([CloseReason.TAKEN_OVER], [CloseReason.MISSED])
-        assert again.heard == []
+        assert again.received == []
     monkeypatch.undo()
-    await node.say("after")
+    await node.send("after")
     assert errors(log) == 1
-    assert carol.heard == (["after"] if what is Movement else [])
-    assert bob.heard == []
+    assert carol.received == (["after"] if what is Movement else [])
+    assert bob.received == []
 
 
-async def test_nothing_of_a_commit_is_lost_behind_a_failure(node: Node) -> None:
+async def test_the_effects_after_a_failure_are_still_delivered(node: Node) -> None:
     """Effects of one commit, in one list: the first one fails."""
     await node.login(node.sound, "alice")
     bob, carol = await node.login(node.frail, "bob"), await node.login(node.sound, "carol")
@@ -210,7 +210,7 @@ async def test_nothing_of_a_commit_is_lost_behind_a_failure(node: Node) -> None:
     await node.engine.create_room("alice", "cake", ("carol",))
     node.frail.chokes_on = "poison"
     node.commits.clear()
-    await asyncio.gather(node.say("poison"), node.say("cake", room="cake"), node.say("later"))
+    await asyncio.gather(node.send("poison"), node.send("cake", room="cake"), node.send("later"))
     assert max(node.commits) > 1, "they were to be committed together"
-    assert carol.heard == ["cake"]
-    assert (bob.heard, bob.closed) == ([], True)
+    assert carol.received == ["cake"]
+    assert (bob.received, bob.closed) == ([], True)

@@ -1,4 +1,4 @@
-"""docs/protocol.md and the tests say the same, and what the document shows is what happens."""
+"""docs/protocol.md agrees with the tests, and the gateway behaves as it shows."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def rows(heading: str) -> list[list[str]]:
 
 
 @pytest.mark.fast
-def test_the_table_of_events_is_what_is_tested() -> None:
+def test_the_table_of_events_matches_the_tests() -> None:
     """Every event, whether it is stored, and the names of its fields."""
     documented = {}
     for event, _, fields, stored in rows("Events"):
@@ -46,7 +46,7 @@ def test_the_table_of_events_is_what_is_tested() -> None:
     assert documented == tested
 
 
-async def test_every_documented_action_is_known(join: Join, wire: str) -> None:
+async def test_every_documented_action_exists(join: Join, wire: str) -> None:
     """No action of the table is `unknown_action`, and the message that lists the actions names no other."""
     client = await join(wire)
     documented = {name for row in rows("Actions") for name in re.findall(r"`([\w-]+)`", row[0])}
@@ -58,7 +58,7 @@ async def test_every_documented_action_is_known(join: Join, wire: str) -> None:
     assert reply["error"]["code"] == "unknown_action"
 
 
-async def test_the_plain_conversation_of_the_document(join: Join) -> None:
+async def test_the_gateway_replies_as_the_document_shows(join: Join) -> None:
     """The frames shown under "The plain wire" are what a client gets, field for field."""
     section = PROTOCOL.split("\n## The plain wire\n")[1].split("\n## ")[0]
     sent = re.findall(r"^→ (\{.*?\})", section, flags=re.MULTILINE)
@@ -83,7 +83,7 @@ async def test_the_plain_conversation_of_the_document(join: Join) -> None:
 
 @pytest.mark.fast
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_what_a_document_links_to_is_there(document: Path) -> None:
+def test_every_link_of_a_document_resolves(document: Path) -> None:
     """Files, pictures and headings of this repository."""
     for target in re.findall(r"\]\((?!https?:|mailto:)([^)\s]+)\)", document.read_text()):
         path, _, heading = target.partition("#")
@@ -95,8 +95,8 @@ def test_what_a_document_links_to_is_there(document: Path) -> None:
 
 
 @pytest.mark.fast
-def test_the_table_of_tests_names_tests_that_are_there() -> None:
-    """CONTRIBUTING.md says which test is for which module."""
+def test_the_table_of_tests_names_existing_tests() -> None:
+    """CONTRIBUTING.md lists the tests of each module."""
     contributing = (ROOT / "CONTRIBUTING.md").read_text()
     tests = set(re.findall(r"test_\w+\.py", contributing))
     assert len(tests) > 30
@@ -110,7 +110,7 @@ def test_the_table_of_tests_names_tests_that_are_there() -> None:
 
 
 @pytest.mark.fast
-def test_the_table_of_commands_is_the_justfile() -> None:
+def test_the_table_of_commands_matches_the_justfile() -> None:
     """CONTRIBUTING.md gives each command in full, and its name; the justfile has the same, and no others."""
     contributing = (ROOT / "CONTRIBUTING.md").read_text()
     table = {
@@ -125,8 +125,8 @@ def test_the_table_of_commands_is_the_justfile() -> None:
 
 
 @pytest.mark.fast
-def test_the_changelog_begins_with_this_version() -> None:
-    """Or with what is not released yet."""
+def test_the_changelog_begins_with_the_current_version() -> None:
+    """Or with unreleased changes."""
     setup = (ROOT / "setup.cfg").read_text()
     version = re.findall(r"^version = (\S+)$", setup, re.MULTILINE)
     headings = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
@@ -134,7 +134,7 @@ def test_the_changelog_begins_with_this_version() -> None:
 
 
 @pytest.mark.fast
-def test_the_table_of_time_limits_has_the_limits() -> None:
+def test_the_table_of_time_limits_matches_the_code() -> None:
     """docs/architecture.md names each one where it is: a constant, or settings with their defaults."""
     architecture = (ROOT / "docs" / "architecture.md").read_text()
     limits = re.findall(r"^\| [^|]+ \| ([\d.]+)(?: and ([\d.]+))? \| (`.*`.*) \|$", architecture, re.MULTILINE)

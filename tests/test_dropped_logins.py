@@ -18,7 +18,7 @@ from harness.names import fresh_name
 from harness.raw import open_polling
 from harness.stock import TRANSPORTS
 from harness.syncs import HeldSyncs
-from harness.waiting import until_told
+from harness.waiting import poll_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -51,7 +51,7 @@ async def drop_plain(gateway: GatewayProcess, name: str, query: str, *, read: in
     if read:
         head = await reader.readexactly(read)
         assert head.startswith(b"HTTP/1.1 101 "), head
-    await asyncio.sleep(after)  # what the test is about: somebody gives up
+    await asyncio.sleep(after)  # what the test is about: a client gives up
     writer.close()
 
 
@@ -77,11 +77,11 @@ async def forgotten(witness: ChatClient, *names: str) -> None:
         async def is_forgotten(name: str = name) -> bool:
             return not await is_known(witness, name)
 
-        await until_told(is_forgotten)
+        await poll_until(is_forgotten)
 
 
 @pytest.mark.parametrize("wire", ["socketio-websocket", "socketio-polling", "socketio-polling-only"])
-async def test_who_reconnects_quickly_is_not_in_the_way_of_himself(
+async def test_a_client_that_reconnects_quickly_does_not_block_itself(
     start_gateway: StartGateway, join: Join, driver: Driver, wire: str
 ) -> None:
     """600 times: log in, give up at some stage, and log in again at once. The name is never taken."""
@@ -99,10 +99,10 @@ async def test_who_reconnects_quickly_is_not_in_the_way_of_himself(
 
 
 @pytest.mark.parametrize("wire", ["socketio-websocket", "socketio-polling", "socketio-polling-only"])
-async def test_who_gives_up_leaves_nothing_behind(
+async def test_an_abandoned_log_in_leaves_nothing(
     start_gateway: StartGateway, join: Join, driver: Driver, wire: str
 ) -> None:
-    """Not even a suspended session: nobody could come back to it, and its name would be lost to its owner."""
+    """Not even a suspended session: nobody could resume it, and its name would be lost to its owner."""
     own = await start_gateway(on_disk=True)
     witness = await join(to=own)
     names = [fresh_name() for _ in range(10 * len(STAGES))]
@@ -112,10 +112,10 @@ async def test_who_gives_up_leaves_nothing_behind(
 
 
 @pytest.mark.parametrize("query", ["", "?format=json"])
-async def test_a_plain_connection_that_is_closed_amid_its_handshake(
+async def test_a_plain_client_that_disconnects_during_the_handshake_holds_no_name(
     start_gateway: StartGateway, join: Join, query: str
 ) -> None:
-    """It has claimed nothing, so that the next one with its name gets in: also where it was answered meanwhile."""
+    """It has claimed nothing, so that the next one with its name gets in: also where its reply was sent meanwhile."""
     own = await start_gateway(on_disk=True)
     witness = await join(to=own)
 
@@ -130,27 +130,27 @@ async def test_a_plain_connection_that_is_closed_amid_its_handshake(
     await forgotten(witness, *names)
 
 
-async def test_who_waits_for_a_name_is_not_in_the_way_of_the_next(gateway: GatewayProcess) -> None:
+async def test_a_client_that_gives_up_waiting_does_not_block_the_next(gateway: GatewayProcess) -> None:
     """Two wait for a holder that leaves, on long-polling; the one that gets the name leaves too: the other has it."""
     name = fresh_name()
     holder, *waiting = [await open_polling(gateway.url) for _ in range(3)]
     await request("POST", holder, data=f'40{{"username":"{name}"}}')
     assert '42["welcome"' in (await request("GET", holder)).text
-    answers = []
+    responses = []
     for url in waiting:
         await request("POST", url, data=f'40{{"username":"{name}"}}')
-        answers.append(asyncio.create_task(request("GET", url)))
+        responses.append(asyncio.create_task(request("GET", url)))
     await request("POST", holder, data="41")
-    done, (late,) = await asyncio.wait(answers, return_when=asyncio.FIRST_COMPLETED)
+    done, (late,) = await asyncio.wait(responses, return_when=asyncio.FIRST_COMPLETED)
     (first,) = done
     assert first.result().text.startswith("40{")
-    await request("POST", waiting[answers.index(first)], data="41")
+    await request("POST", waiting[responses.index(first)], data="41")
     assert (await late).text.startswith("40{")
-    await request("POST", waiting[answers.index(late)], data="41")
+    await request("POST", waiting[responses.index(late)], data="41")
 
 
 class HungDisk:
-    """A gateway whose disk does not answer until `release`, and somebody in it."""
+    """A gateway with a client, whose disk hangs until `release`."""
 
     def __init__(self, gateway: GatewayProcess, syncs: HeldSyncs, witness: ChatClient, room: str) -> None:
         self.gateway = gateway
@@ -182,7 +182,9 @@ async def hung_disk(start_gateway: StartGateway, join: Join) -> AsyncIterator[Hu
         await own.stop()
 
 
-async def test_retries_while_the_disk_hangs(hung_disk: HungDisk, join: Join, driver: Driver) -> None:
+async def test_a_client_that_retries_while_the_disk_hangs_gets_in_once_it_works(
+    hung_disk: HungDisk, join: Join, driver: Driver
+) -> None:
     """However often a client tries and gives up meanwhile: when the disk works again, it gets in."""
     own, names = hung_disk.gateway, {wire: fresh_name() for wire in ("bare", "json", "stock")}
     await hung_disk.hold()
@@ -199,10 +201,10 @@ async def test_retries_while_the_disk_hangs(hung_disk: HungDisk, join: Join, dri
     await forgotten(hung_disk.witness, *names.values())
 
 
-async def test_a_resume_that_is_dropped_half_way_leaves_the_session_suspended(
+async def test_a_resume_that_is_interrupted_leaves_the_session_suspended(
     hung_disk: HungDisk, join: Join, driver: Driver
 ) -> None:
-    """Its client can still come back to it, and has lost nothing. A pid that is none claims nothing."""
+    """Its client can still come back to it, and has lost nothing. An invalid pid claims nothing."""
     own, witness = hung_disk.gateway, hung_disk.witness
     client = await join("json", to=own)
     room = await make_room(witness, client)
@@ -225,14 +227,14 @@ async def test_a_resume_that_is_dropped_half_way_leaves_the_session_suspended(
     async def is_offline() -> bool:
         return not await is_online(witness, room, client.username)
 
-    await until_told(is_offline)
+    await poll_until(is_offline)
     back = await join("json", client.username, to=own, query=resume)
     assert (back.welcome.fields["recovered"], len(back.welcome.fields["rooms"])) == (True, 1)
     assert (await back.next_event("message")).fields["content"] == "missed"
 
 
 @pytest.mark.parametrize("wire", ["socketio-websocket", "socketio-polling", "json", "bare"])
-async def test_a_log_in_that_the_store_does_not_answer(hung_disk: HungDisk, join: Join, wire: str) -> None:
+async def test_a_log_in_fails_when_the_store_does_not_respond(hung_disk: HungDisk, join: Join, wire: str) -> None:
     """After five seconds it is `unavailable`, and when the disk works again, nothing is left of it."""
     name = fresh_name()
     await hung_disk.hold()
@@ -247,8 +249,8 @@ async def test_a_log_in_that_the_store_does_not_answer(hung_disk: HungDisk, join
     await join(wire, name, to=hung_disk.gateway)
 
 
-async def test_what_was_said_before_leaving_is_kept(join: Join) -> None:
-    """A client that says something and leaves is gone at once for who asks for its name, and what it said is heard."""
+async def test_messages_sent_before_leaving_are_kept(join: Join) -> None:
+    """What a client sent before it left is delivered, and its name is free at once."""
     witness = await join()
     for _ in range(20):
         client = await join("socketio-websocket")
@@ -256,7 +258,7 @@ async def test_what_was_said_before_leaving_is_kept(join: Join) -> None:
         for number in range(10):
             await client.emit_without_ack("send-msg", {"room": room, "content": str(number)})
         await client.leave()
-        heard = [(await witness.next_event("message")).fields["content"] for _ in range(10)]
-        assert heard == [str(number) for number in range(10)]
+        received = [(await witness.next_event("message")).fields["content"] for _ in range(10)]
+        assert received == [str(number) for number in range(10)]
         assert (await witness.next_event("user-left")).fields["username"] == client.username
         await join("json", client.username)

@@ -1,4 +1,4 @@
-"""What was acked is kept: through kill -9, a stop, a full disk, and somebody who starts a second gateway."""
+"""Whatever was acked is kept: through kill -9, a stop, a full disk, and the start of a second gateway."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from harness.client import RefusedError, check_error, fail, make_room, succeed
 from harness.http import request
 from harness.inbox import TIMEOUT
 from harness.plain import JsonClient
-from harness.process import GatewayProcess, quiet_port
+from harness.process import GatewayProcess, stable_port
 from harness.stock import TRANSPORTS, SocketIOClient
 from harness.syncs import HeldSyncs
 from harness.waiting import until
@@ -53,8 +53,8 @@ async def test_an_acked_message_survives_kill_9(start_gateway: StartGateway, joi
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="holds system calls back as Linux can")
-async def test_nothing_is_acked_or_heard_before_it_is_synced(start_gateway: StartGateway, join: Join) -> None:
-    """While the disk has not confirmed a message, neither its sender nor anybody else hears of it."""
+async def test_nothing_is_acked_or_delivered_before_it_is_synced(start_gateway: StartGateway, join: Join) -> None:
+    """Until the disk has confirmed a message, it is neither acked nor delivered."""
     syncs = HeldSyncs()
     with contextlib.closing(syncs):
         own = await start_gateway(on_disk=True, syncs=syncs)
@@ -79,9 +79,9 @@ async def test_nothing_is_acked_or_heard_before_it_is_synced(start_gateway: Star
         await own.stop()
 
 
-async def test_the_stock_client_survives_kill_9_by_itself(start_gateway: StartGateway, join: Join) -> None:
-    """It reconnects, recovers its session, hears what it missed, and nobody had to do anything."""
-    own = await start_gateway(on_disk=True, port=quiet_port())
+async def test_the_stock_client_recovers_from_kill_9_by_itself(start_gateway: StartGateway, join: Join) -> None:
+    """It reconnects, recovers its session, and receives what it missed, without any code."""
+    own = await start_gateway(on_disk=True, port=stable_port())
     alice = await join("socketio-polling", to=own, reconnection=True, reconnectionDelay=20, reconnectionDelayMax=50)
     bob = await join("socketio-websocket", to=own, reconnection=True, reconnectionDelay=20, reconnectionDelayMax=50)
     room = await make_room(alice, bob)
@@ -103,11 +103,11 @@ async def test_the_stock_client_survives_kill_9_by_itself(start_gateway: StartGa
 
 
 @pytest.mark.parametrize("wire", ["socketio-websocket", "socketio-polling-only"])
-async def test_a_retry_after_a_kill_between_commit_and_ack(
+async def test_a_retry_after_a_kill_between_commit_and_ack_is_a_duplicate(
     start_gateway: StartGateway, join: Join, driver: Driver, wire: str
 ) -> None:
-    """The stock client's `retries` send again what was kept already: with an id of its own it is stored once."""
-    own = await start_gateway(on_disk=True, port=quiet_port())
+    """The `retries` of the stock client send what was kept already: with an `id` it is stored once."""
+    own = await start_gateway(on_disk=True, port=stable_port())
     bob = await join(to=own)
     options = {"reconnection": True, "reconnectionDelay": 20, "reconnectionDelayMax": 50}
     options |= {"retries": 3, "ackTimeout": 5000, "transports": TRANSPORTS[wire]}
@@ -118,19 +118,19 @@ async def test_a_retry_after_a_kill_between_commit_and_ack(
         room = await make_room(bob, alice)
         proxy.muted = True
         sending = asyncio.create_task(alice.call("send-msg", room=room, content="once", id="mine"))
-        heard = await bob.next_event("message")
+        received = await bob.next_event("message")
         await own.kill9()
         proxy.muted = False
         await own.restart()
         reply = await sending
-    assert reply == {"ok": True, "id": "mine", "ts": heard.fields["ts"], "duplicate": True}
+    assert reply == {"ok": True, "id": "mine", "ts": received.fields["ts"], "duplicate": True}
     bob = await resume(bob, own, join)
     assert "message" not in [event.name for event in await bob.drain()]
     assert [message["id"] for message in (await succeed(bob, "history", room=room))["messages"]] == ["mine"]
 
 
 async def test_every_ack_of_a_burst_is_kept(start_gateway: StartGateway, join: Join) -> None:
-    """Killed amid many messages in flight: what was acked or heard is in history, once, and no other order."""
+    """Killed with many messages in flight: what was acked or received is in history, once, and no other order."""
     own = await start_gateway(on_disk=True, history_size=5000)
     alice, bob = await join(to=own), await join(to=own)
     room = await make_room(alice, bob)
@@ -143,7 +143,7 @@ async def test_every_ack_of_a_burst_is_kept(start_gateway: StartGateway, join: J
     await alice.wait_closed()
     await bob.wait_closed()
     acked = [reply["id"] for reply in alice.replies.log if reply["ok"] and "id" in reply]
-    heard = [event.fields["content"] for event in bob.events.log if event.name == "message"]
+    received = [event.fields["content"] for event in bob.events.log if event.name == "message"]
     await own.restart()
     alice = await resume(alice, own, join)
     kept: list[str] = []
@@ -157,16 +157,16 @@ async def test_every_ack_of_a_burst_is_kept(start_gateway: StartGateway, join: J
     assert kept == [str(number) for number in range(len(kept))]
     assert len(acked) > 500
     assert set(acked) <= set(kept)
-    assert heard == kept[: len(heard)]
+    assert received == kept[: len(received)]
     bob = await resume(bob, own, join)
     assert bob.welcome.fields["recovered"] is True
     missed = [event.fields["content"] for event in await bob.drain() if event.name == "message"]
-    assert heard + missed == kept
+    assert received + missed == kept
 
 
-async def test_a_restart_keeps_everybody(start_gateway: StartGateway, join: Join) -> None:
-    """SIGTERM closes with 1012 and exits 0 within a moment; after the start every session goes on where it was."""
-    own = await start_gateway(on_disk=True, port=quiet_port())
+async def test_a_restart_keeps_all_sessions(start_gateway: StartGateway, join: Join) -> None:
+    """SIGTERM closes with 1012 and exits 0 within a moment; after the start every session continues."""
+    own = await start_gateway(on_disk=True, port=stable_port())
     alice = await join(to=own)
     bob = await join("socketio-polling", to=own, reconnection=True, reconnectionDelay=20, reconnectionDelayMax=50)
     room = await make_room(alice, bob)
@@ -213,7 +213,7 @@ async def test_a_wiped_store_is_noticed(start_gateway: StartGateway, join: Join)
     await fail(alice, "history", "room_not_found", room=room)
 
 
-async def test_a_second_gateway_on_one_store(start_gateway: StartGateway, join: Join) -> None:
+async def test_a_second_gateway_on_the_same_store_is_refused(start_gateway: StartGateway, join: Join) -> None:
     """It exits with 1 and one clear line on stderr; the first goes on."""
     own = await start_gateway(on_disk=True)
     alice = await join(to=own)
@@ -232,7 +232,7 @@ full_disk = pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="needs p
 
 
 @full_disk
-async def test_a_full_disk_is_unavailable(start_gateway: StartGateway, join: Join, wire: str) -> None:
+async def test_a_full_disk_makes_the_gateway_unavailable(start_gateway: StartGateway, join: Join, wire: str) -> None:
     """While the store cannot write, actions are `unavailable` and nothing is delivered; when it can, all is well."""
     own = await start_gateway(on_disk=True)
     client, bob = await join(wire, to=own), await join(to=own)
@@ -249,7 +249,7 @@ async def test_a_full_disk_is_unavailable(start_gateway: StartGateway, join: Joi
 
 
 @full_disk
-async def test_nobody_gets_in_while_the_disk_is_full(start_gateway: StartGateway, join: Join) -> None:
+async def test_nobody_can_log_in_while_the_disk_is_full(start_gateway: StartGateway, join: Join) -> None:
     """A login that cannot be kept is `unavailable`, 503 on the plain wire; afterwards it succeeds."""
     own = await start_gateway(on_disk=True)
     own.limit_file_size(0)
@@ -264,7 +264,7 @@ async def test_nobody_gets_in_while_the_disk_is_full(start_gateway: StartGateway
 
 
 @full_disk
-async def test_who_leaves_while_the_disk_is_full_is_gone_when_it_is_not(
+async def test_a_client_that_leaves_while_the_disk_is_full_is_gone_afterwards(
     start_gateway: StartGateway, join: Join
 ) -> None:
     """A lost connection and a log-out that the store could not take reach it, and the rooms, later."""
@@ -282,15 +282,15 @@ async def test_who_leaves_while_the_disk_is_full_is_gone_when_it_is_not(
 
 @full_disk
 async def test_an_idle_gateway_notices_that_its_disk_is_full(start_gateway: StartGateway) -> None:
-    """Nobody has to send a message for it to be known, nor for it to be over."""
+    """It is noticed, and so is its end, although nobody sends a message."""
     own = await start_gateway(on_disk=True)
     for size, news in ((0, "the store fails"), (-1, "the store works again")):
         own.limit_file_size(size)
         await until(lambda news=news: news in own.log, 8)  # type: ignore[misc]
 
 
-async def test_killed_while_many_come_and_go(start_gateway: StartGateway, join: Join) -> None:
-    """Killed amid logins and rooms, the store opens again, and a session that was welcomed can be resumed."""
+async def test_a_kill_while_many_come_and_go_loses_nobody(start_gateway: StartGateway, join: Join) -> None:
+    """Killed during log-ins and actions, the store opens again, and a session that was welcomed can be resumed."""
     own = await start_gateway(on_disk=True)
     clients: list[ChatClient] = []
 
@@ -313,9 +313,9 @@ async def test_killed_while_many_come_and_go(start_gateway: StartGateway, join: 
         assert acked <= rooms
 
 
-async def test_the_stock_client_tries_until_the_gateway_is_there(start_gateway: StartGateway, join: Join) -> None:
-    """A gateway that is down for a while is found again without help."""
-    own = await start_gateway(on_disk=True, port=quiet_port())
+async def test_the_stock_client_retries_until_the_gateway_is_up(start_gateway: StartGateway, join: Join) -> None:
+    """A gateway that is down for a while is found again without any code."""
+    own = await start_gateway(on_disk=True, port=stable_port())
     alice = await join("socketio-websocket", to=own, reconnection=True, reconnectionDelay=20, reconnectionDelayMax=50)
     assert isinstance(alice, SocketIOClient)
     await own.kill9()

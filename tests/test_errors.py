@@ -89,13 +89,13 @@ async def test_every_wrong_field_is_named(client: ChatClient) -> None:
 
 
 async def test_all_wrong_fields_are_named_at_once(client: ChatClient) -> None:
-    """Who makes two mistakes learns of both."""
+    """All mistakes of a payload are reported together."""
     error = await fail(client, "send-msg", "invalid_payload", room="", content=5)
     assert set(error["fields"]) == {"room", "content"}
 
 
-async def test_a_username_of_the_wrong_form_in_users(client: ChatClient, join: Join) -> None:
-    """A name in `users` that can be nobody's is refused, and nobody is added."""
+async def test_a_malformed_username_in_users_is_an_invalid_payload(client: ChatClient, join: Join) -> None:
+    """A name in `users` that no user can have is refused, and nobody is added."""
     bob = await join()
     room = await make_room(client)
     for name in ("Bob", "", "a" * 33, "a b"):
@@ -107,14 +107,14 @@ async def test_a_username_of_the_wrong_form_in_users(client: ChatClient, join: J
 
 
 @pytest.mark.parametrize("action", OTHERS_ROOM)
-async def test_a_room_that_is_not_there(client: ChatClient, action: str) -> None:
+async def test_a_missing_room_is_not_found(client: ChatClient, action: str) -> None:
     """Every action in a room that does not exist is `room_not_found`."""
     await fail(client, action, "room_not_found", room=fresh_name("nowhere"), **PAYLOADS[action])
 
 
 @pytest.mark.parametrize("action", OTHERS_ROOM)
-async def test_a_room_of_others(client: ChatClient, join: Join, action: str) -> None:
-    """Every action in a room that the caller is not in is as if it did not exist, and its members hear
+async def test_a_room_the_caller_is_not_in_is_not_found(client: ChatClient, join: Join, action: str) -> None:
+    """Every action in a room that the caller is not in is as if it did not exist, and its members receive
     nothing.
     """
     bob = await join()
@@ -123,7 +123,7 @@ async def test_a_room_of_others(client: ChatClient, join: Join, action: str) -> 
     assert await bob.drain() == []
 
 
-async def test_a_room_that_exists_already(client: ChatClient, join: Join) -> None:
+async def test_an_existing_room_cannot_be_created(client: ChatClient, join: Join) -> None:
     """create-room with a name in use is `room_exists`, one's own or another's; nobody is added."""
     bob, carol = await join(), await join()
     for room in (await make_room(client), await make_room(bob)):
@@ -132,7 +132,7 @@ async def test_a_room_that_exists_already(client: ChatClient, join: Join) -> Non
 
 
 @pytest.mark.parametrize("action", ["create-room", "add-user"])
-async def test_users_without_a_session(client: ChatClient, join: Join, action: str) -> None:
+async def test_users_without_a_session_are_unknown(client: ChatClient, join: Join, action: str) -> None:
     """`unknown_user` names exactly those who have no session, and nobody is added."""
     bob = await join()
     nobody, noone = fresh_name(), fresh_name()
@@ -149,7 +149,7 @@ async def test_users_without_a_session(client: ChatClient, join: Join, action: s
         assert (await succeed(client, "list-members", room=room))["member_count"] == 1
 
 
-async def test_the_names_of_unknown_users_are_a_list(client: ChatClient) -> None:
+async def test_unknown_users_are_listed_by_name(client: ChatClient) -> None:
     """`fields.users` of `unknown_user` is the list of the names, in the order given."""
     names = [fresh_name(), fresh_name()]
     error = await fail(client, "create-room", "unknown_user", room=fresh_name("room"), users=names)
@@ -178,14 +178,14 @@ async def test_a_suspended_user_can_be_added(client: ChatClient, join: Join) -> 
 @pytest.mark.parametrize(
     "action", ["fly", "", "Create-Room", "create_room", "create-room ", "__init__", "welcome", "é"]
 )
-async def test_an_unknown_action(client: ChatClient, action: str) -> None:
-    """A word that is no action is `unknown_action`, whatever its payload."""
+async def test_an_unknown_action_is_refused(client: ChatClient, action: str) -> None:
+    """A name that is not an action is `unknown_action`, whatever its payload."""
     await fail(client, action, "unknown_action")
     await fail(client, action, "unknown_action", room="x", users=5)
 
 
-async def test_the_connection_goes_on_after_errors(client: ChatClient, join: Join) -> None:
-    """Errors cost nothing: the same connection works on, and others never hear of them."""
+async def test_the_connection_survives_errors(client: ChatClient, join: Join) -> None:
+    """The same connection goes on, and others receive nothing of errors."""
     bob = await join()
     room = await make_room(client, bob)
     for _ in range(50):
@@ -204,7 +204,7 @@ FAILING: list[tuple[str, dict[str, Any], str]] = [
 
 
 async def test_without_an_ack_a_failure_is_an_error_event(join: Join) -> None:
-    """A failing Socket.IO event without an ack is answered by `error` with what its ack would have said."""
+    """A failing Socket.IO event without an ack gets an `error` event with the error of its ack."""
     client = await join("socketio-websocket")
     for action, payload, code in FAILING:
         error = await fail(client, action, code, **payload)
@@ -225,7 +225,7 @@ async def test_the_error_of_send_names_the_action(join: Join) -> None:
 
 
 @pytest.mark.parametrize("payload", ["x", 5, None, True, [], ["x"], [{}], ""])
-async def test_a_payload_that_is_no_object(join: Join, payload: object) -> None:
+async def test_a_payload_that_is_not_an_object_is_refused(join: Join, payload: object) -> None:
     """On Socket.IO a payload of another JSON type is `invalid_payload`, by name or through `send`."""
     client = await join("socketio-websocket")
     for name in ("list-rooms", "send-msg", "message"):
@@ -269,7 +269,7 @@ async def test_send_without_an_action_is_refused(join: Join) -> None:
 
 
 async def test_send_cannot_nest(join: Join) -> None:
-    """`message` is no action itself."""
+    """`message` itself is not an action."""
     client = await join("socketio-websocket")
     reply = await client.emit("message", {"action": "message"})
     check_error(reply["error"], "unknown_action")
@@ -281,8 +281,8 @@ NOT_OBJECTS += ["[" * 5000, "{" * 5000, '{"a":' * 20000, "[" * 2000 + "]" * 2000
 
 
 @pytest.mark.parametrize("binary", [False, True])
-async def test_a_plain_frame_that_is_no_json_object(join: Join, binary: bool) -> None:
-    """On the full form it is answered by a failing reply without a ref, and the connection goes on."""
+async def test_a_plain_frame_that_is_not_a_json_object_is_refused(join: Join, binary: bool) -> None:
+    """On the full form it gets a failing reply without a ref, and the connection goes on."""
     client = await join("json")
     for frame in NOT_OBJECTS:
         await client.send(frame.encode() if binary else frame)
@@ -293,7 +293,7 @@ async def test_a_plain_frame_that_is_no_json_object(join: Join, binary: bool) ->
     assert await client.drain() == []
 
 
-async def test_a_plain_frame_without_an_action(join: Join) -> None:
+async def test_a_plain_frame_without_an_action_is_refused(join: Join) -> None:
     """A frame whose `action` is missing or no string is `invalid_payload`, and its ref comes back."""
     client = await join("json")
     frames: list[dict[str, Any]] = [{}, {"room": "x"}, {"action": 5}, {"action": None}, {"action": {}}]
@@ -314,8 +314,8 @@ NASTY = [
 
 
 @pytest.mark.parametrize("nasty", NASTY, ids=lambda nasty: str(nasty)[:20])
-async def test_numbers_and_nesting_beyond_measure(gateway: GatewayProcess, join: Join, nasty: str) -> None:
-    """JSON that is legal but absurd is answered `invalid_payload`; on Socket.IO, where no stock client sends it, it
+async def test_huge_numbers_and_deep_nesting_are_refused(gateway: GatewayProcess, join: Join, nasty: str) -> None:
+    """JSON that is legal but absurd is `invalid_payload`; on Socket.IO, where no stock client sends it, it
     may also close the connection.
     """
     text = f'{{"room":"x",{nasty}}}'
@@ -326,15 +326,15 @@ async def test_numbers_and_nesting_beyond_measure(gateway: GatewayProcess, join:
     async with RawSocketIO(gateway.url) as raw:
         await raw.connect({"username": fresh_name()})
         try:
-            answer = await raw.call_text(f'["history",{text}]')
+            reply = await raw.call_text(f'["history",{text}]')
         except AssertionError:
             assert raw.closed
         else:
-            check_error(acked(answer)["error"], "invalid_payload")
+            check_error(acked(reply)["error"], "invalid_payload")
 
 
 @pytest.mark.parametrize("text", ["half an emoji \ud83d", "\ude00 the other half"])
-async def test_half_a_character_is_refused(client: ChatClient, text: str) -> None:
+async def test_half_a_surrogate_pair_is_refused(client: ChatClient, text: str) -> None:
     """Half an emoji, which `text.slice(0, n)` in a browser leaves, is `invalid_payload`; the connection stays."""
     room = await make_room(client)
     await fail(client, "send-msg", "invalid_payload", room=room, content=text)
@@ -351,8 +351,8 @@ def acked(packet: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("depth", [100, 254, 255, 990, 1020, 5000])
-async def test_a_deep_ref_is_answered(join: Join, depth: int) -> None:
-    """However deep a `ref` is nested, its frame has an answer, and the connection stays."""
+async def test_a_deeply_nested_ref_gets_a_reply(join: Join, depth: int) -> None:
+    """However deep a `ref` is nested, its frame gets a reply, and the connection stays."""
     client = await join("json")
     await client.send(f'{{"action":"list-rooms","ref":{"[" * depth}{"]" * depth}}}')
     reply = await client.replies.take(lambda _: True, "a reply")
@@ -362,8 +362,8 @@ async def test_a_deep_ref_is_answered(join: Join, depth: int) -> None:
 
 
 @pytest.mark.parametrize("depth", [100, 700, 5000])
-async def test_a_deep_binary_packet_is_no_trouble(gateway: GatewayProcess, depth: int) -> None:
-    """An attachment at any depth is answered, or its sender is closed; the log stays clean, as in every test."""
+async def test_a_deeply_nested_binary_packet_does_no_harm(gateway: GatewayProcess, depth: int) -> None:
+    """An attachment at any depth gets an ack, or its sender is closed; the log stays clean, as in every test."""
     placeholder = '{"_placeholder":true,"num":0}'
     async with RawSocketIO(gateway.url) as raw:
         await raw.connect({"username": fresh_name()})
@@ -371,14 +371,14 @@ async def test_a_deep_binary_packet_is_no_trouble(gateway: GatewayProcess, depth
         with suppress(ConnectionClosed):
             await raw.send(b"attachment")
         try:
-            answer = await raw.frames.take(lambda frame: str(frame).startswith("437"), "the ack")
+            reply = await raw.frames.take(lambda frame: str(frame).startswith("437"), "the ack")
         except AssertionError:
             assert raw.closed
         else:
-            check_error(acked(str(answer))["error"], "invalid_payload")
+            check_error(acked(str(reply))["error"], "invalid_payload")
 
 
-async def test_refs_come_back_as_they_were(join: Join) -> None:
+async def test_refs_are_echoed_unchanged(join: Join) -> None:
     """`ref` may be any JSON value; a reply has one only where the frame had one."""
     client = await join("json")
     refs: list[Any] = [0, -1, 1.5, "", "x", None, True, [1, [2]], {"a": {"b": []}}, "\u2028é🙂", 2**53]
@@ -394,8 +394,8 @@ async def test_refs_come_back_as_they_were(join: Join) -> None:
 
 
 @pytest.mark.parametrize("word", ["connect", "disconnect", "connect_error", "disconnecting", "newListener"])
-async def test_reserved_words_do_not_reach_the_server(gateway: GatewayProcess, join: Join, word: str) -> None:
-    """A client that sends a reserved event is refused or closed; it does not log in, nor out, by that."""
+async def test_reserved_event_names_are_unknown_actions(gateway: GatewayProcess, join: Join, word: str) -> None:
+    """A client that sends a reserved event is refused or closed; that neither logs it in nor out."""
     witness = await join()
     name = fresh_name()
     async with RawSocketIO(gateway.url) as raw:
@@ -403,11 +403,11 @@ async def test_reserved_words_do_not_reach_the_server(gateway: GatewayProcess, j
         room = fresh_name("room")
         await succeed(witness, "create-room", room=room, users=[name])
         try:
-            answer = await raw.call_text(f'["{word}",{{"username":"mallory"}}]')
+            reply = await raw.call_text(f'["{word}",{{"username":"mallory"}}]')
         except AssertionError:
             assert raw.closed
         else:
-            check_error(acked(answer)["error"], "unknown_action")
+            check_error(acked(reply)["error"], "unknown_action")
             rooms = acked(await raw.call_text('["list-rooms",{}]'))["rooms"]
             assert [entry["room"] for entry in rooms] == [room]
             assert await witness.drain() == []

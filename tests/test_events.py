@@ -26,7 +26,7 @@ STORED = {
 VOLATILE = {"presence": {"room", "username", "online"}, "typing": {"room", "username"}}
 
 
-async def hear_everything(client: ChatClient, join: Join) -> list[Event]:
+async def receive_everything(client: ChatClient, join: Join) -> list[Event]:
     """Make every event of the protocol happen to one client."""
     bob, carol, dave = await join(), await join(), await join()
     room = await make_room(bob, carol)
@@ -42,7 +42,7 @@ async def hear_everything(client: ChatClient, join: Join) -> list[Event]:
 
 async def test_events_have_exactly_their_fields(client: ChatClient, join: Join) -> None:
     """No event lacks a field of the table, and none has another."""
-    events = await hear_everything(client, join)
+    events = await receive_everything(client, join)
     assert [event.name for event in events] == [
         "welcome",
         "room-joined",
@@ -58,7 +58,7 @@ async def test_events_have_exactly_their_fields(client: ChatClient, join: Join) 
 
 async def test_stored_events_carry_an_offset_and_volatile_ones_do_not(client: ChatClient, join: Join) -> None:
     """Offsets are strings and all different; presence and typing have none."""
-    events = await hear_everything(client, join)
+    events = await receive_everything(client, join)
     for event in events:
         assert isinstance(event.offset, str) == (event.name in STORED), event
         assert event.offset is None or event.offset
@@ -69,21 +69,21 @@ async def test_stored_events_carry_an_offset_and_volatile_ones_do_not(client: Ch
 async def test_on_socket_io_the_offset_is_the_last_argument(join: Join) -> None:
     """A stored event is (object, string); a volatile one ends with its object, as recovery in the client needs."""
     client = await join("socketio-websocket")
-    await hear_everything(client, join)
+    await receive_everything(client, join)
     assert len(client.raw) == 7
     for name, args in client.raw:
         kinds = [type(arg) for arg in args]
         assert kinds == ([dict, str] if name in STORED else [dict]), (name, args)
 
 
-async def test_welcome_lists_nothing_for_somebody_new(client: ChatClient) -> None:
+async def test_welcome_lists_no_rooms_for_a_new_user(client: ChatClient) -> None:
     """Welcome names the user, says that nothing was recovered, and lists no rooms."""
     fields = client.welcome.fields
     assert (fields["username"], fields["rooms"], fields["recovered"]) == (client.username, [], False)
     assert isinstance(client.welcome.offset, str)
 
 
-async def test_members_in_room_joined_are_in_order_and_say_who_is_away(client: ChatClient, join: Join) -> None:
+async def test_room_joined_lists_members_in_order_with_their_presence(client: ChatClient, join: Join) -> None:
     """A member whose connection was lost is listed with online: false."""
     bob, carol = await join(), await join()
     room = await make_room(bob, carol)
@@ -96,14 +96,14 @@ async def test_members_in_room_joined_are_in_order_and_say_who_is_away(client: C
     )
 
 
-async def test_presence_when_the_transport_is_lost(client: ChatClient, join: Join) -> None:
-    """Members of every room of a lost client hear presence online: false, and no user-left."""
+async def test_presence_is_published_when_a_transport_is_lost(client: ChatClient, join: Join) -> None:
+    """Members of every room of a lost client receive presence online: false, and no user-left."""
     bob = await join()
     rooms = {await make_room(client, bob), await make_room(client, bob)}
     await client.drop()
-    heard = [await bob.next_event("presence") for _ in rooms]
-    assert {event.fields["room"] for event in heard} == rooms
-    for event in heard:
+    received = [await bob.next_event("presence") for _ in rooms]
+    assert {event.fields["room"] for event in received} == rooms
+    for event in received:
         assert event == Event("presence", {**event.fields, "username": client.username, "online": False}, None)
     assert await bob.drain() == []
     for room in rooms:
@@ -111,20 +111,20 @@ async def test_presence_when_the_transport_is_lost(client: ChatClient, join: Joi
         assert reply["members"] == members(**{client.username: False, bob.username: True})
 
 
-async def test_user_left_on_leaving_on_purpose(client: ChatClient, join: Join) -> None:
-    """Members of every room of somebody who logs off hear user-left, and no presence."""
+async def test_user_left_is_published_when_a_user_logs_out(client: ChatClient, join: Join) -> None:
+    """Members of every room of a user who logs out receive user-left, and no presence."""
     bob = await join()
     rooms = {await make_room(client, bob), await make_room(client, bob)}
     await client.leave()
-    heard = [await bob.next_event("user-left") for _ in rooms]
-    assert {event.fields["room"] for event in heard} == rooms
-    assert {event.fields["username"] for event in heard} == {client.username}
+    received = [await bob.next_event("user-left") for _ in rooms]
+    assert {event.fields["room"] for event in received} == rooms
+    assert {event.fields["username"] for event in received} == {client.username}
     assert await bob.drain() == []
     for room in rooms:
         assert (await succeed(bob, "list-members", room=room))["members"] == members(**{bob.username: True})
 
 
-async def test_user_left_when_a_bare_client_closes(client: ChatClient, join: Join) -> None:
+async def test_user_left_is_published_when_a_bare_client_closes(client: ChatClient, join: Join) -> None:
     """The bare form has no suspended sessions: a lost connection is user-left at once."""
     for end in ("leave", "drop"):
         bare = await join("bare")
@@ -136,7 +136,7 @@ async def test_user_left_when_a_bare_client_closes(client: ChatClient, join: Joi
     assert await client.drain() == []
 
 
-async def test_nobody_outside_a_room_hears_it(client: ChatClient, join: Join) -> None:
+async def test_nobody_outside_a_room_receives_its_events(client: ChatClient, join: Join) -> None:
     """Messages, typing, comings, goings and presence stay among the members."""
     bob, carol, dave = await join(), await join(), await join()
     room = await make_room(bob, carol)
@@ -150,7 +150,7 @@ async def test_nobody_outside_a_room_hears_it(client: ChatClient, join: Join) ->
 
 
 async def test_offsets_are_the_same_for_all_members(client: ChatClient, join: Join) -> None:
-    """One event has one offset, whoever gets it on whatever wire."""
+    """One event has one offset, for every recipient on every wire."""
     bob, carol = await join("json"), await join("socketio-websocket")
     dave = await join()
     room = await make_room(dave, client, bob, carol)
@@ -159,7 +159,9 @@ async def test_offsets_are_the_same_for_all_members(client: ChatClient, join: Jo
     assert events[0] == events[1] == events[2]
 
 
-async def test_big_rooms_send_no_comings_and_goings(start_gateway: StartGateway, join: Join, wire: str) -> None:
+async def test_large_rooms_do_not_announce_who_comes_and_goes(
+    start_gateway: StartGateway, join: Join, wire: str
+) -> None:
     """Above --presence-limit members, presence, typing, user-joined and user-left are not sent; at it they are."""
     own = await start_gateway(presence_limit=3)
     client = await join(wire, to=own)
@@ -185,8 +187,8 @@ async def test_big_rooms_send_no_comings_and_goings(start_gateway: StartGateway,
     assert [event.name for event in await client.drain()] == ["message"]
 
 
-async def test_leaving_a_big_room_is_silent(start_gateway: StartGateway, join: Join, wire: str) -> None:
-    """Above --presence-limit members nobody hears who leaves."""
+async def test_leaving_a_large_room_publishes_nothing(start_gateway: StartGateway, join: Join, wire: str) -> None:
+    """Above --presence-limit members nobody is told who leaves."""
     own = await start_gateway(presence_limit=2)
     client = await join(wire, to=own)
     others = [await join(to=own) for _ in range(4)]
@@ -199,7 +201,7 @@ async def test_leaving_a_big_room_is_silent(start_gateway: StartGateway, join: J
     assert [event.name for event in await client.drain()] == ["message"]
 
 
-async def test_two_stock_clients_and_a_tester_hold_a_conversation(join: Join) -> None:
+async def test_stock_clients_and_a_bare_client_talk_to_each_other(join: Join) -> None:
     """A browser-like client that upgrades, a WebSocket-only client, a JSON and a bare client talk in one room."""
     alice, bob = await join("socketio-polling"), await join("socketio-websocket")
     carol, tester = await join("json"), await join("bare")
@@ -210,15 +212,15 @@ async def test_two_stock_clients_and_a_tester_hold_a_conversation(join: Join) ->
     for person in people:
         await succeed(person, "send-msg", room=room, content=f"I am {person.username}")
     await tester.echo("send-msg", room=room, content="and I")
-    said = [*(f"I am {person.username}" for person in people), "and I"]
+    contents = [*(f"I am {person.username}" for person in people), "and I"]
     for index, person in enumerate(people):
-        heard = [(await person.next_event("message")).fields for _ in range(3)]
-        assert [fields["content"] for fields in heard] == said[:index] + said[index + 1 :]
-        assert heard[-1]["from"] == tester.username
-    assert await tester.drain() == said[:3]
+        received = [(await person.next_event("message")).fields for _ in range(3)]
+        assert [fields["content"] for fields in received] == contents[:index] + contents[index + 1 :]
+        assert received[-1]["from"] == tester.username
+    assert await tester.drain() == contents[:3]
 
 
-async def test_all_members_see_the_same_order(join: Join) -> None:
+async def test_all_members_receive_the_same_order(join: Join) -> None:
     """Many send at once over all wires: everybody sees the same order, and each sender's messages in their own."""
     wires = ["socketio-websocket", "socketio-polling", "json", "socketio-websocket", "json", "socketio-polling-only"]
     senders: list[ChatClient] = [await join(wire) for wire in wires]
@@ -244,12 +246,12 @@ async def test_all_members_see_the_same_order(join: Join) -> None:
     for sender in senders:
         own = [content for content in contents if content.startswith(f"{sender.username} ")]
         assert own == [f"{sender.username} {number}" for number in range(40)]
-        heard = [(await sender.next_event("message")).fields["content"] for _ in range(40 * (len(senders) - 1))]
-        assert heard == [content for content in contents if content not in own]
+        received = [(await sender.next_event("message")).fields["content"] for _ in range(40 * (len(senders) - 1))]
+        assert received == [content for content in contents if content not in own]
 
 
 @pytest.mark.parametrize("wire", ["socketio-websocket", "socketio-polling", "socketio-polling-only"])
-async def test_send_is_the_same_as_the_event_it_names(join: Join, wire: str) -> None:
+async def test_send_is_equivalent_to_the_event_it_names(join: Join, wire: str) -> None:
     """`socket.send({action, …})` does what the event named by `action` does, and has the same reply."""
     client: ChatClient = await join(wire)
     assert isinstance(client, SocketIOClient)
@@ -266,7 +268,7 @@ async def test_send_is_the_same_as_the_event_it_names(join: Join, wire: str) -> 
 
 
 async def test_an_event_without_arguments_has_an_empty_object(join: Join) -> None:
-    """`socket.emit("list-rooms", ack)` is answered like `socket.emit("list-rooms", {}, ack)`."""
+    """`socket.emit("list-rooms", ack)` gets the ack of `socket.emit("list-rooms", {}, ack)`."""
     client = await join("socketio-websocket")
     assert await client.emit("list-rooms") == {"ok": True, "rooms": []}
     reply = await client.emit("create-room")
@@ -274,7 +276,7 @@ async def test_an_event_without_arguments_has_an_empty_object(join: Join) -> Non
     assert set(reply["error"]["fields"]) == {"room"}
 
 
-async def test_actions_without_an_ack_are_done(join: Join) -> None:
+async def test_actions_without_an_ack_take_effect(join: Join) -> None:
     """An event that asks for no ack is handled like one that does, and nothing comes back."""
     client, bob = await join("socketio-websocket"), await join()
     room = fresh_name("room")
@@ -284,7 +286,7 @@ async def test_actions_without_an_ack_are_done(join: Join) -> None:
     assert await client.drain() == []
 
 
-async def test_who_was_removed_hears_nothing_more(client: ChatClient, join: Join) -> None:
+async def test_a_user_who_left_receives_nothing_more(client: ChatClient, join: Join) -> None:
     """After leave-room no message, typing, coming or going of the room arrives."""
     bob, carol = await join(), await join()
     room = await make_room(bob, client)

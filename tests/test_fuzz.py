@@ -1,6 +1,6 @@
-"""Nonsense of every kind, on both wires: it is answered or closed, the gateway stays up, and others do not notice.
+"""Nonsense of every kind, on both wires: it gets a reply or a close, the gateway stays up, and others do not notice.
 
-Every example ends with a look at a bystander pair in a room of its own: one sends, the other must hear it.
+Every example ends with a look at a bystander pair in a room of its own: one sends, the other must receive it.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ RESERVED_EVENTS = {"connect", "connect_error", "disconnect", "disconnecting", "n
 
 FIELDS = ["room", "users", "content", "id", "limit", "after", "before", "prefix", "action", "ref", "event", "offset"]
 
-# Lone surrogates included: JSON can carry them, most other things cannot.
+# Unpaired surrogates included: JSON can carry them, most other things cannot.
 text = st.text(st.characters(categories=["L", "N", "P", "S", "Z", "C", "Cs"]), max_size=40)
 numbers = (
     st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.sampled_from([2**53, 2**64, -(2**63), 1e300])
@@ -88,7 +88,7 @@ class Arena:
         self._bare: BareClient | None = None
         self._plain: JsonClient | None = None
         self._stock: SocketIOClient | None = None
-        self._said = 0
+        self._count = 0
 
     async def __aenter__(self) -> Self:
         self.alice = await self._stack.enter_async_context(JsonClient(self.gateway.url, fresh_name()))
@@ -100,12 +100,12 @@ class Arena:
         await self._stack.aclose()
 
     async def check(self) -> None:
-        """The bystanders still talk, nobody else is heard in their room, and the gateway has had no accident."""
-        self._said += 1
-        for speaker, listener in ((self.alice, self.bob), (self.bob, self.alice)):
-            await succeed(speaker, "send-msg", room=self.room, content=f"{self._said}")
+        """The bystanders still talk, nobody else is received in their room, and the gateway has had no accident."""
+        self._count += 1
+        for sender, listener in ((self.alice, self.bob), (self.bob, self.alice)):
+            await succeed(sender, "send-msg", room=self.room, content=f"{self._count}")
             event = await listener.events.take(lambda _: True, "the other bystander's message")
-            assert (event.name, event.fields["content"]) == ("message", f"{self._said}")
+            assert (event.name, event.fields["content"]) == ("message", f"{self._count}")
         assert self.gateway.running, self.gateway.log
         self.gateway.check_log()
 
@@ -145,7 +145,7 @@ def check_reply(reply: dict[str, Any]) -> None:
 @given(name=names, payload=payloads)
 @example(name="send-msg", payload={"room": "\ud800", "content": "\udfff"})
 @example(name="message", payload={"action": "\ud800"})
-async def test_any_payload_of_any_action_on_the_json_form(arena: Arena, name: str, payload: Any) -> None:
+async def test_any_payload_of_any_action_gets_a_reply(arena: Arena, name: str, payload: Any) -> None:
     """Any JSON in any field of any action has a reply, and the connection goes on."""
     client = await arena.plain()
     fields = payload if isinstance(payload, dict) else {"payload": payload}
@@ -157,17 +157,17 @@ async def test_any_payload_of_any_action_on_the_json_form(arena: Arena, name: st
 
 @few
 @given(payload=payloads)
-async def test_any_json_as_a_plain_frame(arena: Arena, payload: Any) -> None:
-    """Any JSON value as a whole frame has one answer, in both forms, as text and as bytes."""
+async def test_any_json_as_a_plain_frame_gets_a_reply(arena: Arena, payload: Any) -> None:
+    """Any JSON value as a whole frame gets one reply, in both forms, as text and as bytes."""
     plain, bare = await arena.plain(), await arena.bare()
     frame = dump(payload)
     for sent in (frame, frame.encode()):
         await plain.send(sent)
         await plain.replies.take(lambda _: True, "a reply")
         await bare.send(sent)
-        answer = await bare.next_frame()
-        assert type(answer) is type(sent)
-        json.loads(answer)
+        reply = await bare.next_frame()
+        assert type(reply) is type(sent)
+        json.loads(reply)
     await plain.drain()
     assert await bare.drain() == []
     await arena.check()
@@ -178,15 +178,15 @@ async def test_any_json_as_a_plain_frame(arena: Arena, payload: Any) -> None:
 @example(frame="[" * 100_000)
 @example(frame='{"action":"send-msg","room":"\x00"}')
 @example(frame=b"\xed\xa0\x80")
-async def test_any_text_and_any_bytes_as_a_plain_frame(arena: Arena, frame: str | bytes) -> None:
-    """What is no JSON has one answer too, in both forms."""
+async def test_any_text_or_bytes_as_a_plain_frame_gets_a_reply(arena: Arena, frame: str | bytes) -> None:
+    """Anything but JSON gets one reply too, in both forms."""
     plain, bare = await arena.plain(), await arena.bare()
     await plain.send(frame)
     check_reply(await plain.replies.take(lambda _: True, "a reply"))
     await bare.send(frame)
-    answer = await bare.next_frame()
-    assert type(answer) is type(frame)
-    assert "error" in json.loads(answer)
+    reply = await bare.next_frame()
+    assert type(reply) is type(frame)
+    assert "error" in json.loads(reply)
     await arena.check()
 
 
@@ -194,9 +194,7 @@ async def test_any_text_and_any_bytes_as_a_plain_frame(arena: Arena, frame: str 
 @given(name=names, arguments=st.lists(payloads, max_size=3))
 @example(name="send-msg", arguments=[{"room": "\ud800", "content": "\udfff"}])
 @example(name="\ud800", arguments=[])
-async def test_any_event_with_any_arguments_from_the_stock_client(
-    arena: Arena, name: str, arguments: list[Any]
-) -> None:
+async def test_any_event_of_the_stock_client_gets_a_reply(arena: Arena, name: str, arguments: list[Any]) -> None:
     """Every event name and every number of arguments is acked, and without an ack a failure is an `error` event."""
     assume(name not in RESERVED_EVENTS)
     client = await arena.stock()
@@ -219,7 +217,7 @@ def with_binary(value: Any, binary: Any) -> Any:
 
 @few
 @given(name=st.sampled_from(ACTIONS), payload=st.fixed_dictionaries({}, optional=likely), arguments=st.integers(1, 2))
-async def test_binary_attachments_from_the_stock_client(
+async def test_binary_attachments_of_the_stock_client_get_a_reply(
     arena: Arena, name: str, payload: dict[str, Any], arguments: int
 ) -> None:
     """Buffers where JSON belongs are acked; more than the protocol allows close the connection."""
@@ -239,21 +237,21 @@ async def test_binary_attachments_from_the_stock_client(
 @example(auth={"username": "again"})
 @example(auth={"username": "again"})
 @given(auth=values | st.fixed_dictionaries({"username": text | values}, optional={"pid": values, "offset": values}))
-async def test_any_auth(arena: Arena, auth: Any) -> None:
-    """Any JSON as connect auth is answered, logged in or refused with a code, or closed where it is too absurd.
+async def test_any_auth_is_accepted_or_refused_with_a_code(arena: Arena, auth: Any) -> None:
+    """Any JSON as connect auth is accepted or refused with a code, or closed where it is too absurd.
 
     A client that got in logs out: a name may be drawn twice.
     """
     async with RawSocketIO(arena.gateway.url) as raw:
         try:
-            answer = await raw.connect(auth)
+            reply = await raw.connect(auth)
         except AssertionError:
             if not raw.closed:
                 raise
-            answer = "closed"
-        if answer.startswith("44"):
-            assert json.loads(answer[2:])["data"]["code"] in {"invalid_payload", "invalid_username"}
-        elif answer.startswith("40"):
+            reply = "closed"
+        if reply.startswith("44"):
+            assert json.loads(reply[2:])["data"]["code"] in {"invalid_payload", "invalid_username"}
+        elif reply.startswith("40"):
             await raw.send("41")
     await arena.check()
 
@@ -290,27 +288,29 @@ def join_packets(parts: list[str | bytes]) -> bytes:
 @example(nonsense=['42/admin,["x"]'], logged_in=True)
 @example(nonsense=["4"], logged_in=True)
 @example(nonsense=["6", "3", "3"], logged_in=True)
-async def test_any_packets_over_a_raw_websocket(arena: Arena, nonsense: list[str | bytes], logged_in: bool) -> None:
-    """After any text and bytes where packets belong, an action is answered, or the connection is closed."""
+async def test_any_packets_leave_a_websocket_working_or_closed(
+    arena: Arena, nonsense: list[str | bytes], logged_in: bool
+) -> None:
+    """After any text and bytes where packets belong, an action gets its ack, or the connection is closed."""
     async with RawSocketIO(arena.gateway.url) as raw:
         if logged_in:
             await raw.connect({"username": fresh_name()})
         try:
             for packet in nonsense:
                 await raw.send(packet)
-            await answered_or_closed(raw)
+            await replied_or_closed(raw)
         except ConnectionClosed:
             assert raw.closed or await raw.wait_closed()
     await arena.check()
 
 
-async def answered_or_closed(raw: RawSocketIO) -> None:
-    """Call an action and log in again, in case that was a DISCONNECT: one is answered, or the gateway closes."""
+async def replied_or_closed(raw: RawSocketIO) -> None:
+    """Call an action and log in again, in case that was a DISCONNECT: one gets a reply, or the gateway closes."""
     await raw.send('42987654["list-rooms",{}]')
     await raw.send(f'40{{"username":"{fresh_name()}"}}')
-    answers = ("40", "44", "43987654[")
+    replies = ("40", "44", "43987654[")
     try:
-        await raw.frames.take(lambda frame: str(frame).startswith(answers), "an answer")
+        await raw.frames.take(lambda frame: str(frame).startswith(replies), "a reply")
     except AssertionError:
         if not raw.closed:
             raise
@@ -321,14 +321,14 @@ async def answered_or_closed(raw: RawSocketIO) -> None:
 @example(body=b"\xff")
 @example(body="\x1e" * 1000)
 @example(body="6\x1e" * 40 + "6")
-async def test_any_long_polling_body(arena: Arena, body: str | bytes) -> None:
-    """Any body has an HTTP answer, taken or refused, and a client that polls is not left waiting."""
+async def test_any_long_polling_body_gets_a_response(arena: Arena, body: str | bytes) -> None:
+    """Any body gets an HTTP response, and a client that polls is not left waiting."""
     url = f"{arena.gateway.url}{ENGINE}&transport=polling"
     opened = await request("GET", url)
     url += f"&sid={json.loads(opened.text[1:])['sid']}"
     await request("POST", url, data=f'40{{"username":"{fresh_name()}"}}')
-    answer = await request("POST", url, data=body)
-    assert answer.status in {200, 400}, answer
+    response = await request("POST", url, data=body)
+    assert response.status in {200, 400}, response
     polled = await request("GET", url)
     assert polled.status in {200, 400}, polled
     await arena.check()

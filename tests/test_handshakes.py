@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from harness.http import Answer, request
+from harness.http import Response, request
 from harness.http1 import Connection, Header, connection, head, masked
 from harness.names import fresh_name
 from harness.plain import open_websocket, websocket_url
@@ -44,7 +44,7 @@ def replaced(*headers: Header) -> list[Header]:
 @asynccontextmanager
 async def handshake(
     gateway: GatewayProcess, wire: str, way: str, headers: list[Header], *, version: str = "1.1", early: bytes = b""
-) -> AsyncIterator[tuple[Connection, Answer]]:
+) -> AsyncIterator[tuple[Connection, Response]]:
     """A connection that has sent a handshake, and the reply to it."""
     target = f"{ENGINE}&transport=websocket"
     if wire == "upgrade":
@@ -56,16 +56,16 @@ async def handshake(
     async with connection(gateway.url) as tcp:
         if way == "after a request":
             tcp.send(head("/health"))
-            assert (await tcp.answer()).status == 200
+            assert (await tcp.response()).status == 200
         if way == "in pieces":
             await tcp.send_in_pieces(asked)
         else:
             tcp.send(asked)
-        yield tcp, await tcp.answer()
+        yield tcp, await tcp.response()
 
 
 async def speaks(tcp: Connection, wire: str) -> None:
-    """The WebSocket works, and what is said on it is answered."""
+    """The WebSocket works: a message on it gets its reply."""
     if wire == "upgrade":
         tcp.send(masked("2probe"))
         assert await tcp.frame() == b"3probe"
@@ -95,26 +95,26 @@ async def speaks(tcp: Connection, wire: str) -> None:
     ],
     ids=str,
 )
-async def test_a_list_may_have_several_lines_and_entries(
+async def test_header_lists_may_span_lines_and_hold_several_entries(
     gateway: GatewayProcess, wire: str, way: str, headers: list[Header]
 ) -> None:
     """RFC 9110, section 5.3: a header that is a list is one, however many lines it comes in."""
-    async with handshake(gateway, wire, way, replaced(*headers)) as (tcp, answer):
-        assert answer.status == 101, answer
-        assert answer.headers["sec-websocket-accept"] == ACCEPT
-        assert answer.headers["upgrade"] == "websocket"
-        assert "sec-websocket-protocol" not in answer.headers
+    async with handshake(gateway, wire, way, replaced(*headers)) as (tcp, response):
+        assert response.status == 101, response
+        assert response.headers["sec-websocket-accept"] == ACCEPT
+        assert response.headers["upgrade"] == "websocket"
+        assert "sec-websocket-protocol" not in response.headers
         await speaks(tcp, wire)
 
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("upgrade", ["websocket", "websocket, x"])
-async def test_what_comes_with_a_handshake_is_not_lost(gateway: GatewayProcess, way: str, upgrade: str) -> None:
+async def test_frames_sent_with_the_handshake_are_not_lost(gateway: GatewayProcess, way: str, upgrade: str) -> None:
     """aiohttp would drop what follows an `Upgrade` that it does not know."""
     early = masked('{"action":"list-rooms","ref":"early"}')
     headers = replaced(("Upgrade", upgrade))
-    async with handshake(gateway, "bare", way, headers, early=early) as (tcp, answer):
-        assert answer.status == 101
+    async with handshake(gateway, "bare", way, headers, early=early) as (tcp, response):
+        assert response.status == 101
         assert b'"early"' in await tcp.frame()
 
 
@@ -134,13 +134,13 @@ async def test_what_comes_with_a_handshake_is_not_lost(gateway: GatewayProcess, 
         ([("Sec-WebSocket-Protocol", "json"), ("Sec-WebSocket-Protocol", "json")], "1.1", "Sec-WebSocket-Protocol"),
     ],
 )
-async def test_what_is_wrong_with_a_handshake_is_said(
+async def test_a_refused_handshake_says_what_is_wrong(
     gateway: GatewayProcess, wire: str, way: str, headers: list[Header], version: str, word: str
 ) -> None:
     """400, the header that is wrong, and the end of the connection."""
-    async with handshake(gateway, wire, way, replaced(*headers), version=version) as (tcp, answer):
-        assert answer.status == 400, answer
-        assert word in answer.text
+    async with handshake(gateway, wire, way, replaced(*headers), version=version) as (tcp, response):
+        assert response.status == 400, response
+        assert word in response.text
         assert await tcp.ended() == b""
 
 
@@ -158,13 +158,13 @@ async def test_the_first_of_the_subprotocols_is_chosen(
     gateway: GatewayProcess, wire: str, way: str, headers: list[Header], chosen: str
 ) -> None:
     """As Node's servers do: a browser closes a WebSocket that has none of those that it offered."""
-    async with handshake(gateway, wire, way, replaced(*headers)) as (tcp, answer):
-        assert answer.status == 101
-        assert answer.headers["sec-websocket-protocol"] == chosen
+    async with handshake(gateway, wire, way, replaced(*headers)) as (tcp, response):
+        assert response.status == 101
+        assert response.headers["sec-websocket-protocol"] == chosen
         await speaks(tcp, wire)
 
 
-async def test_libraries_find_their_subprotocol(gateway: GatewayProcess, driver: Driver) -> None:
+async def test_client_libraries_accept_the_chosen_subprotocol(gateway: GatewayProcess, driver: Driver) -> None:
     """`new WebSocket(url, ["json"])`, and the stock client's option `protocols`, with an upgrade and without."""
     url = f"{websocket_url(gateway.url)}/username/{fresh_name()}"
     async with await open_websocket(url, subprotocols=["json", "other"]) as socket:
@@ -177,31 +177,31 @@ async def test_libraries_find_their_subprotocol(gateway: GatewayProcess, driver:
 
 
 @pytest.mark.parametrize("wire", WIRES)
-async def test_another_version_is_told_ours(gateway: GatewayProcess, wire: str) -> None:
+async def test_a_wrong_version_is_refused_with_the_supported_one(gateway: GatewayProcess, wire: str) -> None:
     """RFC 6455, section 4.4."""
     headers = replaced(("Sec-WebSocket-Version", "8"))
-    async with handshake(gateway, wire, "at once", headers) as (_, answer):
-        assert answer.status == (426 if wire in {"bare", "json"} else 400)
-        assert answer.headers["sec-websocket-version"] == "13"
+    async with handshake(gateway, wire, "at once", headers) as (_, response):
+        assert response.status == (426 if wire in {"bare", "json"} else 400)
+        assert response.headers["sec-websocket-version"] == "13"
 
 
 @pytest.mark.parametrize("way", WAYS)
-async def test_a_log_in_that_the_store_refuses(gateway: GatewayProcess, way: str) -> None:
+async def test_a_log_in_that_the_store_refuses_fails_the_handshake(gateway: GatewayProcess, way: str) -> None:
     """A taken name is 409 with the headers of every reply, and the connection is closed; then the name can be had."""
     name = fresh_name()
     asked = head(f"/username/{name}?format=json", STANDARD)
     async with connection(gateway.url) as holder:
         holder.send(asked)
-        assert (await holder.answer()).status == 101
+        assert (await holder.response()).status == 101
         async with connection(gateway.url) as tcp:
             if way == "after a request":
                 tcp.send(head("/health"))
-                assert (await tcp.answer()).status == 200
+                assert (await tcp.response()).status == 200
             if way == "in pieces":
                 await tcp.send_in_pieces(asked)
             else:
                 tcp.send(asked + masked('{"action":"list-rooms"}'))
-            refused = await tcp.answer()
+            refused = await tcp.response()
             assert (refused.status, json.loads(refused.text)["error"]["code"]) == (409, "username_taken")
             assert refused.headers["x-content-type-options"] == "nosniff"
             assert "server" not in refused.headers
@@ -210,4 +210,4 @@ async def test_a_log_in_that_the_store_refuses(gateway: GatewayProcess, way: str
         await holder.ended()
     async with connection(gateway.url) as tcp:
         tcp.send(asked)
-        assert (await tcp.answer()).status == 101
+        assert (await tcp.response()).status == 101

@@ -1,4 +1,4 @@
-"""Whether the gateway is well, as those who watch it are told."""
+"""Whether the gateway is healthy, as monitoring sees it."""
 
 from __future__ import annotations
 
@@ -14,50 +14,50 @@ from harness.client import Join, make_room, succeed
 from harness.http import request
 from harness.process import GatewayProcess, StartGateway
 from harness.syncs import HeldSyncs
-from harness.waiting import until_told
+from harness.waiting import poll_until
 
 OK = (200, {"status": "ok"})
 
 
 async def ask(own: GatewayProcess, path: str = "/health") -> tuple[int, dict[str, Any]]:
-    answer = await request("GET", own.url + path)
-    assert answer.headers["cache-control"] == "no-store"
-    assert answer.headers["content-type"].startswith("application/json")
-    return answer.status, json.loads(answer.text)
+    response = await request("GET", own.url + path)
+    assert response.headers["cache-control"] == "no-store"
+    assert response.headers["content-type"].startswith("application/json")
+    return response.status, json.loads(response.text)
 
 
 async def wait_for(own: GatewayProcess, status: int) -> dict[str, Any]:
-    """Ask until the answer has that status; what it says."""
-    said: dict[str, Any] = {}
+    """Ask until the response has that status; returns its body."""
+    body: dict[str, Any] = {}
 
     async def is_it() -> bool:
-        nonlocal said
-        answered, said = await ask(own)
-        return answered == status
+        nonlocal body
+        actual, body = await ask(own)
+        return actual == status
 
-    await until_told(is_it)
-    return said
+    await poll_until(is_it)
+    return body
 
 
 @pytest.mark.parametrize("path", ["/health", "/health/live", "/health/ready"])
-async def test_a_gateway_that_is_well(gateway: GatewayProcess, path: str) -> None:
-    """200, and {"status": "ok"}; HEAD, which some balancers send, is answered too."""
+async def test_a_healthy_gateway_is_live_and_ready(gateway: GatewayProcess, path: str) -> None:
+    """200, and {"status": "ok"}; HEAD, which some balancers send, works too."""
     assert await ask(gateway, path) == OK
     assert (await request("HEAD", gateway.url + path)).status == 200
 
 
 async def test_a_full_disk_is_not_ready(start_gateway: StartGateway, join: Join) -> None:
-    """503 with the reason, from the first commit that fails to the first that works again; it lives all the while."""
+    """503 with the reason, from the first commit that fails to the first that works again; it is live all the time."""
     own = await start_gateway(on_disk=True)
     alice = await join("json", to=own)
     room = await make_room(alice)
     own.limit_file_size(4096)
     reply = await alice.call("send-msg", room=room, content="x")
     assert reply["error"]["code"] == "unavailable"
-    said = await wait_for(own, 503)
-    assert said["status"] == "unavailable"
-    assert "commit failed" in said["reason"]
-    assert await ask(own, "/health/ready") == (503, said)
+    body = await wait_for(own, 503)
+    assert body["status"] == "unavailable"
+    assert "commit failed" in body["reason"]
+    assert await ask(own, "/health/ready") == (503, body)
     assert await ask(own, "/health/live") == OK
     own.limit_file_size(-1)
     await succeed(alice, "send-msg", room=room, content="y")
@@ -72,9 +72,9 @@ async def test_a_disk_that_hangs_is_not_ready(start_gateway: StartGateway, join:
         room = await make_room(alice)
         syncs.hold()
         sending = asyncio.create_task(succeed(alice, "send-msg", room=room, content="x"))
-        said = await wait_for(own, 503)
-        assert said["status"] == "unavailable"
-        assert said["reason"]
+        body = await wait_for(own, 503)
+        assert body["status"] == "unavailable"
+        assert body["reason"]
         assert await ask(own, "/health/live") == OK
         syncs.release()
         assert (await sending)["ok"]
@@ -82,7 +82,7 @@ async def test_a_disk_that_hangs_is_not_ready(start_gateway: StartGateway, join:
 
 
 async def test_an_idle_gateway_notices_that_its_disk_hangs(start_gateway: StartGateway) -> None:
-    """Nobody writes, and it still knows: it tries by itself."""
+    """It tries by itself, although nobody writes."""
     with contextlib.closing(HeldSyncs()) as syncs:
         own = await start_gateway(on_disk=True, syncs=syncs)
         assert await ask(own) == OK
@@ -92,7 +92,7 @@ async def test_an_idle_gateway_notices_that_its_disk_hangs(start_gateway: StartG
         await wait_for(own, 200)
 
 
-async def test_a_gateway_that_stops_lives_and_is_not_ready(start_gateway: StartGateway, join: Join) -> None:
+async def test_a_stopping_gateway_is_live_but_not_ready(start_gateway: StartGateway, join: Join) -> None:
     own = await start_gateway()
     silent = await join("json", to=own)
     silent.socket.transport.pause_reading()

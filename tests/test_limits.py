@@ -1,4 +1,4 @@
-"""Each limit at its bound and one above it, and what is left of the connection afterwards."""
+"""Each limit, at its bound and one above it, and the state of the connection afterwards."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @pytest.mark.parametrize("letter", ["x", "é", "🙂", "\ue000"])
-async def test_content_is_up_to_10000_characters(client: ChatClient, join: Join, letter: str) -> None:
+async def test_content_may_have_up_to_10000_characters(client: ChatClient, join: Join, letter: str) -> None:
     """Characters are Unicode code points: 10,000 arrive whole, whatever their bytes; one more is refused by name."""
     bob = await join()
     room = await make_room(client, bob)
@@ -35,7 +35,7 @@ async def test_content_is_up_to_10000_characters(client: ChatClient, join: Join,
     assert await bob.drain() == []
 
 
-async def test_rooms_are_up_to_64_characters(client: ChatClient) -> None:
+async def test_room_names_may_have_up_to_64_characters(client: ChatClient) -> None:
     """64 code points name a room, 65 do not; so does every action that takes a room."""
     room = fresh_name("room").ljust(64, "🙂")
     assert len(room) == 64
@@ -46,7 +46,7 @@ async def test_rooms_are_up_to_64_characters(client: ChatClient) -> None:
         assert set(error["fields"]) == {"room"}
 
 
-async def test_ids_are_up_to_64_characters(client: ChatClient) -> None:
+async def test_ids_may_have_up_to_64_characters(client: ChatClient) -> None:
     """An id of 64 code points is kept, one of 65 refused."""
     room = await make_room(client)
     assert (await succeed(client, "send-msg", room=room, content="x", id="🙂" * 64))["id"] == "🙂" * 64
@@ -54,7 +54,7 @@ async def test_ids_are_up_to_64_characters(client: ChatClient) -> None:
     assert set(error["fields"]) == {"id"}
 
 
-async def test_users_are_up_to_100(client: ChatClient, join: Join) -> None:
+async def test_users_may_have_up_to_100_entries(client: ChatClient, join: Join) -> None:
     """100 users may be named in one request, 101 not, repeated or not; then nobody is added."""
     bob = await join()
     room = await make_room(client)
@@ -67,7 +67,7 @@ async def test_users_are_up_to_100(client: ChatClient, join: Join) -> None:
 
 
 @pytest.mark.parametrize("action", ["history", "list-members", "find-users"])
-async def test_limit_is_up_to_100(client: ChatClient, action: str) -> None:
+async def test_limit_may_be_up_to_100(client: ChatClient, action: str) -> None:
     """1 and 100 are fine; 0 and 101 are not."""
     room = await make_room(client)
     for limit in (1, 100):
@@ -77,7 +77,9 @@ async def test_limit_is_up_to_100(client: ChatClient, action: str) -> None:
         assert set(error["fields"]) == {"limit"}
 
 
-async def test_a_full_store_lets_people_in_and_out(start_gateway: StartGateway, join: Join, wire: str) -> None:
+async def test_a_full_store_still_lets_users_log_in_and_leave(
+    start_gateway: StartGateway, join: Join, wire: str
+) -> None:
     """--max-store: what adds is `limit_reached`, on every wire; reading, repeating, leaving and logging in work."""
     own = await start_gateway(on_disk=True, max_store="1MB")
     client = await join(wire, to=own)
@@ -91,7 +93,7 @@ async def test_a_full_store_lets_people_in_and_out(start_gateway: StartGateway, 
     assert (await succeed(client, "send-msg", room=room, content="first", id="mine"))["duplicate"]
     assert len((await succeed(client, "history", room=room, limit=3))["messages"]) == 3
     await succeed(client, "leave-room", room=room)
-    async with asyncio.timeout(TIMEOUT):  # what was said in a room that is gone is deleted by and by
+    async with asyncio.timeout(TIMEOUT):  # the messages of an ended room are deleted bit by bit
         while not (await client.call("create-room", room=fresh_name("room"), users=[bob.username]))["ok"]:
             pass
 
@@ -110,7 +112,7 @@ async def test_lengths_are_settings(start_gateway: StartGateway, join: Join, wir
     await succeed(client, "add-user", room="abcd", users=others[1:])
 
 
-async def test_rooms_per_user(start_gateway: StartGateway, join: Join, wire: str) -> None:
+async def test_rooms_per_user_are_limited(start_gateway: StartGateway, join: Join, wire: str) -> None:
     """--max-rooms holds for creating, and apart from that for being added; leaving one makes place, and nothing is half
     done.
     """
@@ -129,7 +131,7 @@ async def test_rooms_per_user(start_gateway: StartGateway, join: Join, wire: str
     await succeed(client, "create-room", room="c", users=[bob.username])
 
 
-async def test_members_per_room(start_gateway: StartGateway, join: Join, wire: str) -> None:
+async def test_members_per_room_are_limited(start_gateway: StartGateway, join: Join, wire: str) -> None:
     """--max-members holds for create-room and add-user: with one too many nobody is added."""
     own = await start_gateway(max_members=3)
     client = await join(wire, to=own)
@@ -165,7 +167,7 @@ async def test_history_is_capped(start_gateway: StartGateway, join: Join, wire: 
     assert [message["content"] for message in other["messages"]] == ["first of all"]
 
 
-async def test_rate_limit(start_gateway: StartGateway, join: Join, wire: str) -> None:
+async def test_actions_per_second_are_limited(start_gateway: StartGateway, join: Join, wire: str) -> None:
     """Above --rate-limit actions are `rate_limited` with `retry_after`; after that time the same call succeeds."""
     own = await start_gateway(rate_limit=5)
     client, bob = await join(wire, to=own), await join(to=own)
@@ -181,7 +183,7 @@ async def test_rate_limit(start_gateway: StartGateway, join: Join, wire: str) ->
     await succeed(client, "list-rooms")
 
 
-async def test_rate_limit_counts_nonsense_too(start_gateway: StartGateway, join: Join) -> None:
+async def test_invalid_actions_count_towards_the_rate_limit(start_gateway: StartGateway, join: Join) -> None:
     """Frames that fail cost as much as those that succeed, and the bare form and `error` say `retry_after` as well."""
     own = await start_gateway(rate_limit=2)
     bare = await join("bare", to=own)
@@ -199,7 +201,7 @@ async def test_rate_limit_counts_nonsense_too(start_gateway: StartGateway, join:
 
 
 SMALL = {"max_content_length": 10, "max_room_name_length": 4, "max_users": 10}
-"""What fits into a frame of 2,000 bytes, however it is written."""
+"""Content that fits into a frame of 2,000 bytes, however it is escaped."""
 
 
 def padded(size: int, **payload: Any) -> str:
@@ -210,8 +212,10 @@ def padded(size: int, **payload: Any) -> str:
 
 @pytest.mark.parametrize("form", ["json", "bare"])
 @pytest.mark.parametrize("kind", ["text", "binary", "fragments"])
-async def test_plain_frame_size(start_gateway: StartGateway, join: Join, form: str, kind: str) -> None:
-    """A frame of --max-frame-size bytes is answered; one byte more closes with 1009, and bystanders do not notice."""
+async def test_the_size_of_a_plain_frame_is_limited(
+    start_gateway: StartGateway, join: Join, form: str, kind: str
+) -> None:
+    """A frame of --max-frame-size bytes gets a reply; one byte more closes with 1009, and bystanders do not notice."""
     own = await start_gateway(max_frame_size=2000, **SMALL)
     bob, carol = await join(to=own), await join("socketio-websocket", to=own)
     client: BareClient | JsonClient = BareClient(own.url, "alice") if form == "bare" else JsonClient(own.url, "alice")
@@ -229,8 +233,8 @@ async def test_plain_frame_size(start_gateway: StartGateway, join: Join, form: s
         client.frames.take_all()
         for _ in range(2):
             await send(padded(2000, action="send-msg", room="r", content="fits"))
-            answer = await client.next_frame()
-            assert '"error"' not in str(answer), answer
+            reply = await client.next_frame()
+            assert '"error"' not in str(reply), reply
             assert (await bob.next_event("message")).fields["content"] == "fits"
         await send(padded(2001, action="send-msg", room="r", content="too large"))
         assert await client.wait_closed() == 1009
@@ -241,8 +245,8 @@ async def test_plain_frame_size(start_gateway: StartGateway, join: Join, form: s
     assert (await carol.next_event("message")).fields["content"] == "fits"
 
 
-async def test_websocket_packet_size(start_gateway: StartGateway, join: Join) -> None:
-    """On Socket.IO over WebSocket too: the bound is answered, one byte more is closed with 1009."""
+async def test_the_size_of_a_socketio_frame_is_limited(start_gateway: StartGateway, join: Join) -> None:
+    """On Socket.IO over WebSocket too: a frame at the limit gets its ack, one byte more is closed with 1009."""
     own = await start_gateway(max_frame_size=2000, **SMALL)
     bob = await join(to=own)
     async with RawSocketIO(own.url) as raw:
@@ -257,7 +261,7 @@ async def test_websocket_packet_size(start_gateway: StartGateway, join: Join) ->
     assert (await bob.next_event("presence")).fields == {"room": "r", "username": "alice", "online": False}
 
 
-async def test_polling_body_size(start_gateway: StartGateway) -> None:
+async def test_the_size_of_a_polling_body_is_limited(start_gateway: StartGateway) -> None:
     """A long-polling body of --max-frame-size bytes is taken; one byte more is 413 with the code `too_large`."""
     own = await start_gateway(max_frame_size=2000, **SMALL)
     url = await open_polling(own.url)
@@ -268,13 +272,13 @@ async def test_polling_body_size(start_gateway: StartGateway) -> None:
     received = ""
     while "431[" not in received:
         received += (await request("GET", url)).text
-    answer = await request("POST", url, data=f"{body} ")
-    assert answer.status == 413, answer
-    check_error(answer.error, "too_large")
+    response = await request("POST", url, data=f"{body} ")
+    assert response.status == 413, response
+    check_error(response.error, "too_large")
 
 
-async def test_polling_body_size_counts_bytes(start_gateway: StartGateway) -> None:
-    """A body whose length is not told beforehand is cut off at the limit as well."""
+async def test_the_size_of_a_polling_body_counts_bytes(start_gateway: StartGateway) -> None:
+    """A body without a Content-Length is refused at the limit as well."""
     own = await start_gateway(max_frame_size=2000, **SMALL)
     url = await open_polling(own.url)
     await request("POST", url, data='40{"username":"alice"}')
@@ -283,11 +287,11 @@ async def test_polling_body_size_counts_bytes(start_gateway: StartGateway) -> No
         for _ in range(10_000):
             yield b"x" * 1000
 
-    answer = await request("POST", url, data=endless())
-    assert answer.status == 413, answer
+    response = await request("POST", url, data=endless())
+    assert response.status == 413, response
 
 
-async def test_a_slow_reader_is_cut_and_comes_back(start_gateway: StartGateway, join: Join) -> None:
+async def test_a_slow_client_is_disconnected_and_recovers(start_gateway: StartGateway, join: Join) -> None:
     """A member that stops reading is closed at --max-buffer; others go on, and it returns without a silent gap."""
     own = await start_gateway(max_buffer=200_000)
     alice, bob = await join(to=own), await join("socketio-websocket", to=own)
@@ -327,8 +331,8 @@ async def test_a_slow_reader_is_cut_and_comes_back(start_gateway: StartGateway, 
     assert kept == list(range(sent))
 
 
-async def test_a_slow_reader_is_told_why(start_gateway: StartGateway, join: Join) -> None:
-    """Who reads on after a pause that was too long finds the close code 4008 after what was sent before."""
+async def test_a_slow_client_is_told_why(start_gateway: StartGateway, join: Join) -> None:
+    """A client that reads again after too long a pause finds the close code 4008 after what was sent before."""
     own = await start_gateway(max_buffer=50_000)
     alice = await join(to=own)
     async with JsonClient(own.url, "slow") as slow:

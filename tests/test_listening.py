@@ -1,4 +1,4 @@
-"""Where the gateway listens: several addresses, IPv4 and IPv6, a Unix socket; and what it says of them."""
+"""Where the gateway listens: several addresses, IPv4 and IPv6, a Unix socket; and what it prints of them."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ async def test_every_host_is_listened_on_with_one_port(
         ("--host :: --host 0.0.0.0", "open http://[::1]:PORT/ (listening on [::]:PORT and 0.0.0.0:PORT)"),
     ],
 )
-async def test_what_is_printed_is_what_is_listened_on(words: str, line: str) -> None:
+async def test_the_printed_addresses_are_the_ones_listened_on(words: str, line: str) -> None:
     """The address itself, and beside it one that a browser can open."""
     async with Listening("--port", "0", *words.split()) as own:
         assert own.ready == f"Gateway ready: {line}\n".replace("PORT", str(own.port))
@@ -104,8 +104,8 @@ async def test_what_is_printed_is_what_is_listened_on(words: str, line: str) -> 
         assert (await request("GET", f"{again.url}/health")).status == 200
 
 
-def test_an_address_that_is_taken_is_one_clear_line() -> None:
-    """Whichever of the hosts it is; the reason is said once."""
+def test_an_address_in_use_is_reported_in_one_line() -> None:
+    """For each of the hosts; the reason is given once."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         for hosts in (["127.0.0.1"], ["::1", "127.0.0.1"], [EVERY]):
@@ -141,7 +141,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "gateway.sock"
 
 
-async def test_people_talk_over_a_unix_socket(path: Path) -> None:
+async def test_clients_connect_over_a_unix_socket(path: Path) -> None:
     """Pages, long polling and both kinds of WebSocket, as a proxy passes them on; nothing listens on a port."""
     async with Listening("--unix-socket", str(path)) as own:
         assert own.ready == f"Gateway ready: listening on unix:{path}\n"
@@ -174,14 +174,14 @@ async def test_people_talk_over_a_unix_socket(path: Path) -> None:
             assert alice.close_code == 1012
 
 
-async def test_a_port_beside_the_unix_socket(path: Path) -> None:
+async def test_a_port_can_be_used_beside_the_unix_socket(path: Path) -> None:
     async with Listening("--unix-socket", str(path), "--host", "127.0.0.1", "--port", "0") as own:
         assert (await request("GET", f"{own.url}/health")).status == 200
         assert (await fetch(path, "/health"))[0] == 200
         assert str(path) in own.ready
 
 
-async def test_the_socket_of_a_dead_process_is_replaced_and_a_live_one_is_not(path: Path) -> None:
+async def test_a_stale_unix_socket_is_replaced_and_a_live_one_is_not(path: Path) -> None:
     """After kill -9 the file is still there: the next start takes its place. Another gateway that runs keeps it."""
     async with Listening("--unix-socket", str(path)) as first:
         await first.kill9()
@@ -194,8 +194,8 @@ async def test_the_socket_of_a_dead_process_is_replaced_and_a_live_one_is_not(pa
     assert mode_of(path) is None
 
 
-async def test_a_socket_that_is_somebody_elses_by_now_stays(path: Path) -> None:
-    """Moved away and made anew while the gateway ran: the end of the old one does not take the new one's away."""
+async def test_a_unix_socket_taken_over_by_another_process_is_not_removed(path: Path) -> None:
+    """Its file was replaced while the gateway ran: the old process does not remove the new one's socket."""
     async with Listening("--unix-socket", str(path)) as old:
         os.unlink(path)
         async with Listening("--unix-socket", str(path)):
@@ -205,7 +205,7 @@ async def test_a_socket_that_is_somebody_elses_by_now_stays(path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["file", "folder", "link", "missing folder", "long"])
-def test_what_is_no_socket_is_left_alone(path: Path, kind: str) -> None:
+def test_a_file_that_is_not_a_socket_is_left_alone(path: Path, kind: str) -> None:
     """A wrong path is one clear line, and nothing is removed."""
     match kind:
         case "file":

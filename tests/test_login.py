@@ -38,7 +38,7 @@ ALL_WIRES = ["socketio-websocket", "socketio-polling", "json", "bare"]
 
 
 @pytest.mark.parametrize("wire", ALL_WIRES)
-async def test_usernames_are_up_to_32_small_letters_and_digits(join: Join, wire: str) -> None:
+async def test_usernames_are_up_to_32_lowercase_letters_and_digits(join: Join, wire: str) -> None:
     """The shortest, the longest and an all-digit name get in on every wire."""
     number = ALL_WIRES.index(wire)
     for username in ("abcd"[number], str(number), fresh_name().ljust(32, "z"), f"{number:032}"):
@@ -55,20 +55,20 @@ async def test_other_names_are_invalid_over_socket_io(join: Join, username: str)
 
 
 @pytest.mark.parametrize("username", [5, 5.5, True, [], ["alice"], {}, {"username": "alice"}])
-async def test_a_username_that_is_no_string_is_invalid(gateway: GatewayProcess, username: object) -> None:
+async def test_a_username_that_is_not_a_string_is_invalid(gateway: GatewayProcess, username: object) -> None:
     """ "Not a string of that form" holds for other types of JSON as well."""
     async with RawSocketIO(gateway.url) as raw:
-        answer = await raw.connect({"username": username})
-    assert answer.startswith("44"), answer
-    check_data(answer, "invalid_username")
+        reply = await raw.connect({"username": username})
+    assert reply.startswith("44"), reply
+    check_data(reply, "invalid_username")
 
 
 @pytest.mark.parametrize("auth", ["", "{}", '{"name":"alice"}', "[]", "5", '"alice"', "null", "true"])
-async def test_no_username_at_all_is_an_invalid_payload(gateway: GatewayProcess, auth: str) -> None:
+async def test_a_missing_username_is_an_invalid_payload(gateway: GatewayProcess, auth: str) -> None:
     """Without a username in `auth` or in the URL a connect_error says `invalid_payload`."""
     async with RawSocketIO(gateway.url) as raw:
-        answer = await raw.connect_text(auth)
-    check_data(answer, "invalid_payload")
+        reply = await raw.connect_text(auth)
+    check_data(reply, "invalid_payload")
 
 
 @pytest.mark.parametrize("field", [{"pid": 5}, {"pid": ["x"]}, {"offset": 5}, {"offset": {}}])
@@ -77,8 +77,8 @@ async def test_another_wrong_field_of_auth_is_an_invalid_payload(
 ) -> None:
     """A pid or an offset of the wrong type is named in `fields`."""
     async with RawSocketIO(gateway.url) as raw:
-        answer = await raw.connect({"username": fresh_name(), "pid": "x", **field})
-    data = check_data(answer, "invalid_payload")
+        reply = await raw.connect({"username": fresh_name(), "pid": "x", **field})
+    data = check_data(reply, "invalid_payload")
     assert set(data["fields"]) == set(field)
 
 
@@ -99,14 +99,14 @@ async def test_connect_error_has_a_message_and_data(gateway: GatewayProcess) -> 
         check_data(await raw.connect({"username": "Alice"}), "invalid_username")
 
 
-async def test_connect_answers_with_sid_and_pid(gateway: GatewayProcess) -> None:
-    """CONNECT is answered with the public `sid` and the secret `pid`, which differ."""
+async def test_the_reply_to_connect_has_sid_and_pid(gateway: GatewayProcess) -> None:
+    """The reply to CONNECT has the public `sid` and the secret `pid`, which differ."""
     async with RawSocketIO(gateway.url) as raw:
         packet = await raw.connect({"username": fresh_name()})
-    answer = json.loads(packet.removeprefix("40"))
-    assert isinstance(answer["sid"], str)
-    assert isinstance(answer["pid"], str)
-    assert answer["sid"] not in answer["pid"]
+    reply = json.loads(packet.removeprefix("40"))
+    assert isinstance(reply["sid"], str)
+    assert isinstance(reply["pid"], str)
+    assert reply["sid"] not in reply["pid"]
 
 
 async def test_the_username_may_be_in_the_url(gateway: GatewayProcess, driver: Driver) -> None:
@@ -147,7 +147,7 @@ async def test_a_bare_close_frees_the_name_at_once(join: Join, end: str, claiman
 
 
 @pytest.mark.parametrize("claimant", ALL_WIRES)
-async def test_a_closed_bare_socket_needs_no_waiting(join: Join, claimant: str) -> None:
+async def test_a_name_is_free_as_soon_as_a_bare_client_has_closed(join: Join, claimant: str) -> None:
     """When the close handshake is over, the name is free: nobody has to try twice."""
     for _ in range(5):
         bare = await join("bare")
@@ -155,7 +155,7 @@ async def test_a_closed_bare_socket_needs_no_waiting(join: Join, claimant: str) 
         assert await join(claimant, bare.username)
 
 
-async def test_leaving_frees_the_name(join: Join, wire: str) -> None:
+async def test_logging_out_frees_the_name(join: Join, wire: str) -> None:
     """`socket.disconnect()`, and close 1000 on the JSON form, end the session: anybody may take the name."""
     witness, client = await join(), await join(wire)
     await make_room(witness, client)
@@ -180,10 +180,10 @@ PLAIN_PATHS = ["", "Alice", "a%20b", "alice/", "alice/x", "a" * 33, "%C3%A9", "a
 
 @pytest.mark.parametrize("path", PLAIN_PATHS)
 async def test_other_paths_are_not_found(gateway: GatewayProcess, path: str) -> None:
-    """Any path under /username/ that is no username is 404 `invalid_username`, before the upgrade."""
-    answer = await request("GET", f"{gateway.url}/username/{path}", headers=WEBSOCKET_HEADERS)
-    assert answer.status == 404, answer
-    check_http_error(answer.error, "invalid_username")
+    """Any path under /username/ that is not a username is 404 `invalid_username`, before the upgrade."""
+    response = await request("GET", f"{gateway.url}/username/{path}", headers=WEBSOCKET_HEADERS)
+    assert response.status == 404, response
+    check_http_error(response.error, "invalid_username")
 
 
 def check_http_error(error: dict[str, Any], code: str) -> None:
@@ -195,20 +195,20 @@ async def test_a_taken_name_is_a_conflict(gateway: GatewayProcess, join: Join) -
     """409 with the error as JSON, for both forms."""
     client = await join()
     for form in ("", "?format=json"):
-        answer = await request("GET", f"{gateway.url}/username/{client.username}{form}", headers=WEBSOCKET_HEADERS)
-        assert answer.status == 409
-        assert answer.headers["content-type"].startswith("application/json")
-        check_http_error(answer.error, "username_taken")
+        response = await request("GET", f"{gateway.url}/username/{client.username}{form}", headers=WEBSOCKET_HEADERS)
+        assert response.status == 409
+        assert response.headers["content-type"].startswith("application/json")
+        check_http_error(response.error, "username_taken")
 
 
 @pytest.mark.parametrize("form", ["", "?format=json"])
-async def test_a_request_that_is_no_handshake_is_426(gateway: GatewayProcess, form: str) -> None:
-    """A plain GET is told to upgrade, with the header that HTTP asks for, and takes no name."""
+async def test_a_request_that_is_not_a_handshake_is_426(gateway: GatewayProcess, form: str) -> None:
+    """A plain GET is refused with the `Upgrade` header that HTTP requires, and takes no name."""
     name = fresh_name()
-    answer = await request("GET", f"{gateway.url}/username/{name}{form}")
-    assert answer.status == 426
-    check_http_error(answer.error, "invalid_payload")
-    assert answer.headers["upgrade"].lower() == "websocket"
+    response = await request("GET", f"{gateway.url}/username/{name}{form}")
+    assert response.status == 426
+    check_http_error(response.error, "invalid_payload")
+    assert response.headers["upgrade"].lower() == "websocket"
     for method in ("HEAD", "POST", "PUT", "DELETE", "OPTIONS"):
         other = await request(method, f"{gateway.url}/username/{name}{form}")
         assert (other.status, other.headers["upgrade"]) == (426, "websocket")
@@ -218,11 +218,11 @@ async def test_a_request_that_is_no_handshake_is_426(gateway: GatewayProcess, fo
 
 
 @pytest.mark.parametrize("query", ["format=xml", "format=", "format=JSON"])
-async def test_a_query_that_is_not_understood_is_400(gateway: GatewayProcess, query: str) -> None:
+async def test_an_invalid_query_is_400(gateway: GatewayProcess, query: str) -> None:
     """A wrong format is refused before the upgrade."""
-    answer = await request("GET", f"{gateway.url}/username/{fresh_name()}?{query}", headers=WEBSOCKET_HEADERS)
-    assert answer.status == 400
-    check_http_error(answer.error, "invalid_payload")
+    response = await request("GET", f"{gateway.url}/username/{fresh_name()}?{query}", headers=WEBSOCKET_HEADERS)
+    assert response.status == 400
+    check_http_error(response.error, "invalid_payload")
 
 
 async def test_other_query_parameters_are_ignored(gateway: GatewayProcess) -> None:
@@ -250,14 +250,14 @@ async def test_origins_that_are_not_allowed_are_refused(start_gateway: StartGate
             check_http_error(refusal.value.error, "unauthorized")
 
 
-async def test_a_forwarded_host_is_not_believed(start_gateway: StartGateway) -> None:
+async def test_a_forwarded_host_is_not_trusted(start_gateway: StartGateway) -> None:
     """`X-Forwarded-Host: evil` does not make the origin `evil` acceptable, on either wire."""
     own = await start_gateway(allowed_origins="https://chat.example")
     headers = {"Origin": "http://evil.example", "X-Forwarded-Host": "evil.example", "X-Forwarded-Proto": "http"}
-    answer = await request("GET", f"{own.url}{ENGINE}&transport=polling", headers=headers)
-    assert answer.status == 403, answer
-    answer = await request("GET", f"{own.url}/username/{fresh_name()}", headers={**WEBSOCKET_HEADERS, **headers})
-    assert answer.status == 403, answer
+    response = await request("GET", f"{own.url}{ENGINE}&transport=polling", headers=headers)
+    assert response.status == 403, response
+    response = await request("GET", f"{own.url}/username/{fresh_name()}", headers={**WEBSOCKET_HEADERS, **headers})
+    assert response.status == 403, response
 
 
 @pytest.mark.parametrize("wire", ALL_WIRES)

@@ -1,4 +1,4 @@
-"""What an idle client costs, and one that is refused."""
+"""The memory of an idle client, and of a refused one."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def connect_idle(gateway: GatewayProcess, wire: str, name: str) -> asyncio
 
 
 @pytest.mark.parametrize("wire", ["json", "socketio"])
-async def test_an_idle_client_costs_little(start_gateway: StartGateway, wire: str) -> None:
+async def test_an_idle_client_takes_little_memory(start_gateway: StartGateway, wire: str) -> None:
     """A logged-in client that says nothing takes at most 8 KiB of the gateway's memory."""
     own = await start_gateway()
     writers: list[asyncio.StreamWriter] = []
@@ -82,7 +82,7 @@ FRAMES = {
     "an unknown opcode": masked(7, LONG.encode()),
     "binary": masked(2, LONG.encode()),
 }
-"""What neither wire takes."""
+"""Requests that every wire refuses."""
 
 PACKETS = {
     "an unknown packet": f"9{LONG}",
@@ -113,7 +113,7 @@ HEADS = {
 
 
 UNANSWERED = {FRAMES["half of its fragments"], message(PACKETS["an unknown ack"])}
-"""What is taken, and has no reply."""
+"""Packets that are accepted without a reply."""
 
 
 async def ask(kind: type[Attacker], url: str, data: bytes) -> None:
@@ -172,7 +172,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("kind", REFUSED)
-async def test_what_is_refused_leaves_nothing(gateway: GatewayProcess, kind: str) -> None:
+async def test_refused_requests_leak_no_memory(gateway: GatewayProcess, kind: str) -> None:
     """It is gone with its reply: not kept by an error, or by what an error has gone through, until Python's garbage
     collector comes, for that comes rarely.
     """

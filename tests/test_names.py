@@ -156,21 +156,21 @@ REFUSED += [
 
 @pytest.mark.fast
 @pytest.mark.parametrize("name", KEPT)
-def test_a_name_that_can_be_read_is_kept(name: str) -> None:
+def test_a_readable_name_is_kept(name: str) -> None:
     """Whatever its script, with the emoji that people use."""
     assert room_name(name, 64) == name
 
 
 @pytest.mark.fast
 @pytest.mark.parametrize("text", SAME)
-def test_however_it_is_typed_it_is_one_name(text: str) -> None:
+def test_every_spelling_of_a_name_is_the_same_name(text: str) -> None:
     """Composed or not, wide or narrow, with whatever spaces and selectors."""
     assert room_name(text, 64) == SAME[text]
 
 
 @pytest.mark.fast
 @pytest.mark.parametrize("text", REFUSED, ids=ascii)
-def test_what_cannot_be_read_names_no_room(text: str) -> None:
+def test_an_unreadable_name_is_refused(text: str) -> None:
     """The reason is a sentence in printable characters."""
     with pytest.raises(ValueError, match=r"^Must .*\.$") as caught:
         room_name(text, 64)
@@ -181,7 +181,7 @@ def test_what_cannot_be_read_names_no_room(text: str) -> None:
 @given(
     st.text(st.one_of(st.characters(), st.sampled_from("a\u0430 \u200d\ufe0f\u20e31👩❤\u0301☕🏻\uff11")), max_size=20)
 )
-def test_a_name_is_its_own_name(text: str) -> None:
+def test_normalizing_a_name_again_changes_nothing(text: str) -> None:
     """What a room is called after one request names it in the next, in every form of Unicode."""
     with contextlib.suppress(ValueError, UnicodeEncodeError):
         name = room_name(text, 64)
@@ -210,7 +210,7 @@ BLANK += ["\ufeff", "\u202e\u2066", "\u034f", "\ufe0f", "\u200d", "\u0301", "\U0
 
 @pytest.mark.fast
 @pytest.mark.parametrize("text", BLANK, ids=ascii)
-def test_blank_text_shows_nothing(text: str) -> None:
+def test_blank_text_is_not_visible(text: str) -> None:
     """Alone or repeated; with one letter there is something to see."""
     assert not is_visible(text)
     assert not is_visible(text * 50)
@@ -218,8 +218,8 @@ def test_blank_text_shows_nothing(text: str) -> None:
     assert is_visible(f"{text}🫖{text}")
 
 
-async def test_a_message_with_nothing_to_see_is_refused(client: ChatClient, join: Join) -> None:
-    """`invalid_payload`, and nobody hears it; what surrounds a visible character arrives as it is."""
+async def test_a_message_without_visible_text_is_refused(client: ChatClient, join: Join) -> None:
+    """`invalid_payload`, and nobody receives it; what surrounds a visible character arrives unchanged."""
     bob = await join()
     room = fresh_name("room")
     await succeed(client, "create-room", room=room, users=[bob.username])
@@ -232,8 +232,8 @@ async def test_a_message_with_nothing_to_see_is_refused(client: ChatClient, join
     assert (await bob.next_event("message")).fields["content"] == "\u200b\u3164x\u2800 "
 
 
-async def test_every_action_takes_a_name_in_every_form(client: ChatClient, join: Join) -> None:
-    """A room is created, used and left by whatever spelling; replies and events have the one name."""
+async def test_every_action_accepts_every_spelling_of_a_name(client: ChatClient, join: Join) -> None:
+    """A room is created, used and left under any spelling; replies and events have the normal one."""
     bob = await join()
     room = f"café ☕ {fresh_name('room')}"
     typed = f" {unicodedata.normalize('NFD', room).replace('☕', '☕' + chr(0xFE0F))}\u00a0"
@@ -254,7 +254,7 @@ async def test_every_action_takes_a_name_in_every_form(client: ChatClient, join:
     assert (await client.next_event("user-left")).fields["room"] == room
 
 
-async def test_a_name_is_measured_as_it_is_kept(client: ChatClient) -> None:
+async def test_the_length_of_a_name_is_that_of_its_normal_form(client: ChatClient) -> None:
     """64 characters may be typed as 128; what is longer when it is kept is too long."""
     room = (fresh_name("room") + "é" * 64)[:64]
     typed = unicodedata.normalize("NFD", room)
@@ -267,7 +267,7 @@ async def test_a_name_is_measured_as_it_is_kept(client: ChatClient) -> None:
     await fail(client, "create-room", "invalid_payload", room="＠" + room[:10])
 
 
-async def test_an_error_shows_a_hundred_characters_of_a_name(start_gateway: StartGateway, join: Join) -> None:
+async def test_an_error_shows_at_most_a_hundred_characters_of_a_name(start_gateway: StartGateway, join: Join) -> None:
     """However long names may be."""
     own = await start_gateway(max_room_name_length=5000, max_frame_size=200_000)
     client = await join(to=own)
@@ -286,7 +286,7 @@ async def test_an_error_shows_a_hundred_characters_of_a_name(start_gateway: Star
 
 
 @pytest.mark.fast
-async def test_rooms_of_an_older_store_stay_within_reach(tmp_path: Path) -> None:
+async def test_rooms_of_an_older_store_can_still_be_used(tmp_path: Path) -> None:
     """Their names are taken as they are, before any other spelling; a new room cannot have one."""
     engine = sqlite_store(tmp_path / "gateway.db")
     await engine.open(Recorder())

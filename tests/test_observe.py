@@ -52,13 +52,11 @@ async def _node(tmp_path: Path, observer: RecordingObserver) -> AsyncIterator[No
     await node.engine.close(5)
 
 
-async def test_an_event_is_observed_with_the_members_that_it_was_written_to(
-    node: Node, observer: RecordingObserver
-) -> None:
+async def test_an_event_is_observed_with_the_members_it_was_written_to(node: Node, observer: RecordingObserver) -> None:
     for name in ("alice", "bob", "carol"):
         await node.login(node.sound, name)
     await node.engine.create_room("alice", "tea", ("bob", "carol"))
-    await node.say("one", "two")
+    await node.send("one", "two")
     await node.engine.publish_typing("bob", "tea")
     assert observer.deliveries == [
         ("room-joined", 1),
@@ -91,7 +89,7 @@ async def test_a_batch_is_observed_when_it_is_on_disk(node: Node, observer: Reco
     await node.login(node.sound, "alice")
     await node.engine.create_room("alice", "tea", ())
     before = sum(observer.batches)
-    await node.say("one", "two", "three")
+    await node.send("one", "two", "three")
     assert sum(observer.batches) - before == 3
     await node.engine.list_rooms("alice")
     assert sum(observer.batches) - before == 3, "what writes nothing is not committed"

@@ -1,4 +1,4 @@
-"""Clients that speak something else: they are told why they are refused, and so is the operator."""
+"""Clients of other protocols: they, and the operator, learn why they are refused."""
 
 from __future__ import annotations
 
@@ -27,32 +27,32 @@ async def test_another_version_of_the_protocol_is_refused_with_the_reason(
     """In the reply and, once for many, in the log at its usual level."""
     own = await start_gateway()
     path = f"/socket.io/?{version}transport={transport}"
-    said = version.rstrip("&") or "no EIO"
+    version_text = version.rstrip("&") or "no EIO"
     for _ in range(5):
         async with connection(own.url) as tcp:
             tcp.send(head(path, WEBSOCKET_HEADERS.items() if transport == "websocket" else ()))
-            answer = await tcp.answer()
-        error = json.loads(answer.text)
-        assert (answer.status, error["code"]) == (400, 5)
+            response = await tcp.response()
+        error = json.loads(response.text)
+        assert (response.status, error["code"]) == (400, 5)
         assert error["message"].startswith("Unsupported protocol version")
-        assert said in error["message"]
+        assert version_text in error["message"]
         assert "EIO=4" in error["message"]
     await until(lambda: "another version of Engine.IO" in own.log)
     assert own.log.count("another version of Engine.IO") == 1
-    assert said in own.log
+    assert version_text in own.log
     assert "socket.io-client 3" in own.log
 
 
 @pytest.mark.parametrize("version", ["%1b%5b2J", "%ff%fe", "\xff\xfe", "%ed%a0%bd", "%22%0d%0a"])
-async def test_what_a_client_says_of_itself_is_only_quoted(start_gateway: StartGateway, version: str) -> None:
-    """Neither the terminal nor the log nor the reply breaks on it."""
+async def test_text_of_a_client_is_quoted_in_the_refusal(start_gateway: StartGateway, version: str) -> None:
+    """It breaks neither the terminal nor the log nor the response."""
     own = await start_gateway()
     async with connection(own.url) as tcp:
         tcp.send(head(f"/socket.io/?EIO={version}&transport=polling", [("User-Agent", "a\xff")]))
-        answer = await tcp.answer()
-    assert answer.status == 400
-    if answer.headers["content-type"].startswith("application/json"):
-        assert json.loads(answer.text)["code"] == 5
+        response = await tcp.response()
+    assert response.status == 400
+    if response.headers["content-type"].startswith("application/json"):
+        assert json.loads(response.text)["code"] == 5
         await until(lambda: "another version of Engine.IO" in own.log)
     assert "\x1b" not in own.log
     own.check_log()
@@ -77,19 +77,19 @@ async def test_another_parser_is_refused_with_the_reason_over_long_polling(start
     own = await start_gateway()
     url = f"{own.url}{ENGINE}&transport=polling"
     sid = json.loads((await request("GET", url)).text[1:])["sid"]
-    answer = await request("POST", f"{url}&sid={sid}", data="bg6R0eXBlAKRkYXRhgah1c2VybmFtZaVhbGljZaNuc3ChLw==")
-    assert answer.status == 400
-    assert "socket.io-msgpack-parser" in json.loads(answer.text)["message"]
+    response = await request("POST", f"{url}&sid={sid}", data="bg6R0eXBlAKRkYXRhgah1c2VybmFtZaVhbGljZaNuc3ChLw==")
+    assert response.status == 400
+    assert "socket.io-msgpack-parser" in json.loads(response.text)["message"]
     await until(lambda: "another parser" in own.log)
 
 
 @pytest.mark.parametrize("data", [b"\x83", b"\x80\xff\xff", b"binary", b""])
-async def test_other_binary_messages_are_no_news(start_gateway: StartGateway, data: bytes) -> None:
-    """They end the connection, as before, and the log is silent of them."""
+async def test_other_binary_messages_are_not_logged(start_gateway: StartGateway, data: bytes) -> None:
+    """They end the connection, as before, and nothing is logged."""
     own = await start_gateway()
     async with RawSocketIO(own.url) as raw:
         await raw.send(data)
         assert await raw.wait_closed() == 1002
     await request("GET", f"{own.url}/socket.io/?EIO=3&transport=polling")
-    await until(lambda: "another version of Engine.IO" in own.log)  # which is said after that
+    await until(lambda: "another version of Engine.IO" in own.log)  # which is logged after that
     assert "parser" not in own.log

@@ -1,4 +1,4 @@
-"""Running out of files: said before it happens and while it lasts, and over when connections are closed."""
+"""Running out of files: logged before it happens and while it lasts, and over when connections are closed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 from gateway import openfiles
 from harness.plain import JsonClient
 from harness.process import COMMAND, GatewayProcess, allow_many_files
-from harness.waiting import until, until_told
+from harness.waiting import poll_until, until
 
 LIMIT = 80
 NEARLY, NONE = "files are running out", "no more files can be opened"
@@ -49,11 +49,11 @@ async def connections(own: GatewayProcess, count: int) -> AsyncIterator[None]:
             writer.close()
 
 
-async def test_it_is_said_before_it_happens(own: GatewayProcess) -> None:
+async def test_a_warning_precedes_running_out_of_files(own: GatewayProcess) -> None:
     """At 90 % of the limit; not at 80 %."""
     room = LIMIT - own.count_files()
     async with connections(own, room - LIMIT * 2 // 10):
-        await asyncio.sleep(2.5 * openfiles.INTERVAL)  # it has looked twice, and tells nobody so
+        await asyncio.sleep(2.5 * openfiles.INTERVAL)  # it has checked twice, without an event
         assert NEARLY not in own.log
         async with connections(own, LIMIT * 2 // 10 - 3):
             await until(lambda: NEARLY in own.log)
@@ -63,8 +63,8 @@ async def test_it_is_said_before_it_happens(own: GatewayProcess) -> None:
             assert f"limit={LIMIT}" in own.log
 
 
-async def test_while_it_lasts_nothing_spins_and_then_it_is_over(own: GatewayProcess) -> None:
-    """Far more connections than files: it is said once, those who are in talk on, the process has little to do, and
+async def test_running_out_of_files_does_not_spin_and_ends_by_itself(own: GatewayProcess) -> None:
+    """Far more connections than files: it is logged once, those who are in keep talking, the process is idle, and
     when connections are closed there is room for others.
     """
     async with JsonClient(own.url, "alice") as alice:
@@ -82,14 +82,14 @@ async def test_while_it_lasts_nothing_spins_and_then_it_is_over(own: GatewayProc
                     return True
             return False
 
-        await until_told(lets_bob_in, 15)
+        await poll_until(lets_bob_in, 15)
         assert own.log.count(NONE) == 1
         assert "Traceback" not in own.log
     assert await own.stop() == 0
 
 
-def test_it_is_said_once_a_minute(capsys: pytest.CaptureFixture[str]) -> None:
-    """And no more often, however long it lasts; both that they run out and that there are none."""
+def test_running_out_of_files_is_logged_once_a_minute(capsys: pytest.CaptureFixture[str]) -> None:
+    """And no more often, however long it lasts: both that files run short and that none are left."""
     now = 0.0
     watch = openfiles.FileWatch(lambda: now)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -98,11 +98,11 @@ def test_it_is_said_once_a_minute(capsys: pytest.CaptureFixture[str]) -> None:
     try:
         for allowed, word in ((files + 1, NEARLY), (files, NONE)):
             resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
-            said = []
+            logged = []
             for now in (0.0, 1.0, 59.0, 61.0, 62.0, 122.0):
                 watch.check()
                 if word in capsys.readouterr().out:
-                    said.append(now)
-            assert said == [0.0, 61.0, 122.0]
+                    logged.append(now)
+            assert logged == [0.0, 61.0, 122.0]
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

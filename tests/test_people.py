@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 async def test_open_direct_is_the_same_room_for_both(client: ChatClient, join: Join) -> None:
-    """The reply is the room as the caller sees it; the other hears room-joined once, with the caller's name."""
+    """The reply is the room as the caller sees it; the other receives room-joined once, with the caller's name."""
     bob = await join()
     both = members(**{client.username: True, bob.username: True})
     reply = await succeed(client, "open-direct", user=bob.username)
@@ -34,7 +34,7 @@ async def test_open_direct_is_the_same_room_for_both(client: ChatClient, join: J
     assert (await client.next_event("message")).fields["content"] == "psst"
 
 
-async def test_a_direct_room_comes_back_with_its_session(client: ChatClient, join: Join) -> None:
+async def test_a_direct_room_is_recovered_with_its_session(client: ChatClient, join: Join) -> None:
     """welcome shows its kind and the other's name."""
     bob = await join("json")
     room = (await succeed(client, "open-direct", user=bob.username))["room"]
@@ -46,7 +46,7 @@ async def test_a_direct_room_comes_back_with_its_session(client: ChatClient, joi
     assert (entry["room"], entry["kind"], entry["user"]) == (room, "direct", client.username)
 
 
-async def test_both_open_at_once(join: Join) -> None:
+async def test_two_users_who_open_at_once_get_one_direct_room(join: Join) -> None:
     """Over different wires, round after round: one room."""
     for _ in range(10):
         alice, bob = await join("json"), await join("socketio-websocket")
@@ -56,7 +56,7 @@ async def test_both_open_at_once(join: Join) -> None:
         assert replies[0]["member_count"] == 2
 
 
-async def test_a_stranger_gets_nowhere_near_a_direct_room(client: ChatClient, join: Join) -> None:
+async def test_a_stranger_has_no_access_to_a_direct_room(client: ChatClient, join: Join) -> None:
     """Nobody is added to it, no client makes a room of its name or one that looks like one, and it is not there for
     anybody else.
     """
@@ -75,7 +75,7 @@ async def test_a_stranger_gets_nowhere_near_a_direct_room(client: ChatClient, jo
     assert (await succeed(eve, "list-rooms"))["rooms"] == []
 
 
-async def test_open_direct_with_nobody(client: ChatClient) -> None:
+async def test_open_direct_needs_another_user_who_exists(client: ChatClient) -> None:
     """A user who is not here, who cannot be, or who is oneself."""
     nobody = fresh_name()
     error = await fail(client, "open-direct", "unknown_user", user=nobody)
@@ -87,10 +87,10 @@ async def test_open_direct_with_nobody(client: ChatClient) -> None:
 
 
 @pytest.mark.parametrize("goes", ["leave", "expire"])
-async def test_a_later_holder_of_a_name_reads_nothing_of_the_former(
+async def test_a_later_holder_of_a_name_reads_nothing_of_the_former_holder(
     start_gateway: StartGateway, join: Join, goes: str
 ) -> None:
-    """Whether the former holder logged off or was lost for good."""
+    """Whether the former holder logged out or its session expired."""
     own = await start_gateway(recovery_window=1)
     alice, bob = await join(to=own), await join(to=own)
     room = (await succeed(alice, "open-direct", user=bob.username))["room"]
@@ -108,8 +108,8 @@ async def test_a_later_holder_of_a_name_reads_nothing_of_the_former(
     assert "secret" not in str(later.events.log)
 
 
-async def test_who_left_declines_to_be_added_again(client: ChatClient, join: Join) -> None:
-    """`declined` names who left the room within the hour; they hear nothing, whoever adds them."""
+async def test_a_user_who_left_is_not_added_again(client: ChatClient, join: Join) -> None:
+    """`declined` names who left the room within the hour; they receive nothing, no matter who adds them."""
     bob, carol = await join(), await join()
     room = await make_room(client, bob, carol)
     await succeed(bob, "leave-room", room=room)
@@ -125,7 +125,7 @@ async def test_who_left_declines_to_be_added_again(client: ChatClient, join: Joi
     assert await bob.drain() == []
 
 
-async def test_a_stranger_uses_up_nothing_of_ones_own(start_gateway: StartGateway, join: Join, wire: str) -> None:
+async def test_invitations_do_not_use_up_a_users_own_rooms(start_gateway: StartGateway, join: Join, wire: str) -> None:
     """However many rooms others add a user to, beyond --max-rooms it is refused to them, and the user makes rooms."""
     own = await start_gateway(max_rooms=3)
     victim, eve = await join(wire, to=own), await join(to=own)
@@ -174,7 +174,7 @@ async def test_adds_are_limited_over_time(start_gateway: StartGateway, join: Joi
     await succeed(again, "create-room", room="c", users=names[:1])
 
 
-async def test_history_from_where_the_member_joined(client: ChatClient, join: Join) -> None:
+async def test_history_can_begin_where_a_member_joined(client: ChatClient, join: Join) -> None:
     """A room created with `history: "joined"` says so in its shape, and what came before one joined is as if it did not
     exist: no page has it, and no `before` finds it.
     """
@@ -208,7 +208,7 @@ async def test_history_from_where_the_member_joined(client: ChatClient, join: Jo
         assert set(error["fields"]) == {"history"}
 
 
-async def test_a_room_of_others_and_none_look_the_same(client: ChatClient, join: Join) -> None:
+async def test_a_room_of_others_looks_like_no_room(client: ChatClient, join: Join) -> None:
     """The same code and the same words, but for the name."""
     bob = await join()
     theirs, nowhere = await make_room(bob), fresh_name("room")
@@ -233,7 +233,7 @@ async def found(client: ChatClient, prefix: str | None = None, limit: int = 100)
 
 
 async def test_strangers_are_found_by_two_letters(start_gateway: StartGateway, join: Join, wire: str) -> None:
-    """Less finds those who share a room with the caller; nobody can list who is here without knowing anything."""
+    """One letter finds those who share a room with the caller; nobody can list all users without knowing names."""
     own = await start_gateway()
     client, friend, away, stranger = [
         await join(where, name, to=own)
@@ -255,7 +255,7 @@ async def test_strangers_are_found_by_two_letters(start_gateway: StartGateway, j
 
 
 @pytest.mark.parametrize(("whom", "expected"), [("all", ["alice", "bob", "eve"]), ("none", ["alice", "bob"])])
-async def test_who_can_be_found_is_a_setting(
+async def test_list_users_decides_who_is_found(
     start_gateway: StartGateway, join: Join, whom: str, expected: list[str]
 ) -> None:
     """--list-users all lists everybody, and none nobody but those one shares a room with, whatever one types."""

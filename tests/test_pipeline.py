@@ -1,4 +1,4 @@
-"""The way of an action: who may, how often, with which payload, and what is noted of it."""
+"""The pipeline of an action: who may, how often, with which payload, and what is observed."""
 
 from __future__ import annotations
 
@@ -75,14 +75,14 @@ def bench() -> Bench:
     return Bench()
 
 
-async def test_a_valid_request_is_done_for_its_author(bench: Bench) -> None:
+async def test_a_valid_request_is_performed_for_its_actor(bench: Bench) -> None:
     """The chat is given the username and the request; the reply is what it returns, and `ok`."""
     assert await bench.pipeline.perform(ALICE, "send-msg", HELLO) == {"ok": True, "id": "m1"}
     assert bench.chat.done == [("alice", SendMessage("tea", "Hello!"))]
 
 
 @pytest.mark.parametrize("action", ACTIONS, ids=lambda action: action.name)
-async def test_every_name_of_an_action_asks_for_it(bench: Bench, action: Action) -> None:
+async def test_every_alias_of_an_action_works(bench: Bench, action: Action) -> None:
     """Its own, and its aliases."""
     for name in action.names:
         assert await bench.perform(ALICE, name, action.example.request) is None
@@ -90,15 +90,15 @@ async def test_every_name_of_an_action_asks_for_it(bench: Bench, action: Action)
     assert {type(request) for _, request in bench.chat.done} == {action.request}
 
 
-async def test_nobody_asks_for_nothing(bench: Bench) -> None:
+async def test_a_request_without_a_session_is_unauthorized(bench: Bench) -> None:
     """A connection without a session is `unauthorized`, whatever it asks for."""
     assert await bench.perform(None, "send-msg", HELLO) == "unauthorized"
     assert await bench.perform(None, "no such action", 5) == "unauthorized"
     assert bench.chat.done == []
 
 
-async def test_what_is_wrong_is_not_done(bench: Bench) -> None:
-    """An unknown action, an action that is no string, a payload that is no object, a field that is wrong."""
+async def test_an_invalid_request_is_not_performed(bench: Bench) -> None:
+    """An unknown action, an action that is not a string, a payload that is not an object, an invalid field."""
     assert await bench.perform(ALICE, "fly", {}) == "unknown_action"
     assert await bench.perform(ALICE, ["send-msg"], HELLO) == "invalid_payload"
     assert await bench.perform(ALICE, "send-msg", [HELLO]) == "invalid_payload"
@@ -106,7 +106,7 @@ async def test_what_is_wrong_is_not_done(bench: Bench) -> None:
     assert bench.chat.done == []
 
 
-async def test_a_rate_is_of_a_connection() -> None:
+async def test_the_rate_limit_is_per_connection() -> None:
     """Whatever is asked for counts, right or wrong; another connection of the same user has a rate of its own."""
     bench = Bench(rate_limit=2)
     assert await bench.perform(ALICE, "fly", {}) == "unknown_action"
@@ -119,7 +119,7 @@ async def test_a_rate_is_of_a_connection() -> None:
     assert await bench.perform(ALICE, "send-msg", HELLO) == "rate_limited"
 
 
-async def test_an_action_may_cost_more(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_action_may_cost_more_than_one(monkeypatch: pytest.MonkeyPatch) -> None:
     """What an action costs is declared with it."""
     costly = [dataclasses.replace(action, cost=2.0) for action in ACTIONS]
     monkeypatch.setattr("gateway.pipeline.ACTIONS", costly)
@@ -129,7 +129,7 @@ async def test_an_action_may_cost_more(monkeypatch: pytest.MonkeyPatch) -> None:
     assert await bench.perform(ALICE, "fly", {}) == "unknown_action"
 
 
-async def test_additions_are_of_a_user() -> None:
+async def test_the_add_limit_is_per_user() -> None:
     """Users that are added count, on whatever connection; who opens a direct room adds one, and never oneself."""
     bench = Bench(add_limit=3)
     assert await bench.perform(ALICE, "create-room", {"room": "tea", "users": ["bob", "carol"]}) is None
@@ -143,7 +143,7 @@ async def test_additions_are_of_a_user() -> None:
     assert await bench.perform(ALICE, "add-user", {"room": "tea", "users": ["dave"]}) is None
 
 
-async def test_wrong_additions_do_not_count() -> None:
+async def test_refused_additions_do_not_count() -> None:
     """Only a valid request asks to add anybody."""
     bench = Bench(add_limit=1)
     for _ in range(5):
@@ -151,7 +151,7 @@ async def test_wrong_additions_do_not_count() -> None:
     assert await bench.perform(ALICE, "open-direct", {"user": "bob"}) is None
 
 
-async def test_a_refusal_of_the_chat_is_the_reply(bench: Bench) -> None:
+async def test_an_error_of_the_chat_is_the_reply(bench: Bench) -> None:
     """With its sentence."""
     bench.chat.failure = RoomNotFound("tea")
     assert await bench.pipeline.perform(ALICE, "send-msg", HELLO) == {
@@ -160,8 +160,8 @@ async def test_a_refusal_of_the_chat_is_the_reply(bench: Bench) -> None:
     }
 
 
-async def test_a_mistake_of_the_gateways_is_logged(bench: Bench) -> None:
-    """The client is told to try again, and learns nothing of it."""
+async def test_a_bug_is_logged_and_replied_to_as_internal(bench: Bench) -> None:
+    """The client is asked to try again, and learns nothing else."""
     bench.chat.failure = ZeroDivisionError("secret")
     with capture_logs() as logs:
         reply = await bench.pipeline.perform(ALICE, "send-msg", HELLO)
@@ -170,7 +170,7 @@ async def test_a_mistake_of_the_gateways_is_logged(bench: Bench) -> None:
     assert [(entry["event"], entry["action"]) for entry in logs] == [("an action failed", "send-msg")]
 
 
-async def test_the_observer_is_told_once_of_each_action(bench: Bench) -> None:
+async def test_the_observer_is_called_once_for_each_action(bench: Bench) -> None:
     """Of those that were done, refused or failed, with the code of the error."""
     payloads: list[tuple[Actor | None, Any, Any]] = [
         (ALICE, "send-msg", HELLO),

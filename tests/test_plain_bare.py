@@ -36,7 +36,7 @@ def odd_frames(room: str, action: str, rest: str) -> list[str]:
 
 @pytest.mark.parametrize("binary", [False, True])
 async def test_a_frame_that_succeeds_comes_back_byte_for_byte(join: Join, binary: bool) -> None:
-    """Whitespace, order, escapes and unknown fields return as they were sent; binary is answered in binary."""
+    """Whitespace, order, escapes and unknown fields return as they were sent; a binary frame gets a binary one."""
     client, bob = await join("bare"), await join("bare")
     room = await bare_room(client)
     frames = odd_frames(room, "add-user", f'"users":["{bob.username}"]')
@@ -46,9 +46,9 @@ async def test_a_frame_that_succeeds_comes_back_byte_for_byte(join: Join, binary
     for text in frames:
         frame: Frame = text.encode() if binary else text
         await client.send(frame)
-        answer = await client.next_frame()
-        assert answer == frame
-        assert type(answer) is type(frame)
+        reply = await client.next_frame()
+        assert reply == frame
+        assert type(reply) is type(frame)
 
 
 async def test_every_way_to_write_create_room_is_echoed(join: Join) -> None:
@@ -62,7 +62,7 @@ async def test_every_way_to_write_create_room_is_echoed(join: Join) -> None:
         await client.echo("send-msg", room=room, content="x")
 
 
-async def test_others_get_the_content_and_nothing_else(join: Join) -> None:
+async def test_other_members_receive_the_content_and_nothing_else(join: Join) -> None:
     """A message is the content in a text frame: no object, no sender, whatever frame it was sent in."""
     client, bob, carol = await join("bare"), await join("bare"), await join("json")
     room = await bare_room(client, bob, carol)
@@ -77,7 +77,7 @@ async def test_others_get_the_content_and_nothing_else(join: Join) -> None:
     assert await bob.drain() == []
 
 
-async def test_nothing_but_messages_arrives(join: Join) -> None:
+async def test_bare_clients_receive_only_messages(join: Join) -> None:
     """No welcome, no room-joined, no user-joined, no presence, no typing, no user-left."""
     client, bob, carol, dave = await join("bare"), await join(), await join(), await join()
     room = await make_room(bob, carol)
@@ -120,24 +120,24 @@ async def test_a_frame_that_fails_gets_an_error_frame(join: Join, binary: bool) 
     client = await join("bare")
     for text, code in FAILURES:
         await client.send(text.encode() if binary else text)
-        answer = await client.next_frame()
-        assert isinstance(answer, bytes if binary else str), text
-        body = json.loads(answer)
+        reply = await client.next_frame()
+        assert isinstance(reply, bytes if binary else str), text
+        body = json.loads(reply)
         assert set(body) == {"error"}, (text, body)
         check_error(body["error"], code)
     assert await client.drain() == []
 
 
-async def test_bytes_that_are_no_text_get_an_error_frame(join: Join) -> None:
-    """A binary frame that is not UTF-8 is no JSON."""
+async def test_bytes_that_are_not_text_get_an_error_frame(join: Join) -> None:
+    """A binary frame that is not UTF-8 is not JSON."""
     client = await join("bare")
     for frame in (b"\xff\xfe", b"\x00", b"", b'{"action":"send-msg","room":"\xff","content":"x"}', bytes(range(256))):
         check_error(await client.refuse(frame), "invalid_payload")
     assert await client.drain() == []
 
 
-async def test_failures_are_told_to_the_sender_only(join: Join) -> None:
-    """Who is not in the room cannot write to it, and its members hear nothing of the attempt."""
+async def test_only_the_sender_receives_an_error_frame(join: Join) -> None:
+    """A user outside the room cannot write to it, and its members receive nothing of the attempt."""
     client, bob = await join("bare"), await join("bare")
     room = await bare_room(bob)
     error = await client.refuse(dump({"action": "send-msg", "room": room, "content": "intruder"}))
@@ -150,7 +150,7 @@ async def test_failures_are_told_to_the_sender_only(join: Join) -> None:
 
 
 async def test_other_actions_get_reply_frames(join: Join) -> None:
-    """leave-room, the lists, history, find-users and typing are answered with the reply frame of the full form."""
+    """leave-room, the lists, history, find-users and typing get the reply frame of the full form."""
     client, bob = await join("bare"), await join("json")
     room = await bare_room(client, bob)
     await client.echo("send-msg", room=room, content="x")
@@ -172,21 +172,21 @@ async def test_other_actions_get_reply_frames(join: Join) -> None:
 
 
 async def test_binary_reply_frames(join: Join) -> None:
-    """A binary frame is answered in binary, whatever the answer is."""
+    """A binary frame gets a binary reply, whatever the reply is."""
     client = await join("bare")
     await client.send(b'{"action":"list-rooms","ref":1}')
-    answer = await client.next_frame()
-    assert isinstance(answer, bytes)
-    assert json.loads(answer) == {"event": "reply", "ref": 1, "ok": True, "rooms": []}
+    reply = await client.next_frame()
+    assert isinstance(reply, bytes)
+    assert json.loads(reply) == {"event": "reply", "ref": 1, "ok": True, "rooms": []}
 
 
 @pytest.mark.parametrize("action", ["leave-room", "list-members", "history", "typing"])
-async def test_other_actions_that_fail(join: Join, action: str) -> None:
+async def test_other_actions_that_fail_get_reply_frames(join: Join, action: str) -> None:
     """One of the other actions that fails says so with the code, in one frame, and the socket stays open."""
     client = await join("bare")
     await client.send(dump({"action": action, "room": "nowhere", "ref": 1}))
-    answer = json.loads(await client.next_frame())
-    check_error(answer["error"], "room_not_found")
+    reply = json.loads(await client.next_frame())
+    check_error(reply["error"], "room_not_found")
     assert await client.drain() == []
 
 
@@ -216,8 +216,8 @@ async def test_fragmented_frames_are_one_message(join: Join) -> None:
     assert await client.next_frame() == frame
 
 
-async def test_frames_are_answered_in_order(join: Join) -> None:
-    """Frames sent without waiting are answered one by one, in the order they were sent."""
+async def test_frames_are_replied_to_in_order(join: Join) -> None:
+    """Frames sent without waiting get their replies one by one, in the order they were sent."""
     client = await join("bare")
     room = await bare_room(client)
     frames = [dump({"action": "send-msg", "room": room, "content": str(number)}) for number in range(200)]
@@ -226,7 +226,7 @@ async def test_frames_are_answered_in_order(join: Join) -> None:
     assert [await client.next_frame() for _ in frames] == frames
 
 
-async def test_websocket_pings_are_answered(join: Join) -> None:
+async def test_a_websocket_ping_gets_a_pong(join: Join) -> None:
     """A tester's ping gets its pong (RFC 6455)."""
     client = await join("bare")
     await (await client.socket.ping())
@@ -234,7 +234,7 @@ async def test_websocket_pings_are_answered(join: Join) -> None:
 
 
 @pytest.mark.parametrize("code", [1000, 1001, 3000, 4999])
-async def test_a_close_is_answered(join: Join, code: int) -> None:
+async def test_a_close_frame_gets_a_close_frame(join: Join, code: int) -> None:
     """Whatever code a tester closes with, the gateway finishes the closing handshake and the name is free."""
     client = await join("bare")
     await client.socket.close(code)
@@ -243,15 +243,15 @@ async def test_a_close_is_answered(join: Join, code: int) -> None:
 
 
 @pytest.mark.parametrize("text", ['"half an emoji \\ud83d"', '"\\ude00 the other half"'])
-async def test_half_a_character_gets_an_error_frame(join: Join, text: str) -> None:
-    """A lone surrogate cannot be kept, and must not break anything."""
+async def test_half_a_surrogate_pair_gets_an_error_frame(join: Join, text: str) -> None:
+    """An unpaired surrogate cannot be stored, and must not break anything."""
     client = await join("bare")
     room = await bare_room(client)
     check_error(await client.refuse(f'{{"action":"send-msg","room":"{room}","content":{text}}}'), "invalid_payload")
     await client.echo("send-msg", room=room, content="fine")
 
 
-async def test_text_that_is_not_utf8_closes(gateway: GatewayProcess) -> None:
+async def test_text_that_is_not_utf8_closes_the_connection(gateway: GatewayProcess) -> None:
     """A text frame must be UTF-8; another one fails the connection with 1007 (RFC 6455, section 8.1)."""
     async with BareClient(gateway.url, fresh_name()) as client:
         await client.socket.send(b"\xff\xff", text=True)

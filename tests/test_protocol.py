@@ -1,4 +1,4 @@
-"""What `gateway.protocol` declares: what follows from it is up to date, and what raises and closes uses it."""
+"""`gateway.protocol`: what is generated from it is up to date, and errors and close codes come from it."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ DEFAULTS = dataclasses.asdict(Settings())
 
 @pytest.mark.parametrize("path", generated(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_generated_files_are_up_to_date(path: Path) -> None:
-    """What follows from the declarations has been written down: ``python -m tools.generate`` changes nothing."""
+    """What is generated from the declarations is committed: ``python -m tools.generate`` changes nothing."""
     assert path.read_text() == generated()[path]
 
 
-def test_what_stands_between_markers_is_replaced() -> None:
-    """The rest of docs/protocol.md is left as it is."""
+def test_text_between_markers_is_replaced() -> None:
+    """Everything else in docs/protocol.md stays as it is."""
     text = (ROOT / "docs" / "protocol.md").read_text()
     changed = text.replace("| `send-msg` |", "| `shout` |").replace("# The protocol", "# Another title")
     assert changed != text
@@ -96,7 +96,7 @@ def test_every_close_code_is_used() -> None:
     assert {close.code for close in CLOSE_CODES if not close.text} <= below
 
 
-def test_a_bound_is_that_of_the_settings() -> None:
+def test_a_bound_is_taken_from_the_settings() -> None:
     """Two gateways with other limits do not share them."""
     short = Payload(SendMessage, {**DEFAULTS, "max_content_length": 3})
     long = Payload(SendMessage, DEFAULTS)
@@ -106,7 +106,7 @@ def test_a_bound_is_that_of_the_settings() -> None:
     assert short.load({"room": "tea", "content": "123"}).content == "123"
 
 
-def test_what_may_be_missing_has_its_default() -> None:
+def test_an_optional_field_has_its_default() -> None:
     """A request says by its defaults which fields may be missing."""
     assert Payload(CreateRoom, DEFAULTS).load({"room": "tea", "more": 1}) == CreateRoom("tea", (), "all")
     assert Payload(ReadHistory, DEFAULTS).load({"room": "tea", "before": None}) == ReadHistory("tea", None, 100)
@@ -119,7 +119,7 @@ class Shape(TypedDict):
     rooms: NotRequired[Annotated[list[RoomInfo], "some"]]
 
 
-def test_a_shape_says_what_it_accepts() -> None:
+def test_a_schema_error_says_what_is_accepted() -> None:
     """Every field that is there has its type, those that must be there are, and no others are."""
     schema = reply_schema(Shape, DEFAULTS)
     fine: dict[str, Any] = {"text": "abc", "count": 1, "member": {"username": "bob", "online": True}, "rooms": []}
@@ -142,7 +142,7 @@ def test_a_shape_says_what_it_accepts() -> None:
         schema.load({})
 
 
-def test_json_schema_says_the_same() -> None:
+def test_json_schema_and_marshmallow_agree() -> None:
     """With the shapes inside by reference."""
     assert json_schema(Shape, DEFAULTS) == {
         "type": "object",
@@ -158,7 +158,7 @@ def test_json_schema_says_the_same() -> None:
     assert list(fields_of(Shape)) == ["text", "count", "member", "rooms"]
 
 
-def test_what_is_not_declared_is_noticed() -> None:
+def test_an_undeclared_reply_or_event_is_noticed() -> None:
     """The clients of all tests note a field too many or too few, an offset that is missing, and an error that an action
     cannot have.
     """

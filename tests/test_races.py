@@ -40,7 +40,7 @@ class Race:
         return SocketIOClient(self.driver, self.gateway.url, username, transports=TRANSPORTS[wire])
 
     async def run(self, username: str, wires: list[str], stack: AsyncExitStack) -> list[Any]:
-        """The winners, who stay until `stack` is closed; every loser was told `username_taken`."""
+        """The winners, who stay until `stack` is closed; every other one got `username_taken`."""
 
         async def login(wire: str) -> Any:
             try:
@@ -59,7 +59,7 @@ def race(gateway: GatewayProcess, driver: Driver) -> Race:
 
 
 @pytest.mark.parametrize("first", ALL_WIRES)
-async def test_two_clients_race_for_a_name(race: Race, first: str) -> None:
+async def test_of_two_clients_that_race_for_a_name_one_wins(race: Race, first: str) -> None:
     """Over every pair of wires, round after round, exactly one gets in, and its session works."""
     for number in range(24):
         wires = [first, ALL_WIRES[number % len(ALL_WIRES)]]
@@ -122,11 +122,11 @@ class StockRacer:
 
     async def claim(self, username: str) -> str | None:
         """Ask for a name; why it was refused, or None: then it is held until `leave`."""
-        answer = await self._raw.connect({"username": username})
+        reply = await self._raw.connect({"username": username})
         self._raw.frames.take_all()
         self._raw.frames.log.clear()
-        self._holds = answer.startswith("40")
-        return None if self._holds else str(json.loads(answer[2:])["data"]["code"])
+        self._holds = reply.startswith("40")
+        return None if self._holds else str(json.loads(reply[2:])["data"]["code"])
 
     async def leave(self) -> None:
         if self._holds:
@@ -141,8 +141,8 @@ LANES = 10
 
 
 @pytest.mark.parametrize("wires", ["stock-stock", "plain-stock", "plain-plain", "json-stock"])
-async def test_two_clients_race_for_a_name_many_times(gateway: GatewayProcess, wires: str) -> None:
-    """Ten thousand times together, each time exactly one gets in, and the other is told `username_taken`."""
+async def test_one_client_wins_each_of_many_races_for_a_name(gateway: GatewayProcess, wires: str) -> None:
+    """Ten thousand times together, each time exactly one gets in, and the other gets `username_taken`."""
 
     def racer(wire: str) -> Racer:
         return StockRacer(gateway) if wire == "stock" else PlainRacer(gateway, "?format=json" * (wire == "json"))
@@ -153,15 +153,15 @@ async def test_two_clients_race_for_a_name_many_times(gateway: GatewayProcess, w
             for number in range(rounds):
                 name = fresh_name()
                 pair = (first, second) if number % 2 else (second, first)  # neither is always a step ahead
-                answers = await asyncio.gather(*(each.claim(name) for each in pair))
-                assert sorted(answers, key=str) == [None, "username_taken"]
+                replies = await asyncio.gather(*(each.claim(name) for each in pair))
+                assert sorted(replies, key=str) == [None, "username_taken"]
                 await asyncio.gather(first.leave(), second.leave())
 
     await asyncio.gather(*(race(RACES // 4 // LANES) for _ in range(LANES)))
 
 
-async def test_fifty_clients_race_for_a_name(race: Race) -> None:
-    """Fifty at once over all wires: one gets in, 49 are told that the name is taken."""
+async def test_of_fifty_clients_that_race_for_a_name_one_wins(race: Race) -> None:
+    """Fifty at once over all wires: one gets in, 49 get `username_taken`."""
     for _ in range(6):
         async with AsyncExitStack() as stack:
             winners = await race.run(fresh_name(), [ALL_WIRES[number % 4] for number in range(50)], stack)
@@ -175,7 +175,7 @@ async def claimable(start_gateway: StartGateway, driver: Driver) -> Race:
     return Race(await start_gateway(reserve_names=0), driver)
 
 
-async def test_a_race_for_a_suspended_name(claimable: Race, join: Join) -> None:
+async def test_of_many_claims_to_a_suspended_name_one_wins(claimable: Race, join: Join) -> None:
     """When a suspended session's name is claimed by many, one gets it, and the old session ends once."""
     race, own = claimable, claimable.gateway
     witness = await join(to=own)
@@ -192,7 +192,7 @@ async def test_a_race_for_a_suspended_name(claimable: Race, join: Join) -> None:
             assert await witness.drain() == []
 
 
-async def test_a_race_to_resume(gateway: GatewayProcess, join: Join) -> None:
+async def test_of_many_resumes_one_keeps_the_session(gateway: GatewayProcess, join: Join) -> None:
     """Several connections bring the same pid at once: one is left, the others are closed with 4001."""
     bob = await join()
     for _ in range(5):
@@ -205,11 +205,11 @@ async def test_a_race_to_resume(gateway: GatewayProcess, join: Join) -> None:
             await asyncio.gather(*map(stack.enter_async_context, others))
             everybody: list[Wire] = [client, *others]
             await succeed(bob, "send-msg", room=room, content="who is it")
-            answers = await asyncio.gather(*map(hear_or_close, everybody))
-            assert sorted(answers, key=str) == [4001] * 8 + ["who is it"]
+            replies = await asyncio.gather(*map(receive_or_close, everybody))
+            assert sorted(replies, key=str) == [4001] * 8 + ["who is it"]
 
 
-async def hear_or_close(wire: Wire) -> str | int | None:
+async def receive_or_close(wire: Wire) -> str | int | None:
     """The message that the connection gets, or the code that it is closed with."""
     try:
         frame = await wire.frames.take(lambda frame: '"event":"message"' in str(frame), "the message")
@@ -219,9 +219,11 @@ async def hear_or_close(wire: Wire) -> str | int | None:
 
 
 @pytest.mark.parametrize("reserved", [True, False])
-async def test_a_race_to_resume_and_to_claim(race: Race, claimable: Race, join: Join, reserved: bool) -> None:
+async def test_a_resume_and_a_claim_that_race_have_one_winner(
+    race: Race, claimable: Race, join: Join, reserved: bool
+) -> None:
     """The owner returns while others claim the name: one session is left, the owner's where the name is reserved, and
-    the owner is told the truth.
+    the owner gets the right reply.
     """
     race = race if reserved else claimable
     own = race.gateway
@@ -250,8 +252,8 @@ async def test_a_race_to_resume_and_to_claim(race: Race, claimable: Race, join: 
             assert reply["member_count"] == (2 if resumed else 1)
 
 
-async def test_two_clients_create_the_same_room(join: Join) -> None:
-    """One creates it, the others are told `room_exists`; the room has one member."""
+async def test_of_two_clients_that_create_a_room_one_wins(join: Join) -> None:
+    """One creates it, the others get `room_exists`; the room has one member."""
     rivals: list[ChatClient] = [await join(wire) for wire in ("json", "socketio-websocket", "socketio-polling", "json")]
     for _ in range(30):
         room = fresh_name("room")
@@ -280,8 +282,8 @@ async def test_a_limit_holds_when_many_add_at_once(start_gateway: StartGateway, 
         assert (await succeed(hosts[0], "list-members", room=room))["member_count"] == 6
 
 
-async def test_two_members_add_the_same_user(join: Join) -> None:
-    """One adds, the other is told `already`; the user hears of it once."""
+async def test_a_user_added_by_two_members_at_once_joins_once(join: Join) -> None:
+    """One adds, the other gets `already`; the user receives one room-joined."""
     alice, bob = await join("json"), await join("socketio-websocket")
     for _ in range(20):
         carol = await join()
@@ -294,8 +296,8 @@ async def test_two_members_add_the_same_user(join: Join) -> None:
         assert [event.name for event in await carol.drain()] == ["room-joined"]
 
 
-async def test_the_last_two_leave_at_once(join: Join) -> None:
-    """The room ends, whoever was last, and the name is free."""
+async def test_a_room_ends_when_its_last_two_members_leave_at_once(join: Join) -> None:
+    """The room ends, no matter who was last, and the name is free."""
     alice, bob = await join("json"), await join("socketio-websocket")
     for _ in range(20):
         room = await make_room(alice, bob)
@@ -306,7 +308,7 @@ async def test_the_last_two_leave_at_once(join: Join) -> None:
 
 
 async def test_logins_and_logouts_of_one_name_alternate(race: Race) -> None:
-    """Clients that log in and out as one name, all the time, are never in together and never locked out for good."""
+    """Clients that keep logging in and out as one name are never in together and never locked out for good."""
     name = fresh_name()
     inside: set[int] = set()
 

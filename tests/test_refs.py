@@ -1,4 +1,4 @@
-"""What a client gives its frames to know them again by: `ref` on the plain wire, and the `id` of a message."""
+"""What identifies a frame for its client: `ref` on the plain wire, and the `id` of a message."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def frame(ref: str, *, before: str = "", after: str = "") -> str:
 
 @pytest.mark.parametrize("action", ["list-rooms", "send-msg", "nonsense"])
 @pytest.mark.parametrize("binary", [False, True])
-async def test_a_ref_comes_back_byte_for_byte(join: Join, action: str, binary: bool) -> None:
+async def test_a_ref_is_echoed_byte_for_byte(join: Join, action: str, binary: bool) -> None:
     """Whatever JSON it is, wherever it stands, and whether the action succeeds."""
     client = await join()
     for ref in REFS:
@@ -65,14 +65,14 @@ async def test_a_ref_comes_back_byte_for_byte(join: Join, action: str, binary: b
             frame(ref, before=f'"extra":1e999,"action":"{action}",'),
         ):
             await client.send(text.encode() if binary else text)
-            reply = await client.frames.take(lambda answer: b"reply" in _bytes(answer), f"the reply to {text}")
+            reply = await client.frames.take(lambda reply: b"reply" in _bytes(reply), f"the reply to {text}")
             assert isinstance(reply, bytes) is binary
             assert f'"ref":{ref},'.encode() in _bytes(reply), text
             json.loads(reply)
 
 
-def test_numbers_have_no_limit() -> None:
-    """What JavaScript takes for infinite is that, and what was written is not forgotten."""
+def test_a_ref_may_be_a_number_of_any_length() -> None:
+    """A number that JavaScript reads as infinite keeps its digits."""
     for number in ("1e999", "9" * 5_000, "9" * 100_000, "1" + "0" * 400 + ".5"):
         frame_ = f'{{"ref":-{number}}}'.encode()
         value = decode(frame_)["ref"]
@@ -80,15 +80,15 @@ def test_numbers_have_no_limit() -> None:
         assert raw_member(frame_, "ref", value) == f"-{number}".encode()
 
 
-async def test_without_a_ref_there_is_none(join: Join) -> None:
+async def test_a_reply_has_no_ref_where_the_action_had_none(join: Join) -> None:
     """One that is inside of something else is not the frame's."""
     client = await join()
     await client.send('{"action":"list-rooms","x":{"ref":1},"y":"\\"ref\\":2"}')
-    reply = await client.frames.take(lambda answer: b"reply" in _bytes(answer), "the reply")
+    reply = await client.frames.take(lambda reply: b"reply" in _bytes(reply), "the reply")
     assert b'"ref"' not in _bytes(reply)
 
 
-async def test_a_ref_that_cannot_be_given_back_is_said_to_be_wrong(join: Join) -> None:
+async def test_a_ref_that_cannot_be_echoed_is_an_invalid_payload(join: Join) -> None:
     """Nested too deeply, or hidden among a thousand other members."""
     client = await join()
     for text in (frame("[" * 60_000 + "]" * 60_000), frame("[]", before='"a":[0],' * 2_000)):
@@ -98,8 +98,8 @@ async def test_a_ref_that_cannot_be_given_back_is_said_to_be_wrong(join: Join) -
     await succeed(client, "list-rooms")
 
 
-def _bytes(answer: str | bytes) -> bytes:
-    return answer.encode() if isinstance(answer, str) else answer
+def _bytes(reply: str | bytes) -> bytes:
+    return reply.encode() if isinstance(reply, str) else reply
 
 
 values = st.recursive(
@@ -159,7 +159,7 @@ def test_offsets_have_one_form() -> None:
 
 
 async def test_no_id_looks_like_an_offset(client: ChatClient) -> None:
-    """Both name a message in `before`; ids that only resemble one are as good as any."""
+    """Both name a message in `before`; ids that only resemble one are ordinary ids."""
     room = await make_room(client)
     for number, name in enumerate(NO_OFFSETS):
         reply = await succeed(client, "send-msg", room=room, content=f"message {number}", id=name)

@@ -1,4 +1,4 @@
-"""A backup that is put back: a client that comes back with an offset of the lost time is told so."""
+"""A restored backup: a client that comes back with an offset from after the backup is not recovered."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from harness.client import make_room, succeed
 from harness.plain import JsonClient
-from harness.process import quiet_port
+from harness.process import stable_port
 
 if TYPE_CHECKING:
     from harness.client import Join
@@ -33,8 +33,8 @@ async def contents(client: JsonClient, room: str) -> list[str]:
     return [message["content"] for message in (await succeed(client, "history", room=room))["messages"]]
 
 
-async def test_a_restored_backup_is_noticed(start_gateway: StartGateway, join: Join, tmp_path: Path) -> None:
-    """Copied, 5 messages, kill -9, put back, 8 more by others: who comes back is told, and can read all 8."""
+async def test_a_client_notices_a_restored_backup(start_gateway: StartGateway, join: Join, tmp_path: Path) -> None:
+    """Backup, 5 messages, kill -9, restore, 8 more by others: a returning client is not recovered, and reads them."""
     own = await start_gateway(on_disk=True)
     store = tmp_path / "chat.db"
     alice, bob = await join("json", to=own), await join("json", to=own)
@@ -68,8 +68,8 @@ async def test_a_restored_backup_is_noticed(start_gateway: StartGateway, join: J
 async def test_the_stock_client_notices_a_restored_backup(
     start_gateway: StartGateway, join: Join, tmp_path: Path
 ) -> None:
-    """It comes back by itself, is not `recovered`, and hears nothing twice and nothing half."""
-    own = await start_gateway(on_disk=True, port=quiet_port())
+    """It comes back by itself, is not `recovered`, and receives nothing twice and nothing in part."""
+    own = await start_gateway(on_disk=True, port=stable_port())
     store = tmp_path / "chat.db"
     options = {"reconnection": True, "reconnectionDelay": 20, "reconnectionDelayMax": 50}
     alice = await join("json", to=own)

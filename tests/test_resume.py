@@ -1,4 +1,4 @@
-"""Coming back with what ``welcome`` has told: where CONNECT's data is not exposed, and with no secret in a URL."""
+"""Resuming with the fields of ``welcome``: where the data of CONNECT is not exposed, and with no secret in a URL."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from harness.client import Join, make_room, succeed
 from harness.inbox import TIMEOUT
 from harness.names import fresh_name
 from harness.plain import JsonClient, Wire, dump, websocket_url
-from harness.process import GatewayProcess, StartGateway, die_with_parent, quiet_port
+from harness.process import GatewayProcess, StartGateway, die_with_parent, stable_port
 from harness.raw import RawSocketIO
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "recover.py"
@@ -40,7 +40,7 @@ class FirstFrame(JsonClient):
 
 
 @pytest.mark.parametrize("wire", ["socketio-websocket", "socketio-polling-only", "json"])
-async def test_welcome_says_how_to_come_back(start_gateway: StartGateway, join: Join, wire: str) -> None:
+async def test_welcome_has_what_a_client_needs_to_resume(start_gateway: StartGateway, join: Join, wire: str) -> None:
     """``sid``, ``pid`` and ``recovery_window``, the same on both wires."""
     own = await start_gateway(recovery_window=77)
     client = await join(wire, to=own)
@@ -49,9 +49,9 @@ async def test_welcome_says_how_to_come_back(start_gateway: StartGateway, join: 
     assert client.welcome.fields["sid"] != client.welcome.fields["pid"]
 
 
-async def test_the_python_example_misses_nothing(start_gateway: StartGateway) -> None:
+async def test_the_python_example_recovers_everything(start_gateway: StartGateway) -> None:
     """python-socketio's stock client, as ``examples/recover.py`` uses it, and a gateway that is killed under it."""
-    own = await start_gateway(on_disk=True, port=quiet_port())
+    own = await start_gateway(on_disk=True, port=stable_port())
     name, room = fresh_name(), fresh_name("room")
     example = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -123,29 +123,31 @@ async def test_a_first_frame_wins_over_a_connection_that_seems_alive(join: Join,
         ('{"action":"resume","pid":"x","offset":{}}', "invalid_payload", "offset"),
     ],
 )
-async def test_a_first_frame_that_is_none(gateway: GatewayProcess, frame: str, code: str, field: str | None) -> None:
-    """It is answered, and the socket closed; what came after it counts for nothing, and the name is free."""
+async def test_an_invalid_first_frame_closes_the_connection(
+    gateway: GatewayProcess, frame: str, code: str, field: str | None
+) -> None:
+    """It gets a reply, and the connection is closed; frames after it are ignored, and the name is free."""
     name = fresh_name()
     async with Wire(f"{websocket_url(gateway.url)}/username/{name}?format=json&resume", name) as wire:
         await wire.send(frame)
         await wire.send('{"action":"create-room","room":"x"}')
-        answer = json.loads(await wire.next_frame())
-        assert (answer["ok"], answer["error"]["code"]) == (False, code)
-        assert field is None or set(answer["error"]["fields"]) == {field}
+        reply = json.loads(await wire.next_frame())
+        assert (reply["ok"], reply["error"]["code"]) == (False, code)
+        assert field is None or set(reply["error"]["fields"]) == {field}
         assert await wire.wait_closed() == 1008
         assert len(wire.frames.log) == 1
     async with JsonClient(gateway.url, name) as client:
         assert client.welcome.fields["rooms"] == []
 
 
-async def test_a_first_frame_for_a_name_that_is_taken(join: Join, gateway: GatewayProcess) -> None:
+async def test_a_first_frame_for_a_taken_name_is_refused(join: Join, gateway: GatewayProcess) -> None:
     """Nobody's session is harmed by it."""
     client = await join()
     url = f"{websocket_url(gateway.url)}/username/{client.username}?format=json&resume"
     async with Wire(url, "thief") as wire:
         await wire.send('{"action":"resume","pid":"guessed","ref":[1]}')
-        answer = json.loads(await wire.next_frame())
-        assert (answer["error"]["code"], answer["ref"]) == ("username_taken", [1])
+        reply = json.loads(await wire.next_frame())
+        assert (reply["error"]["code"], reply["ref"]) == ("username_taken", [1])
         assert await wire.wait_closed() == 1008
     assert await client.drain() == []
 
@@ -167,8 +169,8 @@ async def test_a_first_frame_needs_the_full_form(gateway: GatewayProcess) -> Non
         await Wire(f"{websocket_url(gateway.url)}/username/{fresh_name()}?resume", "bare").__aenter__()
 
 
-async def test_many_frames_in_one_read_with_the_first(gateway: GatewayProcess) -> None:
-    """What follows the first frame at once is done in its session, in order."""
+async def test_frames_read_together_with_the_first_frame_are_handled(gateway: GatewayProcess) -> None:
+    """Frames right after the first one are handled in its session, in order."""
     name, room = fresh_name(), fresh_name("room")
     async with FirstFrame(gateway.url, name) as client:
         replies = await client.burst([("create-room", {"room": room}), ("list-rooms", {})])
@@ -178,12 +180,12 @@ async def test_many_frames_in_one_read_with_the_first(gateway: GatewayProcess) -
         await asyncio.gather(wire.send(frame), wire.send('{"action":"list-rooms","ref":1}'))
         names = []
         while len(names) < 3:
-            said = json.loads(await wire.next_frame())
-            names.append((said["event"], said.get("ref")))
+            reply = json.loads(await wire.next_frame())
+            names.append((reply["event"], reply.get("ref")))
         assert names == [("welcome", None), ("reply", None), ("reply", 1)]
 
 
-async def test_socket_io_resumes_with_what_welcome_told(join: Join, gateway: GatewayProcess) -> None:
+async def test_socketio_resumes_with_the_pid_and_offset_of_welcome(join: Join, gateway: GatewayProcess) -> None:
     """`pid` of welcome is that of CONNECT; with it, and with the last argument of an event, nothing is missed."""
     bob, name = await join(), fresh_name()
     async with RawSocketIO(gateway.url) as raw:

@@ -1,4 +1,4 @@
-"""Connections are counted while their transport is there, and one that is in no namespace is not there for long."""
+"""A connection is counted while its transport exists, and one that is in no namespace is closed soon."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from harness.names import fresh_name
 from harness.plain import Wire, websocket_url
 from harness.process import GatewayProcess, StartGateway
 from harness.raw import ENGINE, RawSocketIO
-from harness.waiting import until_told
+from harness.waiting import poll_until
 
 IN_TIME = 8.0
 """Seconds within which a client that is in no namespace is gone; it has five."""
@@ -37,10 +37,10 @@ class PollingClient:
         self._base = f"{url}{ENGINE}&transport=polling"
 
     async def open(self) -> int:
-        answer = await request("GET", self._base)
-        if answer.status == 200:
-            self._base += f"&sid={json.loads(answer.text[1:])['sid']}"
-        return answer.status
+        response = await request("GET", self._base)
+        if response.status == 200:
+            self._base += f"&sid={json.loads(response.text[1:])['sid']}"
+        return response.status
 
     async def post(self, *packets: str) -> int:
         return (await request("POST", self._base, data="\x1e".join(packets))).status
@@ -49,8 +49,8 @@ class PollingClient:
         return await self.post("3") != 200
 
     async def poll(self) -> list[str]:
-        answer = await request("GET", self._base)
-        return answer.text.split("\x1e") if answer.status == 200 else [str(answer.status)]
+        response = await request("GET", self._base)
+        return response.text.split("\x1e") if response.status == 200 else [str(response.status)]
 
 
 async def test_leaving_the_namespace_frees_no_seat(start_gateway: StartGateway) -> None:
@@ -71,14 +71,14 @@ async def test_leaving_the_namespace_frees_no_seat(start_gateway: StartGateway) 
     async with asyncio.timeout(IN_TIME):
         for lurker in lurkers:
             await lurker.wait_closed()
-        await until_told(poller.is_gone)
+        await poll_until(poller.is_gone)
     async with AsyncExitStack() as stack:
         for _ in range(3):
             stack.push_async_exit(await log_in(own.url))
 
 
 async def test_a_client_in_no_namespace_is_closed_each_time(gateway: GatewayProcess) -> None:
-    """Also who comes and goes: the time runs anew from each leaving."""
+    """Also one that logs in and out: the timeout starts again at each log-out."""
     raw, other, name = await log_in(gateway.url), await log_in(gateway.url), fresh_name()
     loop = asyncio.get_running_loop()
     for _ in range(2):
@@ -95,7 +95,7 @@ async def test_a_client_in_no_namespace_is_closed_each_time(gateway: GatewayProc
 
 
 @pytest.mark.parametrize("transport", ["websocket", "polling"])
-async def test_being_refused_wins_no_time(gateway: GatewayProcess, transport: str) -> None:
+async def test_a_refused_log_in_does_not_extend_the_timeout(gateway: GatewayProcess, transport: str) -> None:
     """A client whose log-ins are refused again and again is closed as if it had sent nothing."""
     loop = asyncio.get_running_loop()
     since = loop.time()
@@ -139,11 +139,11 @@ async def test_transports_count_before_they_log_in(start_gateway: StartGateway, 
             return True
         return False
 
-    await until_told(gets_in, IN_TIME)
+    await poll_until(gets_in, IN_TIME)
 
 
-async def test_not_even_standing_room(start_gateway: StartGateway) -> None:
-    """Some are taken beyond the limit, to be told on their own wire that it is reached; not any number."""
+async def test_beyond_all_seats_a_connection_is_refused_at_once(start_gateway: StartGateway) -> None:
+    """A few are accepted beyond the limit, to be refused on their own wire; not any number of them."""
     own = await start_gateway(max_connections=1)
     async with AsyncExitStack() as stack:
         for _ in range(101):
@@ -154,7 +154,7 @@ async def test_not_even_standing_room(start_gateway: StartGateway) -> None:
         assert await PollingClient(own.url).open() == 503
 
 
-async def test_seats_are_given_back_whatever_the_end(start_gateway: StartGateway, join: Join) -> None:
+async def test_a_seat_is_freed_however_the_connection_ends(start_gateway: StartGateway, join: Join) -> None:
     """Refused names, refused logins, drops, leavings and upgrades: afterwards as many get in as before."""
     own = await start_gateway(max_connections=3)
     first = await join(to=own)
@@ -175,29 +175,29 @@ async def test_seats_are_given_back_whatever_the_end(start_gateway: StartGateway
         return False
 
     for _ in range(2):
-        await until_told(gets_in)
+        await poll_until(gets_in)
     with pytest.raises(RefusedError):
         await join("json", to=own)
 
 
-# --- leaving, coming and asking in one read
+# --- log-outs, log-ins and calls in one read
 
 Send = Callable[..., Awaitable[list[str]]]
 
 
 @asynccontextmanager
 async def websocket(url: str) -> AsyncIterator[Send]:
-    """Sends packets in one write; what comes back until the last of them is answered, or the connection is closed."""
+    """Sends packets in one write; returns what comes back until the last has its reply, or the connection is closed."""
     async with RawSocketIO(url) as raw:
 
         async def send(*packets: str) -> list[str]:
             data = b"".join(_masked(packet.encode()) for packet in packets)
             raw.socket.transport.write(data)
-            heard: list[str] = []
+            received: list[str] = []
             with contextlib.suppress(AssertionError):  # it is closed
-                while packets != LEAVE and not answers(packets[-1], heard):
-                    heard.append(str(await raw.next_frame()))
-            return heard + ["closed"] * raw.closed
+                while packets != LEAVE and not has_reply_to(packets[-1], received):
+                    received.append(str(await raw.next_frame()))
+            return received + ["closed"] * raw.closed
 
         yield send
 
@@ -210,16 +210,16 @@ async def polling(url: str) -> AsyncIterator[Send]:
 
     async def send(*packets: str) -> list[str]:
         await client.post(*packets)
-        heard = [] if packets == LEAVE else await client.poll()
-        if not heard:
-            return heard
-        while packets[-1] == ASK and heard[-1] not in {"1", "400"} and not is_answered(heard):
-            heard += await client.poll()
-        if heard[-1] in {"1", "400"}:
-            return [*heard[:-1], "closed"]
+        received = [] if packets == LEAVE else await client.poll()
+        if not received:
+            return received
+        while packets[-1] == ASK and received[-1] not in {"1", "400"} and not is_acked(received):
+            received += await client.poll()
+        if received[-1] in {"1", "400"}:
+            return [*received[:-1], "closed"]
         if (await client.post("3")) != 200:
-            return [*heard, "closed"]
-        return heard
+            return [*received, "closed"]
+        return received
 
     yield send
 
@@ -230,10 +230,10 @@ def _masked(payload: bytes) -> bytes:
 
 ASK = '427["list-rooms",{}]'
 LEAVE = ("41",)
-"""Which has no answer."""
+"""Which has no reply."""
 
 AT_ONCE = 4.0
-"""Seconds within which a client that asks where it may not is closed: less than a silent one has."""
+"""Seconds within which a client that calls without a session is closed: less than a silent one has."""
 
 
 @pytest.fixture(params=[websocket, polling])
@@ -247,69 +247,71 @@ async def send(request: pytest.FixtureRequest, gateway: GatewayProcess) -> Async
         yield send_at_once
 
 
-def is_answered(heard: list[str]) -> bool:
-    return any(packet.startswith('437[{"ok":true') for packet in heard)
+def is_acked(received: list[str]) -> bool:
+    return any(packet.startswith('437[{"ok":true') for packet in received)
 
 
-def answers(asked: str, heard: list[str]) -> bool:
-    """Whether what was heard has the answer to a packet: to an event, or to CONNECT, which has its welcome."""
-    return is_answered(heard) if asked == ASK else any(packet.startswith(("44", '42["welcome"')) for packet in heard)
+def has_reply_to(packet: str, received: list[str]) -> bool:
+    """An event is acked; CONNECT is refused, or followed by `welcome`."""
+    if packet == ASK:
+        return is_acked(received)
+    return any(frame.startswith(("44", '42["welcome"')) for frame in received)
 
 
 def is_ok(ack: str) -> bool:
     return '[{"ok":true' in ack
 
 
-async def test_leave_come_and_ask(send: Send) -> None:
-    """The event is answered by the new session."""
+async def test_leave_log_in_and_call_in_one_write(send: Send) -> None:
+    """The event is acked by the new session."""
     name = fresh_name()
     assert any(packet.startswith("40") for packet in await send(f'40{{"username":"{name}"}}'))
-    heard = await send("41", f'40{{"username":"{name}"}}', ASK)
-    assert is_answered(heard), heard
-    assert is_answered(await send(ASK))
+    received = await send("41", f'40{{"username":"{name}"}}', ASK)
+    assert is_acked(received), received
+    assert is_acked(await send(ASK))
 
 
-async def test_come_and_ask(send: Send) -> None:
-    assert is_answered(await send(f'40{{"username":"{fresh_name()}"}}', ASK))
+async def test_log_in_and_call_in_one_write(send: Send) -> None:
+    assert is_acked(await send(f'40{{"username":"{fresh_name()}"}}', ASK))
 
 
 @pytest.mark.parametrize("packets", [["41", ASK], [ASK]], ids=["left", "gone"])
-async def test_ask_where_nobody_is(send: Send, packets: list[str]) -> None:
+async def test_a_call_without_a_session_closes_the_connection(send: Send, packets: list[str]) -> None:
     """An event of a client that is in no namespace closes it: it is not left waiting."""
     await send(f'40{{"username":"{fresh_name()}"}}')
     if packets == [ASK]:
         await send(*LEAVE)
-    heard = await send(*packets)
-    assert "closed" in heard, heard
+    received = await send(*packets)
+    assert "closed" in received, received
 
 
-async def test_ask_before_coming(send: Send) -> None:
+async def test_a_call_before_the_log_in_closes_the_connection(send: Send) -> None:
     """Closed likewise: what follows cannot be a log-in."""
-    heard = await send(ASK, f'40{{"username":"{fresh_name()}"}}')
-    assert "closed" in heard, heard
-    assert not is_answered(heard)
+    received = await send(ASK, f'40{{"username":"{fresh_name()}"}}')
+    assert "closed" in received, received
+    assert not is_acked(received)
 
 
-async def test_come_twice_and_ask(send: Send) -> None:
-    """Who is there has nothing to ask at the door; the connection is closed."""
+async def test_two_log_ins_in_one_write_close_the_connection(send: Send) -> None:
+    """A second CONNECT violates the protocol."""
     name = fresh_name()
     assert "closed" in await send(f'40{{"username":"{name}"}}', f'40{{"username":"{name}"}}', ASK)
 
 
-async def test_a_refused_login_and_an_event_behind_it(send: Send) -> None:
-    """The client hears why, and that its event was not taken."""
-    heard = await send('40{"username":"NO!"}', ASK)
-    assert any(packet.startswith("44") for packet in heard), heard
-    assert "closed" in heard, heard
+async def test_a_call_after_a_refused_log_in_closes_the_connection(send: Send) -> None:
+    """The client learns why, and that its event was not handled."""
+    received = await send('40{"username":"NO!"}', ASK)
+    assert any(packet.startswith("44") for packet in received), received
+    assert "closed" in received, received
 
 
-async def test_what_was_asked_before_leaving_is_answered(send: Send, join: Join) -> None:
-    """The answers of the old session come before the new one begins."""
+async def test_a_call_before_leaving_gets_its_ack(send: Send, join: Join) -> None:
+    """The acks of the old session come before the new one begins."""
     name = fresh_name()
     await send(f'40{{"username":"{name}"}}')
-    heard = await send('421["list-rooms",{}]', "41", f'40{{"username":"{name}"}}', ASK)
-    kinds = [packet[:3] for packet in heard if packet[:2] in {"43", "40"}]
-    assert kinds == ["431", "40{", "437"], heard
+    received = await send('421["list-rooms",{}]', "41", f'40{{"username":"{name}"}}', ASK)
+    kinds = [packet[:3] for packet in received if packet[:2] in {"43", "40"}]
+    assert kinds == ["431", "40{", "437"], received
     bob = await join()
     room = await make_room(bob)
     await succeed(bob, "add-user", room=room, users=[name])

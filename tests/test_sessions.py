@@ -41,14 +41,14 @@ async def come_back(client: ChatClient, join: Join, *, to: GatewayProcess | None
 
 async def recovered(client: ChatClient) -> bool:
     """Whether the client knows that it has missed nothing; the stock client's own flag must agree with welcome."""
-    said: bool = client.welcome.fields["recovered"]
+    reported: bool = client.welcome.fields["recovered"]
     if isinstance(client, SocketIOClient):
-        assert (await client.state())["recovered"] is said
-    return said
+        assert (await client.state())["recovered"] is reported
+    return reported
 
 
 @pytest.mark.parametrize("wire", RETURNING)
-async def test_who_comes_back_gets_every_missed_event_once(join: Join, wire: str) -> None:
+async def test_a_resumed_session_receives_every_missed_event_once(join: Join, wire: str) -> None:
     """After a lost transport the session goes on: same rooms, and the missed events follow in order, each once."""
     bob, carol = await join(), await join()
     client: ChatClient = await join(wire)
@@ -75,38 +75,38 @@ async def test_who_comes_back_gets_every_missed_event_once(join: Join, wire: str
     expected = [("message", str(number)) for number in range(50)]
     expected += [("user-joined", carol.username), ("room-joined", second), ("user-left", carol.username)]
     expected += [("message", "after")]
-    assert [(event.name, told(event)) for event in missed] == expected
+    assert [(event.name, summary(event)) for event in missed] == expected
     history = (await succeed(client, "history", room=room))["messages"]
     assert history[0]["content"] == "before"
     assert history[1:] == [{**event.fields, "offset": event.offset} for event in missed if event.name == "message"]
 
 
-def told(event: Event) -> str:
+def summary(event: Event) -> str:
     """What distinguishes an event from others of its name."""
     return str(event.fields.get("content") or event.fields.get("username") or event.fields.get("room"))
 
 
 @pytest.mark.parametrize("wire", RETURNING)
-async def test_coming_back_again_and_again(join: Join, wire: str) -> None:
+async def test_a_session_can_be_resumed_repeatedly(join: Join, wire: str) -> None:
     """Each return goes on where the last ended: three losses in a row lose and repeat nothing."""
     bob = await join()
     client: ChatClient = await join(wire)
     room = await make_room(bob, client)
-    heard = []
+    received = []
     for number in range(3):
         await client.drop()
         await succeed(bob, "send-msg", room=room, content=f"away {number}")
         client = await come_back(client, join)
         assert await recovered(client)
         await succeed(bob, "send-msg", room=room, content=f"here {number}")
-        heard += [(await client.next_event("message")).fields["content"] for _ in range(2)]
-    assert heard == [f"{where} {number}" for number in range(3) for where in ("away", "here")]
+        received += [(await client.next_event("message")).fields["content"] for _ in range(2)]
+    assert received == [f"{where} {number}" for number in range(3) for where in ("away", "here")]
     assert not [event for event in await client.drain() if event.name == "message"]
 
 
 @pytest.mark.parametrize("wire", RETURNING)
-async def test_members_see_who_comes_back(join: Join, wire: str) -> None:
-    """presence online: true tells the rooms, and lists show it; nobody has left or joined."""
+async def test_members_receive_presence_when_a_session_is_resumed(join: Join, wire: str) -> None:
+    """The rooms receive presence online: true, and lists show it; nobody has left or joined."""
     bob = await join()
     client: ChatClient = await join(wire)
     room = await make_room(bob, client)
@@ -121,7 +121,7 @@ async def test_members_see_who_comes_back(join: Join, wire: str) -> None:
 
 
 @pytest.mark.parametrize("wire", ["socketio-websocket", "socketio-polling"])
-async def test_the_stock_client_comes_back_by_itself(join: Join, wire: str) -> None:
+async def test_the_stock_client_recovers_by_itself(join: Join, wire: str) -> None:
     """With its default of reconnecting, nobody has to do anything, and `socket.recovered` is true."""
     bob = await join()
     client: ChatClient = await join(wire, reconnection=True, reconnectionDelay=10)
@@ -133,7 +133,7 @@ async def test_the_stock_client_comes_back_by_itself(join: Join, wire: str) -> N
     assert (await bob.next_event("message")).fields["content"] == "back"
 
 
-async def test_a_big_greeting_makes_nobody_slow(start_gateway: StartGateway, join: Join) -> None:
+async def test_a_large_replay_does_not_count_as_a_slow_client(start_gateway: StartGateway, join: Join) -> None:
     """The welcome of a member of many rooms and all that was missed may be more than --max-buffer together."""
     own = await start_gateway(max_buffer=20_000)
     alice, bob = await join(to=own), await join(to=own)
@@ -152,7 +152,7 @@ async def test_a_big_greeting_makes_nobody_slow(start_gateway: StartGateway, joi
 
 
 async def test_a_valid_pid_wins_over_a_connection_that_seems_alive(join: Join) -> None:
-    """On the JSON form the old connection is closed with 4001, and the rooms do not hear of the change."""
+    """On the JSON form the old connection is closed with 4001, and the rooms receive nothing."""
     bob, client = await join(), await join("json")
     room = await make_room(bob, client)
     again = await join("json", client.username, query={"pid": client.pid, "offset": client.offset})
@@ -174,15 +174,15 @@ async def test_a_valid_pid_wins_on_socket_io(gateway: GatewayProcess, join: Join
         await succeed(bob, "create-room", room=room, users=[name])
         joined = str(await old.frames.take(lambda frame: '"room-joined"' in str(frame), "room-joined"))
         offset = json.loads(joined[2:])[-1]
-        answer = await new.connect({"username": name, "pid": session["pid"], "offset": offset})
-        assert json.loads(answer[2:])["pid"] == session["pid"]
+        reply = await new.connect({"username": name, "pid": session["pid"], "offset": offset})
+        assert json.loads(reply[2:])["pid"] == session["pid"]
         assert str(await old.frames.take(lambda frame: str(frame) == "41", "DISCONNECT"))
         await succeed(bob, "send-msg", room=room, content="x")
         await new.frames.take(lambda frame: str(frame).startswith('42["message"'), "the message")
 
 
 async def test_a_session_moves_between_wires(gateway: GatewayProcess, join: Join) -> None:
-    """A pid is a pid: a session that began on Socket.IO can go on on the JSON form."""
+    """A session that began on Socket.IO can continue on the JSON form."""
     name = fresh_name()
     bob = await join()
     async with RawSocketIO(gateway.url) as raw:
@@ -208,8 +208,8 @@ WRONG_PIDS = {
 
 
 @pytest.mark.parametrize("wrong", WRONG_PIDS.values(), ids=WRONG_PIDS)
-async def test_a_wrong_pid_is_no_key(join: Join, wrong: Callable[[str], str]) -> None:
-    """It opens nobody's session: a live name and a suspended one stay taken, and on a free name a session begins."""
+async def test_a_wrong_pid_is_refused(join: Join, wrong: Callable[[str], str]) -> None:
+    """It resumes no session: a live name and a suspended one stay taken, and a free name gets a new session."""
     alice, bob = await join(), await join()
     room = await make_room(alice, bob)
     query = {"pid": wrong(bob.pid), "offset": bob.offset}
@@ -240,8 +240,8 @@ async def test_a_pid_that_is_too_long_is_refused(join: Join) -> None:
         assert set(refusal.value.error["fields"]) == {"pid"}
 
 
-async def test_a_pid_is_good_for_its_own_name_only(join: Join) -> None:
-    """With another name it is worth nothing."""
+async def test_a_pid_is_valid_only_for_its_own_name(join: Join) -> None:
+    """With another name it is invalid."""
     bob = await join()
     room = await make_room(bob)
     mallory = await join("json", query={"pid": bob.pid, "offset": bob.offset})
@@ -252,7 +252,7 @@ async def test_a_pid_is_good_for_its_own_name_only(join: Join) -> None:
 
 
 @pytest.mark.parametrize("claimant", ["socketio-websocket", "socketio-polling", "json", "bare"])
-async def test_a_suspended_name_is_its_holders(join: Join, wire: str, claimant: str) -> None:
+async def test_a_suspended_name_is_reserved_for_its_holder(join: Join, wire: str, claimant: str) -> None:
     """Nobody else gets it while its holder may come back, and anyone who asks learns how long that is."""
     bob, client = await join(), await join(wire)
     room = await make_room(bob, client)
@@ -268,22 +268,22 @@ async def test_a_suspended_name_is_its_holders(join: Join, wire: str, claimant: 
 
 
 @pytest.mark.parametrize("form", ["", "?format=json"])
-async def test_the_plain_wire_says_when_to_ask_again(gateway: GatewayProcess, join: Join, form: str) -> None:
+async def test_the_plain_wire_says_when_to_retry(gateway: GatewayProcess, join: Join, form: str) -> None:
     """409 has a Retry-After in whole seconds where the name is only reserved, and none where its holder is there."""
     bob, client = await join(), await join("json")
     await make_room(bob, client)
     url = f"{gateway.url}/username/{client.username}{form}"
-    answer = await request("GET", url, headers=WEBSOCKET_HEADERS)
-    assert (answer.status, "retry-after" in answer.headers, "retry_after" in answer.error) == (409, False, False)
+    response = await request("GET", url, headers=WEBSOCKET_HEADERS)
+    assert (response.status, "retry-after" in response.headers, "retry_after" in response.error) == (409, False, False)
     await client.drop()
     await bob.next_event("presence")
-    answer = await request("GET", url, headers=WEBSOCKET_HEADERS)
-    assert answer.status == 409
-    assert int(answer.headers["retry-after"]) - answer.error["retry_after"] == pytest.approx(0.5, abs=0.5)
+    response = await request("GET", url, headers=WEBSOCKET_HEADERS)
+    assert response.status == 409
+    assert int(response.headers["retry-after"]) - response.error["retry_after"] == pytest.approx(0.5, abs=0.5)
 
 
-async def test_who_gets_a_client_cut_does_not_get_its_name(start_gateway: StartGateway, join: Join) -> None:
-    """A flood that cuts a slow reader is followed by claims at once, over all wires: the reader comes back."""
+async def test_disconnecting_a_client_does_not_free_its_name(start_gateway: StartGateway, join: Join) -> None:
+    """A flood that disconnects a slow client is followed by claims at once, over all wires: the client comes back."""
     own = await start_gateway(max_buffer=50_000)
     eve = await join(to=own)
     async with JsonClient(own.url, "victim") as victim:
@@ -321,11 +321,11 @@ async def test_a_reservation_may_be_shorter_than_the_window(start_gateway: Start
 
 
 @pytest.mark.parametrize("claimant", ["socketio-websocket", "socketio-polling", "json", "bare"])
-async def test_a_suspended_name_may_be_claimed_where_it_is_not_reserved(
+async def test_a_suspended_name_that_is_not_reserved_may_be_claimed(
     start_gateway: StartGateway, join: Join, wire: str, claimant: str
 ) -> None:
-    """With --reserve-names 0: then the suspended session ends, its rooms hear user-left, the claimant is in none, the
-    old pid is worthless.
+    """With --reserve-names 0: the suspended session ends, its rooms receive user-left, the claimant is in none, the
+    old pid is invalid.
     """
     own = await start_gateway(reserve_names=0)
     bob, client = await join(to=own), await join(wire, to=own)
@@ -343,8 +343,10 @@ async def test_a_suspended_name_may_be_claimed_where_it_is_not_reserved(
         assert refusal.value.code == "username_taken"
 
 
-async def test_a_suspended_session_ends_by_itself(start_gateway: StartGateway, join: Join, wire: str) -> None:
-    """After --recovery-window seconds: user-left is sent, and who comes back is new."""
+async def test_a_suspended_session_ends_after_the_recovery_window(
+    start_gateway: StartGateway, join: Join, wire: str
+) -> None:
+    """After --recovery-window seconds: user-left is sent, and a client that comes back gets a new session."""
     own = await start_gateway(recovery_window=1)
     bob, client = await join(to=own), await join(wire, to=own)
     room = await make_room(bob, client)
@@ -357,7 +359,7 @@ async def test_a_suspended_session_ends_by_itself(start_gateway: StartGateway, j
 
 
 @pytest.mark.parametrize(("code", "event"), [(1000, "user-left"), (1001, "presence"), (4000, "presence")])
-async def test_close_codes_of_the_json_form(join: Join, code: int, event: str) -> None:
+async def test_the_json_form_uses_the_documented_close_codes(join: Join, code: int, event: str) -> None:
     """1000 ends the session; another code, such as 1001 of a tab that goes away, leaves the session suspended."""
     bob, client = await join(), await join("json")
     await make_room(bob, client)
@@ -365,8 +367,8 @@ async def test_close_codes_of_the_json_form(join: Join, code: int, event: str) -
     assert (await bob.events.take(lambda _: True, event)).name == event
 
 
-async def test_leaving_ends_the_session_for_good(join: Join) -> None:
-    """After a log-out the pid is worthless: anyone who brings it starts anew."""
+async def test_logging_out_ends_the_session(join: Join) -> None:
+    """After a log-out the pid is invalid: a client that sends it gets a new session."""
     bob, client = await join(), await join("json")
     await make_room(bob, client)
     await client.leave()
@@ -376,7 +378,9 @@ async def test_leaving_ends_the_session_for_good(join: Join) -> None:
 
 
 @pytest.mark.parametrize("wire", RETURNING)
-async def test_too_much_missed_is_said_and_not_hidden(start_gateway: StartGateway, join: Join, wire: str) -> None:
+async def test_a_client_that_missed_too_much_is_not_recovered(
+    start_gateway: StartGateway, join: Join, wire: str
+) -> None:
     """Where the log no longer has every missed event, `recovered` is false, no part of them is replayed, and welcome
     lists the rooms, so that history can be fetched.
     """
@@ -399,7 +403,9 @@ async def test_too_much_missed_is_said_and_not_hidden(start_gateway: StartGatewa
     assert (await client.next_event("message")).fields["content"] == "on"
 
 
-async def test_who_recovered_nothing_can_recover_the_next_time(start_gateway: StartGateway, join: Join) -> None:
+async def test_a_client_that_was_not_recovered_can_recover_the_next_time(
+    start_gateway: StartGateway, join: Join
+) -> None:
     """A welcome without recovery is a new start: from its pid and offset on, everything is kept again."""
     own = await start_gateway(history_size=5)
     bob, client = await join(to=own), await join("json", to=own)
@@ -430,8 +436,8 @@ async def test_a_pid_without_an_offset_keeps_the_session(join: Join) -> None:
     assert "user-left" not in [event.name for event in await bob.drain()]
 
 
-async def test_secrets_stay_secret(start_gateway: StartGateway, join: Join) -> None:
-    """No pid and no message content shows up in the log, nor in what others receive."""
+async def test_secrets_are_not_logged(start_gateway: StartGateway, join: Join) -> None:
+    """No pid and no message content is in the log, or in what others receive."""
     own = await start_gateway(log_level="debug")
     clients = [await join(wire, to=own) for wire in ("json", "socketio-websocket", "socketio-polling", "json")]
     json_client = clients[0]
@@ -449,7 +455,7 @@ async def test_secrets_stay_secret(start_gateway: StartGateway, join: Join) -> N
 
 
 @pytest.mark.parametrize("path", ["/username/{name}?format=json", "/socket.io/?EIO=4&transport=websocket"])
-async def test_a_connection_that_is_reset_in_its_handshake_was_never_there(
+async def test_a_connection_reset_during_its_handshake_leaves_no_session(
     gateway: GatewayProcess, join: Join, path: str
 ) -> None:
     """A reset right after the handshake leaves no session that nobody can resume, and no traceback in the log."""

@@ -27,7 +27,9 @@ ENDING = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
 
 
 @pytest.mark.parametrize("number", ENDING, ids=lambda number: number.name)
-async def test_it_stops_in_order(start_gateway: StartGateway, join: Join, number: signal.Signals) -> None:
+async def test_a_signal_stops_the_gateway_in_order(
+    start_gateway: StartGateway, join: Join, number: signal.Signals
+) -> None:
     """Each client is closed with 1012, and the exit status is 0: of a lost terminal too."""
     own = await start_gateway(on_disk=True)
     client = await join("json", to=own)
@@ -43,7 +45,7 @@ class IgnoringHangups(GatewayProcess):
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
 
-async def test_nohup_is_heeded() -> None:
+async def test_nohup_is_respected() -> None:
     """A process that was started with SIGHUP ignored goes on through one."""
     async with IgnoringHangups() as own:
         await own.signal(signal.SIGHUP)
@@ -54,7 +56,7 @@ async def test_nohup_is_heeded() -> None:
         assert await own.stop() == 0
 
 
-async def test_sigquit_dumps_the_stacks(start_gateway: StartGateway, join: Join) -> None:
+async def test_sigquit_dumps_the_stacks_of_all_threads(start_gateway: StartGateway, join: Join) -> None:
     """Of all threads, as often as it comes, and the gateway goes on; also while it stops."""
     own = await start_gateway(on_disk=True)
     client = await join("json", to=own)
@@ -67,7 +69,7 @@ async def test_sigquit_dumps_the_stacks(start_gateway: StartGateway, join: Join)
     assert await own.stop() == 0
 
 
-async def test_a_stop_while_the_disk_hangs(start_gateway: StartGateway, join: Join) -> None:
+async def test_a_stop_while_the_disk_hangs_is_bounded(start_gateway: StartGateway, join: Join) -> None:
     """It ends in time; the log says what was not kept, the exit status is 3, clients were closed; what was not acked
     was not promised, and what was is there.
     """
@@ -97,7 +99,7 @@ async def test_a_stop_while_the_disk_hangs(start_gateway: StartGateway, join: Jo
     assert history[0]["id"] == kept["id"]
 
 
-async def test_a_second_signal_while_the_disk_hangs(start_gateway: StartGateway, join: Join) -> None:
+async def test_a_second_signal_while_the_disk_hangs_exits_at_once(start_gateway: StartGateway, join: Join) -> None:
     """Ends it at once, as any program."""
     with contextlib.closing(HeldSyncs()) as syncs:
         own = await start_gateway(on_disk=True, syncs=syncs)
@@ -116,8 +118,8 @@ async def test_a_second_signal_while_the_disk_hangs(start_gateway: StartGateway,
         creating.cancel()
 
 
-async def test_two_signals_at_once_are_one(start_gateway: StartGateway, join: Join) -> None:
-    """``timeout`` and others send two: clients are told all the same, and what they sent is kept."""
+async def test_two_signals_at_once_count_as_one(start_gateway: StartGateway, join: Join) -> None:
+    """``timeout`` and others send two: clients are closed in order all the same, and what they sent is kept."""
     own = await start_gateway(on_disk=True)
     clients = [await join("json", to=own) for _ in range(20)]
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -143,7 +145,7 @@ asyncio.run(main())
 """
 
 
-def test_a_stop_while_the_loop_is_stuck() -> None:
+def test_a_stuck_event_loop_does_not_prevent_a_stop() -> None:
     """An operation that never returns cannot keep the process: it ends in time, with 3, and says where it hung."""
     words = [sys.executable, "-c", STUCK]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
@@ -161,7 +163,7 @@ def test_a_stop_while_the_loop_is_stuck() -> None:
             process.kill()
 
 
-def test_a_signal_before_it_is_ready() -> None:
+def test_a_signal_during_the_start_stops_the_gateway() -> None:
     """While it starts, it stops as soon as it can, and cleanly, or it had not begun to listen to signals."""
     words = [sys.executable, "-m", "gateway", "--store", "sqlite://", "--port", "0"]
     for delay in (0.3, 0.5, 0.7, 0.9):
@@ -174,7 +176,7 @@ def test_a_signal_before_it_is_ready() -> None:
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="makes a process the first of its namespace")
-async def test_as_the_first_process_of_a_container() -> None:
+async def test_the_gateway_can_be_the_first_process_of_a_container() -> None:
     """Where a signal that is not handled does nothing, it stops in order too."""
     unshare = ["unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
     script = f"{sys.executable} -m gateway --store sqlite:// --port 0"

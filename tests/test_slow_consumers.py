@@ -60,7 +60,7 @@ async def websocket(gateway: GatewayProcess) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def polling(gateway: GatewayProcess) -> AsyncIterator[None]:
-    """It polls, and does not read the answer."""
+    """It polls, and does not read the response."""
     opened = await request("GET", f"{gateway.url}{ENGINE}&transport=polling")
     path = f"{ENGINE}&transport=polling&sid={json.loads(opened.text[1:])['sid']}"
     await request("POST", gateway.url + path, data='40{"username":"slow"}')
@@ -79,9 +79,11 @@ def memory(gateway: GatewayProcess) -> int:
 
 
 @pytest.mark.parametrize("stop_reading", [json_form, websocket, polling])
-async def test_a_client_that_stops_reading(start_gateway: StartGateway, join: Join, stop_reading: object) -> None:
+async def test_a_client_that_stops_reading_is_disconnected_and_delays_nobody(
+    start_gateway: StartGateway, join: Join, stop_reading: object
+) -> None:
     """100 MB are sent to a room in which one member does not read: the gateway grows by less than 8 MB, and another
-    member hears each message at once.
+    member receives each message at once.
     """
     own = await start_gateway(max_content_length=LENGTH, max_frame_size=12 * LENGTH + 5000, history_size=10)
     alice, bob = await join(to=own), await join("json", to=own)
@@ -113,8 +115,8 @@ async def test_a_client_that_stops_reading(start_gateway: StartGateway, join: Jo
     assert slowest < DELAY
 
 
-async def read_nothing_until_cut(gateway: GatewayProcess) -> None:
-    """Log in as "slow", ask on and on and read no reply, until the log says that the connection was cut."""
+async def read_nothing_until_disconnected(gateway: GatewayProcess) -> None:
+    """Log in as "slow", ask on and on and read no reply, until the log says that it was disconnected."""
     async with RawSocketIO(gateway.url, sock=narrow_socket(gateway.url)) as slow:
         assert (await slow.connect({"username": "slow"})).startswith("40")
         slow.socket.transport.pause_reading()
@@ -132,8 +134,10 @@ async def read_nothing_until_cut(gateway: GatewayProcess) -> None:
 
 
 @pytest.mark.parametrize("wire", ["socketio-polling-only", *WIRES])
-async def test_a_reply_larger_than_the_buffer(start_gateway: StartGateway, join: Join, wire: str) -> None:
-    """Nobody is slow for being given what they asked for: they stay connected. The one who is cut, and logged, is
+async def test_a_reply_larger_than_the_buffer_disconnects_nobody(
+    start_gateway: StartGateway, join: Join, wire: str
+) -> None:
+    """A client is not slow because of what it asked for: it stays connected. The one that is disconnected and logged is
     another client of the same gateway, which reads nothing.
     """
     own = await start_gateway(max_buffer=16_384, max_room_name_length=LENGTH, max_frame_size=14 * LENGTH)
@@ -144,7 +148,7 @@ async def test_a_reply_larger_than_the_buffer(start_gateway: StartGateway, join:
     for _ in range(3):
         listed = await succeed(client, "list-rooms")
         assert [entry["room"] for entry in listed["rooms"]] == rooms
-    await read_nothing_until_cut(own)
+    await read_nothing_until_disconnected(own)
     assert len((await succeed(client, "list-rooms"))["rooms"]) == len(rooms)
     assert re.findall(r"cut a slow client .*username=(\S+)", own.log) == ["slow"]
 
@@ -166,15 +170,15 @@ async def test_a_page_of_large_messages_ends_early(start_gateway: StartGateway, 
     assert [message["content"].split()[0] for message in messages] == [str(number) for number in range(20)]
 
 
-async def test_replies_that_nobody_reads(start_gateway: StartGateway) -> None:
-    """Asking on and on without reading is no way around the bound."""
+async def test_replies_that_are_not_read_disconnect_the_client(start_gateway: StartGateway) -> None:
+    """Sending actions without reading the replies is no way around the limit."""
     own = await start_gateway(max_buffer=16_384)
-    await read_nothing_until_cut(own)
+    await read_nothing_until_disconnected(own)
     assert "reason='it does not read'" in own.log
 
 
 @pytest.mark.parametrize("wire", ["json", "socketio-websocket"])
-async def test_typing_is_not_kept_for_who_has_more_to_read(start_gateway: StartGateway, join: Join, wire: str) -> None:
+async def test_typing_is_dropped_for_slow_clients(start_gateway: StartGateway, join: Join, wire: str) -> None:
     """It would be stale when it is read. A client that reads gets all of it."""
     own = await start_gateway(
         max_buffer=30_000_000, max_content_length=LENGTH, max_frame_size=12 * LENGTH + 5000, history_size=100

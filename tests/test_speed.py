@@ -1,4 +1,4 @@
-"""Fast tests are held to what makes them fast, and the time of each folder is told."""
+"""Fast tests must keep the rules that make them fast, and the time of each folder is reported."""
 
 from __future__ import annotations
 
@@ -41,19 +41,19 @@ def run(folder: Path, *options: str, **modules: str) -> tuple[int, str]:
 
 
 @pytest.mark.fast
-def test_a_fast_test_starts_no_process() -> None:
+def test_a_fast_test_that_starts_a_process_fails() -> None:
     with pytest.raises(AssertionError, match=r"a fast test starts no process: .*true"):
         subprocess.run(["true"], check=True)
 
 
 @pytest.mark.fast
-async def test_a_fast_test_starts_no_process_with_asyncio_either() -> None:
+async def test_a_fast_test_that_starts_a_process_with_asyncio_fails() -> None:
     with pytest.raises(AssertionError, match=r"a fast test starts no process: .*true"):
         await asyncio.create_subprocess_exec("true")
 
 
 @pytest.mark.fast
-def test_a_fast_test_is_not_given_as_long_as_others(request: pytest.FixtureRequest) -> None:
+def test_a_fast_test_has_a_shorter_timeout_than_others(request: pytest.FixtureRequest) -> None:
     (seconds,) = request.node.get_closest_marker("timeout").args
     is_alone = request.config.option.markexpr == "fast"
     assert seconds == (FAST_TIMEOUT if is_alone else FAST_TIMEOUT * BESIDE_OTHERS)
@@ -63,12 +63,12 @@ def test_others_may_start_processes() -> None:
     subprocess.run(["true"], check=True)
 
 
-def test_the_time_of_each_folder_is_told(tmp_path: Path) -> None:
+def test_the_time_of_each_folder_is_reported(tmp_path: Path) -> None:
     """The sum of its tests', in however many processes they ran; the longest comes first."""
-    status, said = run(tmp_path, "-n", "2")
-    assert status == 0, said
-    rows = re.findall(r"^ +(\d+\.\d) s +(\d+) tests  (\w+)$", said, re.MULTILINE)
-    assert [(tests, folder) for _, tests, folder in rows] == [("2", "calm"), ("5", "busy")], said
+    status, output = run(tmp_path, "-n", "2")
+    assert status == 0, output
+    rows = re.findall(r"^ +(\d+\.\d) s +(\d+) tests  (\w+)$", output, re.MULTILINE)
+    assert [(tests, folder) for _, tests, folder in rows] == [("2", "calm"), ("5", "busy")], output
     assert 0.6 <= float(rows[0][0]) < 10
     assert float(rows[1][0]) < float(rows[0][0])
 
@@ -76,14 +76,14 @@ def test_the_time_of_each_folder_is_told(tmp_path: Path) -> None:
 def test_modules_without_the_mark_are_not_imported(tmp_path: Path) -> None:
     """Where fast tests alone are wanted, and there alone."""
     broken = {"test_broken": "raise RuntimeError('imported')\n"}
-    status, said = run(tmp_path, "-m", "fast", "-n", "0", **broken)
-    assert (status, "1 passed" in said) == (0, True), said
-    status, said = run(tmp_path, "-n", "0", **broken)
-    assert (status, "RuntimeError: imported" in said) == (2, True), said
+    status, output = run(tmp_path, "-m", "fast", "-n", "0", **broken)
+    assert (status, "1 passed" in output) == (0, True), output
+    status, output = run(tmp_path, "-n", "0", **broken)
+    assert (status, "RuntimeError: imported" in output) == (2, True), output
 
 
 def test_a_fast_test_cannot_have_a_fixture_that_starts_a_process(tmp_path: Path) -> None:
     """It is an error before any test is run: whether the process is there already must not matter."""
     talks = "import pytest\n@pytest.mark.fast\ndef test_talks(gateway): pass\n"
-    status, said = run(tmp_path, "-n", "0", conftest=GATEWAY, test_talks=talks)
-    assert (status, "test_talks is marked fast, and starts a process: gateway" in said) == (4, True), said
+    status, output = run(tmp_path, "-n", "0", conftest=GATEWAY, test_talks=talks)
+    assert (status, "test_talks is marked fast, and starts a process: gateway" in output) == (4, True), output

@@ -1,4 +1,4 @@
-"""Stopping: clients are told to come back, not all at once, after their replies, and the process ends soon."""
+"""Stopping: clients are closed with 1012 after their replies, not all at once, and the process exits soon."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from harness.waiting import until
 STOCK = ("socketio-websocket", "socketio-polling", "socketio-polling-only")
 
 
-async def test_a_stop_closes_every_client_and_ends_soon(start_gateway: StartGateway, join: Join) -> None:
+async def test_a_stop_closes_every_client_and_exits_soon(start_gateway: StartGateway, join: Join) -> None:
     """SIGTERM with clients of all kinds: each connection is closed, plain ones with 1012; the exit status is 0."""
     own = await start_gateway()
     plain = [await join("json", to=own), await join("bare", to=own)]
@@ -33,8 +33,8 @@ async def test_a_stop_closes_every_client_and_ends_soon(start_gateway: StartGate
         assert not (await client.state())["connected"]
 
 
-async def test_a_second_signal_ends_at_once(start_gateway: StartGateway, join: Join) -> None:
-    """An operator who does not wait for a client that does not answer sends the signal again; nothing acked is lost."""
+async def test_a_second_signal_exits_at_once(start_gateway: StartGateway, join: Join) -> None:
+    """An operator who does not wait for an unresponsive client sends the signal again; nothing acked is lost."""
     own = await start_gateway(on_disk=True)
     silent, alice = await join("json", to=own), await join("json", to=own)
     silent.socket.transport.pause_reading()
@@ -55,7 +55,9 @@ async def test_a_second_signal_ends_at_once(start_gateway: StartGateway, join: J
 
 
 @pytest.mark.parametrize("wire", ["json", *STOCK])
-async def test_what_was_asked_is_answered_before_the_end(start_gateway: StartGateway, join: Join, wire: str) -> None:
+async def test_actions_under_way_are_replied_to_before_the_end(
+    start_gateway: StartGateway, join: Join, wire: str
+) -> None:
     """A client in the middle of a burst has an ack for each message that is kept: it need not send one twice."""
     own = await start_gateway(on_disk=True)
     bob, client = await join("json", to=own), await join(wire, to=own)
@@ -94,7 +96,7 @@ async def read_ids(client: JsonClient, room: str) -> set[str]:
 
 
 @pytest.mark.timeout(300)
-async def test_a_thousand_clients_are_not_closed_at_once(start_gateway: StartGateway, join: Join) -> None:
+async def test_a_thousand_clients_are_closed_one_after_the_other(start_gateway: StartGateway, join: Join) -> None:
     """They go one after the other, over some seconds, each with 1012; a thousand of them are gone within ten."""
     own = await start_gateway(on_disk=True)
     clients = [client for _ in range(20) for client in await asyncio.gather(*(join("json", to=own) for _ in range(50)))]
@@ -115,7 +117,7 @@ async def test_a_thousand_clients_are_not_closed_at_once(start_gateway: StartGat
     assert middle > 0.5, "half of them went in one instant"
 
 
-async def test_a_gateway_that_stops_is_not_ready(start_gateway: StartGateway, join: Join) -> None:
+async def test_a_stopping_gateway_is_not_ready(start_gateway: StartGateway, join: Join) -> None:
     """From the signal on nobody new comes in: anyone who tries gets 503, on every wire, and can try elsewhere."""
     own = await start_gateway()
     health, polling = f"{own.url}/health", f"{own.url}{ENGINE}&transport=polling"

@@ -1,4 +1,4 @@
-"""The log goes to stderr, and nobody waits for who reads it; the process works whatever its streams are."""
+"""The log goes to stderr, and nothing waits for its reader; the process works with any standard streams."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from harness.http import request
 from harness.inbox import TIMEOUT
 from harness.names import fresh_name
 from harness.plain import JsonClient
-from harness.process import COMMAND, GatewayProcess, clean_environment, die_with_parent, quiet_port
+from harness.process import COMMAND, GatewayProcess, clean_environment, die_with_parent, stable_port
 from harness.syncs import HeldSyncs
-from harness.waiting import until_told
+from harness.waiting import poll_until
 
 PIPE_SIZE = 4096
 
@@ -81,7 +81,7 @@ async def log_in(own: GatewayProcess, count: int) -> None:
             pass
 
 
-async def test_a_log_that_nobody_reads_stops_nothing(unread: Unread) -> None:
+async def test_a_log_that_is_not_read_blocks_nothing(unread: Unread) -> None:
     """Far more log-ins than the pipe holds lines; then SIGTERM ends it, with exit status 0."""
     await log_in(unread, 200)
     assert (await request("GET", f"{unread.url}/health")).status == 200
@@ -91,8 +91,8 @@ async def test_a_log_that_nobody_reads_stops_nothing(unread: Unread) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGQUIT, signal.SIGHUP], ids=lambda number: number.name)
-async def test_no_signal_waits_for_the_log(unread: Unread, number: signal.Signals) -> None:
-    """Nor does a dump of the stacks, nor the second signal that ends it at once."""
+async def test_signals_do_not_wait_for_the_log(unread: Unread, number: signal.Signals) -> None:
+    """Neither does a dump of the stacks, nor the second signal that exits at once."""
     await log_in(unread, 60)
     await unread.signal(number)
     if number == signal.SIGQUIT:
@@ -102,8 +102,8 @@ async def test_no_signal_waits_for_the_log(unread: Unread, number: signal.Signal
         assert await unread.wait() == 0
 
 
-async def test_neither_the_disk_nor_the_log_keeps_it(tmp_path: Path) -> None:
-    """With both of them stuck, SIGTERM still ends it within ten seconds, and the exit status tells."""
+async def test_neither_the_disk_nor_the_log_delays_the_exit(tmp_path: Path) -> None:
+    """With both of them stuck, SIGTERM still ends it within ten seconds, and the exit status shows it."""
     with contextlib.closing(HeldSyncs()) as syncs:
         async with Unread(f"sqlite:///{tmp_path / 'chat.db'}", syncs=syncs) as own:
             await log_in(own, 60)
@@ -135,7 +135,7 @@ for number in range(50_000, 50_010):
 
 
 @pytest.mark.parametrize("log_format", ["json", "text"])
-def test_what_was_dropped_is_counted_and_said(log_format: str) -> None:
+def test_dropped_log_lines_are_counted_and_reported(log_format: str) -> None:
     """Lines that do not fit into the queue are dropped, whole. When somebody reads again, the log says how many, where
     they are missing, in its own format, and goes on.
     """
@@ -156,9 +156,9 @@ def test_what_was_dropped_is_counted_and_said(log_format: str) -> None:
 
 
 @pytest.mark.parametrize("closed", ["0", "1", "2", "01", "12", "02", "012"])
-async def test_streams_that_are_closed_at_the_start(closed: str, tmp_path: Path) -> None:
-    """Whichever of stdin, stdout and stderr: it serves, logs nothing into other files, and ends with status 0."""
-    store, port = tmp_path / "chat.db", quiet_port()
+async def test_the_gateway_runs_with_closed_standard_streams(closed: str, tmp_path: Path) -> None:
+    """Any of stdin, stdout and stderr: it serves, logs nothing into other files, and exits with status 0."""
+    store, port = tmp_path / "chat.db", stable_port()
 
     def before_exec() -> None:
         die_with_parent()
@@ -170,7 +170,7 @@ async def test_streams_that_are_closed_at_the_start(closed: str, tmp_path: Path)
         *words, env=clean_environment(), preexec_fn=before_exec, stderr=asyncio.subprocess.PIPE, close_fds=True
     )
     try:
-        await until_answered(f"http://127.0.0.1:{port}/health")
+        await until_it_replies(f"http://127.0.0.1:{port}/health")
         async with JsonClient(f"http://127.0.0.1:{port}", "alice"):
             links = [os.readlink(f"/proc/{process.pid}/fd/{number}") for number in closed]
             assert set(links) == {"/dev/null"}
@@ -185,18 +185,18 @@ async def test_streams_that_are_closed_at_the_start(closed: str, tmp_path: Path)
         assert database.execute("PRAGMA quick_check").fetchone() == ("ok",)
 
 
-async def until_answered(url: str) -> None:
-    async def is_answered() -> bool:
+async def until_it_replies(url: str) -> None:
+    async def has_reply() -> bool:
         with contextlib.suppress(OSError):
             return (await request("GET", url)).status == 200
         return False
 
-    await until_told(is_answered)
+    await poll_until(has_reply)
 
 
 @pytest.mark.parametrize("words", [["--help"], ["--version"], ["--port", "x"]], ids=" ".join)
 @pytest.mark.parametrize("closed", [1, 2])
-def test_a_command_that_ends_at_once_without_its_streams(words: list[str], closed: int) -> None:
+def test_a_short_command_runs_with_closed_standard_streams(words: list[str], closed: int) -> None:
     """The exit status is the same, and no traceback goes to the other stream."""
     result = subprocess.run(
         [COMMAND, *words],
@@ -211,9 +211,9 @@ def test_a_command_that_ends_at_once_without_its_streams(words: list[str], close
 
 
 @pytest.mark.parametrize("kind", ["reader gone", "full disk", "does not block"])
-async def test_a_log_that_cannot_be_written(kind: str) -> None:
+async def test_a_log_that_cannot_be_written_stops_nothing(kind: str) -> None:
     """Lines are lost, and nothing else: the gateway serves, and ends with status 0."""
-    port = quiet_port()
+    port = stable_port()
     reading, writing = os.pipe()
     if kind == "reader gone":
         os.close(reading)
@@ -231,7 +231,7 @@ async def test_a_log_that_cannot_be_written(kind: str) -> None:
         stderr=writing,
     )
     os.close(writing)
-    await until_answered(f"http://127.0.0.1:{port}/health")
+    await until_it_replies(f"http://127.0.0.1:{port}/health")
     for number in range(60):
         async with JsonClient(f"http://127.0.0.1:{port}", f"user{number}"):
             pass
@@ -245,7 +245,7 @@ async def test_a_log_that_cannot_be_written(kind: str) -> None:
         assert await process.wait() == 0
 
 
-def test_what_python_itself_writes_does_not_wait_either() -> None:
+def test_output_of_python_itself_does_not_block() -> None:
     """`sys.stderr` is the queue also for those who write to it directly: warnings, and what nobody catches."""
     words = (
         "import sys\n"

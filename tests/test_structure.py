@@ -134,7 +134,7 @@ def internal(names: set[str]) -> set[str]:
     return {module for module in modules if module in FILES and module}
 
 
-def test_every_module_has_its_place() -> None:
+def test_every_module_is_in_the_layers() -> None:
     """A new module is put into the drawing."""
     assert set(FILES) == set(DEPTH)
 
@@ -170,14 +170,14 @@ def test_the_core_is_free_of_wires_and_storage(module: str) -> None:
 
 
 @pytest.mark.parametrize("module", sorted(module for module in FILES if module.split(".")[0] == "servers"))
-def test_the_servers_know_no_chat(module: str) -> None:
+def test_the_servers_import_nothing_else_of_the_gateway(module: str) -> None:
     """They are for any application: what they import of the package is theirs."""
     assert {imported.split(".")[0] for imported in internal(imports_of(FILES[module]))} <= {"servers"}
 
 
 @pytest.mark.parametrize("module", sorted(module for module in FILES if module.split(".")[0] == "protocol"))
-def test_the_protocol_is_data(module: str) -> None:
-    """What is declared depends on nothing that uses it."""
+def test_the_protocol_imports_nothing_else_of_the_gateway(module: str) -> None:
+    """The declarations depend on nothing that uses them."""
     imported = imports_of(FILES[module])
     assert {name.split(".")[0] for name in internal(imported)} <= {"protocol"}
     assert {name.split(".")[0] for name in imported} - sys.stdlib_module_names <= {"gateway", "marshmallow", "regex"}

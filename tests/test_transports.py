@@ -27,7 +27,7 @@ TRANSPORTS = ["socketio-websocket", "socketio-polling", "socketio-polling-only"]
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
 async def test_a_conversation_on_every_transport(join: Join, transport: str) -> None:
-    """Log in, create, add, send, hear and leave work alike on every transport."""
+    """Log in, create, add, send, receive and leave work alike on every transport."""
     alice, bob = await join(transport), await join(transport)
     room = await make_room(alice, bob)
     for number in range(5):
@@ -47,7 +47,7 @@ async def test_polling_upgrades_to_websocket(join: Join) -> None:
     await succeed(client, "send-msg", room=room, content="x")
 
 
-async def test_polling_alone_stays(join: Join) -> None:
+async def test_a_client_may_stay_on_long_polling(join: Join) -> None:
     """A client that may not upgrade keeps polling."""
     client = await join("socketio-polling-only")
     await client.drain()
@@ -55,7 +55,7 @@ async def test_polling_alone_stays(join: Join) -> None:
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_a_burst_is_answered_whole_and_in_order(join: Join, transport: str) -> None:
+async def test_a_burst_of_actions_is_acked_completely_and_in_order(join: Join, transport: str) -> None:
     """Many actions at once, as one long-polling body or across the upgrade, are all done, in order."""
     client, bob = await join(transport), await join()
     room = await make_room(client, bob)
@@ -67,7 +67,7 @@ async def test_a_burst_is_answered_whole_and_in_order(join: Join, transport: str
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_a_burst_of_events_arrives_whole_and_in_order(join: Join, transport: str) -> None:
+async def test_a_burst_of_events_arrives_completely_and_in_order(join: Join, transport: str) -> None:
     """Many messages to one client, in one long poll or across the upgrade, all arrive, in order."""
     client, bob = await join(transport), await join()
     room = await make_room(bob, client)
@@ -77,7 +77,7 @@ async def test_a_burst_of_events_arrives_whole_and_in_order(join: Join, transpor
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_large_messages(join: Join, transport: str) -> None:
+async def test_large_messages_arrive_on_every_transport(join: Join, transport: str) -> None:
     """The longest content arrives on every transport, many in a row."""
     client, bob = await join(transport), await join(transport)
     room = await make_room(client, bob)
@@ -87,12 +87,12 @@ async def test_large_messages(join: Join, transport: str) -> None:
         assert (await bob.next_event("message")).fields["content"] == letter * 10_000
 
 
-async def test_a_body_in_two_segments_is_read_whole(gateway: GatewayProcess, join: Join) -> None:
+async def test_a_body_in_two_segments_is_read_completely(gateway: GatewayProcess, join: Join) -> None:
     """A long-polling POST that arrives in pieces is one body: nothing of it is lost."""
     bob, name = await join(), fresh_name()
     path = await open_polling(gateway)
-    answer = await request("POST", gateway.url + path, data=f'40{{"username":"{name}"}}')
-    assert answer.status == 200
+    response = await request("POST", gateway.url + path, data=f'40{{"username":"{name}"}}')
+    assert response.status == 200
     assert (await request("GET", gateway.url + path)).text.startswith("40")
     room = fresh_name("room")
     create = dumps("create-room", {"room": room, "users": [bob.username]})
@@ -120,19 +120,19 @@ def dumps(*event: object) -> str:
     return json.dumps(event)
 
 
-async def test_the_handshake_tells_the_settings(start_gateway: StartGateway) -> None:
+async def test_the_handshake_contains_the_settings(start_gateway: StartGateway) -> None:
     """Engine.IO's handshake carries the ping settings in milliseconds and the largest payload, and no cookie."""
     own = await start_gateway(ping_interval=7, ping_timeout=3, max_frame_size=5000, max_content_length=100)
-    answer = await request("GET", f"{own.url}{ENGINE}&transport=polling")
-    handshake = json.loads(answer.text[1:])
-    assert answer.text.startswith("0")
+    response = await request("GET", f"{own.url}{ENGINE}&transport=polling")
+    handshake = json.loads(response.text[1:])
+    assert response.text.startswith("0")
     assert (handshake["pingInterval"], handshake["pingTimeout"]) == (7000, 3000)
     assert handshake["maxPayload"] == 5000
     assert handshake["upgrades"] == ["websocket"]
-    assert "set-cookie" not in answer.headers
+    assert "set-cookie" not in response.headers
 
 
-async def test_a_client_that_falls_silent_is_noticed(start_gateway: StartGateway, join: Join) -> None:
+async def test_a_client_that_stops_responding_is_noticed(start_gateway: StartGateway, join: Join) -> None:
     """A long-polling client that just stops is suspended after --ping-interval and --ping-timeout."""
     own = await start_gateway(ping_interval=1, ping_timeout=1)
     bob = await join(to=own)
@@ -146,7 +146,7 @@ async def test_a_client_that_falls_silent_is_noticed(start_gateway: StartGateway
     assert 0.9 < time.monotonic() - since < 10
 
 
-async def test_an_answer_that_nobody_reads_is_given_up(start_gateway: StartGateway, join: Join) -> None:
+async def test_a_response_that_is_not_read_is_aborted(start_gateway: StartGateway, join: Join) -> None:
     """A client that asks for a large payload and does not read it holds its connection as long as a session."""
     own = await start_gateway(ping_interval=1, ping_timeout=1)
     bob = await join(to=own)
@@ -165,7 +165,7 @@ async def test_an_answer_that_nobody_reads_is_given_up(start_gateway: StartGatew
         await until(lambda: own.count_files() <= files, seconds=10)
 
 
-async def test_a_websocket_that_answers_no_ping_is_noticed(start_gateway: StartGateway, join: Join) -> None:
+async def test_a_websocket_without_pongs_is_closed(start_gateway: StartGateway, join: Join) -> None:
     """A WebSocket whose client hangs is suspended as well, on both wires."""
     own = await start_gateway(ping_interval=1, ping_timeout=1)
     bob = await join(to=own)
@@ -182,8 +182,8 @@ async def test_a_websocket_that_answers_no_ping_is_noticed(start_gateway: StartG
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-async def test_pings_keep_an_idle_client(start_gateway: StartGateway, join: Join, transport: str) -> None:
-    """A client that says nothing but answers pings stays connected over several rounds of them."""
+async def test_pings_keep_an_idle_client_connected(start_gateway: StartGateway, join: Join, transport: str) -> None:
+    """A client that sends nothing but pongs stays connected over several pings."""
     own = await start_gateway(ping_interval=1, ping_timeout=1)
     client: ChatClient = await join(transport, to=own)
     assert isinstance(client, SocketIOClient)
@@ -209,8 +209,8 @@ BAD_REQUESTS = [
 @pytest.mark.parametrize(("method", "path"), BAD_REQUESTS)
 async def test_wrong_engine_requests_are_refused(gateway: GatewayProcess, method: str, path: str) -> None:
     """A request that Engine.IO does not know is 400, and no trouble."""
-    answer = await request(method, gateway.url + path)
-    assert answer.status == 400, answer
+    response = await request(method, gateway.url + path)
+    assert response.status == 400, response
 
 
 async def test_another_namespace_is_refused(gateway: GatewayProcess) -> None:

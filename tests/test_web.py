@@ -7,22 +7,22 @@ import asyncio
 import pytest
 
 from gateway.web import static_folder
-from harness.http import Answer, request
+from harness.http import Response, request
 from harness.http1 import connection, head
 from harness.process import GatewayProcess, StartGateway
 
 
 async def test_the_page_and_its_files_are_served(gateway: GatewayProcess) -> None:
-    """The page is revalidated each time, what it loads is cached for good; both with security headers."""
+    """The page is revalidated each time, its assets are cached for ever; both with security headers."""
     page = await request("GET", gateway.url + "/")
     assert page.status == 200
     assert page.headers["cache-control"] == "no-cache"
     assert page.headers["content-security-policy"].startswith("default-src 'self'")
     assert page.headers["x-content-type-options"] == "nosniff"
     script = next(word for word in page.text.split('"') if word.startswith("./assets/") and word.endswith(".js"))
-    answer = await request("GET", gateway.url + script.removeprefix("."))
-    assert (answer.status, answer.headers["x-content-type-options"]) == (200, "nosniff")
-    assert "immutable" in answer.headers["cache-control"]
+    response = await request("GET", gateway.url + script.removeprefix("."))
+    assert (response.status, response.headers["x-content-type-options"]) == (200, "nosniff")
+    assert "immutable" in response.headers["cache-control"]
 
 
 @pytest.mark.parametrize(
@@ -37,11 +37,11 @@ async def test_the_page_and_its_files_are_served(gateway: GatewayProcess) -> Non
     ],
     ids=lambda path: path[:20],
 )
-async def test_what_is_not_there_is_404_and_not_cached(gateway: GatewayProcess, path: str) -> None:
-    """Neither hidden files nor others of the installation can be had, and no long path is an error of ours."""
-    answer = await request("GET", gateway.url + path)
-    assert answer.status == 404
-    assert "cache-control" not in answer.headers
+async def test_a_missing_file_is_404_and_not_cached(gateway: GatewayProcess, path: str) -> None:
+    """Neither hidden files nor others of the installation are served, and a long path causes no server error."""
+    response = await request("GET", gateway.url + path)
+    assert response.status == 404
+    assert "cache-control" not in response.headers
 
 
 def test_the_page_is_small() -> None:
@@ -72,78 +72,78 @@ REPLIES = [
 
 
 @pytest.mark.parametrize(("method", "path", "status"), REPLIES)
-async def test_every_reply_has_the_security_headers(
+async def test_every_response_has_the_security_headers(
     gateway: GatewayProcess, method: str, path: str, status: int
 ) -> None:
     """Whatever part made it; and none names the software."""
     async with connection(gateway.url) as tcp:
         tcp.send(head(path, method=method))
-        answer = await tcp.answer(body=method != "HEAD")
-        assert answer.status == status
-        check_headers(answer)
+        response = await tcp.response(body=method != "HEAD")
+        assert response.status == status
+        check_headers(response)
 
 
 @pytest.mark.parametrize("asked", [b"\x16\x03\x01\x00\xa5", b"GET\r\n\r\n", head("/", [("X", "x" * 40_000)])])
-async def test_what_cannot_be_read_is_answered_with_the_headers(gateway: GatewayProcess, asked: bytes) -> None:
+async def test_the_response_to_a_malformed_request_has_the_headers(gateway: GatewayProcess, asked: bytes) -> None:
     async with connection(gateway.url) as tcp:
         tcp.send(asked)
-        answer = await tcp.answer()
-        assert answer.status == 400
-        check_headers(answer)
+        response = await tcp.response()
+        assert response.status == 400
+        check_headers(response)
         assert await tcp.ended() == b""
 
 
-async def test_a_page_that_has_not_changed_has_the_headers(gateway: GatewayProcess) -> None:
+async def test_a_304_response_has_the_headers(gateway: GatewayProcess) -> None:
     page = await request("GET", gateway.url + "/")
     again = await request("GET", gateway.url + "/", headers={"If-None-Match": page.headers["etag"]})
     assert again.status == 304
     check_headers(again)
 
 
-async def test_a_body_that_is_refused_is_answered_with_the_headers(gateway: GatewayProcess) -> None:
+async def test_the_response_to_a_refused_body_has_the_headers(gateway: GatewayProcess) -> None:
     opened = await request("GET", gateway.url + POLLING)
     sid = opened.text.split('"sid":"')[1].split('"')[0]
-    answer = await request("POST", f"{gateway.url}{POLLING}&sid={sid}", data=b"4" * 200_000)
-    assert answer.status == 413
-    check_headers(answer)
+    response = await request("POST", f"{gateway.url}{POLLING}&sid={sid}", data=b"4" * 200_000)
+    assert response.status == 413
+    check_headers(response)
 
 
-def check_headers(answer: Answer) -> None:
-    assert answer.headers["content-security-policy"].startswith("default-src 'self'")
-    assert answer.headers["x-content-type-options"] == "nosniff"
-    assert answer.headers["referrer-policy"] == "no-referrer"
-    assert answer.headers["cross-origin-opener-policy"] == "same-origin"
-    assert "server" not in answer.headers
+def check_headers(response: Response) -> None:
+    assert response.headers["content-security-policy"].startswith("default-src 'self'")
+    assert response.headers["x-content-type-options"] == "nosniff"
+    assert response.headers["referrer-policy"] == "no-referrer"
+    assert response.headers["cross-origin-opener-policy"] == "same-origin"
+    assert "server" not in response.headers
 
 
-async def test_idle_connections_and_heads_have_times_of_their_own(gateway: GatewayProcess) -> None:
+async def test_idle_connections_and_request_heads_have_their_own_timeouts(gateway: GatewayProcess) -> None:
     """By default a connection may be idle for longer than any balancer leaves it; a head still has ten seconds in
     all, on a connection that has had a request before. The one is idle until the other is closed.
     """
     async with connection(gateway.url) as idle, connection(gateway.url) as dripping:
         for tcp in (idle, dripping):
             tcp.send(head("/health"))
-            await tcp.answer()
+            await tcp.response()
         start = asyncio.get_running_loop().time()
         dripping.send(b"GET / HTTP/1.1\r\nX: ")
-        answer = asyncio.create_task(dripping.answer())
-        while not answer.done():
+        response = asyncio.create_task(dripping.response())
+        while not response.done():
             dripping.send(b"x")
-            await asyncio.wait([answer], timeout=0.5)
-        assert (await answer).status == 408
+            await asyncio.wait([response], timeout=0.5)
+        assert (await response).status == 408
         assert 9.5 < asyncio.get_running_loop().time() - start < 15
         idle.send(head("/health"))
-        assert (await idle.answer()).status == 200
+        assert (await idle.response()).status == 200
 
 
-async def test_idle_connections_end_when_the_setting_says_so(start_gateway: StartGateway) -> None:
+async def test_the_setting_limits_how_long_connections_are_idle(start_gateway: StartGateway) -> None:
     """Also after a poll, and with the next one they live on."""
     own = await start_gateway(keep_alive=1)
     async with connection(own.url) as tcp:
         for _ in range(3):
             await asyncio.sleep(0.6)  # less than the setting each time, and more together
             tcp.send(head(POLLING))
-            assert (await tcp.answer()).status == 200
+            assert (await tcp.response()).status == 200
         start = asyncio.get_running_loop().time()
         assert await tcp.ended() == b""
         assert 0.8 < asyncio.get_running_loop().time() - start < 10

@@ -44,7 +44,7 @@ def backend(webclient: Path) -> ModuleType:
 
 @pytest.fixture
 def npm_runs(backend: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The npm commands that were run; none does more than leave a page behind."""
+    """The npm commands that were run; each does nothing but create a page."""
     runs: list[str] = []
 
     def run_npm(_node: Any, folder: Path, *arguments: str) -> None:
@@ -58,7 +58,7 @@ def npm_runs(backend: ModuleType, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 @pytest.mark.timeout(360)  # 45 s alone; the suite's guard against tests that hang is 120
-def test_types_and_unit_tests_of_the_page(webclient: Path, backend: ModuleType) -> None:
+def test_the_types_and_unit_tests_of_the_page_pass(webclient: Path, backend: ModuleType) -> None:
     """TypeScript, the components and the unit tests are in order; what a failing one prints is shown."""
     node = backend._find_node()
     path = os.pathsep.join([str(Path(node.executable).parent), os.environ["PATH"]])
@@ -81,7 +81,7 @@ def test_the_page_is_built_once(backend: ModuleType, npm_runs: list[str]) -> Non
 
 
 @pytest.mark.parametrize("name", ["src/App.svelte", "package-lock.json", "src/new.ts"])
-def test_a_change_of_the_sources_builds_the_page_again(backend: ModuleType, npm_runs: list[str], name: str) -> None:
+def test_changed_sources_rebuild_the_page(backend: ModuleType, npm_runs: list[str], name: str) -> None:
     backend.ensure_page()
     with (backend.WEBCLIENT / name).open("a") as source:
         source.write("\n")
@@ -89,7 +89,7 @@ def test_a_change_of_the_sources_builds_the_page_again(backend: ModuleType, npm_
     assert npm_runs == ["ci", "run"] * 2
 
 
-def test_no_old_asset_stays_beside_the_new_page(backend: ModuleType, npm_runs: list[str]) -> None:
+def test_a_rebuild_removes_old_assets(backend: ModuleType, npm_runs: list[str]) -> None:
     backend.PAGE.mkdir(parents=True)
     (backend.PAGE / "old.js").touch()
     backend.ensure_page()
@@ -97,7 +97,7 @@ def test_no_old_asset_stays_beside_the_new_page(backend: ModuleType, npm_runs: l
     assert npm_runs
 
 
-def test_node_is_asked_for_only_where_it_is_needed(
+def test_node_is_required_only_for_a_build(
     backend: ModuleType, npm_runs: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A build requirement brings Node to a machine without one, unless the page is there already."""
@@ -116,7 +116,9 @@ def test_node_is_asked_for_only_where_it_is_needed(
     [("v20.18.3", False), ("v20.19.0", True), ("v21.7.3", False), ("v22.11.0", False), ("v22.12.0", True),
      ("v24.0.0", True), ("who knows", False)],
 )  # fmt: skip
-def test_only_a_node_that_runs_vite_suits(backend: ModuleType, tmp_path: Path, version: str, suits: bool) -> None:
+def test_only_a_node_that_can_run_vite_is_accepted(
+    backend: ModuleType, tmp_path: Path, version: str, suits: bool
+) -> None:
     node = make_executable(tmp_path / "node", f"echo '{version}'")
     assert backend._runs_vite(backend.Node(str(node), ())) is suits
 

@@ -1,7 +1,7 @@
 /* The floor: what the kernel's send() costs, and hardly anything else.
  *
  * A server that knows one room at a time, the newest, and users by the names that the load generator gives them: u0,
- * u1, … It speaks just enough Socket.IO, and answers a message as the real servers do: one frame, made once, is sent to
+ * u1, … It speaks just enough Socket.IO, and handles a message as the real servers do: one frame, made once, is sent to
  * each other member with one send(), and the sender gets an ack. No framework, no store, no check of anything.
  */
 #define _GNU_SOURCE
@@ -111,9 +111,9 @@ static void handle_data(int fd, char *data, size_t size) {
 }
 
 static void handle_upgrade(int fd) {
-    static const char answer[] = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n";
+    static const char response[] = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n";
     upgraded[fd] = 1;
-    send_all(fd, answer, sizeof answer - 1);
+    send_all(fd, response, sizeof response - 1);
     say(fd, "0{\"sid\":\"0123456789abcdef\",\"upgrades\":[],\"pingInterval\":25000,\"pingTimeout\":20000,\"maxPayload\":1000000}");
 }
 

@@ -25,7 +25,7 @@ async def browser() -> AsyncIterator[Browser]:
 async def open_page(browser: Browser) -> AsyncIterator[OpenPage]:
     """Opens the page for one user, in a browser profile of its own. Options are those of a Playwright context.
 
-    When the test is over, no page may have made a mistake.
+    When the test is over, no page may have logged an error.
     """
     clients: list[WebClient] = []
 

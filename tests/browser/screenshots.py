@@ -1,4 +1,4 @@
-"""Takes the pictures in docs/screenshots/ anew: `.venv/bin/pytest -n0 tests/browser/screenshots.py`."""
+"""Takes the pictures in docs/screenshots/ again: `.venv/bin/pytest -n0 tests/browser/screenshots.py`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from playwright.async_api import expect
 
 from harness.browser import OpenPage, WebClient
 from harness.client import Join, succeed
-from harness.process import StartGateway, quiet_port
+from harness.process import StartGateway, stable_port
 
 PICTURES = Path(__file__).parents[2] / "docs" / "screenshots"
 ROOM = "Garden party"
@@ -28,7 +28,7 @@ SAID = [
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 async def test_take(start_gateway: StartGateway, join: Join, open_page: OpenPage, scheme: str) -> None:
     """The main states, on a wide and on a narrow screen."""
-    own = await start_gateway(on_disk=True, port=quiet_port())
+    own = await start_gateway(on_disk=True, port=stable_port())
     people: dict[str, Any] = {name: await join("json", name, to=own) for name in ("bob", "carol", "dana", "emre")}
     client = await open_page(width=1280, height=760, color_scheme=scheme, reduced_motion="reduce")
 
@@ -39,7 +39,7 @@ async def test_take(start_gateway: StartGateway, join: Join, open_page: OpenPage
     await client.create_room(ROOM, "bob", "carol", "dana")
     for name, content in SAID:
         if name == "alice":
-            await client.say(content)
+            await client.send(content)
             await expect(client.log.get_by_role("article").last.locator("time")).to_be_attached()
         else:
             await succeed(people[name], "send-msg", room=ROOM, content=content)
@@ -73,7 +73,7 @@ async def test_take(start_gateway: StartGateway, join: Join, open_page: OpenPage
     await client.open_room(ROOM)
     await own.kill9()
     await expect(client.connection).to_contain_text("Reconnecting")
-    await client.say("On my way to the shop, anything else?")
+    await client.send("On my way to the shop, anything else?")
     await take(client, f"narrow-reconnecting-{scheme}", scale=2)
 
 

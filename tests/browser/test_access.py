@@ -8,7 +8,7 @@ from playwright.async_api import expect
 from harness.browser import OpenPage, WebClient
 from harness.client import Join, make_room, succeed
 from harness.names import fresh_name
-from harness.process import GatewayProcess, StartGateway, quiet_port
+from harness.process import GatewayProcess, StartGateway, stable_port
 
 
 @pytest.fixture(params=[(320, "dark"), (1440, "light")], ids=["narrow-dark", "wide-light"])
@@ -26,7 +26,7 @@ async def look_at(client: WebClient) -> None:
     assert [time for time in await client.page.evaluate(durations) if time is None or time > 1] == []
 
 
-async def test_the_page_is_for_everybody(gateway: GatewayProcess, join: Join, client: WebClient) -> None:
+async def test_the_page_has_no_accessibility_violations(gateway: GatewayProcess, join: Join, client: WebClient) -> None:
     """In each of its states, the longest names and words included."""
     bob, room = await join(), fresh_name().ljust(64, "W")
     await client.page.goto(gateway.url)
@@ -46,7 +46,7 @@ async def test_the_page_is_for_everybody(gateway: GatewayProcess, join: Join, cl
     await client.create_room(room, bob.username)
     await look_at(client)
     await succeed(bob, "send-msg", room=room, content=f"{'W' * 500} https://a.example/{'W' * 200}")
-    await client.say("hello")
+    await client.send("hello")
     await succeed(bob, "typing", room=room)
     await client.page.get_by_text("is typing").wait_for()
     await look_at(client)
@@ -58,19 +58,19 @@ async def test_the_page_is_for_everybody(gateway: GatewayProcess, join: Join, cl
     await look_at(client)
 
 
-async def test_the_page_in_trouble_is_for_everybody(start_gateway: StartGateway, client: WebClient) -> None:
+async def test_error_states_have_no_accessibility_violations(start_gateway: StartGateway, client: WebClient) -> None:
     """When a message is refused, without a connection, and when the session goes on in another tab."""
-    own = await start_gateway(on_disk=True, port=quiet_port())
+    own = await start_gateway(on_disk=True, port=stable_port())
     await client.join(own.url, "alice")
     await client.create_room("tea")
     own.limit_file_size(0)
-    await client.say("no place for this")
+    await client.send("no place for this")
     await expect(client.message("no place for this")).to_contain_text("Not sent")
     await look_at(client)
     own.limit_file_size(-1)
     await own.kill9()
     await expect(client.connection).to_contain_text("Reconnecting")
-    await client.say("anybody?")
+    await client.send("anybody?")
     await look_at(client)
     await own.restart()
     await expect(client.connection).to_have_text("Online")
@@ -80,7 +80,7 @@ async def test_the_page_in_trouble_is_for_everybody(start_gateway: StartGateway,
     await look_at(client)
 
 
-async def test_everything_works_by_keyboard(gateway: GatewayProcess, join: Join, open_page: OpenPage) -> None:
+async def test_everything_works_with_the_keyboard(gateway: GatewayProcess, join: Join, open_page: OpenPage) -> None:
     """From the login to a message without a mouse; Escape closes what is innermost, and the focus goes back."""
     client, bob = await open_page(), await join()
     keyboard = client.page.keyboard
@@ -122,7 +122,7 @@ async def test_everything_works_by_keyboard(gateway: GatewayProcess, join: Join,
     await expect(client.button("Add people")).to_be_focused()
 
 
-async def test_on_a_small_screen_the_list_and_the_room_take_turns(
+async def test_on_a_small_screen_the_list_and_the_room_alternate(
     gateway: GatewayProcess, join: Join, open_page: OpenPage
 ) -> None:
     """One at a time, with a button and the browser's "back" to return; a touch screen gets no keyboard unasked."""

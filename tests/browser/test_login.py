@@ -15,7 +15,7 @@ from harness.process import GatewayProcess, StartGateway
 
 
 @pytest.mark.parametrize("username", ["", "Not A Name", "taken"])
-async def test_a_name_that_cannot_be_had_is_refused_with_a_reason(
+async def test_a_refused_name_is_shown_with_the_reason(
     gateway: GatewayProcess, join: Join, open_page: OpenPage, username: str
 ) -> None:
     """A missing, invalid or taken name brings an alert and leaves the focus where it is; another one then gets in."""
@@ -32,8 +32,10 @@ async def test_a_name_that_cannot_be_had_is_refused_with_a_reason(
     await expect(client.connection).to_have_text("Online")
 
 
-async def test_a_reserved_name_says_for_how_long(start_gateway: StartGateway, join: Join, open_page: OpenPage) -> None:
-    """Somebody lost their connection: others read that the name may be free later, and they themselves get it back."""
+async def test_a_reserved_name_is_shown_with_the_time_left(
+    start_gateway: StartGateway, join: Join, open_page: OpenPage
+) -> None:
+    """After a lost connection others read that the name may be free later, and its holder gets it back."""
     own = await start_gateway(recovery_window=90)
     bob, client = await join("json", "bob", to=own), await open_page()
     await succeed(bob, "list-rooms")
@@ -52,7 +54,9 @@ async def test_a_reserved_name_says_for_how_long(start_gateway: StartGateway, jo
     await expect(again.connection).to_have_text("Online")
 
 
-async def test_a_full_gateway_says_so(start_gateway: StartGateway, join: Join, open_page: OpenPage) -> None:
+async def test_the_page_says_when_the_gateway_is_full(
+    start_gateway: StartGateway, join: Join, open_page: OpenPage
+) -> None:
     """It says that it is full, and lets in anyone who tries again once there is a place."""
     own = await start_gateway(max_connections=1)
     bob, client = await join("json", to=own), await open_page()
@@ -74,12 +78,12 @@ async def test_logging_out_frees_the_name(gateway: GatewayProcess, join: Join, o
     await join("json", name)
 
 
-async def test_the_page_asks_nobody_but_the_gateway(gateway: GatewayProcess, open_page: OpenPage) -> None:
+async def test_the_page_requests_nothing_from_other_hosts(gateway: GatewayProcess, open_page: OpenPage) -> None:
     """No request leaves the origin, nothing breaks the Content-Security-Policy, and the console stays clean."""
     client = await open_page()
     await client.join(gateway.url, fresh_name())
     await client.create_room(fresh_name("room"))
-    await client.say("to myself")
+    await client.send("to myself")
     await client.sees("to myself")
     await client.page.keyboard.press("Escape")
     assert {urlsplit(url).netloc for url in client.requests} == {urlsplit(gateway.url).netloc}

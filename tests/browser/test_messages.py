@@ -13,7 +13,7 @@ from harness.names import fresh_name
 from harness.process import GatewayProcess, StartGateway
 
 
-async def test_all_kinds_of_clients_hold_one_conversation(
+async def test_all_kinds_of_clients_share_one_conversation(
     gateway: GatewayProcess, join: Join, open_page: OpenPage
 ) -> None:
     """Two browsers, the stock client in Node and plain WebSocket testers read each other in one room."""
@@ -32,13 +32,13 @@ async def test_all_kinds_of_clients_hold_one_conversation(
     await succeed(tester, "add-user", room=room, users=[bare_name])
     await right.open_room(room)
 
-    await left.say("from a browser")
+    await left.send("from a browser")
     await succeed(node, "send-msg", room=room, content="from Node")
     await right.sees("from Node")
     await succeed(tester, "send-msg", room=room, content="from a tester")
     await bare.echo("send-msg", room=room, content="from the bare wire")
     await left.sees("from the bare wire")
-    await right.say("from the other browser")
+    await right.send("from the other browser")
 
     everything = [
         "from a browser", "from Node", "from a tester", "from the bare wire", "from the other browser",
@@ -47,17 +47,15 @@ async def test_all_kinds_of_clients_hold_one_conversation(
         for text in everything:
             await page.sees(text)
     for client, own in ((node, "from Node"), (tester, "from a tester")):
-        heard = [(await client.next_event("message")).fields["content"] for _ in range(4)]
-        assert heard == [text for text in everything if text != own]
+        received = [(await client.next_event("message")).fields["content"] for _ in range(4)]
+        assert received == [text for text in everything if text != own]
     assert [await bare.next_frame() for _ in range(4)] == [text for text in everything if text != "from the bare wire"]
     history = (await succeed(tester, "history", room=room))["messages"]
     assert [message["from"] for message in history] == [alice, node_name, json_name, bare_name, bob]
 
 
-async def test_what_people_write_is_shown_as_they_mean_it(
-    gateway: GatewayProcess, join: Join, open_page: OpenPage
-) -> None:
-    """Ours stand at the right, others' at the left with their name and the time. Lines are kept, right-to-left text
+async def test_messages_are_shown_as_written(gateway: GatewayProcess, join: Join, open_page: OpenPage) -> None:
+    """One's own are on the right, others' on the left with their name and the time. Lines are kept, right-to-left text
     starts at the right, links lead away safely, what looks like HTML is text, and long words do not widen the page.
     """
     client, bob = await open_page(width=320), await join()
@@ -88,8 +86,8 @@ async def test_what_people_write_is_shown_as_they_mean_it(
     }
 
 
-async def test_days_are_separated(gateway: GatewayProcess, join: Join, open_page: OpenPage) -> None:
-    """Messages stand under the day they were sent on, in the words of those who read them later."""
+async def test_days_are_separated_by_their_dates(gateway: GatewayProcess, join: Join, open_page: OpenPage) -> None:
+    """Messages stand under the day they were sent on, relative to the day on which they are read."""
     client, bob = await open_page(), await join()
     room = await make_room(bob)
     await succeed(bob, "send-msg", room=room, content="said then")
@@ -103,7 +101,9 @@ async def test_days_are_separated(gateway: GatewayProcess, join: Join, open_page
     await expect(client.log).to_contain_text("Yesterday")
 
 
-async def test_history_comes_as_the_reader_scrolls_up(gateway: GatewayProcess, join: Join, open_page: OpenPage) -> None:
+async def test_history_is_loaded_when_the_reader_scrolls_up(
+    gateway: GatewayProcess, join: Join, open_page: OpenPage
+) -> None:
     """Older pages are put in above without moving what is read; what arrives meanwhile does not move it either, and
     is counted on a button that leads to it. Coming back to the room, the reader is where they were.
     """
@@ -141,7 +141,9 @@ async def test_history_comes_as_the_reader_scrolls_up(gateway: GatewayProcess, j
     await expect(client.message("just now")).to_be_in_viewport()
 
 
-async def test_a_reader_at_the_end_stays_there(gateway: GatewayProcess, join: Join, open_page: OpenPage) -> None:
+async def test_the_log_stays_at_the_end_for_a_reader_who_is_there(
+    gateway: GatewayProcess, join: Join, open_page: OpenPage
+) -> None:
     """However much comes in at once."""
     client, bob = await open_page(), await join()
     await client.join(gateway.url, fresh_name())
@@ -161,7 +163,7 @@ async def middle(locator: Locator) -> tuple[float, float]:
 
 
 async def test_each_room_has_its_own_draft(gateway: GatewayProcess, open_page: OpenPage) -> None:
-    """What was typed and not sent waits in its room, and the list tells of it."""
+    """What was typed and not sent is kept in its room, and the list shows it."""
     client, one, other = await open_page(), fresh_name("one"), fresh_name("other")
     await client.join(gateway.url, fresh_name())
     await client.create_room(one)
@@ -173,8 +175,8 @@ async def test_each_room_has_its_own_draft(gateway: GatewayProcess, open_page: O
     await expect(client.box).to_have_value("half a thought")
 
 
-async def test_nothing_that_nobody_would_see_is_sent(gateway: GatewayProcess, open_page: OpenPage) -> None:
-    """Of spaces, fillers and formatting alone there is no message, by key or by button."""
+async def test_blank_messages_are_not_sent(gateway: GatewayProcess, open_page: OpenPage) -> None:
+    """Spaces, fillers and formatting alone cannot be sent, by key or by button."""
     client = await open_page()
     await client.join(gateway.url, fresh_name())
     await client.create_room(fresh_name("room"))
@@ -183,13 +185,13 @@ async def test_nothing_that_nobody_would_see_is_sent(gateway: GatewayProcess, op
         await client.page.keyboard.press("Enter")
         await expect(client.button("Send")).to_be_disabled()
         await expect(client.box).to_have_value(text)
-    await client.say("\u200bvisible")
+    await client.send("\u200bvisible")
     await client.sees("\u200bvisible")
     await expect(client.log.get_by_role("article")).to_have_count(1)
 
 
-async def test_who_types_is_shown(gateway: GatewayProcess, join: Join, open_page: OpenPage) -> None:
-    """Others hear that we type, once in a while; we see that they do, until it arrives."""
+async def test_the_page_shows_who_is_typing(gateway: GatewayProcess, join: Join, open_page: OpenPage) -> None:
+    """Others are told that we type, from time to time; we see that they type until their message arrives."""
     client, bob = await open_page(), await join("socketio-polling")
     await client.join(gateway.url, fresh_name())
     room = fresh_name("room")
@@ -214,7 +216,7 @@ async def test_a_refused_message_can_be_sent_again(
     await client.join(own.url, "alice")
     await client.create_room("tea", bob.username)
     own.limit_file_size(0)
-    await client.say("hello?")
+    await client.send("hello?")
     await expect(client.message("hello?")).to_contain_text("Not sent: ")
     own.limit_file_size(-1)
     await client.page.reload()
@@ -222,7 +224,7 @@ async def test_a_refused_message_can_be_sent_again(
     await expect(client.message("hello?").locator("time")).to_be_visible()
     assert (await bob.next_event("message")).fields["content"] == "hello?"
     own.limit_file_size(0)
-    await client.say("and this?")
+    await client.send("and this?")
     await client.message("and this?").get_by_role("button", name="Discard").click()
     await expect(client.message("and this?")).to_have_count(0)
     own.limit_file_size(-1)

@@ -21,7 +21,7 @@ async def test_picking_one_person_is_enough_to_talk(gateway: GatewayProcess, ope
     await right.join(gateway.url, bob)
     await expect(right.connection).to_have_text("Online")
     await left.create_room("", bob)
-    await left.say("just the two of us")
+    await left.send("just the two of us")
     await expect(right.row(alice)).to_contain_text("just the two of us")
     await right.create_room("", alice)
     await right.sees("just the two of us")
@@ -37,9 +37,7 @@ async def test_picking_one_person_is_enough_to_talk(gateway: GatewayProcess, ope
     await expect(left.page.get_by_text(f"Private chat · {bob} has left")).to_be_visible()
 
 
-async def test_no_room_of_others_passes_for_a_private_chat(
-    gateway: GatewayProcess, join: Join, open_page: OpenPage
-) -> None:
+async def test_a_room_cannot_look_like_a_private_chat(gateway: GatewayProcess, join: Join, open_page: OpenPage) -> None:
     """Whatever a stranger calls a room with the two in it, they get one of their own, which looks different."""
     client, bob, eve, alice = await open_page(), await join(), await join(), fresh_name()
     await client.join(gateway.url, alice)
@@ -51,12 +49,12 @@ async def test_no_room_of_others_passes_for_a_private_chat(
     await expect(client.rooms.get_by_text("Private chat")).to_have_count(0)
     await client.create_room("", bob.username)
     await expect(client.page.get_by_text("Private chat · online")).to_be_visible()
-    await client.say("nobody else hears this")
+    await client.send("nobody else hears this")
     assert (await bob.next_event("message")).fields["room"] not in {trap, bob.username}
     assert [event.name for event in await eve.drain() if event.name == "message"] == []
 
 
-async def test_a_room_can_begin_for_each_when_they_join(
+async def test_history_can_begin_for_each_member_when_they_join(
     gateway: GatewayProcess, join: Join, open_page: OpenPage
 ) -> None:
     """It is chosen with the room, said where people are added, and seen by anyone who is added later."""
@@ -70,7 +68,7 @@ async def test_a_room_can_begin_for_each_when_they_join(
     await client.dialog.get_by_role("radio", name="only messages sent after they join").check()
     await client.button("Create").click()
     await client.is_in(room)
-    await client.say("before")
+    await client.send("before")
     await expect(client.message("before").locator("time")).to_be_visible()
     await client.button("Add people").click()
     await expect(client.dialog).to_contain_text("They will only see messages sent after they join.")
@@ -78,12 +76,12 @@ async def test_a_room_can_begin_for_each_when_they_join(
     await client.add_people(bob.username, carol)
     await other.open_room(room)
     await expect(other.log).to_contain_text("No messages since you joined.")
-    await client.say("after")
+    await client.send("after")
     await other.sees("after")
     await expect(other.log.get_by_role("article")).to_have_count(1)
 
 
-async def test_who_left_a_room_is_not_put_back_and_the_page_says_so(
+async def test_the_page_says_that_a_user_who_left_is_not_added_again(
     gateway: GatewayProcess, join: Join, open_page: OpenPage
 ) -> None:
     client, bob, carol, room = await open_page(), await join(), await join(), fresh_name("room")
@@ -98,7 +96,7 @@ async def test_who_left_a_room_is_not_put_back_and_the_page_says_so(
 async def test_people_who_share_a_room_are_suggested_at_once(
     gateway: GatewayProcess, join: Join, open_page: OpenPage
 ) -> None:
-    """For all others two letters must be typed, and the box says so; where one is picked, it says what comes of it."""
+    """Others are found by two letters, and the box says so; where one is picked, it says what will happen."""
     client, bob, carol = await open_page(), await join("json", fresh_name("7")), await join("json", fresh_name("7"))
     await client.join(gateway.url, fresh_name())
     await client.create_room(fresh_name("room"), bob.username)
@@ -135,8 +133,8 @@ async def test_members_can_be_seen(gateway: GatewayProcess, join: Join, open_pag
     await client.is_in(bob.username)
 
 
-async def test_everybody_in_a_room_is_counted(gateway: GatewayProcess, join: Join, open_page: OpenPage) -> None:
-    """Of a room with more people than the gateway names at once it is known, too, who is online, as that changes; and
+async def test_the_page_counts_all_members_of_a_room(gateway: GatewayProcess, join: Join, open_page: OpenPage) -> None:
+    """Of a room with more people than the gateway names at once, the page knows too who is online, as that changes; and
     they are not suggested to be added.
     """
     client = await open_page()

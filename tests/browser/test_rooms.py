@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 from playwright.async_api import expect
 
-from harness.browser import Line, OpenPage
+from harness.browser import HeldConnection, OpenPage
 from harness.client import Join, make_room, succeed
 from harness.names import fresh_name
 from harness.process import GatewayProcess
 
 
-async def test_rooms_come_up_by_themselves(gateway: GatewayProcess, join: Join, open_page: OpenPage) -> None:
+async def test_the_room_list_updates_by_itself(gateway: GatewayProcess, join: Join, open_page: OpenPage) -> None:
     """Being added brings a room into the list; its last message, who wrote it, and how many are unread follow; the
     liveliest room is first; opening it clears the count.
     """
@@ -31,14 +31,14 @@ async def test_rooms_come_up_by_themselves(gateway: GatewayProcess, join: Join, 
     await expect(client.row(room)).to_contain_text("2 unread")
     await expect(client.page).to_have_title(f"(2) {mine}")
     assert await client.rooms.get_by_role("link").all_inner_texts() == [room, mine]
-    await client.say("and this is lively again")
+    await client.send("and this is lively again")
     await expect(client.rooms.get_by_role("link").first).to_have_text(mine)
 
     await client.open_room(room)
     await expect(client.row(room)).not_to_contain_text("unread")
     await expect(client.page).to_have_title(room)
     await expect(client.log.get_by_text("New messages")).to_be_visible()
-    await client.say("read, and answered")
+    await client.send("read, and answered")
     await expect(client.log.get_by_text("New messages")).to_have_count(0)
     await client.page.go_back()
     await expect(client.room(mine)).to_have_attribute("aria-current", "page")
@@ -59,14 +59,12 @@ WATCH_DIALOGS = """() => {
 
 
 @pytest.mark.parametrize("way", ["named", "for two", "from the members", "open already"])
-async def test_a_dialog_leads_straight_into_its_room(
-    gateway: GatewayProcess, join: Join, open_page: OpenPage, way: str
-) -> None:
+async def test_creating_a_room_opens_it(gateway: GatewayProcess, join: Join, open_page: OpenPage, way: str) -> None:
     """However long the reply takes: when the dialog has closed the new room is there and has the keyboard. Nothing
     that is typed meanwhile ends up in the room that was open before.
     """
-    client, bob, line = await open_page(), await join(), Line()
-    await line.lead_to(client.page)
+    client, bob, connection = await open_page(), await join(), HeldConnection()
+    await connection.carry(client.page)
     await client.join(gateway.url, fresh_name())
     old, new = fresh_name("old"), fresh_name("new") if way == "named" else bob.username
     if way == "open already":
@@ -84,12 +82,12 @@ async def test_a_dialog_leads_straight_into_its_room(
         if way != "named":
             await client.dialog.get_by_role("option", name=bob.username).click()
             await client.button("Create").focus()
-    line.hold()
+    connection.hold()
     await client.page.keyboard.press("Enter")
     await client.page.keyboard.type("too soon")
     await expect(client.dialog).to_be_visible()
     await expect(client.page.get_by_label("Message", exact=True)).to_have_value("")
-    line.release()
+    connection.release()
     await expect(client.dialog).to_have_count(0)
     await client.page.wait_for_function("window.closings.length")  # a dialog is closed a moment before its event comes
     assert await client.page.evaluate("window.closings") == [[new, "Message"]]
@@ -98,27 +96,29 @@ async def test_a_dialog_leads_straight_into_its_room(
     await expect(client.rooms).not_to_contain_text("Draft:")
 
 
-async def test_a_dialog_that_was_given_up_opens_nothing(gateway: GatewayProcess, open_page: OpenPage) -> None:
+async def test_a_cancelled_dialog_opens_no_room(gateway: GatewayProcess, open_page: OpenPage) -> None:
     """Escape, while the reply is on its way: the room comes into the list, and the one that is open stays."""
-    client, line, old, new = await open_page(), Line(), fresh_name("old"), fresh_name("new")
-    await line.lead_to(client.page)
+    client, connection, old, new = await open_page(), HeldConnection(), fresh_name("old"), fresh_name("new")
+    await connection.carry(client.page)
     await client.join(gateway.url, fresh_name())
     await client.create_room(old)
     await client.button("New room").click()
     await client.dialog.get_by_role("textbox").first.fill(new)
-    line.hold()
+    connection.hold()
     await client.page.keyboard.press("Enter")
     await client.page.keyboard.press("Escape")
     await expect(client.dialog).to_have_count(0)
     await client.box.fill("half a")
-    line.release()
+    connection.release()
     await client.room(new).wait_for()
     await client.is_in(old)
     await expect(client.box).to_be_focused()
     await expect(client.box).to_have_value("half a")
 
 
-async def test_a_room_that_cannot_be_made_says_why(gateway: GatewayProcess, join: Join, open_page: OpenPage) -> None:
+async def test_the_page_says_why_a_room_cannot_be_created(
+    gateway: GatewayProcess, join: Join, open_page: OpenPage
+) -> None:
     """The dialog stays open with the gateway's words, and with what was typed."""
     client, bob = await open_page(), await join()
     room = await make_room(bob)
@@ -133,7 +133,7 @@ async def test_a_room_that_cannot_be_made_says_why(gateway: GatewayProcess, join
     await expect(client.dialog.get_by_role("alert")).to_contain_text("nobodyatall")
 
 
-async def test_leaving_a_room_takes_it_off_the_list(gateway: GatewayProcess, open_page: OpenPage) -> None:
+async def test_leaving_a_room_removes_it_from_the_list(gateway: GatewayProcess, open_page: OpenPage) -> None:
     """The button "Leave room" removes the room from the navigation, and its name is free."""
     client, room = await open_page(), fresh_name("room")
     await client.join(gateway.url, fresh_name())

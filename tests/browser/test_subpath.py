@@ -79,7 +79,7 @@ async def test_everything_stays_under_the_path(proxy: Proxy, join: Join, open_pa
     await client.join(proxy.url, fresh_name())
     await client.create_room(room, bob.username)
     await expect(client.page).to_have_url(f"{proxy.url}#{room}")
-    await client.say("from under the path")
+    await client.send("from under the path")
     assert (await bob.next_event("message")).fields["content"] == "from under the path"
     await client.page.reload()
     await client.sees("from under the path")

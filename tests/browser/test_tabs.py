@@ -13,14 +13,14 @@ NO_LOCKS = "delete Navigator.prototype.locks"  # as on a plain http:// page
 
 
 async def another_tab(client: WebClient, url: str) -> WebClient:
-    """A tab that is opened anew in the same browser, as by typing the address."""
+    """A tab that is newly opened in the same browser, as by typing the address."""
     tab = WebClient(await client.page.context.new_page())
     await tab.page.goto(url)
     return tab
 
 
-async def test_a_tab_opened_anew_goes_on(gateway: GatewayProcess, join: Join, open_page: OpenPage) -> None:
-    """Where no other tab is in the session any more. Nobody hears that it left; its room,
+async def test_a_new_tab_continues_the_session(gateway: GatewayProcess, join: Join, open_page: OpenPage) -> None:
+    """Where no other tab is in the session any more. Nobody is told that it left; its room,
     draft and what came meanwhile are there.
     """
     client, bob, alice = await open_page(), await join(), fresh_name()
@@ -41,15 +41,15 @@ async def test_a_tab_opened_anew_goes_on(gateway: GatewayProcess, join: Join, op
     await again.is_in(room)
     await expect(again.box).to_have_value("half a")
     await expect(again.row(other)).to_contain_text("1 unread")
-    await again.say("I am back")
+    await again.send("I am back")
     assert (await bob.next_event("message")).fields["content"] == "I am back"
     assert {event.name for event in await bob.drain()} <= {"presence", "typing", "room-joined"}
     assert again.mistakes == []
 
 
-async def test_one_tab_is_in_a_session_at_a_time(gateway: GatewayProcess, open_page: OpenPage) -> None:
-    """While it is, a tab opened anew begins with the form and can have a session of its own; a third goes on with
-    whichever was left last.
+async def test_only_one_tab_has_the_session_at_a_time(gateway: GatewayProcess, open_page: OpenPage) -> None:
+    """While it is, a new tab begins with the form and can have a session of its own; a third goes on with
+    the session that was left last.
     """
     client, alice, carol = await open_page(), fresh_name(), fresh_name()
     await client.join(gateway.url, alice)
@@ -74,7 +74,7 @@ async def test_one_tab_is_in_a_session_at_a_time(gateway: GatewayProcess, open_p
 async def test_a_tab_opened_after_the_session_ended_asks_for_a_name(
     start_gateway: StartGateway, join: Join, open_page: OpenPage
 ) -> None:
-    """It says what became of the session, and logs nobody in who did not ask for it: the name stays free."""
+    """It says what became of the session, and logs nobody in by itself: the name stays free."""
     own = await start_gateway(recovery_window=1)
     client, bob = await open_page(), await join("json", to=own)
     await client.join(own.url, "alice")
@@ -93,7 +93,7 @@ async def test_a_tab_opened_after_the_session_ended_asks_for_a_name(
     await expect(again.rooms).to_contain_text("You are not in any room yet.")
 
 
-async def test_nobody_goes_on_after_logging_out(gateway: GatewayProcess, open_page: OpenPage) -> None:
+async def test_no_tab_continues_after_logging_out(gateway: GatewayProcess, open_page: OpenPage) -> None:
     client = await open_page()
     await client.join(gateway.url, fresh_name())
     await client.button("Log out").click()
@@ -103,10 +103,8 @@ async def test_nobody_goes_on_after_logging_out(gateway: GatewayProcess, open_pa
     await expect(tab.page.get_by_role("alert")).to_have_count(0)
 
 
-async def test_nobody_is_locked_out_of_a_name_that_this_browser_has(
-    gateway: GatewayProcess, open_page: OpenPage
-) -> None:
-    """A page that cannot know whether another tab lives begins with the form; the name then leads into its session."""
+async def test_a_browser_is_not_locked_out_of_its_own_name(gateway: GatewayProcess, open_page: OpenPage) -> None:
+    """A page that cannot know whether another tab is open begins with the form; the name then resumes its session."""
     client = await open_page()
     await client.page.context.add_init_script(NO_LOCKS)
     alice, room = fresh_name(), fresh_name("room")
@@ -120,7 +118,9 @@ async def test_nobody_is_locked_out_of_a_name_that_this_browser_has(
     await expect(again.connection).to_have_text("Online")
 
 
-async def test_a_duplicated_tab_takes_over(gateway: GatewayProcess, join: Join, open_page: OpenPage) -> None:
+async def test_a_duplicated_tab_takes_the_session_over(
+    gateway: GatewayProcess, join: Join, open_page: OpenPage
+) -> None:
     """The browser copies what the tab keeps: one of the two is connected, the other says so and can take it back."""
     client, bob = await open_page(), await join()
     await client.join(gateway.url, fresh_name())
@@ -138,6 +138,6 @@ async def test_a_duplicated_tab_takes_over(gateway: GatewayProcess, join: Join, 
     await client.button("Use it here").click()
     await expect(client.box).to_have_value("half a")
     await expect(double.connection).to_have_text("Taken over elsewhere")
-    await client.say("it is me again")
+    await client.send("it is me again")
     assert (await bob.next_event("message")).fields["content"] == "it is me again"
     assert {event.name for event in await bob.drain()} <= {"presence", "typing", "room-joined"}

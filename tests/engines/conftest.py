@@ -1,4 +1,4 @@
-"""Every store passes one suite: the fixture ``engine`` is each of them in turn."""
+"""Every store passes one suite: the fixture ``store`` runs a test once on each of them."""
 
 from __future__ import annotations
 
@@ -55,30 +55,30 @@ class Clock:
         self.monotonic_now += seconds
 
     def set(self, seconds: float) -> None:
-        """Somebody sets the clock on the wall, by ``seconds`` from what it said."""
+        """The system clock is set, ``seconds`` forward."""
         self.now += seconds
 
 
 @dataclass
 class Recorder:
-    """A subscriber that remembers what it heard."""
+    """A subscriber that remembers what it received."""
 
-    heard: list[Effect] = field(default_factory=list)
+    effects: list[Effect] = field(default_factory=list)
     at_once: int = 0
     """Bytes of the events in the commit that had the most."""
 
     def committed(self, effects: Sequence[Effect]) -> None:
-        self.heard += effects
+        self.effects += effects
         size = sum(len(effect.body) for effect in effects if isinstance(effect, Publication))
         self.at_once = max(self.at_once, size)
 
     @property
     def publications(self) -> list[Publication]:
-        return [effect for effect in self.heard if isinstance(effect, Publication)]
+        return [effect for effect in self.effects if isinstance(effect, Publication)]
 
     @property
     def movements(self) -> list[Movement]:
-        return [effect for effect in self.heard if isinstance(effect, Movement)]
+        return [effect for effect in self.effects if isinstance(effect, Movement)]
 
     @property
     def events(self) -> list[tuple[str, dict[str, Any]]]:
@@ -87,7 +87,7 @@ class Recorder:
 
     @property
     def last_attachment(self) -> Attachment:
-        return [effect for effect in self.heard if isinstance(effect, Attachment)][-1]
+        return [effect for effect in self.effects if isinstance(effect, Attachment)][-1]
 
 
 def sqlite_store(
@@ -103,13 +103,13 @@ class Store(rules.Store):
     def __init__(self, create: Callable[[], Engine], clock: Clock) -> None:
         super().__init__(create(), POLICY)
         self._create = create
-        self.heard = Recorder()
+        self.recorder = Recorder()
         self.clock = clock
 
     async def reopen(self) -> None:
         await self.close(5)
         self._engine = self._create()
-        await self.open(self.heard)
+        await self.open(self.recorder)
 
     async def login(self, *usernames: str) -> Session:
         """Claim names, each on a connection named like it; the last one's session."""
@@ -123,7 +123,7 @@ class Store(rules.Store):
 
     async def resume(self, session: Session, offset: str | None, connection: str = "c-again") -> Attachment:
         await self.attach_session(Claim(session.username, connection, ResumePoint(session.pid, offset)))
-        return self.heard.last_attachment
+        return self.recorder.last_attachment
 
 
 ENGINES: dict[str, dict[str, Any]] = {"sqlite": {"slice_time": 60.0}, "sqlite-in-slices": {"slice_time": 0.0}}
@@ -151,7 +151,7 @@ async def store(
         )
 
     store = Store(create, clock)
-    await store.open(store.heard)
+    await store.open(store.recorder)
     yield store
     await store.close(5)
     connection = open_database(str(tmp_path / "gateway.db"))

@@ -34,10 +34,10 @@ SIZE = Size(100_000, 1_000, 10_000) if os.environ.get("LARGE") == "full" else Si
 ROOMS = 100
 MEMBERS = 100
 HEAVY = tuple(f"heavy{number:02}" for number in range(12))
-"""Each of them is in all of the rooms, and so are 88 others; and in as many rooms that others have put them into, where
-little was said: more rooms than these nobody can be in.
+"""Each of them is in all of the rooms, and so are 88 others; and in as many rooms that others have added them to, where
+there are few messages: more rooms than these nobody can be in.
 """
-LONE = tuple(f"lone{number}" for number in range(3))
+SINGLE = tuple(f"single{number}" for number in range(3))
 """Each of them is alone in as many rooms, which are as full."""
 
 POLICY = Policy(
@@ -69,11 +69,11 @@ class LargeStore:
         names = [f"user{number:06}" for number in range(SIZE.sessions)]
         connection.executemany(
             "INSERT INTO sessions (username, sid, pid, connection, node) VALUES (?, ?, ?, ?, 'local')",
-            [(name, f"s-{name}", hash_token(f"p-{name}"), f"c-{name}") for name in (*names, *HEAVY, *LONE)],
+            [(name, f"s-{name}", hash_token(f"p-{name}"), f"c-{name}") for name in (*names, *HEAVY, *SINGLE)],
         )
         crowd = (*HEAVY, *names[: MEMBERS - len(HEAVY)])
         shared = [(f"shared{number:03}", crowd, SIZE.message) for number in range(ROOMS)]
-        own = [(f"{user}-{number:03}", (user,), SIZE.message // 10) for user in LONE for number in range(ROOMS)]
+        own = [(f"{user}-{number:03}", (user,), SIZE.message // 10) for user in SINGLE for number in range(ROOMS)]
         quiet = [(f"quiet{number:03}", crowd, 0) for number in range(ROOMS)]
         for room_id, (room, members, size) in enumerate(shared + own + quiet, 1):
             connection.execute(
@@ -93,7 +93,7 @@ class LargeStore:
         connection.close()
 
     def _rows(self, room_id: int, room: str, members: tuple[str, ...], size: int) -> Iterator[Row]:
-        """Every second message is the first member's own, so that whoever skips those has many to skip."""
+        """Every second message is the first member's own, so that a reader who skips those has many to skip."""
         spans = {kind: Span() for kind in (MESSAGES, NOTICES)}
         for number in range(2 * SIZE.history if size else 2):
             kind = number % 2

@@ -23,7 +23,7 @@ AT_AN_OPENING = (
 """Beginnings of statements that look at every session, before anybody is served."""
 
 SORTED = ("\nSELECT name, kind, history, (",)
-"""Beginnings of statements that may sort: the names of one user's rooms, without what was said in them."""
+"""Beginnings of statements that may sort: the names of one user's rooms, without their messages."""
 
 
 class Statements:

@@ -1,4 +1,4 @@
-"""The write-ahead log: it stays short, is cut where it has grown, and nobody waits for that."""
+"""The write-ahead log: it stays short, is truncated where it has grown, and nobody waits for that."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def log_size(path: Path) -> int:
 
 
 def write(connection: StoreConnection, pages: int) -> float:
-    """Commit so many pages, 100 at a time; how long the slowest commit took."""
+    """Commit that many pages, 100 at a time; returns how long the slowest commit took."""
     slowest = 0.0
     for _ in range(0, pages, 100):
         connection.execute("BEGIN")
@@ -43,7 +43,7 @@ def open_guarded(path: Path) -> StoreConnection:
     return connection
 
 
-def test_the_log_begins_anew_while_commits_go_on(path: Path) -> None:
+def test_the_wal_is_restarted_while_commits_go_on(path: Path) -> None:
     """However fast they come: the thread that copies never reaches their end, and they copy the rest."""
     connection = open_guarded(path)
     for _ in range(10):
@@ -54,8 +54,8 @@ def test_the_log_begins_anew_while_commits_go_on(path: Path) -> None:
     assert not Path(f"{path}-wal").exists()
 
 
-def test_a_log_that_a_reader_has_let_grow_is_cut_again(path: Path) -> None:
-    """As a backup does. It is copied in the background and cut in pieces: no commit waits for all of it."""
+def test_a_wal_that_grew_during_a_long_read_is_truncated(path: Path) -> None:
+    """As a backup does. It is copied in the background and truncated in pieces: no commit waits for all of it."""
     connection = open_guarded(path)
     reader = sqlite3.connect(path, isolation_level=None)
     reader.execute("BEGIN")
@@ -75,7 +75,7 @@ def test_a_log_that_a_reader_has_let_grow_is_cut_again(path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", range(8))
-def test_closing_does_not_wait_for_a_pass_that_is_not_wanted_any_more(path: Path, number: int) -> None:
+def test_closing_does_not_wait_for_a_checkpoint(path: Path, number: int) -> None:
     """Whatever the thread is doing at that moment."""
     connection = open_guarded(path)
     reader = sqlite3.connect(path, isolation_level=None)

@@ -1,4 +1,4 @@
-"""Group commit: what one operation does to the others in its group."""
+"""Batches of commits: what one operation does to the others in its batch."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def _log() -> Iterator[LogCapture]:
         yield entries
 
 
-def said(log: LogCapture) -> list[str]:
+def messages_of(log: LogCapture) -> list[str]:
     """The events that were logged."""
     return [entry["event"] for entry in log]
 
 
 class Ledger:
-    """A database of one list. It can be told to fail, and to wait."""
+    """A database of one list, which a test can make fail or wait."""
 
     def __init__(self) -> None:
         self.effects: list[Any] = []
@@ -104,21 +104,21 @@ def stumble(ledger: Ledger) -> None:
 class Setup:
     def __init__(self) -> None:
         self.ledger = Ledger()
-        self.heard: list[str] = []
-        self.commits = GroupCommit(self.ledger, self._hear, NullObserver(), max_pending=100)
+        self.published: list[str] = []
+        self.commits = GroupCommit(self.ledger, self._receive, NullObserver(), max_pending=100)
 
     async def syncing(self) -> None:
         """Wait until the thread is in `Ledger.commit`."""
         await asyncio.to_thread(self.ledger.syncing.wait)
 
-    def _hear(self, effects: list[Any]) -> None:
-        self.heard += [effect.event for effect in effects]
+    def _receive(self, effects: list[Any]) -> None:
+        self.published += [effect.event for effect in effects]
 
     async def _run(self, operation: Callable[[Ledger], Any]) -> Any:
         return await self.commits.run(operation, "alice")
 
     async def gather(self, *operations: Callable[[Ledger], Any]) -> list[Any]:
-        """Run operations in one group: a first one keeps the thread busy until all of them wait."""
+        """Run operations in one batch: a first one keeps the thread busy until all of them wait."""
         self.ledger.gate.clear()
         first = asyncio.ensure_future(self.commits.run(write("first"), "alice"))
         await asyncio.sleep(0)
@@ -129,15 +129,15 @@ class Setup:
         return await asyncio.gather(*running, return_exceptions=True)
 
 
-async def test_operations_that_wait_are_committed_together_and_heard_in_order() -> None:
+async def test_waiting_operations_are_committed_in_one_batch_and_published_in_order() -> None:
     setup = Setup()
     assert await setup.gather(*(write(str(number)) for number in range(50))) == [str(n) for n in range(50)]
     assert len(setup.ledger.committed) <= 3
-    assert setup.heard == ["first", *(str(number) for number in range(50))]
+    assert setup.published == ["first", *(str(number) for number in range(50))]
     await setup.commits.close(5)
 
 
-async def test_what_comes_turn_by_turn_is_committed_together() -> None:
+async def test_operations_of_successive_iterations_are_committed_in_one_batch() -> None:
     """A busy loop brings some in each of its iterations."""
     setup = Setup()
     running = []
@@ -149,8 +149,8 @@ async def test_what_comes_turn_by_turn_is_committed_together() -> None:
     await setup.commits.close(5)
 
 
-async def test_no_group_waits_for_ever() -> None:
-    """Not even where every turn of the loop brings more."""
+async def test_no_batch_grows_for_ever() -> None:
+    """Not even where every event-loop iteration adds more."""
     ledger = Ledger()
     commits = GroupCommit(ledger, lambda effects: None, NullObserver())
     running = []
@@ -163,7 +163,7 @@ async def test_no_group_waits_for_ever() -> None:
     await commits.close(5)
 
 
-async def test_a_refusal_leaves_the_rest_of_its_group_alone() -> None:
+async def test_a_refused_operation_does_not_affect_its_batch() -> None:
     setup = Setup()
     results = await setup.gather(write("a"), refuse, write("b"))
     assert (results[0], results[2]) == ("a", "b")
@@ -171,7 +171,7 @@ async def test_a_refusal_leaves_the_rest_of_its_group_alone() -> None:
     await setup.commits.close(5)
 
 
-async def test_an_operation_that_breaks_leaves_nothing_behind_and_the_others_alone(
+async def test_a_failing_operation_is_rolled_back_alone(
     log: LogCapture,
 ) -> None:
     setup = Setup()
@@ -179,44 +179,44 @@ async def test_an_operation_that_breaks_leaves_nothing_behind_and_the_others_alo
     assert (results[0], results[2]) == ("a", "b")
     assert isinstance(results[1], Unavailable)
     assert sorted(word for group in setup.ledger.committed for word in group) == ["a", "b", "first"]
-    assert "half" not in setup.heard
-    assert "an operation of the store failed" in said(log)
+    assert "half" not in setup.published
+    assert "an operation of the store failed" in messages_of(log)
     await setup.commits.close(5)
 
 
-async def test_a_disk_that_fails_is_unavailable_until_it_works_again(log: LogCapture) -> None:
+async def test_a_failing_disk_is_unavailable_until_it_works_again(log: LogCapture) -> None:
     setup = Setup()
     setup.ledger.fails = True
     results = await setup.gather(write("a"), write("b"))
     assert all(isinstance(result, Unavailable) for result in results)
-    assert setup.heard == []
+    assert setup.published == []
     await setup.commits.run(lambda ledger: None, "alice")
-    assert "the store works again" not in said(log)
+    assert "the store works again" not in messages_of(log)
     setup.ledger.fails = False
     assert await setup.commits.run(write("c"), "alice") == "c"
-    assert setup.heard == ["c"]
-    assert said(log).count("the store fails") == 1
-    assert said(log).count("the store works again") == 1
+    assert setup.published == ["c"]
+    assert messages_of(log).count("the store fails") == 1
+    assert messages_of(log).count("the store works again") == 1
     await setup.commits.close(5)
 
 
-async def test_a_disk_that_fails_slowly_fails_a_batch_at_once(log: LogCapture) -> None:
-    """What waits is not tried again one by one: everybody hears soon that it was not kept."""
-    ledger, heard = Ledger(), list[Any]()
+async def test_a_slowly_failing_disk_fails_the_whole_batch_at_once(log: LogCapture) -> None:
+    """Waiting operations are not tried again one by one: every caller soon learns that its own was not kept."""
+    ledger, published = Ledger(), list[Any]()
     ledger.fails, ledger.takes = True, 0.1
-    commits = GroupCommit(ledger, heard.extend, NullObserver())
+    commits = GroupCommit(ledger, published.extend, NullObserver())
     began = time.perf_counter()
     calls = [commits.run(write(str(number)), f"user{number % 50}") for number in range(300)]
     results = await asyncio.gather(*calls, return_exceptions=True)
     assert time.perf_counter() - began < 0.5
     assert {type(result) for result in results} == {Unavailable}
-    assert (ledger.tries <= 3, ledger.committed, heard) == (True, [], [])
+    assert (ledger.tries <= 3, ledger.committed, published) == (True, [], [])
     ledger.fails = False
     assert await commits.run(write("again"), "user1") == "again"
     await commits.close(5)
 
 
-async def test_a_disk_that_fails_an_operation_fails_its_batch(log: LogCapture) -> None:
+async def test_an_operation_that_the_disk_fails_fails_its_batch(log: LogCapture) -> None:
     """SQLite can find the disk full in any statement, and may undo the transaction then."""
     setup = Setup()
     full = sqlite3.connect(":memory:")
@@ -226,24 +226,24 @@ async def test_a_disk_that_fails_an_operation_fails_its_batch(log: LogCapture) -
         write("a"), lambda ledger: full.execute("INSERT INTO pages VALUES (zeroblob(10000))"), write("b")
     )
     assert [type(result) for result in results[:2]] == [Unavailable] * 2
-    assert "an operation of the store failed" not in said(log)
-    assert "the store fails" in said(log)
+    assert "an operation of the store failed" not in messages_of(log)
+    assert "the store fails" in messages_of(log)
     full.close()
     await setup.commits.close(5)
 
 
-async def test_only_the_operation_that_breaks_is_run_alone(log: LogCapture) -> None:
+async def test_only_the_failing_operation_is_run_alone(log: LogCapture) -> None:
     """The others stay together: they cost no commit each."""
     setup = Setup()
     results = await setup.gather(*(stumble if number == 20 else write(str(number)) for number in range(50)))
     assert isinstance(results.pop(20), Unavailable)
     assert results == [str(number) for number in range(50) if number != 20]
-    assert setup.heard == ["first", *results]
+    assert setup.published == ["first", *results]
     assert len(setup.ledger.committed) <= 4
     await setup.commits.close(5)
 
 
-async def test_a_call_that_is_cancelled_is_not_run() -> None:
+async def test_a_cancelled_call_is_not_run() -> None:
     setup = Setup()
     setup.ledger.gate.clear()
     first = setup.commits.run(write("first"), "alice")
@@ -252,12 +252,12 @@ async def test_a_call_that_is_cancelled_is_not_run() -> None:
     dropped.cancel()
     setup.ledger.gate.set()
     assert await asyncio.gather(first, second) == ["first", "second"]
-    assert setup.heard == ["first", "second"]
+    assert setup.published == ["first", "second"]
     await setup.commits.close(5)
 
 
-async def test_a_disk_that_hangs_is_a_problem_and_keeps_nobody_from_closing(log: LogCapture) -> None:
-    """After two seconds it is known; closing gives it up in time and says that not all is kept."""
+async def test_a_hanging_disk_is_reported_and_does_not_prevent_closing(log: LogCapture) -> None:
+    """After two seconds it is known; closing ends in time and returns that not everything is kept."""
     setup = Setup()
     setup.ledger.gate.clear()
     calls = [setup.commits.run(write("under way"), "alice")]
@@ -272,11 +272,11 @@ async def test_a_disk_that_hangs_is_a_problem_and_keeps_nobody_from_closing(log:
     assert await setup.commits.close(0.2) is False
     assert time.perf_counter() - began < 0.5
     assert {type(result) for result in await asyncio.gather(*calls, return_exceptions=True)} == {Unavailable}
-    assert setup.heard == []
+    assert setup.published == []
     setup.ledger.gate.set()
 
 
-async def test_closing_says_whether_all_was_kept(log: LogCapture) -> None:
+async def test_closing_returns_whether_everything_was_kept(log: LogCapture) -> None:
     for fails in (False, True):
         setup = Setup()
         setup.ledger.fails = fails
@@ -285,13 +285,13 @@ async def test_closing_says_whether_all_was_kept(log: LogCapture) -> None:
         await waiting
 
 
-async def test_long_operations_leave_others_their_turn() -> None:
-    """Whatever waits is run in slices: what else the loop has to do is not put off behind all of it."""
-    commits, turns = GroupCommit(Ledger(), lambda effect: None, NullObserver()), 0
+async def test_long_operations_do_not_starve_others() -> None:
+    """Waiting operations are run in slices: other work of the event loop is not delayed by all of them."""
+    commits, iterations = GroupCommit(Ledger(), lambda effect: None, NullObserver()), 0
 
     def count() -> None:
-        nonlocal turns
-        turns += 1
+        nonlocal iterations
+        iterations += 1
         loop.call_soon(count)
 
     loop = asyncio.get_running_loop()
@@ -300,13 +300,13 @@ async def test_long_operations_leave_others_their_turn() -> None:
         lambda ledger: time.sleep(MAX_RUN_TIME),  # what it costs
         lambda ledger: time.sleep(MAX_RUN_TIME) or ledger.write("x"),  # and this
     ):
-        before = turns
+        before = iterations
         await asyncio.gather(*(commits.run(operation, "alice") for _ in range(10)))
-        assert turns - before >= 10
+        assert iterations - before >= 10
     await commits.close(5)
 
 
-async def test_so_many_operations_wait_and_no_more() -> None:
+async def test_the_number_of_waiting_operations_is_bounded() -> None:
     setup = Setup()
     results = await setup.gather(*(write(str(number)) for number in range(150)))
     refused = [result for result in results if isinstance(result, Unavailable)]
@@ -314,7 +314,7 @@ async def test_so_many_operations_wait_and_no_more() -> None:
     await setup.commits.close(5)
 
 
-async def test_closing_finishes_what_waits_and_takes_nothing_more() -> None:
+async def test_closing_finishes_waiting_operations_and_refuses_new_ones() -> None:
     setup = Setup()
     running = [asyncio.ensure_future(setup.commits.run(write(str(number)), "alice")) for number in range(10)]
     await asyncio.sleep(0)
@@ -325,13 +325,13 @@ async def test_closing_finishes_what_waits_and_takes_nothing_more() -> None:
     await setup.commits.close(5)
 
 
-async def test_a_subscriber_that_breaks_keeps_nobody_waiting(log: LogCapture) -> None:
+async def test_a_failing_subscriber_keeps_nobody_waiting(log: LogCapture) -> None:
     def stumble_over(effect: object) -> None:
         raise ZeroDivisionError
 
     commits = GroupCommit(Ledger(), stumble_over, NullObserver())
     assert await commits.run(write("a"), "alice") == "a"
-    assert "the effects of a commit could not be delivered" in said(log)
+    assert "the effects of a commit could not be delivered" in messages_of(log)
     await commits.close(5)
 
 
@@ -347,7 +347,7 @@ class Operation:
 
 @pytest.mark.parametrize("odd", [refuse, stumble, write("none")], ids=["refused", "stumbling", "none"])
 @pytest.mark.parametrize("fails", [False, True], ids=["the disk works", "the disk fails"])
-async def test_a_batch_is_let_go_of(odd: Callable[[Ledger], Any], fails: bool) -> None:
+async def test_a_finished_batch_is_not_referenced(odd: Callable[[Ledger], Any], fails: bool) -> None:
     """Also where one of its operations was refused or went wrong, or all of it: no error keeps what was to be written
     until Python's garbage collector comes. What failed last may stay until something is kept again.
     """

@@ -1,4 +1,4 @@
-"""What `gateway/engines/base.py` promises, for every store."""
+"""The guarantees of `gateway/engines/base.py`, on every store."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ async def contents(store: Store, actor: str, room: str, **page: object) -> list[
     return [orjson.loads(message)["content"] for message in history.bodies]
 
 
-async def test_one_clients_calls_take_effect_in_the_order_in_which_they_were_begun(store: Store) -> None:
-    """Nobody has to wait for a call to know what comes first: a client's next message may be begun before the last one
+async def test_the_calls_of_one_client_take_effect_in_order(store: Store) -> None:
+    """A client need not wait for a call to know its order: its next message may be begun before the last one
     is kept. What two clients do at the same time has one order too, the same for everybody.
     """
     await store.login("alice", "bob")
@@ -42,31 +42,31 @@ async def test_one_clients_calls_take_effect_in_the_order_in_which_they_were_beg
     calls += [store.remove_member("bob", "tea"), store.append_message("bob", "tea", "too late", None)]
     results = await asyncio.gather(*calls, return_exceptions=True)
     assert [number for number, result in enumerate(results) if isinstance(result, GatewayError)] == [99]
-    sent = [int(fields["content"]) for event, fields in store.heard.events if event == "message"]
+    sent = [int(fields["content"]) for event, fields in store.recorder.events if event == "message"]
     assert sent[:2] == [0, 1]
     assert [number for number in sent if number % 2] == list(range(1, 100, 2))
     assert [number for number in sent if not number % 2] == list(range(0, 100, 2))
 
 
-async def test_a_call_that_is_cancelled_before_its_turn_changes_nothing(store: Store) -> None:
-    """Nobody waits for it any more; what its caller does next comes after it all the same."""
+async def test_a_call_cancelled_before_it_is_taken_up_changes_nothing(store: Store) -> None:
+    """The next call of its client comes after it as usual."""
     waiting = asyncio.ensure_future(store.attach_session(Claim("alice", "c-1", None)))
     await asyncio.sleep(0)
     waiting.cancel()
     await asyncio.gather(waiting, return_exceptions=True)
     session = await store.attach_session(Claim("alice", "c-2", None))
-    assert store.heard.heard == [store.heard.last_attachment]
-    assert store.heard.last_attachment.session == session
+    assert store.recorder.effects == [store.recorder.last_attachment]
+    assert store.recorder.last_attachment.session == session
 
 
-async def test_a_member_is_not_given_too_much_at_once(store: Store) -> None:
-    """However much waits to be kept: a commit ends with the event that makes it large enough."""
+async def test_a_commit_does_not_deliver_too_much_at_once(store: Store) -> None:
+    """However many operations wait, a batch ends with the event that makes it large enough."""
     await store.login("bob", "alice")
     await store.create_room("alice", "tea", ("bob",))
     size = POLICY.commit_size // 5
     await asyncio.gather(*(store.append_message("alice", "tea", "x" * size, None) for _ in range(50)))
-    assert len(store.heard.events) >= 50
-    assert size < store.heard.at_once < POLICY.commit_size + 2 * size
+    assert len(store.recorder.events) >= 50
+    assert size < store.recorder.at_once < POLICY.commit_size + 2 * size
 
 
 # --- sessions
@@ -78,7 +78,7 @@ async def test_a_live_name_cannot_be_claimed(store: Store) -> None:
         await store.attach_session(Claim("alice", "another", None))
 
 
-async def test_of_many_who_race_for_a_name_one_wins(store: Store) -> None:
+async def test_of_many_claims_to_a_name_one_wins(store: Store) -> None:
     claims = [store.attach_session(Claim("alice", f"c{number}", None)) for number in range(50)]
     results = await asyncio.gather(*claims, return_exceptions=True)
     assert sum(isinstance(result, Session) for result in results) == 1
@@ -89,9 +89,10 @@ async def test_an_ended_session_frees_its_name_and_leaves_its_rooms(store: Store
     alice = await store.login("bob", "alice")
     await store.create_room("alice", "tea", ("bob",))
     await store.end_session(alice, "c-alice")
-    assert store.heard.events[-1] == ("user-left", {"room": "tea", "username": "alice"})
-    assert store.heard.movements[-1] == Movement("tea", left=("alice",))
-    assert store.heard.heard.index(store.heard.movements[-1]) < store.heard.heard.index(store.heard.publications[-1])
+    assert store.recorder.events[-1] == ("user-left", {"room": "tea", "username": "alice"})
+    assert store.recorder.movements[-1] == Movement("tea", left=("alice",))
+    effects = store.recorder.effects
+    assert effects.index(store.recorder.movements[-1]) < effects.index(store.recorder.publications[-1])
     await store.login("alice")
     assert await store.list_rooms("alice") == ()
 
@@ -109,15 +110,15 @@ async def test_a_suspended_session_is_offline_and_keeps_its_rooms(store: Store) 
     alice = await store.login("bob", "alice")
     await store.create_room("alice", "tea", ("bob",))
     await store.lose(alice)
-    assert store.heard.events[-1] == ("presence", {"room": "tea", "username": "alice", "online": False})
-    assert store.heard.publications[-1].offset is None
+    assert store.recorder.events[-1] == ("presence", {"room": "tea", "username": "alice", "online": False})
+    assert store.recorder.publications[-1].offset is None
     (room,) = await store.list_rooms("bob")
     assert orjson.loads(room.members) == [{"username": "alice", "online": False}, {"username": "bob", "online": True}]
     assert (await store.find_users("bob", "", 10)).users == ("bob",)
 
 
 async def test_a_suspended_name_is_reserved(store: Store) -> None:
-    """Whoever gets a client disconnected does not get its name: the client may come back to it first."""
+    """Disconnecting a client does not give others its name: the client may come back to it first."""
     alice = await store.login("bob", "alice")
     await store.create_room("alice", "tea", ("bob",))
     await store.lose(alice)
@@ -130,15 +131,15 @@ async def test_a_suspended_name_is_reserved(store: Store) -> None:
     assert (await store.resume(alice, None)).rooms[0].room == "tea"
 
 
-async def test_a_suspended_name_can_be_claimed_in_the_end_and_then_its_session_ends(store: Store) -> None:
+async def test_claiming_a_name_after_its_reservation_ends_the_suspended_session(store: Store) -> None:
     alice = await store.login("bob", "alice")
     await store.create_room("alice", "tea", ("bob",))
-    offset = store.heard.last_attachment.offset
+    offset = store.recorder.last_attachment.offset
     await store.lose(alice)
     store.clock.advance(POLICY.reserve_names + 0.1)
     claimed = await store.login("alice")
     assert claimed.sid != alice.sid
-    assert ("user-left", {"room": "tea", "username": "alice"}) in store.heard.events
+    assert ("user-left", {"room": "tea", "username": "alice"}) in store.recorder.events
     with pytest.raises(UsernameTaken):
         await store.resume(alice, offset)
 
@@ -151,15 +152,15 @@ async def test_a_session_expires_after_the_recovery_window(store: Store) -> None
     assert await store.end_expired_sessions() == 0
     store.clock.advance(2)
     assert await store.end_expired_sessions() == 1
-    assert store.heard.events[-1] == ("user-left", {"room": "tea", "username": "alice"})
+    assert store.recorder.events[-1] == ("user-left", {"room": "tea", "username": "alice"})
     with pytest.raises(UnknownUser):
         await store.create_room("bob", "two", ("alice",))
 
 
-async def test_sessions_that_were_live_at_a_restart_are_suspended_from_then_on(store: Store) -> None:
+async def test_sessions_live_at_a_restart_are_suspended_from_then_on(store: Store) -> None:
     alice = await store.login("bob", "alice")
     await store.create_room("alice", "tea", ("bob",))
-    offset = store.heard.publications[-1].offset
+    offset = store.recorder.publications[-1].offset
     store.clock.advance(1000)
     await store.reopen()
     assert await store.end_expired_sessions() == 0
@@ -168,8 +169,8 @@ async def test_sessions_that_were_live_at_a_restart_are_suspended_from_then_on(s
     assert [room.room for room in attachment.rooms] == ["tea"]
 
 
-async def test_a_session_that_nobody_can_resume_does_not_outlast_a_restart(store: Store) -> None:
-    """Its client was never told its pid: the name is free at once, and the rooms hear of the end soon."""
+async def test_a_session_that_cannot_be_resumed_does_not_outlast_a_restart(store: Store) -> None:
+    """Its client was never told its pid: the name is free at once, and the rooms receive `user-left` soon."""
     bob = await store.login("bob")
     for name in ("bare", "gone"):
         await store.attach_session(Claim(name, f"c-{name}", None, resumable=False))
@@ -180,7 +181,7 @@ async def test_a_session_that_nobody_can_resume_does_not_outlast_a_restart(store
     await store.reopen()
     await store.login("bare")
     assert await store.end_expired_sessions() == 1
-    left = [fields["username"] for event, fields in store.heard.events if event == "user-left"]
+    left = [fields["username"] for event, fields in store.recorder.events if event == "user-left"]
     assert sorted(left) == ["bare", "gone"]
     assert [room.member_count for room in (await store.resume(bob, None)).rooms] == [1]
 
@@ -189,7 +190,7 @@ async def test_every_recovery_window_begins_at_a_restart(store: Store) -> None:
     """A long stop costs nobody a session, whether it was live or suspended when the gateway stopped."""
     alice = await store.login("bob", "alice")
     await store.create_room("alice", "tea", ("bob",))
-    offset = store.heard.publications[-1].offset
+    offset = store.recorder.publications[-1].offset
     await store.lose(alice)
     store.clock.advance(POLICY.recovery_window * 10)
     await store.reopen()
@@ -200,9 +201,9 @@ async def test_every_recovery_window_begins_at_a_restart(store: Store) -> None:
 # --- recovery
 
 
-async def test_a_recovered_session_hears_what_it_missed_once_and_in_order(store: Store) -> None:
+async def test_a_recovered_session_receives_what_it_missed_once_and_in_order(store: Store) -> None:
     bob = await store.login("alice", "bob")
-    offset = store.heard.last_attachment.offset
+    offset = store.recorder.last_attachment.offset
     await store.create_room("alice", "tea", ("bob",))
     await store.append_message("alice", "tea", "1", None)
     await store.append_message("bob", "tea", "own", None)
@@ -217,9 +218,9 @@ async def test_a_recovered_session_hears_what_it_missed_once_and_in_order(store:
         assert missed == [("room-joined", None), ("message", "1"), ("message", "2")]
 
 
-async def test_what_was_said_before_a_member_joined_is_not_replayed(store: Store) -> None:
+async def test_events_from_before_a_member_joined_are_not_replayed(store: Store) -> None:
     bob = await store.login("alice", "carol", "bob")
-    offset = store.heard.last_attachment.offset
+    offset = store.recorder.last_attachment.offset
     await store.create_room("alice", "tea", ("carol",))
     await store.append_message("alice", "tea", "early", None)
     await store.add_members("alice", "tea", ("bob",))
@@ -227,10 +228,10 @@ async def test_what_was_said_before_a_member_joined_is_not_replayed(store: Store
     assert [publication.event for publication in attachment.missed] == ["room-joined"]
 
 
-async def test_a_trimmed_log_is_no_recovery(store: Store) -> None:
+async def test_a_trimmed_log_prevents_recovery(store: Store) -> None:
     bob = await store.login("alice", "bob")
     await store.create_room("alice", "tea", ("bob",))
-    offset = store.heard.publications[-1].offset
+    offset = store.recorder.publications[-1].offset
     await store.lose(bob)
     for number in range(POLICY.history_size * 2):
         await store.append_message("alice", "tea", str(number), None)
@@ -242,7 +243,7 @@ async def test_a_trimmed_log_is_no_recovery(store: Store) -> None:
     assert [room.room for room in attachment.rooms] == ["tea"]
 
 
-async def test_a_pid_that_did_not_reach_its_client_costs_nothing(store: Store) -> None:
+async def test_a_pid_works_until_its_successor_is_used(store: Store) -> None:
     """Where a resume gives a new pid, the one before works until the new one was used, and then no more."""
     bob = await store.login("alice", "bob")
     await store.create_room("alice", "tea", ("bob",))
@@ -256,11 +257,11 @@ async def test_a_pid_that_did_not_reach_its_client_costs_nothing(store: Store) -
             await store.resume(old, None, "c4")
 
 
-async def test_what_was_missed_in_a_room_that_was_left_is_no_recovery(store: Store) -> None:
-    """A gap is never silent: not in a room left for good, and not in one left and joined again."""
+async def test_events_missed_in_a_room_left_since_prevent_recovery(store: Store) -> None:
+    """A gap is never silent: neither in a room left since, nor in one left and joined again."""
     carol = await store.login("alice", "carol")
     await store.create_room("alice", "tea", ("carol",))
-    offset = store.heard.publications[-1].offset
+    offset = store.recorder.publications[-1].offset
     await store.append_message("alice", "tea", "unheard", None)
     await store.remove_member("carol", "tea")
     left = await store.resume(carol, offset)
@@ -271,10 +272,10 @@ async def test_what_was_missed_in_a_room_that_was_left_is_no_recovery(store: Sto
     assert (joined.recovered, [room.room for room in joined.rooms]) == (False, ["tea"])
 
 
-async def test_leaving_a_room_of_which_all_was_heard_spoils_no_recovery(store: Store) -> None:
+async def test_leaving_a_room_with_nothing_missed_does_not_prevent_recovery(store: Store) -> None:
     carol = await store.login("alice", "carol")
     await store.create_room("alice", "tea", ("carol",))
-    offset = store.heard.publications[-1].offset
+    offset = store.recorder.publications[-1].offset
     await store.remove_member("carol", "tea")
     await store.append_message("alice", "tea", "not for carol", None)
     attachment = await store.resume(carol, offset)
@@ -282,23 +283,23 @@ async def test_leaving_a_room_of_which_all_was_heard_spoils_no_recovery(store: S
 
 
 @pytest.mark.parametrize("offset", [None, "", "nonsense", "000000000000-1", "²", "-"])
-async def test_an_offset_of_no_or_another_log_is_no_recovery(store: Store, offset: str | None) -> None:
+async def test_an_offset_of_another_log_does_not_recover(store: Store, offset: str | None) -> None:
     bob = await store.login("bob")
     attachment = await store.resume(bob, offset)
     assert not attachment.recovered
 
 
-async def test_an_offset_from_the_future_is_no_recovery(store: Store) -> None:
+async def test_an_offset_from_the_future_does_not_recover(store: Store) -> None:
     bob = await store.login("bob")
-    name, _, position = store.heard.last_attachment.offset.rpartition("-")
+    name, _, position = store.recorder.last_attachment.offset.rpartition("-")
     attachment = await store.resume(bob, f"{name}-{int(position) + 1}")
     assert not attachment.recovered
 
 
-async def test_more_than_can_be_replayed_is_no_recovery(store: Store) -> None:
+async def test_missing_more_than_can_be_replayed_prevents_recovery(store: Store) -> None:
     bob = await store.login("alice", "bob")
     await store.create_room("alice", "tea", ("bob",))
-    offset = store.heard.publications[-1].offset
+    offset = store.recorder.publications[-1].offset
     for _ in range(11):
         await store.append_message("alice", "tea", "x" * (POLICY.replay_size // 10), None)
     assert not (await store.resume(bob, offset)).recovered
@@ -307,18 +308,19 @@ async def test_more_than_can_be_replayed_is_no_recovery(store: Store) -> None:
 # --- rooms
 
 
-async def test_the_creator_and_the_added_are_members_and_the_added_hear_it(store: Store) -> None:
+async def test_creator_and_users_are_members_and_the_users_are_notified(store: Store) -> None:
     await store.login("carol", "bob", "alice")
     room = await store.create_room("alice", "tea", ("bob", "alice", "carol"))
     members = [{"username": name, "online": True} for name in ("alice", "bob", "carol")]
     assert (orjson.loads(room.members), room.member_count) == (members, 3)
-    assert sorted(name for movement in store.heard.movements for name in movement.joined) == ["alice", "bob", "carol"]
-    told = [publication for publication in store.heard.publications if publication.event == "room-joined"]
-    assert [publication.recipients for publication in told] == [("bob",), ("carol",)]
-    assert all(publication.offset for publication in told)
+    joined = [name for movement in store.recorder.movements for name in movement.joined]
+    assert sorted(joined) == ["alice", "bob", "carol"]
+    notified = [publication for publication in store.recorder.publications if publication.event == "room-joined"]
+    assert [publication.recipients for publication in notified] == [("bob",), ("carol",)]
+    assert all(publication.offset for publication in notified)
 
 
-async def test_a_name_in_use_makes_no_second_room(store: Store) -> None:
+async def test_a_room_name_in_use_is_refused(store: Store) -> None:
     await store.login("alice", "bob")
     await store.create_room("alice", "tea", ())
     with pytest.raises(RoomExists):
@@ -338,13 +340,13 @@ async def test_an_unknown_user_is_named_and_nobody_is_added(store: Store) -> Non
     assert (await store.list_members("alice", "tea", "", 10)).member_count == 1
 
 
-async def test_adding_tells_the_members_and_then_the_added(store: Store) -> None:
+async def test_adding_notifies_the_members_and_then_the_added(store: Store) -> None:
     await store.login("alice", "bob", "carol")
     await store.create_room("alice", "tea", ("bob",))
-    store.heard.heard.clear()
+    store.recorder.effects.clear()
     added = await store.add_members("alice", "tea", ("carol", "bob", "alice"))
     assert (added.added, added.already) == (("carol",), ("bob", "alice"))
-    first, second, movement = store.heard.heard
+    first, second, movement = store.recorder.effects
     assert isinstance(first, Publication)
     assert isinstance(second, Publication)
     assert (first.event, first.author) == ("user-joined", "alice")
@@ -354,7 +356,7 @@ async def test_adding_tells_the_members_and_then_the_added(store: Store) -> None
     assert orjson.loads(second.body)["member_count"] == 3
 
 
-async def test_only_members_act_in_a_room(store: Store) -> None:
+async def test_only_members_can_act_in_a_room(store: Store) -> None:
     await store.login("alice", "eve")
     await store.create_room("alice", "tea", ())
     for room in ("tea", "coffee"):
@@ -383,8 +385,8 @@ async def test_rooms_per_user_are_limited(store: Store) -> None:
     await store.open_direct("alice", "bob")
 
 
-async def test_rooms_that_others_add_a_user_to_are_counted_apart(store: Store) -> None:
-    """A stranger who adds a user to as many rooms as there may be takes nothing of what the user may do."""
+async def test_invitations_are_counted_apart_from_own_rooms(store: Store) -> None:
+    """A stranger who adds a user to the maximum of rooms does not use up the user's own."""
     await store.login("alice", "eve", "mallory")
     for number in range(POLICY.max_rooms - 1):
         await store.create_room("eve", f"eve{number}", ("alice",))
@@ -415,7 +417,7 @@ async def test_members_per_room_are_limited(store: Store) -> None:
         await store.add_members(names[0], "tea", (names[-1],))
 
 
-async def test_a_room_ends_with_its_last_member_and_takes_its_log_along(store: Store) -> None:
+async def test_a_room_and_its_log_end_with_its_last_member(store: Store) -> None:
     await store.login("alice", "bob")
     await store.create_room("alice", "tea", ())
     await store.append_message("alice", "tea", "old", None)
@@ -429,30 +431,30 @@ async def test_a_room_ends_with_its_last_member_and_takes_its_log_along(store: S
 async def test_positions_are_never_used_twice(store: Store) -> None:
     await store.login("alice", "bob")
     await store.create_room("alice", "tea", ("bob",))
-    before = store.heard.publications[-1].offset
+    before = store.recorder.publications[-1].offset
     await store.remove_member("alice", "tea")
     await store.remove_member("bob", "tea")
     await store.reopen()
     store.clock.advance(POLICY.reserve_names + 1)
     await store.login("alice", "bob")
     await store.create_room("alice", "tea", ("bob",))
-    after = store.heard.publications[-1].offset
+    after = store.recorder.publications[-1].offset
     assert before is not None
     assert after is not None
     assert int(after.rpartition("-")[2]) > int(before.rpartition("-")[2])
 
 
-async def test_above_the_presence_limit_nobody_hears_who_comes_and_goes(store: Store) -> None:
+async def test_above_the_presence_limit_nobody_is_told_who_comes_and_goes(store: Store) -> None:
     names = [f"user{number}" for number in range(POLICY.presence_limit + 1)]
     last = await store.login(*names)
     await store.create_room(names[0], "tea", tuple(names[1:-1]))
-    store.heard.heard.clear()
+    store.recorder.effects.clear()
     await store.add_members(names[0], "tea", (names[-1],))
-    assert [publication.event for publication in store.heard.publications] == ["room-joined"]
+    assert [publication.event for publication in store.recorder.publications] == ["room-joined"]
     await store.lose(last)
-    assert len(store.heard.publications) == 1
+    assert len(store.recorder.publications) == 1
     await store.remove_member(names[0], "tea")
-    assert store.heard.heard[-1] == Movement("tea", left=(names[0],))
+    assert store.recorder.effects[-1] == Movement("tea", left=(names[0],))
 
 
 async def test_members_are_paged_in_order_of_name(store: Store) -> None:
@@ -475,7 +477,7 @@ async def test_users_are_found_by_prefix(store: Store) -> None:
 # --- the log
 
 
-async def test_messages_are_heard_in_the_order_of_their_positions(store: Store) -> None:
+async def test_messages_are_published_in_the_order_of_their_positions(store: Store) -> None:
     await store.login("alice", "bob")
     await store.create_room("alice", "tea", ("bob",))
     await store.create_room("bob", "too", ("alice",))
@@ -483,24 +485,24 @@ async def test_messages_are_heard_in_the_order_of_their_positions(store: Store) 
     sends = [store.append_message(*pair, str(n), None) for n in range(300) for pair in pairs]
     receipts = await asyncio.gather(*sends)
     assert not any(receipt.duplicate for receipt in receipts)
-    messages = [publication for publication in store.heard.publications if publication.event == "message"]
+    messages = [publication for publication in store.recorder.publications if publication.event == "message"]
     assert len(messages) == 600
     positions = [int((publication.offset or "").rpartition("-")[2]) for publication in messages]
     assert positions == sorted(positions)
     for room in ("tea", "too"):
-        heard = [int(orjson.loads(p.body)["content"]) for p in messages if p.room == room]
-        assert heard == list(range(300))
+        received = [int(orjson.loads(p.body)["content"]) for p in messages if p.room == room]
+        assert received == list(range(300))
 
 
-async def test_an_effect_is_heard_before_its_call_returns(store: Store) -> None:
+async def test_an_effect_is_published_before_its_call_returns(store: Store) -> None:
     await store.login("alice")
     await store.create_room("alice", "tea", ())
     for number in range(50):
         await store.append_message("alice", "tea", str(number), None)
-        assert orjson.loads(store.heard.publications[-1].body)["content"] == str(number)
+        assert orjson.loads(store.recorder.publications[-1].body)["content"] == str(number)
 
 
-async def test_the_same_id_is_appended_once_for_a_user_and_a_room(store: Store) -> None:
+async def test_an_id_is_appended_once_per_user_and_room(store: Store) -> None:
     await store.login("alice", "bob")
     await store.create_room("alice", "tea", ("bob",))
     await store.create_room("alice", "too", ())
@@ -513,8 +515,8 @@ async def test_the_same_id_is_appended_once_for_a_user_and_a_room(store: Store) 
     assert await contents(store, "alice", "tea") == ["one", "two"]
 
 
-async def test_an_id_is_known_longer_than_its_message(store: Store) -> None:
-    """Whoever comes back at the end of the recovery window may send again what the busy room has cut off already."""
+async def test_an_id_is_remembered_longer_than_its_message(store: Store) -> None:
+    """A client that comes back at the end of its window may retry what a busy room has trimmed already."""
     alice = await store.login("alice")
     await store.login("bob")
     await store.create_room("alice", "tea", ("bob",))
@@ -534,8 +536,8 @@ async def test_an_id_is_known_longer_than_its_message(store: Store) -> None:
     assert not (await store.append_message("alice", "tea", "one", "id1")).duplicate
 
 
-async def test_an_id_belongs_to_the_member_who_used_it(store: Store) -> None:
-    """Somebody else who takes the name and joins later may use the same id, and is heard."""
+async def test_an_id_belongs_to_the_session_that_used_it(store: Store) -> None:
+    """A later holder of the name who joins the room may use the same id, and the message is delivered."""
     dave = await store.login("alice", "dave")
     await store.create_room("alice", "tea", ("dave",))
     await store.append_message("dave", "tea", "one", "1")
@@ -572,7 +574,7 @@ async def test_before_must_name_one_message_of_the_room(store: Store) -> None:
         assert "before" in caught.value.fields
 
 
-async def test_history_reaches_back_so_many_messages_and_no_more(store: Store) -> None:
+async def test_history_keeps_history_size_messages(store: Store) -> None:
     await store.login("alice", "bob")
     await store.create_room("alice", "tea", ("bob",))
     for number in range(POLICY.history_size + 5):
@@ -581,16 +583,16 @@ async def test_history_reaches_back_so_many_messages_and_no_more(store: Store) -
         assert await contents(store, "bob", "tea") == expected
 
 
-async def test_typing_is_heard_by_others_and_not_kept(store: Store) -> None:
+async def test_typing_is_published_to_others_and_not_kept(store: Store) -> None:
     await store.login("alice", "bob")
     await store.create_room("alice", "tea", ("bob",))
     await store.publish_typing("alice", "tea")
-    typing = store.heard.publications[-1]
+    typing = store.recorder.publications[-1]
     assert (typing.event, typing.offset, typing.author, typing.recipients) == ("typing", None, "alice", None)
     assert await contents(store, "alice", "tea") == []
 
 
-async def test_what_was_acked_is_there_after_a_restart(store: Store) -> None:
+async def test_acked_messages_are_there_after_a_restart(store: Store) -> None:
     alice = await store.login("bob", "alice")
     await store.create_room("alice", "tea", ("bob",))
     await store.append_message("alice", "tea", "kept", None)
@@ -601,7 +603,7 @@ async def test_what_was_acked_is_there_after_a_restart(store: Store) -> None:
 
 async def test_a_refused_call_publishes_nothing(store: Store) -> None:
     await store.login("alice")
-    store.heard.heard.clear()
+    store.recorder.effects.clear()
     with pytest.raises(GatewayError):
         await store.create_room("alice", "tea", ("nobody",))
-    assert store.heard.heard == []
+    assert store.recorder.effects == []

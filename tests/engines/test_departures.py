@@ -1,4 +1,4 @@
-"""Whoever leaves a room stays out of it, for every store."""
+"""A user who leaves a room is not added to it again, on every store."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from gateway.errors import RoomNotFound, UnknownUser
 pytestmark = pytest.mark.fast
 
 
-async def test_who_left_is_not_added_again_for_an_hour(store: Store) -> None:
+async def test_a_user_who_left_is_not_added_again_within_the_decline_window(store: Store) -> None:
     await store.login("alice", "bob", "carol")
     await store.create_room("alice", "tea", ("bob",))
     await store.remove_member("bob", "tea")
-    store.heard.heard.clear()
+    store.recorder.effects.clear()
     for _ in range(2):
         result = await store.add_members("alice", "tea", ("bob", "alice"))
         assert (result.added, result.already, result.declined) == ((), ("alice",), ("bob",))
-    assert store.heard.heard == []
+    assert store.recorder.effects == []
     store.clock.advance(POLICY.decline_window - 1)
     result = await store.add_members("alice", "tea", ("carol", "bob"))
     assert (result.added, result.declined) == (("carol",), ("bob",))
@@ -28,7 +28,7 @@ async def test_who_left_is_not_added_again_for_an_hour(store: Store) -> None:
     assert (await store.add_members("carol", "tea", ("bob",))).added == ("bob",)
 
 
-async def test_a_restart_changes_nothing_of_it(store: Store) -> None:
+async def test_departures_survive_a_restart(store: Store) -> None:
     sessions = [await store.login(name) for name in ("alice", "bob")]
     await store.create_room("alice", "tea", ("bob",))
     await store.remove_member("bob", "tea")
@@ -47,7 +47,7 @@ async def test_a_room_of_the_same_name_is_another_room(store: Store) -> None:
     assert room.member_count == 2
 
 
-async def test_a_later_holder_of_the_name_has_left_nothing(store: Store) -> None:
+async def test_a_later_holder_of_a_name_has_no_departures(store: Store) -> None:
     bob = await store.login("alice", "bob")
     await store.create_room("alice", "tea", ("bob",))
     await store.remove_member("bob", "tea")
@@ -58,22 +58,22 @@ async def test_a_later_holder_of_the_name_has_left_nothing(store: Store) -> None
     assert (await store.add_members("alice", "tea", ("bob",))).added == ("bob",)
 
 
-async def test_who_is_lost_has_not_left(store: Store) -> None:
+async def test_a_suspended_member_has_not_left(store: Store) -> None:
     bob = await store.login("alice", "bob")
     await store.create_room("alice", "tea", ("bob",))
     await store.lose(bob)
     assert (await store.add_members("alice", "tea", ("bob",))).already == ("bob",)
 
 
-async def test_who_left_a_direct_room_is_not_put_into_it_again(store: Store) -> None:
-    """Not by opening it, and not by ending it first: only by opening it oneself, or after an hour."""
+async def test_a_user_who_left_a_direct_room_is_not_added_to_it_again(store: Store) -> None:
+    """Not by opening it, and not by ending it first: only when the user opens it, or after an hour."""
     await store.login("alice", "bob")
     room = (await store.open_direct("alice", "bob")).room.room
     await store.remove_member("bob", room)
-    store.heard.heard.clear()
+    store.recorder.effects.clear()
     opened = await store.open_direct("alice", "bob")
     assert (opened.declined, opened.room.room, opened.room.member_count) == (("bob",), room, 1)
-    assert store.heard.heard == []
+    assert store.recorder.effects == []
     await store.remove_member("alice", room)
     opened = await store.open_direct("alice", "bob")
     assert (opened.declined, opened.room.member_count) == (("bob",), 1)
@@ -89,7 +89,7 @@ async def test_who_left_a_direct_room_is_not_put_into_it_again(store: Store) -> 
 
 
 async def test_departures_are_bounded_and_pruned() -> None:
-    """Of one user the newest are kept, and old ones go slice by slice. A clock set back while closed begins anew."""
+    """The newest of each user are kept, and old ones are pruned in slices. A clock set back restarts the window."""
     now = 10_000_000
     departures = DepartureTable(connection := open_database(":memory:"), lambda: int(now), window=POLICY.decline_window)
 

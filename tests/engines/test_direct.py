@@ -1,4 +1,4 @@
-"""Rooms of two, for every store."""
+"""Direct rooms, on every store."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ async def contents(store: Store, actor: str, room: str) -> list[str]:
     return [orjson.loads(message)["content"] for message in page.bodies]
 
 
-async def test_two_have_one_room_whoever_asks_and_however_often(store: Store) -> None:
+async def test_two_users_share_one_direct_room(store: Store) -> None:
     await store.login("alice", "bob")
     first = (await store.open_direct("alice", "bob")).room
     assert (first.kind, first.history, first.member_count, first.user) == ("direct", "all", 2, "bob")
-    ((event, fields),) = store.heard.events
+    ((event, fields),) = store.recorder.events
     assert (event, fields["room"], fields["kind"], fields["user"], fields["by"]) == (
         "room-joined",
         first.room,
@@ -31,27 +31,27 @@ async def test_two_have_one_room_whoever_asks_and_however_often(store: Store) ->
         "alice",
         "alice",
     )
-    assert store.heard.publications[-1].recipients == ("bob",)
-    store.heard.heard.clear()
+    assert store.recorder.publications[-1].recipients == ("bob",)
+    store.recorder.effects.clear()
     for actor, user in (("bob", "alice"), ("alice", "bob"), ("bob", "alice")):
         again = (await store.open_direct(actor, user)).room
         assert (again.room, again.user, again.members) == (first.room, user, first.members)
-    assert store.heard.heard == []
+    assert store.recorder.effects == []
     for name, peer in (("alice", "bob"), ("bob", "alice")):
         (listed,) = await store.list_rooms(name)
         assert (listed.room, listed.kind, listed.user) == (first.room, "direct", peer)
 
 
-async def test_both_who_ask_at_once_get_one_room(store: Store) -> None:
+async def test_concurrent_opens_create_one_room(store: Store) -> None:
     await store.login("alice", "bob")
     asking = [store.open_direct(*pair) for pair in [("alice", "bob"), ("bob", "alice")] * 20]
     opened = await asyncio.gather(*asking)
     assert len({each.room.room for each in opened}) == 1
-    assert [event for event, _ in store.heard.events] == ["room-joined"]
-    assert sum(len(movement.joined) for movement in store.heard.movements) == 2
+    assert [event for event, _ in store.recorder.events] == ["room-joined"]
+    assert sum(len(movement.joined) for movement in store.recorder.movements) == 2
 
 
-async def test_every_pair_has_its_own(store: Store) -> None:
+async def test_every_pair_has_a_room_of_its_own(store: Store) -> None:
     await store.login("alice", "bob", "carol")
     pairs = [("alice", "bob"), ("alice", "carol"), ("bob", "carol")]
     rooms = {(await store.open_direct(*pair)).room.room for pair in pairs}
@@ -69,18 +69,18 @@ async def test_nobody_can_be_added_to_a_direct_room(store: Store) -> None:
         await store.add_members("eve", room, ("eve",))
 
 
-async def test_who_is_not_here_has_no_direct_room(store: Store) -> None:
+async def test_a_direct_room_with_an_unknown_user_is_refused(store: Store) -> None:
     await store.login("alice")
     with pytest.raises(UnknownUser) as caught:
         await store.open_direct("alice", "bob")
     assert caught.value.fields == {"users": ["bob"]}
-    assert store.heard.movements == []
+    assert store.recorder.movements == []
     assert await store.list_rooms("alice") == ()
 
 
-async def test_who_is_away_for_a_moment_can_be_written_to(store: Store) -> None:
+async def test_a_direct_room_can_be_opened_with_a_suspended_user(store: Store) -> None:
     bob = await store.login("alice", "bob")
-    offset = store.heard.last_attachment.offset
+    offset = store.recorder.last_attachment.offset
     await store.lose(bob)
     room = (await store.open_direct("alice", "bob")).room.room
     await store.append_message("alice", room, "hi", None)
@@ -89,25 +89,25 @@ async def test_who_is_away_for_a_moment_can_be_written_to(store: Store) -> None:
     assert [each.user for each in attachment.rooms] == ["alice"]
 
 
-async def test_who_left_comes_back_to_the_same_room_by_opening_it(store: Store) -> None:
+async def test_a_user_who_left_returns_to_the_same_room_by_opening_it(store: Store) -> None:
     await store.login("alice", "bob")
     room = (await store.open_direct("alice", "bob")).room.room
     await store.append_message("alice", room, "one", None)
     await store.remove_member("alice", room)
-    store.heard.heard.clear()
+    store.recorder.effects.clear()
     again = (await store.open_direct("alice", "bob")).room
     assert (again.room, again.member_count, again.user) == (room, 2, "bob")
-    assert store.heard.events == [("user-joined", {"room": room, "username": "alice", "by": "alice"})]
-    assert store.heard.movements == [Movement(room, joined=("alice",))]
+    assert store.recorder.events == [("user-joined", {"room": room, "username": "alice", "by": "alice"})]
+    assert store.recorder.movements == [Movement(room, joined=("alice",))]
     assert await contents(store, "alice", room) == ["one"]
 
 
 @pytest.mark.parametrize("stays", ["alice", "bob"])
 async def test_a_later_holder_of_a_name_gets_another_room(store: Store, stays: str) -> None:
-    """Nobody reads, in whatever way, what a former holder of the name has talked about."""
+    """A later holder cannot read, in any way, what a former holder of the name wrote."""
     sessions = {name: await store.login(name) for name in ("alice", "bob")}
     (goes,) = sessions.keys() - {stays}
-    offset = store.heard.last_attachment.offset
+    offset = store.recorder.last_attachment.offset
     room = (await store.open_direct("alice", "bob")).room.room
     await store.append_message(stays, room, "secret", None)
     await store.end_session(sessions[goes], f"c-{goes}")

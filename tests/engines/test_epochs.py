@@ -1,4 +1,4 @@
-"""A store that is put back from a backup: no offset of the time that is gone recovers anything."""
+"""A store restored from a backup: no offset from after the backup recovers anything."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ class Runs:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.heard = Recorder()
+        self.recorder = Recorder()
         self.engine: Store
         self.bob: Session
         self.offset: str = ""
-        """The last one that bob was given."""
+        """The last one that bob received."""
 
     @property
     def path(self) -> Path:
         return self.folder / "gateway.db"
 
     async def open(self) -> None:
-        self.heard = Recorder()
+        self.recorder = Recorder()
         self.engine = sqlite_store(self.path)
-        await self.engine.open(self.heard)
+        await self.engine.open(self.recorder)
 
     def copy(self, name: str) -> None:
         """As a backup would: all that is committed."""
@@ -62,19 +62,19 @@ class Runs:
         await self.engine.attach_session(Claim("alice", "c-alice", None))
         self.bob = await self.engine.attach_session(Claim("bob", "c-bob", None))
         await self.engine.create_room("alice", "tea", ("bob",))
-        self.offset = self.heard.publications[-1].offset or ""
+        self.offset = self.recorder.publications[-1].offset or ""
 
-    async def write(self, *contents: str, bob_hears: bool = False) -> None:
+    async def write(self, *contents: str, bob_receives: bool = False) -> None:
         for content in contents:
             await self.engine.append_message("alice", "tea", content, None)
-        if bob_hears:
-            self.offset = self.heard.publications[-1].offset or ""
+        if bob_receives:
+            self.offset = self.recorder.publications[-1].offset or ""
 
     async def back(self, offset: str | None = None) -> tuple[bool, list[str]]:
         """Bob comes back; whether he has recovered, and what he missed."""
         point = ResumePoint(self.bob.pid, offset or self.offset)
         self.bob = await self.engine.attach_session(Claim("bob", "c-back", point))
-        attachment = self.heard.last_attachment
+        attachment = self.recorder.last_attachment
         return attachment.recovered, [orjson.loads(missed.body)["content"] for missed in attachment.missed]
 
     async def history(self, before: str | None = None) -> list[str]:
@@ -90,11 +90,11 @@ async def runs(tmp_path: Path) -> AsyncIterator[Runs]:
     await runs.engine.close(5)
 
 
-async def test_an_offset_of_the_lost_time_recovers_nothing(runs: Runs) -> None:
+async def test_an_offset_from_after_the_backup_recovers_nothing(runs: Runs) -> None:
     """Whatever was written since: fewer events than were lost, as many, or more."""
-    await runs.write("kept", bob_hears=True)
+    await runs.write("kept", bob_receives=True)
     runs.copy("backup")
-    await runs.write(*"12345", bob_hears=True)
+    await runs.write(*"12345", bob_receives=True)
     bob = runs.bob
     await runs.crash()
     for number in (0, 1, 4, 5, 6, 8):
@@ -110,7 +110,7 @@ async def test_an_offset_of_the_lost_time_recovers_nothing(runs: Runs) -> None:
 
 
 async def test_an_offset_from_before_the_backup_recovers(runs: Runs) -> None:
-    await runs.write("kept", bob_hears=True)
+    await runs.write("kept", bob_receives=True)
     runs.copy("backup")
     await runs.write(*"12345")
     await runs.crash()
@@ -120,15 +120,15 @@ async def test_an_offset_from_before_the_backup_recovers(runs: Runs) -> None:
     assert await runs.back() == (True, ["a", "b"])
 
 
-async def test_a_backup_that_is_put_back_twice(runs: Runs) -> None:
+async def test_a_backup_restored_twice_has_an_epoch_each_time(runs: Runs) -> None:
     """What was written after the first time is unknown after the second."""
     runs.copy("backup")
-    await runs.write(*"123", bob_hears=True)
+    await runs.write(*"123", bob_receives=True)
     await runs.crash()
     bob, first = runs.bob, runs.offset
     runs.put_back("backup")
     await runs.open()
-    await runs.write(*"abcde", bob_hears=True)
+    await runs.write(*"abcde", bob_receives=True)
     second = runs.offset
     await runs.crash()
     for offset in (first, second):
@@ -144,10 +144,10 @@ async def test_a_backup_that_is_put_back_twice(runs: Runs) -> None:
     await runs.open()
 
 
-async def test_a_store_that_is_put_forward_again(runs: Runs) -> None:
+async def test_a_newer_copy_restored_after_an_older_one(runs: Runs) -> None:
     """The backup was the wrong one: with the newer file back, its offsets are good, and those between are not."""
     runs.copy("backup")
-    await runs.write(*"12", bob_hears=True)
+    await runs.write(*"12", bob_receives=True)
     good = runs.offset
     await runs.write(*"345")
     await runs.crash()
@@ -155,7 +155,7 @@ async def test_a_store_that_is_put_forward_again(runs: Runs) -> None:
     bob = runs.bob
     runs.put_back("backup")
     await runs.open()
-    await runs.write(*"abcdefgh", bob_hears=True)
+    await runs.write(*"abcdefgh", bob_receives=True)
     between = runs.offset
     await runs.crash()
     for offset, outcome in ((between, (False, [])), (good, (True, ["3", "4", "5", "x"]))):
@@ -169,8 +169,8 @@ async def test_a_store_that_is_put_forward_again(runs: Runs) -> None:
     await runs.open()
 
 
-async def test_a_store_that_was_wiped(runs: Runs) -> None:
-    await runs.write(*"12345", bob_hears=True)
+async def test_a_wiped_store_recovers_nothing(runs: Runs) -> None:
+    await runs.write(*"12345", bob_receives=True)
     await runs.engine.close(5)
     runs.put_back("nothing")
     await runs.open()
@@ -181,7 +181,7 @@ async def test_a_store_that_was_wiped(runs: Runs) -> None:
     assert await runs.back() == (False, [])
 
 
-async def test_epochs_are_kept_as_long_as_they_matter(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_epochs_are_kept_while_a_session_needs_them(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs in which nothing was written leave none; of the others, those whose events or clients are there, at most."""
     monkeypatch.setattr(epochs, "MAX_EPOCHS", 4)
 

@@ -45,20 +45,20 @@ class Queue:
             yield self.serve(1.0)
 
 
-def test_one_client_has_its_order() -> None:
+def test_the_calls_of_one_client_keep_their_order() -> None:
     queue = Queue()
     queue.put("alice", *"abcd")
     assert "".join(queue.serve_all()) == "abcd"
 
 
-def test_equal_clients_take_turns() -> None:
+def test_equal_clients_alternate() -> None:
     queue = Queue()
     queue.put("alice", *"aaa")
     queue.put("bob", *"bbb")
     assert "".join(queue.serve_all()) == "ababab"
 
 
-def test_who_cost_more_comes_later() -> None:
+def test_a_client_that_used_more_comes_later() -> None:
     """And no later than the others have caught up."""
     queue = Queue()
     queue.put("alice", *"aaa")
@@ -71,12 +71,12 @@ def test_who_cost_more_comes_later() -> None:
     assert served == "abbbbabbbba"
 
 
-def test_nobody_saves_up_by_waiting_nor_gets_rid_of_debts_by_it() -> None:
+def test_waiting_neither_saves_up_nor_clears_debts() -> None:
     queue = Queue()
     queue.put("alice", *"aaaaaaaa")
     for _ in range(4):
         queue.serve(1.0)
-    queue.put("bob", *"bbbb")  # is owed one turn, not four
+    queue.put("bob", *"bbbb")  # is owed one call, not four
     assert "".join(queue.serve_all()) == "babababa"
     queue.put("mallory", "m")
     queue.put("alice", "a")
@@ -88,7 +88,7 @@ def test_nobody_saves_up_by_waiting_nor_gets_rid_of_debts_by_it() -> None:
         assert queue.serve(1.0) == "a"
 
 
-def test_what_nobody_waits_for_comes_after_the_others() -> None:
+def test_low_priority_work_comes_after_everything_else() -> None:
     """But for its own client's calls, and not for ever: the others have their share first, and then it comes."""
     queue = Queue()
     for leaver in ("xavier", "yves", "zoe"):
@@ -116,7 +116,7 @@ def test_shares_are_by_client() -> None:
 
 
 def test_newcomers_do_not_shut_others_out() -> None:
-    """However many come, each for the first time: who has been here has its turn among them."""
+    """However many come, each for the first time: a client that was there before is served among them."""
     queue = Queue()
     queue.put("alice", *"aaaaaaaa")
     served = ""
@@ -126,7 +126,7 @@ def test_newcomers_do_not_shut_others_out() -> None:
     assert served.count("a") >= 5
 
 
-def test_what_is_put_back_comes_in_its_old_order() -> None:
+def test_work_put_back_keeps_its_order() -> None:
     queue = Queue()
     queue.put("alice", *"abc")
     queue.put("bob", *"xyz")
@@ -145,7 +145,7 @@ def test_what_is_put_back_comes_in_its_old_order() -> None:
     assert [word for word in served if word in "xyz"] == list("xyz")
 
 
-def test_clients_are_forgotten() -> None:
+def test_idle_clients_are_forgotten() -> None:
     """Not while they are in debt; but the memory of a million visitors is not kept."""
     queue = Queue()
     for number in range(10 * MIN_REMEMBERED):
@@ -154,15 +154,15 @@ def test_clients_are_forgotten() -> None:
     assert len(queue.calls._lines) <= 2 * MIN_REMEMBERED
 
 
-async def test_a_dear_client_holds_nobody_up_for_longer_than_one_call() -> None:
-    """32 operations of 20 ms wait; who asks for little is served between two of them, and not committed with one."""
+async def test_an_expensive_client_delays_others_by_one_call_at_most() -> None:
+    """32 operations of 20 ms wait; a client with little to do is served between two, and not in one batch with them."""
     commits = GroupCommit(Ledger(), lambda effects: None, NullObserver())
 
-    def dear(ledger: Ledger) -> None:
+    def expensive(ledger: Ledger) -> None:
         time.sleep(5 * MAX_RUN_TIME)  # what it costs
         ledger.write("dear")
 
-    attack = [commits.run(dear, "mallory") for _ in range(32)]
+    attack = [commits.run(expensive, "mallory") for _ in range(32)]
     waited: list[float] = []
     for _ in range(15):
         began = time.perf_counter()
@@ -174,8 +174,8 @@ async def test_a_dear_client_holds_nobody_up_for_longer_than_one_call() -> None:
     await commits.close(5)
 
 
-async def test_many_who_leave_hold_nobody_up() -> None:
-    """The ends of forty sessions wait, each of which takes a while: who asks later is served before most of them."""
+async def test_many_clients_that_leave_delay_nobody() -> None:
+    """The ends of forty sessions wait, each for a while: a client that calls later is served before most of them."""
     commits = GroupCommit(Ledger(), lambda effects: None, NullObserver())
 
     def end(ledger: Ledger) -> None:
@@ -190,16 +190,16 @@ async def test_many_who_leave_hold_nobody_up() -> None:
     await commits.close(5)
 
 
-async def test_one_clients_calls_keep_their_order_beside_others() -> None:
-    """Also where its first one is dear, and others come in between."""
+async def test_the_calls_of_one_client_keep_their_order_among_others() -> None:
+    """Also where its first one is expensive, and others come in between."""
     ledger = Ledger()
     commits = GroupCommit(ledger, lambda effects: None, NullObserver())
 
-    def dear(ledger: Ledger) -> Any:
+    def expensive(ledger: Ledger) -> Any:
         time.sleep(2 * MAX_RUN_TIME)  # what it costs
         return ledger.write("mallory 0")
 
-    calls = [commits.run(dear, "mallory")]
+    calls = [commits.run(expensive, "mallory")]
     for number in range(1, 20):
         for client in ("mallory", "alice", "bob"):
             calls.append(commits.run(lambda ledger, word=f"{client} {number}": ledger.write(word), client))

@@ -1,4 +1,4 @@
-"""The files of the embedded store: who may read them, who may use them, and what must not be mixed."""
+"""The files of the embedded store: who may read them, who may use them, and which must not be mixed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def modes(path: Path) -> dict[str, int]:
 
 
 def leave_killed(path: Path) -> None:
-    """Have a process write to the store and end amid that, as by kill -9."""
+    """Have a process end while it writes to the store, as by kill -9."""
     code = (
         "import os, sys; from gateway.engines.sqlite.database import open_database\n"
         "connection = open_database(sys.argv[1])\n"
@@ -33,7 +33,7 @@ def leave_killed(path: Path) -> None:
 
 
 def open_elsewhere(path: Path) -> str:
-    """What another process hears that opens the store."""
+    """What another process that opens the store is told."""
     code = (
         "import sys; from gateway.engines.sqlite.database import open_database\n"
         "try: open_database(sys.argv[1]).close(); print('opened')\n"
@@ -43,7 +43,7 @@ def open_elsewhere(path: Path) -> str:
     return result.stdout.strip()
 
 
-def test_nobody_else_may_read_the_files_whatever_the_umask(tmp_path: Path) -> None:
+def test_the_files_are_private_whatever_the_umask(tmp_path: Path) -> None:
     path = tmp_path / "gateway.db"
     before = os.umask(0)
     try:
@@ -54,7 +54,7 @@ def test_nobody_else_may_read_the_files_whatever_the_umask(tmp_path: Path) -> No
         os.umask(before)
 
 
-def test_files_that_others_may_read_are_taken_from_them(tmp_path: Path) -> None:
+def test_files_readable_by_others_are_made_private(tmp_path: Path) -> None:
     """The files of an earlier version; also those that a killed gateway left."""
     path = tmp_path / "gateway.db"
     leave_killed(path)
@@ -66,7 +66,7 @@ def test_files_that_others_may_read_are_taken_from_them(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("other_name", ["symlink", "hard link", "relative", "renamed"])
-def test_a_store_in_use_is_refused_by_any_name(tmp_path: Path, other_name: str) -> None:
+def test_a_store_in_use_is_refused_under_any_name(tmp_path: Path, other_name: str) -> None:
     """Two gateways on one file would each believe that they know what is in it."""
     path, other = tmp_path / "gateway.db", tmp_path / "other.db"
     connection = open_database(str(path))
@@ -81,7 +81,7 @@ def test_a_store_in_use_is_refused_by_any_name(tmp_path: Path, other_name: str) 
     assert "another gateway is using it" in open_elsewhere(other)
     with pytest.raises(StoreError, match="another gateway is using it"):
         open_database(str(other))
-    # Being refused must not have taken the lock away (POSIX: whoever closes a file drops the locks of its process).
+    # Being refused must not have taken the lock away (POSIX: closing a file drops all locks of the process on it).
     assert "another gateway is using it" in open_elsewhere(other)
     connection.close()
     assert open_elsewhere(other) == "opened"
@@ -102,7 +102,7 @@ def test_other_programs_may_read_the_store_in_use(tmp_path: Path) -> None:
     connection.close()
 
 
-def test_a_copy_is_not_mixed_with_the_log_of_another_store(tmp_path: Path) -> None:
+def test_a_copy_ignores_the_wal_of_another_store(tmp_path: Path) -> None:
     """A backup put in the place of a killed store whose log is still there: refused, for SQLite would apply the log."""
     path, copy = tmp_path / "gateway.db", tmp_path / "copy.db"
     open_database(str(path)).close()

@@ -10,8 +10,8 @@ from typing import Any, TypeVar, cast
 
 import pytest
 
-from engines.large import HEAVY, LONE, POLICY, SIZE, LargeStore
-from engines.pace import Pace
+from engines.large import HEAVY, POLICY, SINGLE, SIZE, LargeStore
+from engines.machine import Machine
 from engines.plans import Statements, faults
 from gateway.engines.base import Engine, Receipt, Rule
 from gateway.engines.effects import Attachment, Session
@@ -23,7 +23,7 @@ from gateway.rules.store import Store
 T = TypeVar("T")
 
 LONGEST = 0.005
-"""Seconds of the processor that one piece may take, on a calm machine (see ``pace``)."""
+"""Seconds of the processor that one piece may take, on a calm machine (see ``machine``)."""
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -41,7 +41,7 @@ class Pieces:
         self.name = ""
         """What is measured."""
         self.connection.execute("PRAGMA synchronous = OFF")  # what the disk takes is not measured here
-        self.pace = Pace()
+        self.machine = Machine()
         self.took: dict[str, list[float]] = {}
         """Seconds, as a calm machine would take them, by what was done."""
         self.effects: list[object] = []
@@ -79,7 +79,7 @@ class Pieces:
         times = self.took.setdefault(name, [])
         self.connection.set_trace_callback(self.statements.note if is_first else None)
         self.tx.begin()
-        slowness = self.pace.slowness()
+        slowness = self.machine.slowness()
         began = time.thread_time()
         try:
             return operation()
@@ -87,7 +87,7 @@ class Pieces:
             self.tx.flush()
             seconds = time.thread_time() - began
             if not is_first:
-                times.append(2 * seconds / (slowness + self.pace.slowness()))
+                times.append(2 * seconds / (slowness + self.machine.slowness()))
             self.tx.commit()
             self.connection.set_trace_callback(None)
             self.effects = list(self.tx.take_effects())
@@ -132,7 +132,7 @@ def pieces(built: LargeStore, tmp_path: Path) -> Iterator[Pieces]:
     pieces.connection.close()
 
 
-def test_actions(pieces: Pieces) -> None:
+def test_every_action_takes_short_slices(pieces: Pieces) -> None:
     calls = pieces.calls
     offset = pieces.tx.log.offset
     end = pieces.store.position
@@ -166,16 +166,16 @@ def test_actions(pieces: Pieces) -> None:
         pieces.call("add-user", calls.add_members(actor, room, users))
         pieces.call("add-user again", calls.add_members(actor, room, users))
         pieces.call("leave-room", calls.remove_member(actor, room))
-        pieces.call("leave-room, the last", calls.remove_member(LONE[attempt], f"{LONE[attempt]}-000"))
-        pieces.call("create-room, its name again", calls.create_room(users[1], f"{LONE[attempt]}-000", (), ALL))
+        pieces.call("leave-room, the last", calls.remove_member(SINGLE[attempt], f"{SINGLE[attempt]}-000"))
+        pieces.call("create-room, its name again", calls.create_room(users[1], f"{SINGLE[attempt]}-000", (), ALL))
     for number in range(300):  # a room that is trimmed as it grows
         pieces.call("send-msg, trimming", calls.append_message("heavy05", "shared050", "x" * 10_000, f"t{number}"))
     pieces.took["send-msg, trimming"] = [sorted(pieces.took["send-msg, trimming"])[-10]]
     pieces.check()
 
 
-def test_a_session_that_comes_back(pieces: Pieces) -> None:
-    """From just now, from long ago in rooms that say little or much, and from nowhere."""
+def test_resuming_a_session_takes_short_slices(pieces: Pieces) -> None:
+    """With a recent offset, an old one in quiet and in busy rooms, and an unknown one."""
     offset, end = pieces.tx.log.offset, pieces.store.position
     shared = 2 * SIZE.history * 100
     most = int(0.8 * POLICY.replay_size / ((SIZE.message + 200) / 2))  # every second event is a message
@@ -186,12 +186,12 @@ def test_a_session_that_comes_back(pieces: Pieces) -> None:
         assert (recent.recovered, len(recent.missed) > most / 2) == (True, True)
         assert not pieces.resume("from the beginning", HEAVY[6 + attempt], offset(0)).recovered
         assert not pieces.resume("from nowhere", HEAVY[9 + attempt], "000000000000-7").recovered
-        alone = pieces.resume("who has spoken alone", LONE[attempt], offset(0))
+        alone = pieces.resume("who has spoken alone", SINGLE[attempt], offset(0))
         assert (alone.recovered, alone.missed) == (True, ())
     pieces.check()
 
 
-def test_a_session_that_comes_and_goes(pieces: Pieces) -> None:
+def test_beginning_and_ending_a_session_takes_short_slices(pieces: Pieces) -> None:
     calls = pieces.calls
     found = iter(HEAVY)
 
@@ -208,26 +208,26 @@ def test_a_session_that_comes_and_goes(pieces: Pieces) -> None:
         pieces.call("its name again", calls.attach_session(Claim(session[0].username, "c")))
         name = next(found)
         pieces.call("the name of a suspended one", calls.attach_session(Claim(name, "c")))
-    for lone in LONE:
-        session = held(lone)
+    for single in SINGLE:
+        session = held(single)
         pieces.call("end, the last of its rooms", calls.end_session(*session))
-        assert pieces.count("SELECT count(*) FROM rooms WHERE name LIKE ?", f"{lone}-%") == 0
+        assert pieces.count("SELECT count(*) FROM rooms WHERE name LIKE ?", f"{single}-%") == 0
     assert pieces.count("SELECT count(*) FROM ended_rooms") == 300
     pieces.took.pop("")
     pieces.check()
 
 
-def test_many_that_expire_at_once(pieces: Pieces) -> None:
-    """However many there are, and whatever rooms they are in: one call does what it has time for."""
+def test_expiring_many_sessions_takes_short_slices(pieces: Pieces) -> None:
+    """However many there are, and whichever rooms they are in, one call does what it has time for."""
     pieces.connection.execute("UPDATE sessions SET suspended_at = -1000000000 WHERE suspended_at IS NOT NULL")
     pieces.connection.execute(
-        "UPDATE sessions SET suspended_at = -2000000000 WHERE username LIKE 'heavy%' OR username LIKE 'lone%'"
+        "UPDATE sessions SET suspended_at = -2000000000 WHERE username LIKE 'heavy%' OR username LIKE 'single%'"
     )
     calls = 0
-    while pieces.count("SELECT count(*) FROM sessions WHERE username LIKE 'heavy%' OR username LIKE 'lone%'"):
+    while pieces.count("SELECT count(*) FROM sessions WHERE username LIKE 'heavy%' OR username LIKE 'single%'"):
         assert pieces.call("expire, in 200 rooms each", pieces.calls.end_expired_sessions())
         calls += 1
-    assert calls <= len(HEAVY) + len(LONE)
+    assert calls <= len(HEAVY) + len(SINGLE)
     for _ in range(20):
         assert pieces.call("expire, in no rooms", pieces.calls.end_expired_sessions())
     for name in ("expire, in 200 rooms each", "expire, in no rooms"):
@@ -235,10 +235,10 @@ def test_many_that_expire_at_once(pieces: Pieces) -> None:
     pieces.check()
 
 
-def test_what_is_left_of_rooms_that_are_gone(pieces: Pieces) -> None:
-    """Their logs go in many small pieces, also where the gateway was stopped amid them."""
-    lone = LONE[0]
-    session = pieces.resume("", lone, None).session
+def test_deleting_the_logs_of_ended_rooms_takes_short_slices(pieces: Pieces) -> None:
+    """Their logs are deleted in many small slices, also where the gateway was stopped in between."""
+    single = SINGLE[0]
+    session = pieces.resume("", single, None).session
     pieces.call("", pieces.calls.end_session(session, "c-back"))
     pieces.took.clear()
     left = "SELECT count(*) FROM log WHERE room_id IN (SELECT room_id FROM ended_rooms)"
@@ -256,7 +256,7 @@ def test_what_is_left_of_rooms_that_are_gone(pieces: Pieces) -> None:
     again.connection.close()
 
 
-def test_a_start_with_a_smaller_history(built: LargeStore, tmp_path: Path) -> None:
+def test_a_smaller_history_is_trimmed_in_short_slices(built: LargeStore, tmp_path: Path) -> None:
     """Hundreds of thousands of events are too many: they go in small pieces, and meanwhile nobody sees them."""
     pieces = Pieces(built.copy(tmp_path / "gateway.db"), history_size=10)
     events = pieces.count("SELECT count(*) FROM log")
@@ -274,7 +274,7 @@ def test_a_start_with_a_smaller_history(built: LargeStore, tmp_path: Path) -> No
     pieces.connection.close()
 
 
-def test_ids_that_nobody_sends_again(pieces: Pieces) -> None:
+def test_old_message_ids_are_forgotten_in_short_slices(pieces: Pieces) -> None:
     rows = [(1, f"user{number % 1000}", f"id{number}", number, 1, -2_000_000_000) for number in range(5_000)]
     pieces.connection.executemany("INSERT INTO trimmed_messages VALUES (?, ?, ?, ?, ?, ?)", rows)
     assert pieces.maintain("maintenance") > 3
@@ -282,7 +282,7 @@ def test_ids_that_nobody_sends_again(pieces: Pieces) -> None:
     pieces.check()
 
 
-def test_a_refused_before_names_what_was_wrong(pieces: Pieces) -> None:
+def test_an_unknown_before_is_refused_with_its_reason(pieces: Pieces) -> None:
     refused = pieces.calls.read_history("heavy00", "shared000", "garbage", 100)
     with pytest.raises(InvalidPayload):
         refused.send(None)

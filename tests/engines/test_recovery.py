@@ -1,4 +1,4 @@
-"""What a user who comes back is given: for every store, all that it missed, once and in order, or nothing."""
+"""What a returning user receives, on every store: all that it missed, once and in order, or nothing."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gateway.engines.effects import Attachment, Publication, Session
 from gateway.errors import InvalidPayload, UsernameTaken
 
 
-def said(attachment: Attachment) -> list[tuple[str, str]]:
+def summary(attachment: Attachment) -> list[tuple[str, str]]:
     """Event and content, or room, of what was missed."""
     bodies = [(missed.event, orjson.loads(missed.body)) for missed in attachment.missed]
     return [(event, body.get("content", body["room"])) for event, body in bodies]
@@ -25,15 +25,15 @@ async def talk(store: Store, actor: str, room: str, number: int) -> None:
         await store.append_message(actor, room, str(count), None)
 
 
-# --- trimming matters to those who could have heard what was trimmed
+# --- trimming matters to those who could have received what was trimmed
 
 
-async def test_others_who_join_spoil_nobodys_recovery(store: Store) -> None:
-    """However many come and go in a big quiet room, its members have missed nothing: they did not hear of it."""
+async def test_others_who_come_and_go_do_not_prevent_recovery(store: Store) -> None:
+    """Members of a room above the presence limit are not told who comes and goes: they have missed nothing."""
     names = [f"user{number}" for number in range(POLICY.presence_limit)]
     quiet = await store.login(*names, "mover", "quiet")
     await store.create_room(names[0], "tea", (*names[1:], "quiet"))
-    offset = store.heard.publications[-1].offset
+    offset = store.recorder.publications[-1].offset
     await store.lose(quiet)
     await store.remove_member(names[1], "tea")
     for _ in range(4 * POLICY.history_size):
@@ -44,59 +44,59 @@ async def test_others_who_join_spoil_nobodys_recovery(store: Store) -> None:
     assert (attachment.recovered, attachment.missed) == (True, ())
 
 
-async def test_ones_own_messages_spoil_no_recovery(store: Store) -> None:
-    """Nobody hears its own messages: that they were trimmed is no gap for the one who wrote them."""
+async def test_trimming_ones_own_messages_does_not_prevent_recovery(store: Store) -> None:
+    """Authors do not receive their own messages: trimming those is no gap for them."""
     alice = await store.login("bob", "alice")
     await store.create_room("bob", "tea", ("alice",))
-    offset = store.heard.publications[-1].offset
+    offset = store.recorder.publications[-1].offset
     await talk(store, "alice", "tea", 5 * POLICY.history_size)
     attachment = await store.resume(alice, offset)
     assert (attachment.recovered, attachment.missed) == (True, ())
 
 
-async def test_what_was_trimmed_before_one_joined_spoils_no_recovery(store: Store) -> None:
+async def test_events_trimmed_before_one_joined_do_not_prevent_recovery(store: Store) -> None:
     bob = await store.login("alice", "carol", "bob")
-    offset = store.heard.last_attachment.offset
+    offset = store.recorder.last_attachment.offset
     await store.create_room("alice", "tea", ("carol",))
     await talk(store, "alice", "tea", 5 * POLICY.history_size)
     await store.add_members("carol", "tea", ("bob",))
     await store.append_message("alice", "tea", "for bob", None)
     attachment = await store.resume(bob, offset)
-    assert (attachment.recovered, said(attachment)) == (True, [("room-joined", "tea"), ("message", "for bob")])
+    assert (attachment.recovered, summary(attachment)) == (True, [("room-joined", "tea"), ("message", "for bob")])
 
 
-async def test_one_message_of_another_among_ones_own_that_were_trimmed_is_missed(store: Store) -> None:
+async def test_a_trimmed_message_of_another_author_prevents_recovery(store: Store) -> None:
     for before, after in ((0, 100), (3, 100), (100, 3), (100, 100)):
         alice = await store.login("bob", "alice")
         room = f"{before} {after}"
         await store.create_room("bob", room, ("alice",))
-        offset = store.heard.publications[-1].offset
+        offset = store.recorder.publications[-1].offset
         await talk(store, "alice", room, before)
         await store.append_message("bob", room, "from bob", None)
-        heard = store.heard.publications[-1].offset
+        seen = store.recorder.publications[-1].offset
         await talk(store, "alice", room, after)
         first = await store.resume(alice, offset)
         if after > POLICY.history_size:
             assert not first.recovered
         else:
-            assert (first.recovered, said(first)) == (True, [("message", "from bob")])
-        again = await store.resume(first.session, heard)
-        assert (again.recovered, said(again)) == (True, [])
+            assert (first.recovered, summary(first)) == (True, [("message", "from bob")])
+        again = await store.resume(first.session, seen)
+        assert (again.recovered, summary(again)) == (True, [])
         for session, connection in ((await session_of(store, "bob"), "c-bob"), (again.session, "c-again")):
             await store.end_session(session, connection)
 
 
 async def session_of(store: Store, username: str) -> Session:
-    attachments = [effect for effect in store.heard.heard if isinstance(effect, Attachment)]
+    attachments = [effect for effect in store.recorder.effects if isinstance(effect, Attachment)]
     return [attachment.session for attachment in attachments if attachment.session.username == username][-1]
 
 
-async def test_who_came_and_went_is_trimmed_apart_from_messages(store: Store) -> None:
-    """Coming and going does not push messages out; but whoever missed some of it is told."""
+async def test_notices_are_trimmed_apart_from_messages(store: Store) -> None:
+    """Notices do not push messages out; but a member who missed trimmed notices does not recover."""
     quiet = await store.login("alice", "mover", "quiet")
     await store.create_room("alice", "tea", ("quiet",))
     await talk(store, "alice", "tea", 3)
-    offset = store.heard.publications[-1].offset
+    offset = store.recorder.publications[-1].offset
     for _ in range(4 * POLICY.history_size):
         await store.add_members("alice", "tea", ("mover",))
         await store.remove_member("mover", "tea")
@@ -105,12 +105,12 @@ async def test_who_came_and_went_is_trimmed_apart_from_messages(store: Store) ->
     assert not (await store.resume(quiet, offset)).recovered
 
 
-async def test_ones_own_messages_do_not_hide_who_came_and_went(store: Store) -> None:
-    """Both were trimmed, whichever last: the one who wrote the messages has missed the others all the same."""
+async def test_ones_own_messages_do_not_hide_trimmed_notices(store: Store) -> None:
+    """Both were trimmed, in either order: the author of the messages has missed the notices all the same."""
     for first, last in (("notices", "messages"), ("messages", "notices")):
         alice = await store.login("bob", "mover", "alice")
         await store.create_room("bob", first, ("alice",))
-        offset = store.heard.publications[-1].offset
+        offset = store.recorder.publications[-1].offset
         for what in (first, last):
             for _ in range(3 * POLICY.history_size):
                 if what == "messages":
@@ -119,30 +119,30 @@ async def test_ones_own_messages_do_not_hide_who_came_and_went(store: Store) -> 
                     await store.add_members("bob", first, ("mover",))
                     await store.remove_member("mover", first)
                     store.clock.advance(POLICY.decline_window + 1)
-        heard = store.heard.publications[-1].offset
+        seen = store.recorder.publications[-1].offset
         attachment = await store.resume(alice, offset)
         assert not attachment.recovered
-        again = await store.resume(attachment.session, heard)
+        again = await store.resume(attachment.session, seen)
         assert (again.recovered, again.missed) == (True, ())
         for username in ("bob", "mover"):
             await store.end_session(await session_of(store, username), f"c-{username}")
         await store.end_session(again.session, "c-again")
 
 
-async def test_the_room_joined_of_a_member_outlives_what_came_after_it(store: Store) -> None:
-    """One's own messages may push out all else; what a member has not heard is still there."""
+async def test_the_room_joined_of_a_member_is_not_trimmed(store: Store) -> None:
+    """One's own messages may push out all else; what a member has not received is still there."""
     bob = await store.login("alice", "bob")
-    offset = store.heard.last_attachment.offset
+    offset = store.recorder.last_attachment.offset
     await store.create_room("alice", "tea", ("bob",))
     await talk(store, "bob", "tea", 5 * POLICY.history_size)
     attachment = await store.resume(bob, offset)
-    assert (attachment.recovered, said(attachment)) == (True, [("room-joined", "tea")])
+    assert (attachment.recovered, summary(attachment)) == (True, [("room-joined", "tea")])
 
 
-async def test_a_room_joined_that_was_missed_and_whose_room_was_left_is_no_recovery(store: Store) -> None:
+async def test_a_missed_room_joined_of_a_room_left_since_prevents_recovery(store: Store) -> None:
     for last in (False, True):
         bob = await store.login("alice", "bob")
-        offset = store.heard.last_attachment.offset
+        offset = store.recorder.last_attachment.offset
         await store.create_room("alice", "tea", ("bob",))
         if last:
             await store.remove_member("alice", "tea")
@@ -153,9 +153,9 @@ async def test_a_room_joined_that_was_missed_and_whose_room_was_left_is_no_recov
         await store.end_session(await session_of(store, "alice"), "c-alice")
 
 
-async def test_a_room_that_one_made_and_left_spoils_no_recovery(store: Store) -> None:
+async def test_leaving_a_room_of_ones_own_does_not_prevent_recovery(store: Store) -> None:
     bob = await store.login("alice", "bob")
-    offset = store.heard.last_attachment.offset
+    offset = store.recorder.last_attachment.offset
     await store.create_room("alice", "other", ())
     await talk(store, "alice", "other", 3)
     await store.create_room("bob", "tea", ("alice",))
@@ -168,45 +168,45 @@ async def test_a_room_that_one_made_and_left_spoils_no_recovery(store: Store) ->
 # --- what an identity may replay begins with its session
 
 
-async def test_a_new_holder_of_a_name_is_given_nothing_of_the_former_one(store: Store) -> None:
+async def test_a_new_holder_of_a_name_receives_nothing_of_the_former_holder(store: Store) -> None:
     """Neither with an offset of the former holder's time, nor in a room in which both were."""
     former = await store.login("alice", "dave")
-    offset = store.heard.last_attachment.offset
+    offset = store.recorder.last_attachment.offset
     await store.create_room("alice", "tea", ("dave",))
     await store.append_message("alice", "tea", "for the former", None)
     await store.end_session(former, "c-dave")
     dave = await store.login("dave")
-    assert said(await store.resume(dave, offset, "c1")) == []
+    assert summary(await store.resume(dave, offset, "c1")) == []
     await store.add_members("alice", "tea", ("dave",))
     await store.append_message("alice", "tea", "for the new", None)
     attachment = await store.resume(dave, offset, "c2")
-    assert said(attachment) == [("room-joined", "tea"), ("message", "for the new")]
+    assert summary(attachment) == [("room-joined", "tea"), ("message", "for the new")]
 
 
-async def test_a_room_left_and_joined_again_is_replayed_from_the_second_time(store: Store) -> None:
+async def test_a_room_left_and_joined_again_is_replayed_from_the_second_join(store: Store) -> None:
     carol = await store.login("alice", "carol")
     await store.create_room("alice", "tea", ("carol",))
-    await store.append_message("alice", "tea", "heard", None)
-    offset = store.heard.publications[-1].offset
+    await store.append_message("alice", "tea", "received", None)
+    offset = store.recorder.publications[-1].offset
     await store.remove_member("carol", "tea")
     await store.append_message("alice", "tea", "not for carol", None)
     store.clock.advance(POLICY.decline_window + 1)
     await store.add_members("alice", "tea", ("carol",))
     await store.append_message("alice", "tea", "for carol", None)
     attachment = await store.resume(carol, offset)
-    assert said(attachment) == [("room-joined", "tea"), ("message", "for carol")]
+    assert summary(attachment) == [("room-joined", "tea"), ("message", "for carol")]
 
 
 # --- long replays
 
 
-async def test_a_long_replay_over_many_rooms_is_whole_and_in_order(store: Store) -> None:
+async def test_a_long_replay_over_many_rooms_is_complete_and_in_order(store: Store) -> None:
     """Also where others write, join and leave while it is read."""
     bob = await store.login("alice", "carol", "bob")
     rooms = [f"room{number}" for number in range(POLICY.max_rooms)]
     for room in rooms:
         await store.create_room("alice", room, ("bob", "carol"))
-    offset = store.heard.publications[-1].offset
+    offset = store.recorder.publications[-1].offset
     await store.lose(bob)
     dice = random.Random(7)  # noqa: S311 - the same every time
     for _ in range(30):
@@ -216,55 +216,57 @@ async def test_a_long_replay_over_many_rooms_is_whole_and_in_order(store: Store)
         await store.append_message("alice", dice.choice(rooms), str(number), None)
     attachment = await resuming
     assert attachment.recovered
-    index = store.heard.heard.index(attachment)
+    index = store.recorder.effects.index(attachment)
     expected = [
         effect.offset
-        for effect in store.heard.heard[:index]
+        for effect in store.recorder.effects[:index]
         if isinstance(effect, Publication) and effect.event == "message" and effect.author != "bob"
     ]
     assert [missed.offset for missed in attachment.missed] == expected
 
 
-async def test_a_replay_that_is_read_while_all_else_goes_on_has_no_gap(store: Store) -> None:
-    """Random conversations: whoever recovers has heard exactly what a member heard who was never away."""
+async def test_a_replay_read_while_others_write_has_no_gap(store: Store) -> None:
+    """In random conversations, a recovered member has received exactly what one did who was never away."""
     bob = await store.login("alice", "carol", "bob")
     rooms = ["one", "two"]
     for room in rooms:
         await store.create_room("alice", room, ("bob", "carol"))
     dice = random.Random(3)  # noqa: S311 - the same every time
     outcomes: dict[bool, int] = defaultdict(int)
-    session, offset = bob, store.heard.publications[-1].offset
+    session, offset = bob, store.recorder.publications[-1].offset
     for round_ in range(40):
-        start = len(store.heard.heard)
+        start = len(store.recorder.effects)
         for _ in range(dice.randrange(14)):
             await store.append_message(dice.choice(["alice", "carol", "bob"]), dice.choice(rooms), "x", None)
         coming = asyncio.ensure_future(store.resume(session, offset, f"c{round_}"))
         for _ in range(dice.randrange(8)):
             await store.append_message("carol", dice.choice(rooms), "y", None)
         attachment = await coming
-        index = store.heard.heard.index(attachment)
+        index = store.recorder.effects.index(attachment)
         outcomes[attachment.recovered] += 1
         if attachment.recovered:
             expected = [
                 effect.offset
-                for effect in store.heard.heard[start:index]
+                for effect in store.recorder.effects[start:index]
                 if isinstance(effect, Publication) and effect.offset and effect.author != "bob"
             ]
             assert [missed.offset for missed in attachment.missed] == expected
         session = attachment.session
-        later = [effect for effect in store.heard.heard[index:] if isinstance(effect, Publication) and effect.offset]
-        offset = later[-1].offset if later else store.heard.heard[index].offset  # type: ignore[union-attr]
+        later = [
+            effect for effect in store.recorder.effects[index:] if isinstance(effect, Publication) and effect.offset
+        ]
+        offset = later[-1].offset if later else store.recorder.effects[index].offset  # type: ignore[union-attr]
         if not later and attachment.missed:
             offset = attachment.missed[-1].offset
     assert outcomes[True] > 20
 
 
-async def test_who_leaves_while_the_replay_is_read_is_told(store: Store) -> None:
-    """What was read of a room that was left in the meantime is not given as if the membership went on."""
+async def test_leaving_a_room_while_its_replay_is_read_prevents_recovery(store: Store) -> None:
+    """What was read of a room that was left meanwhile is not replayed as if the membership had continued."""
     bob = await store.login("alice", "bob")
     for room in ("one", "two"):
         await store.create_room("alice", room, ("bob",))
-    offset = store.heard.publications[-1].offset
+    offset = store.recorder.publications[-1].offset
     for _ in range(8):
         for room in ("one", "two"):
             await store.append_message("alice", room, "x", None)
@@ -276,11 +278,11 @@ async def test_who_leaves_while_the_replay_is_read_is_told(store: Store) -> None
     assert attachment.recovered != left
 
 
-# --- the clock on the wall
+# --- the system clock
 
 
 @pytest.mark.parametrize("step", [86_400, -86_400])
-async def test_a_clock_that_is_set_changes_no_recovery_window(store: Store, step: float) -> None:
+async def test_setting_the_clock_changes_no_recovery_window(store: Store, step: float) -> None:
     alice = await store.login("bob", "alice")
     await store.create_room("alice", "tea", ("bob",))
     await store.lose(alice)
@@ -294,7 +296,9 @@ async def test_a_clock_that_is_set_changes_no_recovery_window(store: Store, step
 
 
 @pytest.mark.parametrize("step", [86_400, -86_400])
-async def test_a_clock_that_is_set_while_the_store_is_closed_changes_none(store: Store, step: float) -> None:
+async def test_setting_the_clock_while_the_store_is_closed_changes_no_recovery_window(
+    store: Store, step: float
+) -> None:
     alice = await store.login("alice")
     await store.lose(alice)
     store.clock.advance(POLICY.recovery_window - 1)
@@ -308,7 +312,7 @@ async def test_a_clock_that_is_set_while_the_store_is_closed_changes_none(store:
 
 
 @pytest.mark.parametrize("step", [86_400, -86_400])
-async def test_a_clock_that_is_set_does_not_forget_an_id(store: Store, step: float) -> None:
+async def test_setting_the_clock_forgets_no_id(store: Store, step: float) -> None:
     await store.login("alice")
     await store.create_room("alice", "tea", ())
     await store.append_message("alice", "tea", "one", "id1")
@@ -346,7 +350,7 @@ async def test_an_event_has_one_offset_in_every_run(store: Store) -> None:
     offsets = []
     for number in range(4):
         await store.append_message("alice", "tea", str(number), None)
-        offsets.append(store.heard.publications[-1].offset)
+        offsets.append(store.recorder.publications[-1].offset)
         await store.reopen()
         alice = (await store.resume(alice, offsets[-1])).session
         history = await store.read_history("alice", "tea", None, 100)
@@ -359,12 +363,12 @@ async def test_an_event_has_one_offset_in_every_run(store: Store) -> None:
         await store.read_history("alice", "tea", f"{name}-{int(position) + 1}", 100)
 
 
-async def test_many_restarts_cost_nobody_a_recovery(store: Store) -> None:
+async def test_many_restarts_do_not_prevent_recovery(store: Store) -> None:
     """A client that is away while the gateway starts again and again comes back to what it missed."""
     bob = await store.login("alice", "bob")
     await store.create_room("alice", "tea", ("bob",))
     alice = await session_of(store, "alice")
-    offset = store.heard.publications[-1].offset
+    offset = store.recorder.publications[-1].offset
     for number in range(12):
         await store.reopen()
         if number % 3 == 0:
@@ -373,10 +377,10 @@ async def test_many_restarts_cost_nobody_a_recovery(store: Store) -> None:
             await store.append_message("alice", "tea", str(number), None)
     attachment = await store.resume(bob, offset)
     assert attachment.recovered
-    assert said(attachment) == [("message", str(number)) for number in (0, 3, 6, 9)]
+    assert summary(attachment) == [("message", str(number)) for number in (0, 3, 6, 9)]
 
 
-async def test_ids_of_ours_are_found_and_nothing_else(store: Store) -> None:
+async def test_only_ids_that_exist_in_the_room_are_found(store: Store) -> None:
     """`before` takes the id that the gateway gave a message; nobody can make one up, or one of another room."""
     await store.login("alice")
     for room in ("tea", "other"):
@@ -406,7 +410,7 @@ async def test_history_is_bounded_in_bytes_too(store: Store) -> None:
     assert kept == [[0], [0, 1], [0, 1, 2], [2, 3], [2, 3, 4], [5], [6], [6, 7]]
 
 
-async def test_a_page_of_large_messages_ends_early_and_says_so(store: Store) -> None:
+async def test_a_page_of_large_messages_ends_early_with_more(store: Store) -> None:
     await store.login("alice")
     await store.create_room("alice", "tea", ())
     for number in range(3):
@@ -422,7 +426,7 @@ async def test_a_page_of_large_messages_ends_early_and_says_so(store: Store) -> 
     assert [content for page in reversed(pages) for content in page] == ["0", "1", "2"]
 
 
-async def test_a_suspended_session_is_found_by_nobody_and_a_live_one_again(store: Store) -> None:
+async def test_a_suspended_user_is_not_found_until_resumed(store: Store) -> None:
     alice = await store.login("al", "alice", "alz", "am")
     await store.lose(await session_of(store, "alice"))
     assert (await store.find_users("am", "al", 10)).users == ("al", "alz")
@@ -436,7 +440,7 @@ async def test_a_suspended_session_is_found_by_nobody_and_a_live_one_again(store
 async def test_a_session_in_which_nothing_happened_recovers_after_restarts(store: Store) -> None:
     """Its only offset is that of its welcome, in a run that wrote nothing else."""
     bob = await store.login("bob")
-    offset = store.heard.last_attachment.offset
+    offset = store.recorder.last_attachment.offset
     for _ in range(3):
         await store.reopen()
         attachment = await store.resume(bob, offset)

@@ -1,4 +1,4 @@
-"""What the store takes of the disk: a limit, and given back what is not needed."""
+"""The size of the store: it has a limit, and free pages are given back to the disk."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ async def is_taken(call: Awaitable[object]) -> bool:
     return True
 
 
-async def test_a_full_store_takes_nothing_more_and_all_else_works(tmp_path: Path) -> None:
+async def test_a_full_store_refuses_additions_and_everything_else_works(tmp_path: Path) -> None:
     """Messages, rooms and members are `limit_reached`; logging in, reading, repeating and leaving are not."""
     engine = await open_engine(tmp_path / "gateway.db")
     with structlog.testing.capture_logs() as log:
@@ -82,7 +82,7 @@ async def test_a_full_store_takes_nothing_more_and_all_else_works(tmp_path: Path
     await engine.close(5)
 
 
-async def test_what_is_full_stays_full_after_a_restart(tmp_path: Path) -> None:
+async def test_a_full_store_is_full_after_a_restart(tmp_path: Path) -> None:
     """And takes more where the limit is raised."""
     engine = await open_engine(tmp_path / "gateway.db")
     await fill(engine)
@@ -171,7 +171,7 @@ def test_a_small_store_of_an_earlier_version_is_made_to_shrink_when_it_is_opened
     assert path.stat().st_size < 1_000_000
 
 
-def test_a_large_one_is_left_as_it_is_and_its_backup_can_shrink(tmp_path: Path) -> None:
+def test_a_large_store_of_an_earlier_version_is_left_alone_and_its_backup_can_shrink(tmp_path: Path) -> None:
     """For it would keep its clients waiting at the start."""
     path, copy = tmp_path / "gateway.db", tmp_path / "copy.db"
     make_old(path, MAX_VACUUM_SIZE + 2_000_000)
@@ -184,7 +184,7 @@ def test_a_large_one_is_left_as_it_is_and_its_backup_can_shrink(tmp_path: Path) 
     assert copy.stat().st_size < 1_000_000
 
 
-def test_pages_are_given_back_in_slices_and_only_when_they_are_many(tmp_path: Path) -> None:
+def test_free_pages_are_released_in_slices_and_only_when_they_are_many(tmp_path: Path) -> None:
     connection = open_database(str(tmp_path / "gateway.db"))
     space = Space(connection, 10**9)
     connection.execute("INSERT INTO rooms (id, name, member_count) VALUES (1, 'tea', 0)")

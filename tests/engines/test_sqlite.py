@@ -1,4 +1,4 @@
-"""The embedded store: what makes a file unusable, and how it says so."""
+"""The embedded store: which files it refuses, and with which reason."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def why(path: Path) -> str:
     return message
 
 
-async def test_memory_keeps_nothing() -> None:
+async def test_a_store_in_memory_keeps_nothing() -> None:
     for _ in range(2):
         engine = sqlite_store(":memory:")
         await engine.open(Recorder())
@@ -48,20 +48,20 @@ async def test_memory_keeps_nothing() -> None:
         await engine.close(5)
 
 
-def test_a_commit_is_synced_and_the_log_written_ahead(tmp_path: Path) -> None:
+def test_commits_are_synced_to_a_wal(tmp_path: Path) -> None:
     connection = open_database(str(tmp_path / "gateway.db"))
     assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     assert connection.execute("PRAGMA synchronous").fetchone() == (2,)  # FULL
     connection.close()
 
 
-def test_garbage_is_no_store(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_database_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "gateway.db"
     path.write_bytes(os.urandom(20_000))
     assert "not an SQLite database" in why(path)
 
 
-def test_a_damaged_file_is_noticed(tmp_path: Path) -> None:
+def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "gateway.db"
     open_database(str(path)).close()
     pages = bytearray(path.read_bytes())
@@ -71,7 +71,7 @@ def test_a_damaged_file_is_noticed(tmp_path: Path) -> None:
     assert "damaged" in why(path)
 
 
-def test_a_truncated_file_is_noticed(tmp_path: Path) -> None:
+def test_a_truncated_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "gateway.db"
     open_database(str(path)).close()
     path.write_bytes(path.read_bytes()[:9000])
@@ -96,7 +96,7 @@ def test_a_newer_store_is_left_alone(tmp_path: Path) -> None:
     assert f"schema {SCHEMA_VERSION + 1}" in why(path)
 
 
-def test_an_older_store_is_brought_up_to_date(tmp_path: Path) -> None:
+def test_an_older_store_is_migrated(tmp_path: Path) -> None:
     """It keeps what it has, and ends with the tables of a new one."""
     path, new = tmp_path / "gateway.db", open_database(":memory:")
     old = sqlite3.connect(path)
@@ -112,13 +112,13 @@ def test_an_older_store_is_brought_up_to_date(tmp_path: Path) -> None:
     connection.close()
 
 
-def test_a_store_is_marked_as_ours(tmp_path: Path) -> None:
+def test_a_store_has_an_application_id(tmp_path: Path) -> None:
     connection = open_database(str(tmp_path / "gateway.db"))
     assert connection.execute("PRAGMA application_id").fetchone() == (APPLICATION_ID,)
     connection.close()
 
 
-def test_a_store_in_use_is_refused_and_free_after_its_gateway(tmp_path: Path) -> None:
+def test_a_store_in_use_is_refused_until_its_gateway_has_closed_it(tmp_path: Path) -> None:
     path = tmp_path / "gateway.db"
     first = open_database(str(path))
     assert "another gateway is using it" in why(path)
@@ -130,7 +130,7 @@ def test_a_missing_folder_is_named_as_the_reason(tmp_path: Path) -> None:
     assert "folder does not exist" in why(tmp_path / "missing" / "gateway.db")
 
 
-def test_a_folder_is_no_store(tmp_path: Path) -> None:
+def test_a_folder_is_refused(tmp_path: Path) -> None:
     assert "it is a folder" in why(tmp_path)
 
 
@@ -158,19 +158,21 @@ def all_bytes(folder: Path) -> bytes:
     return b"".join(path.read_bytes() for path in folder.iterdir())
 
 
-def test_a_pid_is_kept_as_its_hash_alone(tmp_path: Path) -> None:
-    """Whoever reads the file, its log or a backup cannot take over a session."""
+def test_only_the_hash_of_a_pid_is_kept(tmp_path: Path) -> None:
+    """Reading the file, its WAL or a backup is not enough to take over a session."""
 
     async def use() -> list[str]:
-        engine, heard = sqlite_store(tmp_path / "gateway.db"), Recorder()
-        await engine.open(heard)
+        engine, recorder = sqlite_store(tmp_path / "gateway.db"), Recorder()
+        await engine.open(recorder)
         first = await engine.attach_session(Claim("alice", "c", None))
         second = await engine.attach_session(Claim("alice", "c2", ResumePoint(first.pid, None)))
         third = await engine.attach_session(
             Claim("alice", "c3", ResumePoint(first.pid, None))
         )  # the reply may have been lost
-        fourth = await engine.attach_session(Claim("alice", "c4", ResumePoint(third.pid, heard.last_attachment.offset)))
-        assert (heard.last_attachment.recovered, fourth.pid) == (True, third.pid)
+        fourth = await engine.attach_session(
+            Claim("alice", "c4", ResumePoint(third.pid, recorder.last_attachment.offset))
+        )
+        assert (recorder.last_attachment.recovered, fourth.pid) == (True, third.pid)
         with pytest.raises(UsernameTaken):
             await engine.attach_session(Claim("alice", "c5", ResumePoint(hash_token(third.pid), None)))
         content = all_bytes(tmp_path)
@@ -197,8 +199,8 @@ async def test_sessions_survive_the_upgrade_that_hashes_pids(tmp_path: Path) -> 
     old.executescript(f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = 2")
     old.commit()
     old.close()
-    engine, heard = sqlite_store(path), Recorder()
-    await engine.open(heard)
+    engine, recorder = sqlite_store(path), Recorder()
+    await engine.open(recorder)
     for username, pid in (("alice", "plain-pid-old"), ("bob", "plain-pid-bob")):
         session = await engine.attach_session(Claim(username, "c2", ResumePoint(pid, None)))
         assert session.sid.startswith("s")
@@ -265,7 +267,7 @@ UPDATE sqlite_sequence SET seq = 20 WHERE name = 'log';
 """
 
 
-async def test_what_an_older_store_holds_is_all_there(tmp_path: Path) -> None:
+async def test_a_migrated_store_has_everything_of_the_older_one(tmp_path: Path) -> None:
     """History, ids, what is missed and what is not: as if it had been written by this gateway."""
     path = tmp_path / "gateway.db"
     old = sqlite3.connect(path)
@@ -276,9 +278,9 @@ async def test_what_an_older_store_holds_is_all_there(tmp_path: Path) -> None:
     old.executescript(f"{OLD} PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = 2")
     (name,) = old.execute("SELECT name FROM log_name").fetchone()
     old.close()
-    heard = Recorder()
+    recorder = Recorder()
     engine = sqlite_store(path)
-    await engine.open(heard)
+    await engine.open(recorder)
     history = [orjson.loads(message) for message in (await engine.read_history("alice", "tea", None, 9)).bodies]
     assert [(message["content"], message["offset"]) for message in history] == [
         ("one", f"{name}-5"),
@@ -290,13 +292,13 @@ async def test_what_an_older_store_holds_is_all_there(tmp_path: Path) -> None:
     assert (await engine.append_message("alice", "tea", "x", "a0")).duplicate
     assert (await engine.append_message("alice", "tea", "x", "a2")).ts == 5000
     await engine.append_message("alice", "tea", "five", None)
-    since = heard.publications[-1].offset
+    since = recorder.publications[-1].offset
     assert since is not None
     assert int(since.rpartition("-")[2]) == 21
     missed = {}
     for username, pid, position in (("bob", "p2", 8), ("bob", "p2", 9), ("alice", "p1", 6), ("alice", "p1", 3)):
         await engine.attach_session(Claim(username, "c", ResumePoint(pid, f"{name}-{position}")))
-        attachment = heard.last_attachment
+        attachment = recorder.last_attachment
         missed[username, position] = [m.offset for m in attachment.missed] if attachment.recovered else None
     assert missed == {
         ("bob", 8): [f"{name}-9", f"{name}-11", since],
@@ -307,8 +309,8 @@ async def test_what_an_older_store_holds_is_all_there(tmp_path: Path) -> None:
     await engine.close(5)
 
 
-def test_what_is_read_in_a_transaction_that_fails_is_not_replayed(tmp_path: Path) -> None:
-    """A slice of a replay may see what others have just appended; when the disk fails, nobody ever hears of it."""
+def test_events_read_in_a_failed_transaction_are_not_replayed(tmp_path: Path) -> None:
+    """A slice of a replay may read what was just appended; if that commit fails, it is never delivered."""
     clocks = Clocks(time.time, time.monotonic)
     tx = SQLiteTransaction(open_database(str(tmp_path / "gateway.db")), POLICY, clocks, slice_time=0)
 
@@ -348,8 +350,8 @@ def test_what_is_read_in_a_transaction_that_fails_is_not_replayed(tmp_path: Path
     tx.close()
 
 
-async def test_nothing_is_left_of_rooms_and_members_that_are_gone(tmp_path: Path) -> None:
-    """Whether they left, ended or expired: what was said and who joined is deleted, soon after."""
+async def test_ended_rooms_and_former_members_leave_no_rows(tmp_path: Path) -> None:
+    """Whether they left, ended or expired: messages and memberships are deleted soon after."""
     path = tmp_path / "gateway.db"
     engine = sqlite_store(path)
     await engine.open(Recorder())

@@ -1,4 +1,4 @@
-"""The files of the store are gone, or others, while it is open: noticed, said, and nothing acked any more."""
+"""The files of the store are lost or replaced while it is open: that is logged, and nothing is acked any more."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def _engine(path: Path) -> AsyncIterator[Store]:
 
 
 async def until_noticed(engine: Store) -> str:
-    """What the problem is said to be; nothing is written meanwhile."""
+    """The problem as it is reported; nothing is written meanwhile."""
     await until(lambda: engine.problem() is not None, NOTICED)
     return str(engine.problem())
 
@@ -116,7 +116,7 @@ def empty_log(path: Path) -> None:
 
 
 def cut_log(path: Path) -> None:
-    """Behind its header."""
+    """After its header."""
     os.truncate(f"{path}-wal", 32)
 
 
@@ -143,7 +143,7 @@ LOSSES = [
 
 
 @pytest.mark.parametrize("lose", LOSSES)
-async def test_a_loss_is_noticed_and_nothing_is_acked_after_it(
+async def test_a_lost_file_is_noticed_and_nothing_is_acked_afterwards(
     engine: Store, path: Path, lose: Callable[[Path], None]
 ) -> None:
     """Writes are `unavailable`, reads go on where there is something to read; it is logged once, and again at the
@@ -171,8 +171,8 @@ async def test_a_loss_is_noticed_and_nothing_is_acked_after_it(
 
 
 @pytest.mark.parametrize("lose", [delete, replace_by_copy, rename_folder, delete_log, replace_by_link])
-async def test_a_commit_looks_by_itself(engine: Store, path: Path, lose: Callable[[Path], None]) -> None:
-    """What is sent right after the loss is refused already, before the next look of the thread."""
+async def test_a_commit_checks_the_files_by_itself(engine: Store, path: Path, lose: Callable[[Path], None]) -> None:
+    """Messages sent right after the loss are refused already, before the next check of the thread."""
     for _ in range(5):
         await engine.append_message("alice", "tea", "kept", None)
     lose(path)
@@ -182,7 +182,7 @@ async def test_a_commit_looks_by_itself(engine: Store, path: Path, lose: Callabl
 
 
 @pytest.mark.parametrize("what", ["file", "folder", "all files"])
-async def test_it_goes_on_when_the_files_are_back(engine: Store, path: Path, what: str) -> None:
+async def test_the_store_works_again_when_its_files_are_back(engine: Store, path: Path, what: str) -> None:
     moves = {
         "file": [(path, path.with_name("away"))],
         "folder": [(path.parent, path.parent.with_name("away"))],
@@ -213,7 +213,7 @@ def contents(path: Path) -> list[str]:
     return [content for (content,) in rows]
 
 
-async def test_what_another_program_put_there_is_left_alone(engine: Store, path: Path) -> None:
+async def test_files_put_there_by_another_program_are_left_alone(engine: Store, path: Path) -> None:
     """A second gateway's store at the same path keeps its log when the first one ends."""
     move([(path, path.with_name("old.db"))])
     delete_log(path)
@@ -234,10 +234,10 @@ async def test_what_another_program_put_there_is_left_alone(engine: Store, path:
 
 @pytest.mark.parametrize("spoil", OVERWRITTEN)
 @pytest.mark.parametrize("noticed", [True, False])
-async def test_an_overwritten_file_is_not_written_to_at_the_end(
+async def test_an_overwritten_file_is_not_written_to_when_closing(
     engine: Store, path: Path, spoil: Callable[[Path], None], noticed: bool
 ) -> None:
-    """What was put over it, most likely a backup, stays as it is; nor is a log copied that is not ours any more."""
+    """The file that replaced it, most likely a backup, is not changed, and a foreign WAL is not copied into it."""
     await engine.append_message("alice", "tea", "kept", None)
     spoil(path)
     if noticed:
@@ -247,7 +247,7 @@ async def test_an_overwritten_file_is_not_written_to_at_the_end(
     assert content_of(path) == before
 
 
-async def test_what_is_committed_after_a_cut_does_not_hide_it(engine: Store, path: Path) -> None:
+async def test_a_commit_after_a_truncation_does_not_hide_it(engine: Store, path: Path) -> None:
     """The log is as long as before, with a hole."""
     engine._engine._database.watch.look()  # as its thread has, twice a second
     cut_log(path)
@@ -256,7 +256,7 @@ async def test_what_is_committed_after_a_cut_does_not_hide_it(engine: Store, pat
     assert f"{path}-wal was overwritten" in await until_noticed(engine)
 
 
-async def test_what_was_acked_is_saved_where_only_the_log_has_gone(engine: Store, path: Path) -> None:
+async def test_acked_events_are_saved_where_only_the_wal_is_lost(engine: Store, path: Path) -> None:
     await engine.append_message("alice", "tea", "kept", None)
     delete_log(path)
     await until_noticed(engine)
@@ -264,7 +264,7 @@ async def test_what_was_acked_is_saved_where_only_the_log_has_gone(engine: Store
     assert contents(path) == ["kept"]
 
 
-async def test_a_link_that_leads_elsewhere_now_is_a_loss(path: Path) -> None:
+async def test_a_link_that_now_leads_elsewhere_counts_as_a_loss(path: Path) -> None:
     """The store was opened by a link, which is changed: after a restart the gateway would open another file."""
     link, other = path.with_name("link.db"), path.with_name("other.db")
     path.with_name("link.db").symlink_to(path)
@@ -278,7 +278,7 @@ async def test_a_link_that_leads_elsewhere_now_is_a_loss(path: Path) -> None:
     await engine.close(5)
 
 
-async def test_files_that_were_moved_and_are_still_found_are_no_loss(engine: Store, path: Path) -> None:
+async def test_moved_files_that_are_still_found_are_not_a_loss(engine: Store, path: Path) -> None:
     """All of them in their folder, with a link to it in its old place: a restart finds everything."""
     rename_folder(path)
     path.parent.symlink_to(path.parent.with_name("elsewhere"))
@@ -289,7 +289,9 @@ async def test_files_that_were_moved_and_are_still_found_are_no_loss(engine: Sto
     assert contents(path) == ["kept"]
 
 
-async def test_a_checkpoint_amid_a_look_is_no_loss(engine: Store, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_checkpoint_during_a_check_is_not_a_loss(
+    engine: Store, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It begins and ends after the index was read, and before the database file is looked at."""
     watch = engine._engine._database.watch
     signature = engine._engine._database.files.signature
@@ -308,8 +310,8 @@ async def test_a_checkpoint_amid_a_look_is_no_loss(engine: Store, path: Path, mo
         assert watch.problem is None
 
 
-async def test_no_moment_is_wrong_to_look(engine: Store, path: Path) -> None:
-    """Nor is one in the middle of a commit, of a checkpoint of ours or of others, or of the log's new beginning."""
+async def test_a_check_at_any_moment_reports_no_loss(engine: Store, path: Path) -> None:
+    """Also in the middle of a commit, of a checkpoint of the gateway or of others, or of a restart of the WAL."""
     watch = engine._engine._database.watch
     stop = asyncio.Event()
 
@@ -334,8 +336,8 @@ async def test_no_moment_is_wrong_to_look(engine: Store, path: Path) -> None:
     assert watch.problem is None
 
 
-async def test_nothing_is_noticed_where_nothing_is_lost(engine: Store, path: Path) -> None:
-    """Checkpoints of ours and of others, readers, backups, `touch` and another mode are no loss."""
+async def test_ordinary_access_to_the_files_is_not_a_loss(engine: Store, path: Path) -> None:
+    """Checkpoints of the gateway and of others, readers, backups, `touch` and another mode are not a loss."""
     for number in range(3):
         for _ in range(20):
             await engine.append_message("alice", "tea", "x" * 5000, None)

@@ -51,14 +51,14 @@ class OpenPage(Protocol):
     async def __call__(self, *, width: int = 1280, height: int = 720, **options: Any) -> WebClient: ...
 
 
-class Line:
-    """A page's connection, on which what the gateway sends can be held back for a while."""
+class HeldConnection:
+    """The connection of a page, on which frames of the gateway can be held back for a while."""
 
     def __init__(self) -> None:
         self._held: list[tuple[WebSocketRoute, str | bytes]] | None = None
 
-    async def lead_to(self, page: Page) -> None:
-        """All connections that the page opens from now on go over this line."""
+    async def carry(self, page: Page) -> None:
+        """Carry all connections that the page opens from now on."""
         await page.route_web_socket(lambda _url: True, self._connect)
 
     def hold(self) -> None:
@@ -92,7 +92,7 @@ class WebClient:
 
     @property
     def mistakes(self) -> list[str]:
-        """The problems that no connection, however bad, brings about."""
+        """The problems that no lost connection explains."""
         return [text for text in self.problems if "page error" in text or "Content Security Policy" in text]
 
     # --- what is there
@@ -113,7 +113,7 @@ class WebClient:
         return self.rooms.get_by_role("link", name=room, exact=True)
 
     def row(self, room: str) -> Locator:
-        """All that the list says of a room."""
+        """Everything that the list shows of a room."""
         return self.rooms.get_by_role("listitem").filter(has=self.page.get_by_role("link", name=room, exact=True))
 
     @property
@@ -121,7 +121,7 @@ class WebClient:
         return self.page.get_by_role("log", name="Messages")
 
     def message(self, text: str) -> Locator:
-        """A message with all that is said of it."""
+        """A message with everything that is shown of it."""
         return self.log.get_by_role("article").filter(has=self.page.get_by_text(text, exact=True))
 
     @property
@@ -171,7 +171,7 @@ class WebClient:
             await self.dialog.get_by_role("combobox", name="Add people").fill(name)
             await self.dialog.get_by_role("option", name=name, exact=True).click()
 
-    async def say(self, text: str) -> None:
+    async def send(self, text: str) -> None:
         await self.box.fill(text)
         await self.button("Send").click()
 

@@ -17,11 +17,11 @@ Action = tuple[str, dict[str, Any]]
 
 
 GROUP = {"kind": "group", "history": "all"}
-"""What the shape of a room says of one that a client has created with no more than its name."""
+"""The shape of a room that a client has created with only its name."""
 
 
 class RefusedError(Exception):
-    """A login that the gateway refused: `error` is what it said."""
+    """A log-in that the gateway refused, with its `error`."""
 
     def __init__(self, error: dict[str, Any], status: int | None = None) -> None:
         super().__init__(f"{error} ({status})" if status else str(error))
@@ -54,13 +54,13 @@ class ChatClient(Protocol):
         """The first unread event of that name; others before it stay unread."""
 
     async def drain(self) -> list[Event]:
-        """Make a round trip, then return every unread event: what is not among them had not been sent before."""
+        """Make a round trip, then return every unread event: no other had been sent before."""
 
     async def leave(self) -> None:
         """Leave on purpose."""
 
     async def drop(self) -> None:
-        """Lose the transport without a word."""
+        """Lose the transport, without closing the session."""
 
 
 StockWire = Literal["socketio-websocket", "socketio-polling", "socketio-polling-only"]
@@ -113,7 +113,7 @@ async def fail(client: ChatClient, action: str, code: str, /, **payload: Any) ->
 
 
 async def make_room(creator: ChatClient, *others: ChatClient) -> str:
-    """A room of its own with these members, who have all heard of it."""
+    """A new room with these members, each of whom has received `room-joined`."""
     room = fresh_name("room")
     await succeed(creator, "create-room", room=room, users=[other.username for other in others])
     for other in others:
@@ -128,7 +128,7 @@ def members(**online: bool) -> list[dict[str, Any]]:
 
 
 def check_error(error: dict[str, Any], code: str) -> None:
-    """An error has its code, a sentence, and nothing that the protocol does not know."""
+    """An error has its code, a sentence, and no fields that the protocol does not define."""
     assert error["code"] == code, error
     assert isinstance(error["message"], str), error
     assert error["message"].strip(), error

@@ -1,6 +1,6 @@
-"""What clients are sent, held against what `gateway.protocol` declares: every reply and event of every test.
+"""Checks every reply and event that a client of any test receives against `gateway.protocol`.
 
-A client notes what is wrong, and the fixture `kept_contract` fails the test.
+A client notes what is wrong, and the fixture `check_contract` fails the test.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 // Many stock Socket.IO clients in one process, steered from Python: commands are JSON lines on stdin, and what the
 // sockets report is JSON lines on stdout. The process ends when stdin does.
 //
-// Commands: {do, socket, …}, where `socket` is a number that Python chose; each also has `call`, echoed in its answer.
-// Reports:  {call, value}               the answer to a command, or to an emit: the arguments of its ack
+// Commands: {do, socket, …}, where `socket` is a number that Python chose; each also has `call`, echoed in its reply.
+// Reports:  {call, value}               the reply to a command, or to an emit: the arguments of its ack
 //           {socket, on, value}         "connect", "connect_error", "disconnect", "event" with {name, args}, "return"
 //                                       with the offset from which it asks to go on, or "stranded" with how many
 //                                       packets it has set aside when it lost its connection
@@ -41,7 +41,7 @@ class Cables extends http.Agent {
   }
 }
 
-// A command that returns undefined answers later.
+// A command that returns undefined replies later.
 const commands = {
   open({ socket: number, url, options }) {
     const agent = new Cables();
@@ -68,7 +68,7 @@ const commands = {
     return null;
   },
 
-  // With `ack`, the answer is the arguments of the ack. A socket with `retries` goes on over lost connections.
+  // With `ack`, the reply is the arguments of the ack. A socket with `retries` goes on over lost connections.
   emit({ call, socket: number, name, args, ack }) {
     const socket = sockets.get(number);
     if (!ack) {
@@ -86,7 +86,7 @@ const commands = {
     });
   },
 
-  // A burst in one iteration of the event loop; the answer is every ack with its index, in the order they came.
+  // A burst in one iteration of the event loop; the reply is every ack with its index, in the order they came.
   burst({ call, socket: number, events }) {
     const socket = sockets.get(number);
     const acks = [];
@@ -111,7 +111,7 @@ const commands = {
   // A client with `reconnection` comes back by itself.
   //
   // Not by `engine.close()`: it waits for an upgrade under way, and closes amid the packets of the last poll. Those the
-  // stock client sets aside until it is back, and hears them then in addition to having them replayed.
+  // stock client sets aside until it is back, and delivers them then in addition to having them replayed.
   drop({ socket: number }) {
     const { engine } = sockets.get(number).io;
     const tcp = engine.transport.ws?._socket;
@@ -129,7 +129,7 @@ const commands = {
 
   // Connect, and disconnect before the client has had much of it, as React's StrictMode does: "at once", when the
   // transport is "open", that many iterations of the event loop later, or when it is connected, where it may "talk" first.
-  // The answer comes when the client has disconnected.
+  // The reply comes when the client has disconnected.
   flicker({ call, url, options, when }) {
     const socket = io(url, { forceNew: true, reconnection: false, ...options });
     const end = () => {

@@ -1,4 +1,4 @@
-"""Plain HTTP, for what no WebSocket or Socket.IO client would send."""
+"""Plain HTTP, for requests that no WebSocket or Socket.IO client would send."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness.inbox import TIMEOUT
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     status: int
     headers: dict[str, str]
     body: bytes
@@ -30,14 +30,14 @@ class Answer:
         return dict(body["error"])
 
 
-async def request(method: str, url: str, **options: Any) -> Answer:
+async def request(method: str, url: str, **options: Any) -> Response:
     """One request on a connection of its own; the path is sent as it is written."""
     async with (
         aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(TIMEOUT)) as session,
         session.request(method, URL(url, encoded=True), **options) as response,
     ):
         headers = {name.lower(): value for name, value in response.headers.items()}
-        return Answer(response.status, headers, await response.read())
+        return Response(response.status, headers, await response.read())
 
 
 WEBSOCKET_HEADERS = {

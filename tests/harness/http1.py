@@ -1,4 +1,4 @@
-"""HTTP/1 by hand, on a connection that the test keeps: what libraries would never send, and when."""
+"""HTTP/1 by hand, on a connection of the test's own: requests, and timing, that no library would produce."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from harness.http import Answer
+from harness.http import Response
 from harness.inbox import TIMEOUT
 
 if TYPE_CHECKING:
@@ -40,13 +40,13 @@ class Connection:
             self.writer.write(data[start : start + size])
             await asyncio.sleep(0.002)  # so that each is read for itself
 
-    async def answer(self, *, body: bool = True) -> Answer:
-        """The next reply, with as much body as it says; that to HEAD has none."""
+    async def response(self, *, body: bool = True) -> Response:
+        """The next response, with its body; that to HEAD has none."""
         async with asyncio.timeout(TIMEOUT):
             first, *lines = (await self.reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
             headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines if line)}
             size = int(headers.get("content-length", 0)) if body else 0
-            return Answer(int(first.split()[1]), headers, await self.reader.readexactly(size))
+            return Response(int(first.split()[1]), headers, await self.reader.readexactly(size))
 
     async def frame(self) -> bytes:
         """The payload of the next WebSocket frame, of less than 64 KiB."""
@@ -57,7 +57,7 @@ class Connection:
             return await self.reader.readexactly(length)
 
     async def ended(self, seconds: float = TIMEOUT) -> bytes:
-        """What still comes, until the server has closed the connection."""
+        """What is still received until the server closes the connection."""
         async with asyncio.timeout(seconds):
             try:
                 return await self.reader.read()

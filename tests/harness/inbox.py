@@ -40,7 +40,7 @@ class Inbox(Generic[Item]):
         self._changed.set()
 
     def close(self, why: str) -> None:
-        """Nothing more will come: anyone who waits learns so at once."""
+        """Nothing more will come: every waiter is told at once."""
         self._closed = why
         self._changed.set()
 

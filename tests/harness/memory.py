@@ -1,4 +1,4 @@
-"""The memory of the test's own process, for what a server in it keeps of its clients."""
+"""The memory of the test's own process: what a server in it keeps of its clients."""
 
 from __future__ import annotations
 

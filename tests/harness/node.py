@@ -133,14 +133,14 @@ class Driver:
         async for line in self._process.stdout:
             report = orjson.loads(line)
             if "call" in report:
-                self._answer(report)
+                self._reply(report)
             elif listener := self.listeners.get(report["socket"]):
                 listener(report["on"], report["value"])
         for future in self._waiting.values():
             if not future.done():
                 future.set_exception(AssertionError("the Node process ended"))
 
-    def _answer(self, report: dict[str, Any]) -> None:
+    def _reply(self, report: dict[str, Any]) -> None:
         future = self._waiting.pop(report["call"], None)
         if future is None or future.done():
             return
@@ -150,7 +150,7 @@ class Driver:
             future.set_result(report["value"])
 
     async def call(self, command: dict[str, Any]) -> Any:
-        """Send a command and wait for its answer; an emit is answered by its ack."""
+        """Send a command and wait for its reply; the reply to an emit is its ack."""
         assert self._process.stdin is not None
         number = next(self._calls)
         future = self._waiting[number] = asyncio.get_running_loop().create_future()
@@ -159,6 +159,6 @@ class Driver:
             async with asyncio.timeout(TIMEOUT):
                 return await future
         except TimeoutError:
-            raise AssertionError(f"no answer within {TIMEOUT:.0f} s to {str(command)[:500]}") from None
+            raise AssertionError(f"no reply within {TIMEOUT:.0f} s to {str(command)[:500]}") from None
         finally:
             self._waiting.pop(number, None)

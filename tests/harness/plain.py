@@ -84,7 +84,7 @@ class Wire:
         return await self.frames.take(lambda _: True, "a frame")
 
     async def leave(self) -> None:
-        """Close with 1000 and wait until the gateway has answered."""
+        """Close with 1000 and wait for the close frame of the gateway."""
         await self.socket.close(1000)
         await self.wait_closed()
 
@@ -106,28 +106,28 @@ class Wire:
 
 
 class BareClient(Wire):
-    """The bare form, as the older Go server had it."""
+    """The bare form, as in the older Go server."""
 
     def __init__(self, url: str, username: str, **options: Any) -> None:
         super().__init__(f"{websocket_url(url)}/username/{quote(username, safe='')}", username, **options)
         self.username = username
 
     async def echo(self, action: str, /, **payload: Any) -> None:
-        """Send an action that must succeed, and see its own frame come back; what others said before stays unread."""
+        """Send an action that must succeed, and see its own frame come back; earlier messages of others stay unread."""
         frame = dump({"action": action, **payload})
         await self.send(frame)
-        answer = await self.frames.take(lambda answer: answer == frame or '"error"' in str(answer), f"{frame} back")
-        assert answer == frame, answer
+        reply = await self.frames.take(lambda reply: reply == frame or '"error"' in str(reply), f"{frame} back")
+        assert reply == frame, reply
 
     async def refuse(self, frame: Frame) -> dict[str, Any]:
         """Send a frame that must be refused; returns the error."""
         await self.send(frame)
-        answer = json.loads(await self.next_frame())
-        assert set(answer) == {"error"}, answer
-        return dict(answer["error"])
+        reply = json.loads(await self.next_frame())
+        assert set(reply) == {"error"}, reply
+        return dict(reply["error"])
 
     async def drain(self) -> list[Frame]:
-        """Make a round trip, then return every unread frame before its answer."""
+        """Make a round trip, then return every unread frame before its reply."""
         await self.send('{"action":"list-rooms","ref":"drain"}')
         last = await self.frames.take(
             lambda frame: '"ref":"drain"' in str(frame).replace(" ", ""), "the reply to list-rooms"

@@ -24,7 +24,7 @@ from harness.waiting import until
 COMMAND = Path(sys.executable).with_name("gateway")
 READY = re.compile(r"https?://\S+?(?=/?(\s|$))")
 STOP_TIMEOUT = 0.3
-"""Seconds that a gateway has, when a test is over, to send clients away."""
+"""Seconds that a gateway has, when a test is over, to disconnect its clients."""
 
 _libc = ctypes.CDLL(None)
 _PR_SET_PDEATHSIG = 1
@@ -37,12 +37,12 @@ def die_with_parent() -> None:
 
 
 def clean_environment() -> dict[str, str]:
-    """Ours, without what would set the gateway up."""
+    """Our environment, without the variables of the gateway."""
     hidden = {"PORT", "REDIS_URL"}
     return {name: value for name, value in os.environ.items() if name not in hidden and not name.startswith("GATEWAY_")}
 
 
-def quiet_port() -> int:
+def stable_port() -> int:
     """A free port from below the range that outgoing connections take theirs from.
 
     A gateway that is to come back on its port needs one: a port chosen with 0 could be taken while it is down.
@@ -101,7 +101,7 @@ class GatewayProcess:
         self.check_log()
 
     async def _end(self) -> None:
-        """Stop, without waiting for clients that the test has left behind: a second signal says so."""
+        """Stop, by a second signal without waiting for clients that the test has left connected."""
         process = await self.signal(signal.SIGTERM)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STOP_TIMEOUT):
@@ -143,7 +143,7 @@ class GatewayProcess:
             self.log += chunk.decode(errors="replace")
 
     async def start(self) -> None:
-        """Start, and wait until it says on stdout that it is ready."""
+        """Start, and wait until it prints that it is ready."""
         process = await self.spawn()
         assert process.stdout is not None
         async with asyncio.timeout(TIMEOUT):

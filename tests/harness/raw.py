@@ -1,4 +1,4 @@
-"""Socket.IO spoken by hand over one WebSocket, to say what the stock client never would."""
+"""Socket.IO by hand over one WebSocket, to send what the stock client never would."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ENGINE = "/socket.io/?EIO=4"
 
 
 class RawSocketIO(Wire):
-    """Engine.IO and Socket.IO packets as text; pings are answered."""
+    """Engine.IO and Socket.IO packets as text; pings get a pong."""
 
     def __init__(self, url: str, name: str = "raw", **options: Any) -> None:
         super().__init__(f"{websocket_url(url)}{ENGINE}&transport=websocket", name, **options)
@@ -37,13 +37,13 @@ class RawSocketIO(Wire):
             await super()._receive(frame)
 
     async def connect(self, auth: Any) -> str:
-        """Send CONNECT with any auth; returns the packet that answers, CONNECT (40…) or CONNECT_ERROR (44…)."""
+        """Send CONNECT with any auth; returns the packet that follows, CONNECT (40…) or CONNECT_ERROR (44…)."""
         return await self.connect_text(dump(auth))
 
     async def connect_text(self, auth: str) -> str:
         await self.send(f"40{auth}")
-        answer = await self.frames.take(lambda frame: str(frame)[:2] in {"40", "44"}, "the answer to CONNECT")
-        return str(answer)
+        reply = await self.frames.take(lambda frame: str(frame)[:2] in {"40", "44"}, "the reply to CONNECT")
+        return str(reply)
 
     async def call_text(self, text: str) -> str:
         """Send an event with an ack id, its JSON given as text; returns the packet of its ack."""

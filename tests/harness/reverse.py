@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from harness.process import die_with_parent, quiet_port
-from harness.waiting import until_told
+from harness.process import die_with_parent, stable_port
+from harness.waiting import poll_until
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -22,7 +22,7 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "deploy.md"
 
 
 class SmallProxy:
-    """Passes each connection's first request on, and then whatever either side says."""
+    """Forwards the first request of each connection, and then all bytes of both sides."""
 
     def __init__(self, upstream: str, *, strip: bool) -> None:
         address = urlsplit(upstream)
@@ -70,7 +70,7 @@ async def _pipe(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 @asynccontextmanager
 async def reverse_proxy(kind: str, upstream: str, folder: Path, *, strip: bool) -> AsyncIterator[str]:
-    """The URL below which ``upstream`` is to be found. ``strip``: it does not see the path."""
+    """The URL below which ``upstream`` is served. ``strip``: it does not see the path."""
     if kind == "small":
         proxy = SmallProxy(upstream, strip=strip)
         server = await asyncio.start_server(proxy.serve, "127.0.0.1", 0)
@@ -80,7 +80,7 @@ async def reverse_proxy(kind: str, upstream: str, folder: Path, *, strip: bool) 
             server.close()
             await proxy.close()
         return
-    port = quiet_port()
+    port = stable_port()
     process = await asyncio.create_subprocess_exec(
         "nginx", "-c", _nginx_config(folder, upstream, port, strip=strip), "-p", folder, preexec_fn=die_with_parent
     )
@@ -120,4 +120,4 @@ async def _listening(port: int) -> None:
             return True
         return False
 
-    await until_told(is_listening)
+    await poll_until(is_listening)

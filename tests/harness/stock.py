@@ -1,4 +1,4 @@
-"""The stock Socket.IO client, under Node, behind the interface that all clients share."""
+"""The stock Socket.IO client, under Node, with the interface that all clients share."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 from harness import contract
 from harness.client import RefusedError
 from harness.inbox import Event, Inbox
-from harness.waiting import until_told
+from harness.waiting import poll_until
 
 if TYPE_CHECKING:
     from harness.client import Action, Reply
@@ -26,7 +26,7 @@ TRANSPORTS = {
 class SocketIOClient:
     """One socket of the stock client. Options are the client's own (`transports`, `auth`, `query`, `reconnection`, …).
 
-    `notices` holds what is no event: "connect", "disconnect", "connect_error" and "stranded", as `Event`s of that name.
+    `notices` holds everything else: "connect", "disconnect", "connect_error" and "stranded", as `Event`s of that name.
     """
 
     def __init__(self, driver: Driver, url: str, username: str | None = None, **options: Any) -> None:
@@ -43,7 +43,7 @@ class SocketIOClient:
             self._options["auth"] = {"username": username, **options.get("auth", {})}
 
     async def __aenter__(self) -> Self:
-        """Connect, or raise `RefusedError` with what `connect_error` said."""
+        """Connect, or raise `RefusedError` with the error of `connect_error`."""
         self._driver.listeners[self.number] = self._report
         try:
             await self._do("open", url=self._url, options=self._options)
@@ -135,12 +135,12 @@ class SocketIOClient:
         return dict(await self._do("state"))
 
     async def wait_for_transport(self, name: str) -> None:
-        """Until the upgrade is done. There is no notice to wait for, so it is asked again and again."""
+        """Wait until the upgrade is done. There is no notice of it, so the client is asked again and again."""
 
         async def is_there() -> bool:
             return bool((await self.state())["transport"] == name)
 
-        await until_told(is_there)
+        await poll_until(is_there)
 
 
 def _action(name: str, args: tuple[Any, ...]) -> object:

@@ -1,4 +1,4 @@
-"""Holding back what a process asks of its disk: every fsync waits until the test lets it go.
+"""Holding back what a process asks of its disk: every fsync waits until the test releases it.
 
 Linux has the kernel ask us (seccomp user notification, seccomp_unotify(2)): the process is the real one, and so
 are its disk and its system calls.
@@ -66,7 +66,7 @@ class HeldSyncs:
             self._theirs.send(b"x")
 
     def start(self) -> None:
-        """The child runs: answer for it."""
+        """The child runs: respond to its system calls."""
         _, descriptors, _, _ = socket.recv_fds(self._ours, 1, 1)
         if not descriptors:
             pytest.skip("this kernel lets nobody hold system calls back")

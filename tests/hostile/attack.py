@@ -1,4 +1,4 @@
-"""A gateway under attack, another one beside it in peace, and what is looked at while it lasts and afterwards."""
+"""A gateway under attack, another one that is not attacked, and what is checked meanwhile and afterwards."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ AT_ONCE = 16
 
 def crowding() -> float:
     """How many processes want each processor of this machine; at least 1. Beside the suite's other tests, and beside
-    another run of it, everybody waits as much longer, attacked or not.
+    another run of it, everybody waits that much longer, attacked or not.
     """
     return max(1.0, os.getloadavg()[0] / len(os.sched_getaffinity(0)))
 
@@ -103,7 +103,7 @@ class Bystanders:
         self._process.stdin.write(b"!")
 
     async def p99(self) -> float:
-        """The 99th percentile since they `begin`, in seconds; infinite where somebody was not heard, or was
+        """The 99th percentile since they `begin`, in seconds; infinite where somebody was not received, or was
         disconnected.
         """
         assert self._process.stdin is not None
@@ -123,7 +123,7 @@ class Bystanders:
 
 
 class Environment:
-    """What is attacked, its equal in peace beside it, and the bystanders of both."""
+    """The gateway under attack, an identical one that is not attacked, and the bystanders of both."""
 
     def __init__(self, kind: str, folder: Path, settings: dict[str, Any]) -> None:
         stores = [f"sqlite:///{folder / name}" for name in ("attacked.db", "calm.db")]
@@ -147,7 +147,7 @@ class Environment:
 
 
 class Attack:
-    """Use as a context manager around an attack; leaving it checks that nobody else was hurt and nothing is left."""
+    """A context manager around an attack; at its end it checks that nobody else was affected and nothing is left."""
 
     def __init__(self, environment: Environment, *, memory: float, left: float) -> None:
         """``memory``: MB by which the attacked process may grow meanwhile; ``left``: what may be left afterwards."""
@@ -179,7 +179,7 @@ class Attack:
         self._memory += self._peak
 
     def begin_again(self) -> None:
-        """Count from now on: what came before was no attack."""
+        """Count from now on: earlier frames were not part of the attack."""
         for bystanders in self._bystanders:
             bystanders.begin()
         self.settle()
@@ -294,7 +294,7 @@ def message(packet: str | bytes) -> bytes:
 
 
 class Attacker:
-    """A TCP connection that says whatever it likes."""
+    """A TCP connection that sends any bytes."""
 
     def __init__(self, url: str) -> None:
         address = urlsplit(url)
@@ -310,14 +310,14 @@ class Attacker:
         self.writer.transport.abort()
 
     async def shake_hands(self, path: str, headers: str = "") -> bytes:
-        """Become a WebSocket, with further ``headers``; the head of the answer."""
+        """Become a WebSocket, with further ``headers``; the head of the response."""
         head = "".join(f"{name}: {value}\r\n" for name, value in {"Host": "x", **WEBSOCKET_HEADERS}.items())
         self.writer.write(f"GET {path} HTTP/1.1\r\n{head}{headers}\r\n".encode())
         async with asyncio.timeout(TIMEOUT):
             return await self.reader.readuntil(b"\r\n\r\n")
 
     async def send(self, data: bytes) -> None:
-        """Write, as fast as the gateway reads; what it no longer wants is dropped."""
+        """Write, as fast as the gateway reads; bytes after its close are dropped."""
         try:
             self.writer.write(data)
             await self.writer.drain()
@@ -339,21 +339,21 @@ class Attacker:
         except TimeoutError:
             raise AssertionError(f"still open after {seconds} s") from None
 
-    async def answers_or_closes(self, question: bytes, answers: tuple[bytes, ...], seconds: float) -> None:
-        """Within that time the gateway has given one of the answers, or closed the connection."""
+    async def replies_or_closes(self, question: bytes, replies: tuple[bytes, ...], seconds: float) -> None:
+        """Within that time the gateway sends one of ``replies``, or closes the connection."""
         await self.send(question)
-        said = b""
+        received = b""
         try:
             async with asyncio.timeout(allow(seconds)):
-                while not any(answer in said for answer in answers):
+                while not any(reply in received for reply in replies):
                     data = await self.reader.read(65536)
                     if not data:
                         return
-                    said += data
+                    received += data
         except ConnectionError:
             pass
         except TimeoutError:
-            raise AssertionError(f"neither answered nor closed in {seconds} s") from None
+            raise AssertionError(f"neither a reply nor a close in {seconds} s") from None
 
 
 class SocketIOAttacker(Attacker):

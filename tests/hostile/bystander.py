@@ -2,8 +2,8 @@
 
     python bystander.py ws://host:port people
 
-Says "ready" on stdout. For each "?" on stdin prints the seconds that each message took to be acked and heard since the
-last "!", or until there are 200, as a JSON list.
+Prints "ready" to stdout. For each "?" on stdin it prints a JSON list: how many seconds each message since the last "!"
+took to be acked and received; at least 200 of them.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Person:
         self.socket = socket
 
     async def wait(self, *starts: str) -> str:
-        """The next frame that starts so; others are skipped, pings answered."""
+        """The next frame with that prefix; others are skipped, and pings get a pong."""
         async with asyncio.timeout(TIMEOUT):
             while True:
                 frame = str(await self.socket.recv())
@@ -59,12 +59,12 @@ class Pair:
         await self.alice.socket.send(json.dumps(room))
         await self.alice.wait('{"event":"reply","ok":true')
 
-    async def alice_says(self, content: str) -> None:
+    async def send_from_alice(self, content: str) -> None:
         await self.alice.socket.send(json.dumps({"action": "send-msg", "room": self.room, "content": content}))
         await self.alice.wait('{"event":"reply","ok":true')
         assert f'"content":"{content}"' in await self.bob.wait('42["message"')
 
-    async def bob_says(self, content: str) -> None:
+    async def send_from_bob(self, content: str) -> None:
         payload: list[Any] = ["send-msg", {"room": self.room, "content": content}]
         await self.bob.socket.send(f"421{json.dumps(payload)}")
         assert '"ok":true' in await self.bob.wait("431[")
@@ -74,15 +74,15 @@ class Pair:
 async def talk(pair: Pair, pause: float, times: list[float]) -> None:
     await asyncio.sleep(pause * pair.number / 50)  # not all at once
     for number in itertools.count():
-        for say in (pair.alice_says, pair.bob_says):
+        for send in (pair.send_from_alice, pair.send_from_bob):
             start = time.perf_counter()
-            await say(str(number))
+            await send(str(number))
             times.append(time.perf_counter() - start)
         await asyncio.sleep(pause)  # at their rate
 
 
 async def report(times: list[float]) -> None:
-    """Answer what is asked on stdin."""
+    """Reply to the questions on stdin."""
     asked: asyncio.Queue[bytes] = asyncio.Queue()
     stdin = sys.stdin.fileno()
     asyncio.get_running_loop().add_reader(stdin, lambda: asked.put_nowait(os.read(stdin, 1)))
@@ -94,7 +94,7 @@ async def report(times: list[float]) -> None:
                 times.clear()
                 continue
         while len(times) < AT_LEAST:  # noqa: ASYNC110 (many others fill it)
-            await asyncio.sleep(0.01)  # nobody tells how far they are
+            await asyncio.sleep(0.01)  # there is no event to wait for
         print(json.dumps(times), flush=True)  # noqa: T201 (to the test)
 
 

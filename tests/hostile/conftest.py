@@ -41,7 +41,7 @@ class Environments:
 
 
 @pytest.fixture(autouse=True)
-def kept_contract() -> None:
+def check_contract() -> None:
     """Takes the place of the fixture for all tests: some targets are other applications, with events of their own."""
 
 
@@ -81,7 +81,7 @@ async def start_attack(
 
 @pytest.fixture(params=[SocketIOAttacker, PlainAttacker], ids=["socketio", "plain"])
 def attacker(request: pytest.FixtureRequest) -> Callable[[str], Attacker]:
-    """Attackers on each wire in turn."""
+    """Attackers on each wire."""
     kind: Callable[[str], Attacker] = request.param
     return kind
 
@@ -105,9 +105,9 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
     """A table of what was measured, in Markdown."""
     stats = terminalreporter.stats.values()
     reports = [report for kind in stats for report in kind if isinstance(report, pytest.TestReport)]
-    said = {report.nodeid: _why(report) for report in reports if report.when == "call"}
+    reasons = {report.nodeid: _why(report) for report in reports if report.when == "call"}
     rows = [
-        _row(report.nodeid, dict(report.user_properties)["hostile"], said.get(report.nodeid, ""))
+        _row(report.nodeid, dict(report.user_properties)["hostile"], reasons.get(report.nodeid, ""))
         for report in reports
         if "hostile" in dict(report.user_properties) and report.when == "teardown"
     ]

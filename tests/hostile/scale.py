@@ -39,4 +39,4 @@ FULL = Scale(50, 0.050, 3_400, 40_000, 50_000, 2_000_000, 400_000, 300_000, 100_
 
 SCALE = FULL if os.environ.get("HOSTILE") == "full" else SMALL
 STOCK = os.environ.get("HOSTILE_TARGET") == "stock"
-"""Whether python-socketio's and aiohttp's own servers are attacked in place of ours: reported, not asserted."""
+"""Whether the servers of python-socketio and aiohttp are attacked instead of ours: reported, not asserted."""

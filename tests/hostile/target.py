@@ -1,4 +1,4 @@
-"""What is attacked, in a process of its own, which counts what the tests cannot see from outside.
+"""The server under attack, in a process of its own, which counts what tests cannot see from outside.
 
     python target.py gateway [the options of the command]
     python target.py ours|stock --host H --port N
@@ -40,22 +40,22 @@ MAX_SIZE = 131_072
 counts: Counter[str] = Counter()
 
 
-def answer_on_stdin() -> None:
-    """For each line, say how many tasks there are, and what else was counted."""
+def report_on_stdin() -> None:
+    """For each line, print how many tasks there are, and the other counts."""
 
-    def answer() -> None:
+    def report() -> None:
         if not os.read(sys.stdin.fileno(), 1):
             loop.remove_reader(sys.stdin)
             return
         print(json.dumps({"tasks": len(asyncio.all_tasks(loop)), **counts}), flush=True)  # noqa: T201
 
     loop = asyncio.get_running_loop()
-    loop.add_reader(sys.stdin, answer)
+    loop.add_reader(sys.stdin, report)
 
 
 class CountedGateway(Gateway):
     async def start(self) -> Listening:
-        answer_on_stdin()
+        report_on_stdin()
         return await super().start()
 
 
@@ -76,10 +76,10 @@ class Chat:
         match action:
             case "create-room":
                 self.rooms[room] = [name, *payload["users"]]
-                await self.tell(room, name, "room-joined", {"room": room})
+                await self.notify(room, name, "room-joined", {"room": room})
             case "send-msg":
                 message = {"room": room, "from": name, "content": payload["content"]}
-                await self.tell(room, name, "message", message)
+                await self.notify(room, name, "message", message)
             case "list-members":
                 members = [{"username": member, "online": member in self.people} for member in self.rooms[room]]
                 return {"ok": True, "members": members}
@@ -93,9 +93,9 @@ class Chat:
                 return {"ok": False}
         return {"ok": True}
 
-    async def tell(self, room: str, speaker: str, event: str, fields: dict[str, Any]) -> None:
+    async def notify(self, room: str, author: str, event: str, fields: dict[str, Any]) -> None:
         for member in self.rooms.get(room, ()):
-            if member != speaker and member in self.people:
+            if member != author and member in self.people:
                 await self.people[member](event, fields)
 
 
@@ -157,7 +157,7 @@ def plain_route(chat: Chat) -> Callable[[web.Request], Awaitable[web.StreamRespo
 
         chat.people[name] = send
         try:
-            with contextlib.suppress(ConnectionResetError):  # the client has gone before it was answered
+            with contextlib.suppress(ConnectionResetError):  # the client disconnected before the response
                 await send("welcome", {"username": name})
                 async for message in socket:
                     if message.type in {WSMsgType.TEXT, WSMsgType.BINARY}:
@@ -187,7 +187,7 @@ async def serve(kind: str, host: str, port: int) -> None:
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, host, port, backlog=1024).start()
-    answer_on_stdin()
+    report_on_stdin()
     print(f"ready: http://{host}:{runner.addresses[0][1]}/", flush=True)  # noqa: T201
     await asyncio.Event().wait()
 

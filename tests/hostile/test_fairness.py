@@ -23,10 +23,10 @@ SECONDS = 4
 MEMBERS, ROOMS = 100, 15
 
 
-def dearest(number: int, room: str, users: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """What costs the store most, over and over."""
-    for turn in itertools.count():
-        created = f"{room}-{number}-{turn}"
+def most_expensive(number: int, room: str, users: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The most expensive requests, over and over."""
+    for round_ in itertools.count():
+        created = f"{room}-{number}-{round_}"
         yield "history", {"room": room, "limit": 100}
         yield "list-members", {"room": room, "limit": 100}
         yield "find-users", {"prefix": "zz", "limit": 100}
@@ -43,7 +43,7 @@ async def ask(attacker: PlainAttacker, actions: Iterator[tuple[str, dict[str, An
 
 
 @pytest.mark.parametrize("connections", [1, 4])
-async def test_the_dearest_mix_of_requests(start_attack: StartAttack, connections: int) -> None:
+async def test_the_most_expensive_mix_of_requests(start_attack: StartAttack, connections: int) -> None:
     """From one connection and from several: bystanders hardly notice."""
     async with AsyncExitStack() as stack:
         attack = await start_attack(memory=80, left=60)
@@ -62,9 +62,9 @@ async def test_the_dearest_mix_of_requests(start_attack: StartAttack, connection
         working = [
             asyncio.create_task(work)
             for number, attacker in enumerate(attackers)
-            for work in (ask(attacker, dearest(number, rooms[0], users)), attacker.closed(120))
+            for work in (ask(attacker, most_expensive(number, rooms[0], users)), attacker.closed(120))
         ]
-        await attack.watch(asyncio.sleep(SECONDS))  # how long the attack lasts
+        await attack.watch(asyncio.sleep(SECONDS))  # the duration of the attack
         for task in working:
             task.cancel()
         await asyncio.gather(*working, return_exceptions=True)

@@ -28,61 +28,61 @@ MAX_BUFFER = 1.05
 BURST = 20
 
 
-async def fill(speaker: JsonClient, room: str, messages: int) -> None:
-    """Say so much in a room."""
+async def fill(sender: JsonClient, room: str, messages: int) -> None:
+    """Send that many bytes to a room."""
     for _ in range(0, messages, BURST):
-        await speaker.burst([("send-msg", {"room": room, "content": "x" * 10_000})] * BURST)
-        speaker.frames.take_all()
-        speaker.frames.log.clear()
+        await sender.burst([("send-msg", {"room": room, "content": "x" * 10_000})] * BURST)
+        sender.frames.take_all()
+        sender.frames.log.clear()
 
 
 async def test_a_reader_that_stops(start_attack: StartAttack, attacker: Kind) -> None:
-    """It sends pongs but reads nothing: it is cut at ``--max-buffer``, and recovers or is forgotten.
+    """It sends pongs but reads nothing: it is disconnected at ``--max-buffer``, and recovers or is forgotten.
 
-    Before it one that reads hears as much, twice: once so that the log and its caches have what they take, and once to
+    Before it, one that reads receives as much, twice: once to fill the log and its caches, and once to
     see what a room costs whose members read.
     """
     held = 1.5 * MAX_BUFFER + BURST * 0.01  # a half more for a second, and what was written last (`backlog`)
     attack = await start_attack(memory=held + 2, presence_limit=0, recovery_window=3600)
     async with (
-        attacker(attack.gateway.url) as deaf,
-        attacker(attack.gateway.url) as hearing,
-        JsonClient(attack.gateway.url, fresh_name()) as speaker,
+        attacker(attack.gateway.url) as stalled,
+        attacker(attack.gateway.url) as reader,
+        JsonClient(attack.gateway.url, fresh_name()) as sender,
     ):
         rooms = []
-        for listener in (hearing, deaf):
+        for listener in (reader, stalled):
             rooms.append(fresh_name("room"))
             name = await listener.log_in()
-            await speaker.call("create-room", room=rooms[-1], users=[name])
-        reading = asyncio.create_task(hearing.closed(SCALE.timeout))
+            await sender.call("create-room", room=rooms[-1], users=[name])
+        reading = asyncio.create_task(reader.closed(SCALE.timeout))
         try:
             for _ in range(2):
                 attack.settle()
-                await attack.watch(fill(speaker, rooms[0], min(SCALE.messages // 2, 3_000)))
+                await attack.watch(fill(sender, rooms[0], min(SCALE.messages // 2, 3_000)))
         finally:
             reading.cancel()
         attack.note("peak with one that reads", f"{attack.peak:+.1f} MB")
         attack.take_for_granted()
-        deaf.writer.transport.pause_reading()
+        stalled.writer.transport.pause_reading()
 
         async def lie() -> None:
             while True:
-                await deaf.send(PONG[type(deaf)])
+                await stalled.send(PONG[type(stalled)])
                 await asyncio.sleep(0.02)  # its heartbeat
 
         lying = asyncio.create_task(lie())
         try:
-            await attack.watch(fill(speaker, rooms[1], SCALE.messages))
+            await attack.watch(fill(sender, rooms[1], SCALE.messages))
         finally:
             lying.cancel()
-        members = (await speaker.call("list-members", room=rooms[1]))["members"]
+        members = (await sender.call("list-members", room=rooms[1]))["members"]
         assert {"username": name, "online": False} in members
-        deaf.writer.transport.resume_reading()
-        await deaf.closed(5)
+        stalled.writer.transport.resume_reading()
+        await stalled.closed(5)
 
 
 async def test_more_events_than_can_be_handled(start_attack: StartAttack, attacker: Kind) -> None:
-    """All at once from one client: it waits for its answers, the others do not."""
+    """All at once from one client: it waits for its acks, others wait for nothing."""
     attack = await start_attack()
     async with attacker(attack.gateway.url) as loud:
         await loud.log_in()
@@ -94,7 +94,7 @@ async def test_more_events_than_can_be_handled(start_attack: StartAttack, attack
             while events:
                 async with asyncio.timeout(20):
                     data = await loud.reader.read(65536)
-                assert data, f"closed, {events} answers short"
+                assert data, f"closed, {events} acks short"
                 tail += data
                 events -= tail.count(sign)
                 tail = tail[tail.rfind(sign) + len(sign) :] if sign in tail else tail[-len(sign) :]
@@ -106,7 +106,7 @@ async def test_more_events_than_can_be_handled(start_attack: StartAttack, attack
 
 
 async def test_events_to_a_slow_handler(start_attack: StartAttack) -> None:
-    """One at a time is handled, a few wait, and the rest is not read.
+    """One at a time is handled, a few wait, and what follows is not read.
 
     Each event is of 500 bytes: what was read in one piece is handled even when its sender has gone.
     """
@@ -141,7 +141,7 @@ async def test_events_to_a_slow_handler(start_attack: StartAttack) -> None:
 
 @pytest.mark.parametrize("event", ["6", '42["x"]'])
 async def test_very_small_messages(start_attack: StartAttack, event: str) -> None:
-    """Two megabytes of the smallest packets: nothing that handles them waits, and yet others are served."""
+    """Two megabytes of the smallest packets: handling them never waits for anything, and yet others are served."""
     attack = await start_attack(memory=MAX_BUFFER + 2)
     async with SocketIOAttacker(attack.gateway.url) as loud:
         await loud.log_in()
@@ -179,7 +179,7 @@ async def test_a_message_in_too_many_fragments(start_attack: StartAttack, attack
     await attack.watch(be_petty(SCALE.fragments))
 
 
-async def test_lengths_that_are_lies(start_attack: StartAttack, attacker: Kind) -> None:
+async def test_false_lengths(start_attack: StartAttack, attacker: Kind) -> None:
     """A length of 2^63 or just above the limit is refused before anything of it comes."""
     attack = await start_attack()
 
@@ -230,7 +230,7 @@ async def test_a_deflate_bomb(start_attack: StartAttack, attacker: Kind) -> None
 
 
 async def test_pings_whose_pongs_are_not_read(start_attack: StartAttack, attacker: Kind) -> None:
-    """Their answers never fill the memory; and who reads no ping of the gateway's is closed in its time."""
+    """Pongs never fill the memory, and a client that does not reply to the pings of the gateway is closed in time."""
     attack = await start_attack(ping_interval=2, ping_timeout=2)
     async with attacker(attack.gateway.url) as pinger:
         await pinger.log_in()
@@ -256,7 +256,7 @@ BODIES = {
     "chunks that are none": ("Transfer-Encoding: chunked", b"zzzz\r\n" + b"x" * 65536),
     "junk": ("Content-Length: 0", b"x" * 65536),
 }
-"""What follows the head of a handshake: its last header, and what is sent on and on."""
+"""What follows the head of a handshake: its last header, and what is sent continuously."""
 
 
 @pytest.mark.parametrize("body", BODIES)
@@ -282,7 +282,7 @@ async def test_an_upgrade_with_a_body(start_attack: StartAttack, body: str) -> N
     await attack.watch(crowd(20))
 
 
-async def test_a_crowd_that_says_nothing_wrong_and_leaves_at_once(start_attack: StartAttack) -> None:
+async def test_a_crowd_that_behaves_and_leaves_at_once(start_attack: StartAttack) -> None:
     """Connects and disconnects, a fifth by reset, a tenth in the handshake: memory does not drift."""
     attack = await start_attack(memory=5, left=5, recovery_window=0.2)
 

@@ -1,4 +1,4 @@
-"""Packets that are none, in every state: the connection closes within a second, and nobody else notices."""
+"""Malformed packets, in every state: the connection closes within a second, and nobody else notices."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MALFORMED: list[str | bytes] = [
     *("45-[]", "451[]", '45x-["x"]', '45-1-["x"]', '4511-["x"]', '459999999999-["x"]', '451-{"x":1}', "451-[]"),
     *("46", "461-[]", "461-1{}", "4611-1[]", b"\0", b""),
 ]
-"""What is no packet, or none that a client may send, whatever came before."""
+"""Malformed packets, and packets that no client may send, whatever came before."""
 
 RESERVED = ["connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"]
 PLACEHOLDERS = [{}, {"num": 1}, {"num": -1}, {"num": "0"}, {"num": True}, {"num": 0.0}, {"num": None}, {"num": [0]}]
@@ -53,13 +53,13 @@ VIOLATIONS = [
     b"\x81\xff" + (200_000).to_bytes(8, "big"),
     b"\x82\xff" + (2**64 - 1).to_bytes(8, "big"),
 ]
-"""Bytes that are no WebSocket frames."""
+"""Bytes that are not WebSocket frames."""
 
 
 Attempt = tuple[object, Callable[[], Awaitable[None]]]
 
 IN_TIME = 1.0
-"""Seconds within which a connection is closed for what it sent."""
+"""Seconds within which a violation closes the connection."""
 
 
 async def close_in_time(attack: Attack, before: bytes, bad: bytes, *, logged_in: bool) -> None:
@@ -92,8 +92,8 @@ async def fail_to_upgrade(attack: Attack, before: bytes, bad: bytes) -> None:
         await attacker.shake_hands(url.removeprefix(attack.gateway.url).replace("polling", "websocket"))
         await attacker.send(before + bad)
         await attacker.closed(IN_TIME)
-    answer = await request("POST", url, data="1")
-    assert (answer.status, answer.text.lower()) == (200, "ok")
+    response = await request("POST", url, data="1")
+    assert (response.status, response.text.lower()) == (200, "ok")
 
 
 async def test_malformed_packets_during_an_upgrade(start_attack: StartAttack) -> None:
@@ -144,27 +144,27 @@ any_frame = st.builds(
 nonsense = st.lists(packet.map(message) | any_frame, min_size=1, max_size=3).map(b"".join)
 
 
-GOODBYE = b"\x88\x02\x03\xe8"
-"""The close frame that answers an Engine.IO CLOSE; the gateway waits for the client's before it closes."""
+CLOSE_FRAME = b"\x88\x02\x03\xe8"
+"""The close frame after an Engine.IO CLOSE; the gateway waits for the client's before it closes."""
 
 
 @many
 @given(state=st.sampled_from([*STATES]), sent=nonsense)
 async def test_generated_packets(attack: Attack, state: str, sent: bytes) -> None:
-    """After any packets an action or a log-in has its answer within a second, or the connection is closed."""
+    """After any packets, an action or a log-in gets its reply within a second, or the connection is closed."""
     logged_in, before = STATES[state]
     # The log-in is for those whose packet was a DISCONNECT.
     question = message('42987654["list-rooms",{}]') + message(f'40{{"username":"{fresh_name()}"}}')
     async with SocketIOAttacker(attack.gateway.url) as attacker:
         await (attacker.log_in() if logged_in else attacker.open())
         await attacker.send(before + sent)
-        await attacker.answers_or_closes(question, (b"43987654[", b"40{", b"44{", GOODBYE), IN_TIME)
+        await attacker.replies_or_closes(question, (b"43987654[", b"40{", b"44{", CLOSE_FRAME), IN_TIME)
 
 
 @many
 @given(probe=st.sampled_from([b"", message("2probe")]), sent=nonsense)
 async def test_generated_packets_during_an_upgrade(attack: Attack, probe: bytes, sent: bytes) -> None:
-    """After any packets, and then one that is none, the WebSocket of an upgrade is closed within a second."""
+    """After any packets and then a malformed one, the WebSocket of an upgrade is closed within a second."""
     url = await open_polling(attack.gateway.url)
     async with SocketIOAttacker(attack.gateway.url) as attacker:
         await attacker.shake_hands(url.removeprefix(attack.gateway.url).replace("polling", "websocket"))
@@ -176,11 +176,11 @@ async def test_generated_packets_during_an_upgrade(attack: Attack, probe: bytes,
 @many
 @given(sent=st.lists(st.text(max_size=60).map(message) | any_frame, min_size=1, max_size=3).map(b"".join))
 async def test_generated_frames_on_the_plain_wire(attack: Attack, sent: bytes) -> None:
-    """After any frames an action has its answer within a second, or the connection is closed."""
+    """After any frames, an action gets its reply within a second, or the connection is closed."""
     async with PlainAttacker(attack.gateway.url) as attacker:
         await attacker.log_in()
         await attacker.send(sent)
-        await attacker.answers_or_closes(message('{"action":"list-rooms","ref":987654}'), (b"987654",), IN_TIME)
+        await attacker.replies_or_closes(message('{"action":"list-rooms","ref":987654}'), (b"987654",), IN_TIME)
 
 
 # --- reserved names
@@ -202,7 +202,7 @@ def reserved_events(namespace: str) -> list[list[str | bytes]]:
     ]
 
 
-async def say_reserved(attack: Attack, namespaces: list[str], packets: list[str | bytes], *, polling: bool) -> None:
+async def send_reserved(attack: Attack, namespaces: list[str], packets: list[str | bytes], *, polling: bool) -> None:
     """Log in, connect to the namespaces, and send the packets."""
     logins = [f'40{{"username":"{fresh_name()}"}}', *(f"40{namespace}," for namespace in namespaces)]
     if not polling:
@@ -221,11 +221,11 @@ async def say_reserved(attack: Attack, namespaces: list[str], packets: list[str 
 @pytest.mark.parametrize("kind", ["gateway", "ours"])
 @pytest.mark.parametrize("polling", [False, True], ids=["websocket", "polling"])
 async def test_reserved_events(start_attack: StartAttack, kind: str, polling: bool) -> None:
-    """No client calls what only the server may: in every namespace the connection closes, and no handler has run."""
+    """No client can emit the events of the server: in every namespace the connection closes, and no handler has run."""
     attack = await start_attack(kind=kind)
     others = NAMESPACES[1:] if kind == "ours" else []
     attempts: list[Attempt] = [
-        ((namespace, packets), partial(say_reserved, attack, others, packets, polling=polling))
+        ((namespace, packets), partial(send_reserved, attack, others, packets, polling=polling))
         for namespace in (*NAMESPACES, "/unknown")
         for packets in reserved_events(namespace)
     ]

@@ -29,7 +29,7 @@ async def log_in(url: str) -> str:
 
 
 async def test_bodies_that_are_too_large(start_attack: StartAttack) -> None:
-    """413 or 400, at once, whether they say how large they are or not; and the session ends."""
+    """413 or 400, at once, with and without a Content-Length; and the session ends."""
     attack = await start_attack()
 
     async def overdo(header: str, data: bytes) -> None:
@@ -54,10 +54,10 @@ async def test_many_packets_in_a_body(start_attack: StartAttack) -> None:
     attack = await start_attack()
     url = await log_in(attack.gateway.url)
     body = "\x1e".join(f'42{number}["list-rooms",{{}}]' for number in range(17))
-    answer = await request("POST", url, data=body)
-    attack.note("17 packets", answer.status)
+    response = await request("POST", url, data=body)
+    attack.note("17 packets", response.status)
     text = (await request("GET", url)).text
-    assert answer.status == 400 or all(f'43{number}[{{"ok":true' in text for number in range(17)), text
+    assert response.status == 400 or all(f'43{number}[{{"ok":true' in text for number in range(17)), text
     await request("POST", url, data="41")
 
 
@@ -70,12 +70,12 @@ async def test_very_many_packets_in_a_body(start_attack: StartAttack, packet: st
         url = await log_in(attack.gateway.url)
         start = asyncio.get_running_loop().time()
         body = "\x1e".join([packet] * (MAX_SIZE // (len(packet) + 1)))
-        answer = await request("POST", url, data=body)
+        response = await request("POST", url, data=body)
         attack.note(
-            f"{body.count(packet)} packets", f"{answer.status} in {asyncio.get_running_loop().time() - start:.1f} s"
+            f"{body.count(packet)} packets", f"{response.status} in {asyncio.get_running_loop().time() - start:.1f} s"
         )
-        assert answer.status in {200, 400}
-        if answer.status == 200:
+        assert response.status in {200, 400}
+        if response.status == 200:
             await request("POST", url, data="1")
 
     await overfill()
@@ -85,7 +85,7 @@ async def test_very_many_packets_in_a_body(start_attack: StartAttack, packet: st
 
 
 async def test_bodies_in_many_segments(start_attack: StartAttack) -> None:
-    """They are read whole, however they are cut."""
+    """They are read completely, however they are split."""
     attack = await start_attack()
     url = await log_in(attack.gateway.url)
     path = url.removeprefix(attack.gateway.url)
@@ -103,7 +103,7 @@ async def test_bodies_in_many_segments(start_attack: StartAttack) -> None:
 
 
 async def test_two_polls_at_once(start_attack: StartAttack) -> None:
-    """The second is refused, the first is answered, and the session ends."""
+    """The second is refused, the first gets its response, and the session ends."""
     attack = await start_attack()
     url = await open_polling(attack.gateway.url)
     polls = [asyncio.create_task(request("GET", url)) for _ in range(2)]
@@ -112,7 +112,7 @@ async def test_two_polls_at_once(start_attack: StartAttack) -> None:
         assert (await request("GET", url)).status == 400
 
 
-async def test_handshakes_that_nobody_goes_on_with(start_attack: StartAttack) -> None:
+async def test_abandoned_handshakes(start_attack: StartAttack) -> None:
     """They are forgotten within ten seconds."""
     attack = await start_attack()
     sessions = [await open_polling(attack.gateway.url) for _ in range(50)]

@@ -24,11 +24,11 @@ SETTINGS = {"max_buffer": 100_000, "memory": 16.0, "left": 16.0}
 """A small buffer, so that every kind comes to its bound. All kinds together take some memory of their own."""
 
 SHORT, LASTING = 0.2, 0.5
-"""Seconds of an attack with one kind of reply, unless it is cut before."""
+"""Seconds of an attack with one kind of reply, unless the gateway disconnects it earlier."""
 
-UNTIL_CUT = 20.0
+UNTIL_DISCONNECTED = 20.0
 LARGE = {"CONNECT error of a long name"}
-"""Packets that are certain to be cut, once the buffers of the system are full, and how long that may take: it
+"""Packets that certainly lead to a disconnect, once the buffers of the system are full, and how long that may take: it
 is 28,000 of them, for the system takes 4 MB.
 """
 BURST, LARGE_BURST = 300, 100_000
@@ -55,7 +55,7 @@ PACKETS = {
     "CONNECT error of a long name": f"40/{'n' * 4000},",
     "CONNECT error, with auth": '40/nobody,{"username":"nobody"}',
 }
-"""Socket.IO packets that are answered."""
+"""Socket.IO packets that cause a reply."""
 
 FRAMES = {
     **{f"{action:.20}": json.dumps({"action": action, **payload}) for action, payload in ACTIONS.items()},
@@ -64,7 +64,7 @@ FRAMES = {
     "echo": json.dumps({"action": "send-msg", "room": ROOM, "content": "x", "more": "x" * 9000}),
     "pong": "p" * 125,
 }
-"""Frames of the plain wire that are answered."""
+"""Frames of the plain wire that cause a reply."""
 
 
 def in_room_of(name: str) -> Callable[[str], str]:
@@ -87,14 +87,14 @@ class Narrow(Attacker):
         return self
 
 
-class DeafSocketIO(Narrow, SocketIOAttacker): ...
+class StalledSocketIO(Narrow, SocketIOAttacker): ...
 
 
-class DeafPlain(Narrow, PlainAttacker): ...
+class StalledPlain(Narrow, PlainAttacker): ...
 
 
 class Provocation:
-    """Provokes one reply after the other, of each kind until the gateway cuts or the time is up."""
+    """Causes one reply after the other, of each kind until the gateway disconnects or the time is up."""
 
     def __init__(self, attack: Attack, certain: set[str]) -> None:
         self._certain = certain
@@ -104,7 +104,7 @@ class Provocation:
 
     @asynccontextmanager
     async def one(self, kind: str, seconds: float) -> AsyncIterator[Callable[[], bool]]:
-        """An attack with one kind: whether it is to go on. It is cut once at most, and that is logged, by a thread that
+        """An attack with one kind: whether it is to go on. It is disconnected once at most; a thread logs that, which
         may come after the connection's end.
         """
         loop = asyncio.get_running_loop()
@@ -123,7 +123,7 @@ class Provocation:
         for seconds in (SHORT, LASTING):
             self._attack.settle()
             for kind in kinds:
-                long = UNTIL_CUT if seconds == LASTING and kind in self._certain else seconds
+                long = UNTIL_DISCONNECTED if seconds == LASTING and kind in self._certain else seconds
                 await self._attack.watch(provoke(kind, long))
         self._attack.note("cut", f"{len(self.cut)} of {len(list(kinds))} kinds")
 
@@ -139,22 +139,22 @@ async def provoke(attacker: Attacker, frame: bytes, going_on: Callable[[], bool]
         await asyncio.sleep(0.001)  # others run
 
 
-async def test_replies_on_a_websocket_that_nobody_reads(start_attack: StartAttack) -> None:
+async def test_unread_replies_on_a_websocket(start_attack: StartAttack) -> None:
     """None of them takes more than the buffer."""
     attack = await start_attack(**SETTINGS)
     provocation = Provocation(attack, LARGE)
 
     async def send(kind: str, seconds: float) -> None:
-        async with DeafSocketIO(attack.gateway.url) as deaf, provocation.one(kind, seconds) as going_on:
-            room = in_room_of(await deaf.log_in())
-            await deaf.send(message(room(f'420["create-room",{{"room":"{ROOM}"}}]')))
-            await provoke(deaf, message(room(PACKETS[kind])), going_on)
+        async with StalledSocketIO(attack.gateway.url) as client, provocation.one(kind, seconds) as going_on:
+            room = in_room_of(await client.log_in())
+            await client.send(message(room(f'420["create-room",{{"room":"{ROOM}"}}]')))
+            await provoke(client, message(room(PACKETS[kind])), going_on)
 
     await provocation.all(send, PACKETS)
     assert provocation.cut >= LARGE
 
 
-async def test_replies_on_long_polling_that_nobody_polls(start_attack: StartAttack) -> None:
+async def test_unpolled_replies_on_long_polling(start_attack: StartAttack) -> None:
     """None of them takes more than the buffer, CONNECT errors included."""
     attack = await start_attack(**SETTINGS)
     provocation = Provocation(attack, LARGE)
@@ -176,18 +176,18 @@ async def test_replies_on_long_polling_that_nobody_polls(start_attack: StartAtta
 
 
 @pytest.mark.parametrize("form", ["bare", "json"])
-async def test_replies_on_the_plain_wire(start_attack: StartAttack, form: str) -> None:
+async def test_unread_replies_on_the_plain_wire(start_attack: StartAttack, form: str) -> None:
     """Echoes, errors, replies and pongs: none of them takes more than the buffer."""
     attack = await start_attack(**SETTINGS)
     provocation = Provocation(attack, certain := {"echo" if form == "bare" else "ref"})
 
     async def send(kind: str, seconds: float) -> None:
-        async with DeafPlain(attack.gateway.url) as deaf, provocation.one(kind, seconds) as going_on:
+        async with StalledPlain(attack.gateway.url) as client, provocation.one(kind, seconds) as going_on:
             room = in_room_of(name := fresh_name())
-            await deaf.shake_hands(f"/username/{name}?format={form}")
-            await deaf.send(masked(1, room(json.dumps({"action": "create-room", "room": ROOM})).encode()))
-            await provoke(deaf, masked(9 if kind == "pong" else 1, room(FRAMES[kind]).encode()), going_on)
+            await client.shake_hands(f"/username/{name}?format={form}")
+            await client.send(masked(1, room(json.dumps({"action": "create-room", "room": ROOM})).encode()))
+            await provoke(client, masked(9 if kind == "pong" else 1, room(FRAMES[kind]).encode()), going_on)
 
     await provocation.all(send, FRAMES)
     assert provocation.cut >= certain
-    assert "pong" not in provocation.cut, "only the last ping is answered"
+    assert "pong" not in provocation.cut, "only the last ping gets a pong"

@@ -1,4 +1,4 @@
-"""Connections that keep the gateway waiting: all are closed in time."""
+"""Connections that send nothing, or too slowly: all are closed in time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hostile.conftest import StartAttack
 from hostile.scale import STOCK
 
 IN_TIME = 12.0
-"""Seconds within which a client that says nothing, or half of it, is closed."""
+"""Seconds within which a client that sends nothing, or half a request, is closed."""
 
 
 Begin = Callable[[Attacker, int], None]
@@ -48,13 +48,13 @@ async def crowd(
 
 
 async def test_silent_connections(start_attack: StartAttack) -> None:
-    """A hundred that say nothing at all."""
+    """A hundred that send nothing at all."""
     attack = await start_attack(memory=8)
     await crowd(attack, 100, lambda attacker, number: None)
 
 
 async def test_half_sent_headers(start_attack: StartAttack) -> None:
-    """Two hundred that begin a request and go on byte by byte, some after a request that was answered."""
+    """Two hundred that begin a request and go on byte by byte, some after a complete request."""
     attack = await start_attack(memory=10)
     heads = [
         "GET /",

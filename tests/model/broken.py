@@ -96,7 +96,7 @@ def _to_the_author_too(effects: list[Effect]) -> list[Effect]:
     return [replace(effect, author=None) if isinstance(effect, Publication) else effect for effect in effects]
 
 
-def _deaf_to_leaving(effects: list[Effect]) -> list[Effect]:
+def _ignore_leaving(effects: list[Effect]) -> list[Effect]:
     return [replace(effect, left=()) if isinstance(effect, Movement) else effect for effect in effects]
 
 
@@ -118,6 +118,6 @@ BROKEN: dict[str, Callable[[Store], Any]] = {
     "replays backwards": lambda engine: SpoiledEffects(engine, _replay(lambda missed: missed[::-1])),
     "publishes backwards": lambda engine: SpoiledEffects(engine, _backwards),
     "publishes to the author": lambda engine: SpoiledEffects(engine, _to_the_author_too),
-    "publishes to those who left": lambda engine: SpoiledEffects(engine, _deaf_to_leaving),
+    "publishes to those who left": lambda engine: SpoiledEffects(engine, _ignore_leaving),
     "never recovers": lambda engine: SpoiledEffects(engine, _never_recovered),
 }

@@ -1,4 +1,4 @@
-"""What users ask of an engine: each call is made of the engine, and of the model, and both must agree."""
+"""The calls of users: each is made on the engine and on the model, and both must agree."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Login:
             await play.engine.attach_session(Claim(self.actor, self.connection, resume))
         except UsernameTaken as taken:
             return Taken(taken.retry_after)
-        return play.ears.attachments[self.connection]
+        return play.receivers.attachments[self.connection]
 
     def expect(self, world: World, play: Play, got: Any) -> Any:
         session = world.sessions.get(self.actor)
@@ -129,7 +129,7 @@ class Leave:
     connection: str
 
     async def run(self, play: Play) -> Any:
-        attachment = play.ears.attachments[self.connection]
+        attachment = play.receivers.attachments[self.connection]
         await play.engine.end_session(attachment.session, self.connection)
 
     def expect(self, world: World, play: Play, got: Any) -> Any:
@@ -144,8 +144,8 @@ class Lose:
     connection: str
 
     async def run(self, play: Play) -> Any:
-        attachment = play.ears.attachments[self.connection]
-        play.ears.forget(self.connection)
+        attachment = play.receivers.attachments[self.connection]
+        play.receivers.forget(self.connection)
         await play.engine.suspend_session(attachment.session, self.connection)
 
     def expect(self, world: World, play: Play, got: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Which operations are played, and how often: users who talk, come and go, and a store that is killed under them."""
+"""Which operations are played, and how often: users talk, come and go, and their store is killed."""
 
 from __future__ import annotations
 
@@ -170,7 +170,7 @@ class Moves:
     # --- time, and the store
 
     async def wait(self) -> None:
-        """Time passes, from less than a window to more than the hour in which somebody who left is not added."""
+        """Time passes, from less than a window to more than the decline window."""
         seconds = self._random.choice([1.0, 10.0, 70.0, 130.0, 4000.0])
         self._play.trail.append(f"{seconds:g} s pass")
         self._play.world.wall += seconds
@@ -178,7 +178,7 @@ class Moves:
         await self._play.expire()
 
     async def step_the_clock(self) -> None:
-        """The wall clock is set; the monotonic one knows nothing of it."""
+        """The system clock is set; the monotonic one is not affected."""
         seconds = self._random.choice([-DAY, -10.0, 10.0, DAY])
         self._play.trail.append(f"the clock is set by {seconds:g} s")
         self._play.world.wall += seconds

@@ -11,7 +11,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Any
 
 from model.calls import Call, ListRooms, Login, ReadHistory, attempt
-from model.ears import Arrived, Ears
+from model.receivers import Arrived, Receivers
 from model.world import Refused, World
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Play:
         """``create`` makes an engine that keeps its store in a folder and takes its time from the play."""
         self.random = random.Random(seed)  # noqa: S311 (no secret)
         self.world = World(policy, START, START)
-        self.ears = Ears()
+        self.receivers = Receivers()
         self.trail: list[str] = []
         """What was done, one line a step."""
         self._seed = seed
@@ -98,7 +98,7 @@ class Play:
     # --- steps
 
     async def start(self) -> None:
-        await self.engine.open(self.ears)
+        await self.engine.open(self.receivers)
 
     async def close(self) -> None:
         await self.engine.close(5)
@@ -107,7 +107,7 @@ class Play:
         """Make calls, all at the same time; the engine may have taken them up in any order that keeps each user's."""
         self.trail.append(" | ".join(map(repr, calls)))
         outcomes = await asyncio.gather(*(attempt(call, self) for call in calls))
-        arrived = self.ears.take()
+        arrived = self.receivers.take()
         self._accept(calls, list(outcomes), arrived, complete=True)
         return list(outcomes)
 
@@ -154,7 +154,7 @@ class Play:
         sent, received = defaultdict(list), defaultdict(list)
         for event in world.sent:
             sent[event.connection, event.body["room"]].append(event)
-        for received_event in arrived.heard:
+        for received_event in arrived.received:
             received[received_event.connection, received_event.body["room"]].append(received_event)
         for key in {*sent, *received}:
             expected = [(event.event, event.body) for event in sent[key]]
@@ -192,17 +192,17 @@ class Play:
         if calls and self.random.random() < 0.5:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         done = [task.result() if task.done() else UNKNOWN for task in tasks]
-        arrived = self.ears.take()
-        dead, self.engine, self.ears = self.engine, *self._reborn()
+        arrived = self.receivers.take()
+        dead, self.engine, self.receivers = self.engine, *self._reborn()
         await dead.close(5)
         await asyncio.gather(*tasks)
         await self.start()
         await self._find_out(calls, done, arrived)
 
-    def _reborn(self) -> tuple[Store, Ears]:
+    def _reborn(self) -> tuple[Store, Receivers]:
         """An engine on a copy of the store as a killed process would have left it."""
         self._store = _copy(self._store, self._next_store())
-        return self._create(self._store, self._policy, self), Ears()
+        return self._create(self._store, self._policy, self), Receivers()
 
     async def _find_out(self, calls: tuple[Call, ...], done: list[Any], arrived: Arrived) -> None:
         """Which calls the engine had kept when it was killed: the first of each user's, as far as any explains all."""
@@ -244,7 +244,7 @@ class Play:
         """Close the engine and open it again."""
         self.trail.append("restart")
         assert await self.engine.close(5)
-        self.engine, self.ears = self._create(self._store, self._policy, self), Ears()
+        self.engine, self.receivers = self._create(self._store, self._policy, self), Receivers()
         self.world.restart()
         await self.start()
 
@@ -263,7 +263,7 @@ class Play:
         self.trail.append(f"restore {backup.name}")
         await self.engine.close(5)
         self._store = _copy(backup, self._next_store())
-        self.engine, self.ears = self._create(self._store, self._policy, self), Ears()
+        self.engine, self.receivers = self._create(self._store, self._policy, self), Receivers()
         world = copy.deepcopy(world)
         world.wall, world.monotonic, world.stepped = self.world.wall, self.world.monotonic, True
         self._lost = {*self._lost, *self._numbers} - set(numbers)
@@ -277,9 +277,9 @@ class Play:
         self.trail.append("expire")
         while await self.engine.end_expired_sessions():
             pass
-        order = list(dict.fromkeys(self.ears.left))
+        order = list(dict.fromkeys(self.receivers.left))
         self.world.expire(order)
-        problem = self._mismatch(self.world, [], self.ears.take(), complete=True)
+        problem = self._mismatch(self.world, [], self.receivers.take(), complete=True)
         if problem is not None:
             raise self._violation(problem)
         self._adopt(self.world)

@@ -49,7 +49,7 @@ async def play_game(create: CreateEngine, folder: Path, policy: Policy, seed: in
 
 @pytest.mark.timeout(SECONDS + 60)
 @pytest.mark.parametrize("engine", ENGINES)
-async def test_an_engine_does_what_its_model_does(engine: str, tmp_path: Path) -> None:
+async def test_an_engine_behaves_like_its_model(engine: str, tmp_path: Path) -> None:
     """Random games until the time is over; what fails names its seed."""
     if seed := os.environ.get("MODEL_SEED"):
         await play_game(ENGINES[engine], tmp_path, POLICY, int(seed))

@@ -80,7 +80,7 @@ class Session:
     connection: str | None
     began: int
     suspended_at: float = 0.0
-    unheard: int = 0
+    missed_by_leaving: int = 0
     """The number of the newest event that was for the user in a room that the user has left."""
     welcome: str | None = None
     """The offset that the session began with."""
@@ -111,7 +111,7 @@ class World:
         self.wall = wall
         self.monotonic = monotonic
         self.stepped = False
-        """Whether the wall clock ever moved otherwise than the monotonic one."""
+        """Whether the system clock was ever set."""
         self.count = 0
         """The number of the newest stored event."""
         self.sessions: dict[str, Session] = {}
@@ -155,7 +155,7 @@ class World:
     def missed(self, username: str, number: int | None, offset: str | None) -> Missed:
         """What a user has not received after the event ``number``; None is an ``offset`` that is not valid."""
         session = self.sessions[username]
-        if number is None or number > self.count or session.unheard > number:
+        if number is None or number > self.count or session.missed_by_leaving > number:
             return Missed([], complete=False, certain=False)
         since = max(number, session.began)  # what a former holder of the name was sent is not this one's
         entries: list[Entry] = []
@@ -193,7 +193,7 @@ class World:
         return self.monotonic >= session.suspended_at + self.policy.recovery_window
 
     def restart(self) -> None:
-        """The engine was closed, or killed, and opened again: all windows begin anew."""
+        """The engine was closed, or killed, and opened again: all windows start again."""
         for session in self.sessions.values():
             session.connection, session.suspended_at = None, self.monotonic
 
@@ -261,7 +261,7 @@ class World:
         room = self.room_of(actor, name)
         session, membership = self.sessions[actor], room.members[actor]
         mine = [entry.number for entry in room.log if entry.is_for(actor, membership)]
-        session.unheard = max(session.unheard, *mine, 0)
+        session.missed_by_leaving = max(session.missed_by_leaving, *mine, 0)
         room.left[actor] = self.monotonic
         self._remove(room, actor)
 
@@ -340,27 +340,27 @@ class World:
     def _is_announced(self, member_count: int) -> bool:
         return member_count <= self.policy.presence_limit
 
-    # --- what is said
+    # --- messages
 
     def append_message(
         self, actor: str, name: str, content: str, message_id: str | None, got: Receipt | None
     ) -> Receipt:
         """``got``: what the engine returned; the id that it gave a message, and the time, are its own to choose."""
         room = self.room_of(actor, name)
-        said = self._said(room, actor, message_id)
-        if said and self._is_remembered(room, said[-1], got):
-            return Receipt(said[-1].body["id"], said[-1].body["ts"], duplicate=True)
+        earlier = self._earlier(room, actor, message_id)
+        if earlier and self._is_remembered(room, earlier[-1], got):
+            return Receipt(earlier[-1].body["id"], earlier[-1].body["ts"], duplicate=True)
         given = got.id if message_id is None and got is not None else message_id
         body = {"id": given, "room": name, "from": actor, "content": content}
         body["ts"] = room.last_ts = max(room.last_ts, int(self.wall * 1000))
         self._append(room, "message", body, actor)
         return Receipt(body["id"], body["ts"], duplicate=False)
 
-    def _said(self, room: Room, actor: str, message_id: str | None) -> list[Entry]:
-        """What a member said with an id, in this membership."""
+    def _earlier(self, room: Room, actor: str, message_id: str | None) -> list[Entry]:
+        """What a member sent with an id, in this membership."""
         joined = room.members[actor].joined
-        said = [entry for entry in room.log if entry.event == "message" and entry.author == actor]
-        return [entry for entry in said if entry.body["id"] == message_id and entry.number > joined]
+        earlier = [entry for entry in room.log if entry.event == "message" and entry.author == actor]
+        return [entry for entry in earlier if entry.body["id"] == message_id and entry.number > joined]
 
     def _is_remembered(self, room: Room, entry: Entry, got: Receipt | None) -> bool:
         """Whether the engine knows a message by its id; where it need not, it may."""

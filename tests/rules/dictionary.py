@@ -1,7 +1,7 @@
 """A store in dictionaries, as small as can be: what the rules are tried on in microseconds.
 
 It is strict where engines differ: what a rule writes is kept only when the rule returns, so that nothing can be read
-after a write; each rule is run twice, and the first run leaves nothing behind, as on an engine whose commit may be
+after a write; each rule is run twice, and the first run leaves no trace, as on an engine whose commit may be
 refused.
 """
 
@@ -69,8 +69,8 @@ class Data:
     left: dict[tuple[str, str], int] = field(default_factory=dict)
     """When a user left a place."""
     log: list[Row] = field(default_factory=list)
-    trimmed: dict[RoomId, dict[str, int]] = field(default_factory=dict)
-    """The newest position of each author that was trimmed off a room."""
+    trimmed: dict[RoomId, dict[tuple[int | None, str], int]] = field(default_factory=dict)
+    """The newest position of each kind and author that was trimmed off a room."""
     newest: int = 0
     last_room: int = 0
     full: bool = False
@@ -305,8 +305,9 @@ class DictHistory(Part):
         found = []
         for membership in memberships:
             room, reader = membership.room, membership.username
-            trimmed = max((at for by, at in data.trimmed[room.id].items() if by != reader), default=0)
             for kind in (MESSAGES, NOTICES):
+                others = [at for (of, by), at in data.trimmed[room.id].items() if of == kind and by != reader]
+                trimmed = max(others, default=0)
                 rows = [r for r in data.log if r.room_id == room.id and r.kind == kind and r.author != reader]
                 found.append(Stream(room, kind, max(trimmed, rows[-1].position if rows else 0), trimmed))
         return found
@@ -421,8 +422,8 @@ class DictEngine:
             membership = await tx.members.find(actor, room_names)
             if membership is None:
                 raise RoomNotFound(room_names[-1])
-            known = [] if message_id is None else await tx.history.find_message(membership.room, message_id, after=0)
-            if known:
+            key = (membership.room.id, actor, message_id)
+            if message_id is not None and any((r.room_id, r.author, r.message_id) == key for r in tx.read().log):
                 return Receipt(message_id or "", 0, duplicate=True)
             id_ = message_id or f"m{self.data.newest + 1}"
             body = events.message(id_, membership.room.name, actor, content, 0)
@@ -435,7 +436,7 @@ class DictEngine:
         """Forget the oldest events of the whole log."""
         rows = [row for row in self.data.log if row.recipient is None]
         for row in rows[:number]:
-            self.data.trimmed[row.room_id][row.author] = row.position
+            self.data.trimmed[row.room_id][row.kind, row.author] = row.position
             self.data.log.remove(row)
 
 

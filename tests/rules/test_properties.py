@@ -150,7 +150,7 @@ class Conversations(RuleBasedStateMachine):
 
     @rule(user=users, back=st.integers(0, 8), short=st.booleans())
     def come_back(self, user: str, back: int, short: bool) -> None:
-        """With the offset of one of the last events of its session: either all later ones follow, or it is told."""
+        """With the offset of one of the last events: either all later ones follow, or it is not recovered."""
         client = self.clients.get(user)
         if client is None:
             return

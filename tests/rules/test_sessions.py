@@ -25,7 +25,7 @@ def add_session(rules: Rules, username: str, name: str) -> Session:
 
 
 def presence(rules: Rules) -> list[bytes]:
-    return [effect.body for effect in rules.heard.publications if effect.event == "presence"]
+    return [effect.body for effect in rules.recorder.publications if effect.event == "presence"]
 
 
 @pytest.fixture(name="phone")
@@ -38,7 +38,7 @@ def _phone(rules: Rules) -> Session:
 
 def laptop(rules: Rules) -> Session:
     """The first session of alice."""
-    attached = [effect for effect in rules.heard.heard if isinstance(effect, Attachment)]
+    attached = [effect for effect in rules.recorder.effects if isinstance(effect, Attachment)]
     return next(effect.session for effect in attached if effect.session.username == "alice")
 
 
@@ -59,7 +59,7 @@ def test_a_user_stays_in_its_rooms_until_the_last_session_ends(rules: Rules, pho
     assert [room.room for room in call(rules.store.list_rooms("alice"))] == ["tea"]
     call(rules.store.end_session(phone, "c-phone"))
     assert call(rules.store.list_rooms("alice")) == ()
-    assert [event for event, _ in rules.heard.events][-1] == "user-left"
+    assert [event for event, _ in rules.recorder.events][-1] == "user-left"
 
 
 def test_sessions_of_a_user_expire_one_by_one(rules: Rules, phone: Session) -> None:
@@ -74,11 +74,11 @@ def test_sessions_of_a_user_expire_one_by_one(rules: Rules, phone: Session) -> N
     assert call(rules.store.list_rooms("alice")) == ()
 
 
-def test_members_who_expire_together_take_their_room_along(rules: Rules) -> None:
+def test_a_room_ends_when_its_members_expire_together(rules: Rules) -> None:
     """Each of them has been read as one of several."""
     rules.login("alice", "bob")
     call(rules.store.create_room("bob", "tea", ("alice",)))
-    for effect in [effect for effect in rules.heard.heard if isinstance(effect, Attachment)]:
+    for effect in [effect for effect in rules.recorder.effects if isinstance(effect, Attachment)]:
         call(rules.store.suspend_session(effect.session, effect.holder.connection))
     rules.engine.now += 200_000
     assert call(rules.store.end_expired_sessions()) == 2
@@ -99,21 +99,23 @@ def test_one_session_of_a_user_is_enough_to_hold_the_name(rules: Rules, phone: S
 
 def test_a_session_is_attached_on_the_node_that_ran_the_rule(rules: Rules, phone: Session) -> None:
     call(rules.store.attach_session(Claim("alice", "c-back", ResumePoint(phone.pid, "1"))))
-    attached = rules.heard.last_attachment
+    attached = rules.recorder.last_attachment
     assert (attached.holder, attached.replaces) == (Holder("c-back", "here"), Holder("c-phone", "there"))
 
 
-def test_what_a_room_left_has_told_counts_for_every_session_of_its_user(rules: Rules, phone: Session) -> None:
-    """Neither can recover what came in a room that the user has left since, on whichever connection."""
+def test_events_missed_in_a_room_left_since_prevent_recovery_of_every_session(rules: Rules, phone: Session) -> None:
+    """None of them can recover what was published in a room that the user has left since."""
     call(rules.store.suspend_session(phone, "c-phone"))
     call(rules.store.append_message("bob", "tea", "hello", None))
     call(rules.store.remove_member("alice", "tea"))
     call(rules.store.attach_session(Claim("alice", "c-back", ResumePoint(phone.pid, "1"))))
-    assert not rules.heard.last_attachment.recovered
+    assert not rules.recorder.last_attachment.recovered
 
 
 def test_a_user_with_several_sessions_receives_an_invitation_as_one_member(rules: Rules, phone: Session) -> None:
     call(rules.store.create_room("bob", "jam", ("alice",)))
-    told = [effect for effect in rules.heard.publications if effect.event == "room-joined" and effect.room == "jam"]
-    assert [effect.recipients for effect in told if isinstance(effect, Publication)] == [("alice",)]
+    invitations = [
+        effect for effect in rules.recorder.publications if effect.event == "room-joined" and effect.room == "jam"
+    ]
+    assert [effect.recipients for effect in invitations if isinstance(effect, Publication)] == [("alice",)]
     assert call(rules.store.list_members("bob", "jam", "", 10)).member_count == 2

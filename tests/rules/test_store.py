@@ -13,7 +13,7 @@ from rules.dictionary import DictTransaction, call
 pytestmark = pytest.mark.fast
 
 
-def test_a_rule_that_reads_after_it_has_written_is_noticed(rules: Rules) -> None:
+def test_a_read_after_a_write_fails(rules: Rules) -> None:
     """What the other tests here rely on: a shared store keeps what was written only when the rule has returned."""
 
     async def wrong(tx: DictTransaction) -> None:
@@ -27,7 +27,7 @@ def test_a_rule_that_reads_after_it_has_written_is_noticed(rules: Rules) -> None
 def test_a_refused_call_changes_nothing(rules: Rules) -> None:
     rules.login("alice", "bob")
     call(rules.store.create_room("alice", "tea", ()))
-    newest, effects = rules.engine.data.newest, len(rules.heard.heard)
+    newest, effects = rules.engine.data.newest, len(rules.recorder.effects)
     for refused in (
         rules.store.create_room("alice", "tea", ()),
         rules.store.create_room("alice", "jam", ("nobody",)),
@@ -43,11 +43,11 @@ def test_a_refused_call_changes_nothing(rules: Rules) -> None:
     ):
         with pytest.raises(GatewayError):
             call(refused)
-    assert (rules.engine.data.newest, len(rules.heard.heard)) == (newest, effects)
+    assert (rules.engine.data.newest, len(rules.recorder.effects)) == (newest, effects)
     assert rules.engine.data.left == {}
 
 
-def test_a_full_store_takes_nothing_more_and_lets_everybody_go(rules: Rules) -> None:
+def test_a_full_store_refuses_additions_and_lets_everybody_leave(rules: Rules) -> None:
     rules.login("alice", "bob")
     call(rules.store.create_room("alice", "tea", ()))
     rules.engine.data.full = True
@@ -64,13 +64,13 @@ def test_a_full_store_takes_nothing_more_and_lets_everybody_go(rules: Rules) -> 
 
 
 @pytest.mark.parametrize("room", ["coffee", "  tea\u200b", "", "cafe\u0301"])
-def test_a_room_that_one_is_not_in_is_named_as_it_would_be_called(rules: Rules, room: str) -> None:
+def test_a_room_not_found_is_named_by_its_normal_form(rules: Rules, room: str) -> None:
     rules.login("alice")
     with pytest.raises(RoomNotFound, match=r"You are not in a room named"):
         call(rules.store.list_members("alice", room, "", 10))
 
 
-def test_an_embedded_engine_refuses_a_rule_that_waits() -> None:
+def test_an_embedded_engine_refuses_a_rule_that_awaits_something() -> None:
     """It would stand between the others of its batch."""
 
     class Forever:

@@ -58,7 +58,7 @@ def add_decorated(sio: socketio.AsyncServer, log: Log) -> None:
 
 
 def add_calls(sio: socketio.AsyncServer, log: Log) -> None:
-    """Handlers that ask the client back."""
+    """Handlers that call the client."""
 
     @sio.event
     async def ask_back(sid: str, question: Any) -> Any:
@@ -86,7 +86,7 @@ def add_calls(sio: socketio.AsyncServer, log: Log) -> None:
 
 
 def add_rooms(sio: socketio.AsyncServer) -> None:
-    """Handlers that move clients about, and some odd ones."""
+    """Handlers that move clients between rooms, and some odd ones."""
 
     @sio.event
     async def enter(sid: str, room: str) -> list[str]:

@@ -6,5 +6,5 @@ import pytest
 
 
 @pytest.fixture(autouse=True)
-def kept_contract() -> None:
-    """Takes the place of the fixture for all tests, which knows the gateway's events alone."""
+def check_contract() -> None:
+    """Replaces the fixture of all tests, which knows only the events of the gateway."""

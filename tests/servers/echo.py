@@ -1,4 +1,4 @@
-"""The smallest server on a `WebSocketStream`: it says back what it hears."""
+"""The smallest server on a `WebSocketStream`: it sends back what it receives."""
 
 from __future__ import annotations
 

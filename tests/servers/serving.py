@@ -1,4 +1,4 @@
-"""Servers of the wire layer in the test's own process, for what is said of the protocols rather than of the gateway."""
+"""Servers of the wire layer in the test's own process, for tests of the protocols rather than of the gateway."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ async def closed(socket: ClientConnection) -> bool:
 
 
 async def polled(server: EngineServer) -> None:
-    """Wait until the only client's poll has come, and waits."""
+    """Wait until the only client has a pending poll."""
     (socket,) = server.sockets.values()
     await until(lambda: socket.polling is not None and socket.polling.is_polled)
 
 
 def echo_server(**options: Any) -> EngineServer:
-    """An Engine.IO server that sends every message back, and remembers why its clients went."""
+    """An Engine.IO server that sends every message back, and remembers why its clients disconnected."""
     server = EngineServer(**{**OPTIONS, **options})
     server.reasons = []
 

@@ -1,4 +1,4 @@
-"""``sio.instrument()``: the Socket.IO Admin UI is told of what happens, and nothing is kept for nobody."""
+"""``sio.instrument()``: the Socket.IO Admin UI receives what happens, and nothing is kept where there is no admin."""
 
 from __future__ import annotations
 
@@ -42,8 +42,8 @@ async def instrumented(*, past_aiohttp: bool = False, **options: Any) -> AsyncIt
     await admin.shutdown()
 
 
-class Heard:
-    """A client, and what the Admin UI would hear."""
+class Observed:
+    """A client, and what the Admin UI would receive."""
 
     def __init__(self) -> None:
         self.sio = socketio.AsyncClient(reconnection=False)
@@ -57,7 +57,7 @@ class Heard:
                 if found == name:
                     return args
 
-    async def __aenter__(self) -> Heard:
+    async def __aenter__(self) -> Observed:
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -67,9 +67,9 @@ class Heard:
 
 @pytest.mark.parametrize("transport", ["websocket", "polling"])
 @pytest.mark.parametrize("past_aiohttp", [False, True])
-async def test_an_admin_hears_what_happens(transport: str, past_aiohttp: bool) -> None:
+async def test_an_admin_receives_what_happens(transport: str, past_aiohttp: bool) -> None:
     """Statistics, who connects and goes, what is sent, and who joins and leaves which room."""
-    async with instrumented(past_aiohttp=past_aiohttp) as (url, _, _), Heard() as admin, Heard() as user:
+    async with instrumented(past_aiohttp=past_aiohttp) as (url, _, _), Observed() as admin, Observed() as user:
         await admin.sio.connect(url, namespaces=[ADMIN], transports=[transport])
         assert (await admin.next("config"))[0]["supportedFeatures"]
         stats = (await admin.next("server_stats"))[0]
@@ -91,34 +91,34 @@ async def test_an_admin_hears_what_happens(transport: str, past_aiohttp: bool) -
 
 
 async def test_production_mode_sends_statistics() -> None:
-    async with instrumented(mode="production") as (url, _, instruments), Heard() as admin:
+    async with instrumented(mode="production") as (url, _, instruments), Observed() as admin:
         await admin.sio.connect(url, namespaces=[ADMIN], transports=["websocket"])
         stats = (await admin.next("server_stats"))[0]
         assert stats["clientsCount"] == 1
         assert instruments.admin_queue == []
 
 
-async def test_who_may_not_is_refused() -> None:
+async def test_an_unauthorized_admin_is_refused() -> None:
     """The handler of a namespace may refuse, as for any other."""
     server = SocketServer(socketio.AsyncManager())
     server.instrument(auth={"username": "admin", "password": "x"}, server_stats_interval=INTERVAL)
-    async with serving(server, "socket.io") as url, Heard() as admin:
+    async with serving(server, "socket.io") as url, Observed() as admin:
         with pytest.raises(socketio.exceptions.ConnectionError):
             await admin.sio.connect(url.removesuffix("/socket.io/"), namespaces=[ADMIN], transports=["websocket"])
 
 
-async def test_the_queue_is_emptied_where_nobody_is_an_admin() -> None:
-    async with instrumented() as (url, _, instruments), Heard() as user:
+async def test_the_queue_is_emptied_where_there_is_no_admin() -> None:
+    async with instrumented() as (url, _, instruments), Observed() as user:
         await user.sio.connect(url, namespaces=["/"], transports=["websocket"])
         for number in range(100):
             await user.sio.call("enter", f"room {number}", timeout=TIMEOUT)
         await until(lambda: not instruments.admin_queue)
 
 
-async def test_the_queue_has_an_end_before_the_first_client() -> None:
-    """What has connected before the application was instrumented moves about, and nobody takes the reports."""
+async def test_the_queue_is_bounded_before_the_first_client() -> None:
+    """A client from before the application was instrumented joins and leaves rooms, and nobody reads the reports."""
     server = SocketServer(socketio.AsyncManager())
-    async with serving(server, "socket.io") as url, Heard() as user:
+    async with serving(server, "socket.io") as url, Observed() as user:
         await user.sio.connect(url.removesuffix("/socket.io/"), namespaces=["/"], transports=["websocket"])
         admin = server.instrument(auth=False)
         sid = server.manager.sid_from_eio_sid(next(iter(server.eio.sockets)), "/")

@@ -1,4 +1,4 @@
-"""What is written to a client is bounded by what it does not read, and by nothing else."""
+"""What waits for a client is bounded by what it has not read, and by nothing else."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class Client:
             opened = str(await self._socket.recv())
         else:
             self._session = aiohttp.ClientSession()
-            async with self._session.get(self._url + POLLING) as answer:
-                opened = await answer.text()
+            async with self._session.get(self._url + POLLING) as response:
+                opened = await response.text()
         self.sid = json.loads(opened[1:])["sid"]
         self._reading = asyncio.create_task(self._read())
         return self
@@ -59,9 +59,9 @@ class Client:
             if self._transport == "websocket":
                 packets = [str(await self._socket.recv())]
             else:
-                async with self._session.get(f"{self._url}{POLLING}&sid={self.sid}") as answer:
-                    packets = (await answer.text()).split("\x1e")
-                    answer.raise_for_status()
+                async with self._session.get(f"{self._url}{POLLING}&sid={self.sid}") as response:
+                    packets = (await response.text()).split("\x1e")
+                    response.raise_for_status()
             self.messages += [packet[1:] for packet in packets if packet[:1] == "4"]
 
     async def send(self, data: str) -> None:
@@ -70,28 +70,28 @@ class Client:
         else:
             await request("POST", f"{self._url}{POLLING}&sid={self.sid}", data="4" + data)
 
-    async def heard(self, sizes: list[int]) -> None:
+    async def received(self, sizes: list[int]) -> None:
         await until(lambda: len(self.messages) >= len(sizes) or self._reading.done(), 20)
         assert [len(message) for message in self.messages] == sizes
 
 
 @pytest.mark.parametrize("transport", LARGE)
-async def test_a_message_larger_than_the_buffer(transport: str) -> None:
-    """It arrives, whether the server begins it or answers with it; and so does what is written behind it at once."""
+async def test_a_message_larger_than_the_buffer_is_delivered(transport: str) -> None:
+    """It arrives, as an event and as a reply; and so does what is written right after it."""
     server = echo_server(**QUIET)
     size = LARGE[transport]
     async with serving(server, "engine.io") as url, Client(url, transport) as client:
         await server.send(client.sid, "x" * size)
         await server.send(client.sid, "y" * 500_000)
-        await client.heard([size, 500_000])
+        await client.received([size, 500_000])
         await client.send("z" * size)
-        await client.heard([size, 500_000, size])
+        await client.received([size, 500_000, size])
         assert server.reasons == []
 
 
 @pytest.mark.parametrize("transport", LARGE)
 @pytest.mark.parametrize("pause", [None, 0.0, 0.005], ids=["in-one-go", "a-turn-between", "5-ms-between"])
-async def test_who_reads_as_fast_as_it_can_is_never_cut(transport: str, pause: float | None) -> None:
+async def test_a_client_that_reads_as_fast_as_it_can_is_not_disconnected(transport: str, pause: float | None) -> None:
     """Ten messages, each larger than the buffer, faster than anybody could read them."""
     server = echo_server(**QUIET)
     async with serving(server, "engine.io") as url, Client(url, transport) as client:
@@ -99,11 +99,11 @@ async def test_who_reads_as_fast_as_it_can_is_never_cut(transport: str, pause: f
             await server.send(client.sid, "x" * 1_100_000)
             if pause is not None:
                 await asyncio.sleep(pause)  # between two messages
-        await client.heard([1_100_000] * 10)
+        await client.received([1_100_000] * 10)
         assert server.reasons == []
 
 
-async def test_large_acks_and_events_of_any_application() -> None:
+async def test_large_acks_and_events_of_an_application_are_delivered() -> None:
     """Of a python-socketio application on `SocketServer`, to its stock client."""
     sio = SocketServer(socketio.AsyncManager(), **QUIET)
 
@@ -112,21 +112,21 @@ async def test_large_acks_and_events_of_any_application() -> None:
         await sio.emit("event", "e" * size, to=sid)
         return "a" * size
 
-    heard: list[int] = []
+    received: list[int] = []
     async with serving(sio, "socket.io") as url:
         for transport, size in LARGE.items():
             client = socketio.AsyncClient(reconnection=False, websocket_extra_options={"max_msg_size": 0})
-            client.on("event", lambda text: heard.append(len(text)))
+            client.on("event", lambda text: received.append(len(text)))
             await client.connect(url.removesuffix("/socket.io/"), transports=[transport])
             for _ in range(3):
                 assert len(await client.call("ask", size, timeout=20)) == size
-            assert heard == [size] * 3
-            heard.clear()
+            assert received == [size] * 3
+            received.clear()
             await client.disconnect()
 
 
 @pytest.mark.parametrize("wire", ["socketio-websocket", "socketio-polling-only", "json", "bare"])
-async def test_messages_larger_than_the_buffer_in_the_gateway(
+async def test_messages_larger_than_the_buffer_reach_members_who_read(
     start_gateway: StartGateway, join: Join, wire: str
 ) -> None:
     """A member who reads receives all of them, and each in a page of history."""
@@ -149,8 +149,8 @@ async def test_messages_larger_than_the_buffer_in_the_gateway(
 
 
 @pytest.mark.parametrize("transport", LARGE)
-async def test_a_cut_is_logged_once_with_its_reason(transport: str, caplog: pytest.LogCaptureFixture) -> None:
-    """By the server, whatever its transport, with the session and what it has not read."""
+async def test_a_slow_client_is_logged_once_with_the_reason(transport: str, caplog: pytest.LogCaptureFixture) -> None:
+    """By the server, on every transport, with the session and the unread bytes."""
     server = echo_server(**QUIET)
     async with serving(server, "engine.io") as url, Client(url, transport) as client:
         client._reading.cancel()
@@ -175,7 +175,7 @@ async def test_a_cut_is_logged_once_with_its_reason(transport: str, caplog: pyte
 
 
 CHANCE = 0.005
-"""Seconds from a write that was too much to the verdict."""
+"""Seconds from a write over the limit to the verdict."""
 
 
 class Reader:
@@ -183,7 +183,7 @@ class Reader:
 
     def __init__(self, max_buffer: int) -> None:
         self.waiting = 0
-        self.cut_at: int | None = None
+        self.unsent_when_cut: int | None = None
         self.verdicts = 0
         self.backlog = Backlog(self, max_buffer, self)
         self._max_buffer = max_buffer
@@ -202,7 +202,7 @@ class Reader:
     def cut(self, client: object, unsent: int) -> None:
         """As the judge of its backlog."""
         assert client is self
-        self.cut_at = unsent
+        self.unsent_when_cut = unsent
         self.verdicts += 1
         self.waiting += 500  # the reason why
         self.backlog.wrote(500, self.waiting)
@@ -213,51 +213,51 @@ class Reader:
             self.backlog.wrote(size, self.waiting)
 
 
-async def test_one_frame_in_hand_is_always_allowed() -> None:
+async def test_one_frame_on_its_way_is_always_allowed() -> None:
     """And as much as ever beside it; more is too much."""
     reader = Reader(1000)
     reader.write(1000)
     reader.write(1_000_000)
-    await asyncio.sleep(4 * CHANCE)  # when it would have been cut
+    await asyncio.sleep(4 * CHANCE)  # when it would have been disconnected
     reader.write(400)
-    await asyncio.sleep(4 * CHANCE)  # when it would have been cut
-    assert reader.cut_at is None
+    await asyncio.sleep(4 * CHANCE)  # when it would have been disconnected
+    assert reader.unsent_when_cut is None
     reader.write(200)
-    await until(lambda: reader.cut_at is not None)
-    assert reader.cut_at == 1_001_600
-    await asyncio.sleep(STALL_TIMEOUT + 0.1)  # when it would have been cut again
+    await until(lambda: reader.unsent_when_cut is not None)
+    assert reader.unsent_when_cut == 1_001_600
+    await asyncio.sleep(STALL_TIMEOUT + 0.1)  # when it would have been disconnected again
     assert reader.verdicts == 1, "the reason why is written to it, and is no reason to cut it again"
 
 
 async def test_a_little_more_is_allowed_for_a_while() -> None:
-    """Whoever takes nothing meanwhile is cut, and whoever takes something is not."""
-    deaf, slow = Reader(1000), Reader(1000)
-    for reader in (deaf, slow):
+    """A client that reads nothing meanwhile is disconnected, and one that reads something is not."""
+    stalled, slow = Reader(1000), Reader(1000)
+    for reader in (stalled, slow):
         reader.write(900)
         reader.write(200)
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         reader.write(500)
-        await asyncio.sleep(4 * CHANCE)  # when it would have been cut, had it more
-        assert reader.cut_at is None
+        await asyncio.sleep(4 * CHANCE)  # when it would have been disconnected, had it more
+        assert reader.unsent_when_cut is None
     slow.waiting -= 50
-    await until(lambda: deaf.cut_at is not None)
-    assert deaf.cut_at == 1600
-    assert slow.cut_at is None
-    await asyncio.sleep(STALL_TIMEOUT + 0.1)  # when it would have been cut as well
-    assert slow.cut_at is None, "what is not more than it was allowed is no reason"
-    for reader in (deaf, slow):
+    await until(lambda: stalled.unsent_when_cut is not None)
+    assert stalled.unsent_when_cut == 1600
+    assert slow.unsent_when_cut is None
+    await asyncio.sleep(STALL_TIMEOUT + 0.1)  # when it would have been disconnected as well
+    assert slow.unsent_when_cut is None, "what is not more than it was allowed is no reason"
+    for reader in (stalled, slow):
         reader.backlog.close()
 
 
-async def test_a_trickle_is_no_progress() -> None:
-    """Who takes a hundredth of what is written is cut all the same, and holds little until then."""
+async def test_reading_in_a_trickle_does_not_count_as_progress() -> None:
+    """A client that reads a hundredth of what is written is disconnected too, and holds little until then."""
     reader = Reader(10_000)
     for _ in range(1000):
         reader.write(1000)
         reader.waiting -= min(reader.waiting, 10)
-        await asyncio.sleep(0.001)  # so slowly does it read
-        if reader.cut_at is not None:
+        await asyncio.sleep(0.001)  # it reads slowly
+        if reader.unsent_when_cut is not None:
             break
-    assert reader.cut_at is not None
-    assert reader.cut_at < 50_000
+    assert reader.unsent_when_cut is not None
+    assert reader.unsent_when_cut < 50_000

@@ -32,17 +32,17 @@ async def url(request: pytest.FixtureRequest) -> AsyncIterator[str]:
 
 @pytest.mark.parametrize("transports", TRANSPORTS, ids="-".join)
 @pytest.mark.parametrize("force", [True, False])
-async def test_the_stock_client(driver: Driver, transports: list[str], force: bool) -> None:
-    """Bytes both ways, in events and in acks, empty ones and long ones, before an upgrade and behind it."""
+async def test_the_stock_client_exchanges_bytes_in_base64(driver: Driver, transports: list[str], force: bool) -> None:
+    """Bytes both ways, in events and in acks, empty ones and long ones, before an upgrade and after it."""
     async with serve(SocketServer(socketio.AsyncManager()), Log()) as url:
         client = Stock(driver, url, transports=transports, forceBase64=force)
         async with client:
             for round_ in range(2):
                 for data in (DATA, b"", bytes(50_000)):
                     sent = {"$bytes": base64.b64encode(data).decode()}
-                    answer = await client.ack("echo", sent, {"inside": [sent, "text"]})
+                    reply = await client.ack("echo", sent, {"inside": [sent, "text"]})
                     buffer = {"type": "Buffer", "data": list(data)}
-                    assert answer == [buffer, {"inside": [buffer, "text"]}]
+                    assert reply == [buffer, {"inside": [buffer, "text"]}]
                 if round_ == 0 and transports[-1] == "websocket":
                     await client.wait_for_transport("websocket")
             await client.emit_without_ack("enter", "r")
@@ -56,7 +56,7 @@ async def test_the_stock_client(driver: Driver, transports: list[str], force: bo
 
 @pytest.mark.fast
 @pytest.mark.parametrize(("query", "expected"), [("", DATA), ("&b64=1", ENCODED), ("&b64=", DATA)])
-async def test_a_websocket_gets_what_it_asked_for(url: str, query: str, expected: str | bytes) -> None:
+async def test_the_encoding_of_a_websocket_is_the_one_requested(url: str, query: str, expected: str | bytes) -> None:
     """Whatever it sends itself: both forms are understood."""
     async with connect(f"{url.replace('http', 'ws')}{WEBSOCKET}{query}") as socket:
         assert str(await socket.recv()).startswith("0")
@@ -71,7 +71,7 @@ async def test_a_websocket_gets_what_it_asked_for(url: str, query: str, expected
 
 @pytest.mark.fast
 @pytest.mark.parametrize("asked", ["at the handshake", "at the upgrade", "at both", "never"])
-async def test_an_upgrade(url: str, asked: str) -> None:
+async def test_an_upgrade_keeps_base64(url: str, asked: str) -> None:
     """What waits for a poll comes over the WebSocket, in base64 too."""
     first = "&b64=1" if asked in {"at the handshake", "at both"} else ""
     then = "&b64=1" if asked in {"at the upgrade", "at both"} else ""
@@ -99,7 +99,7 @@ async def test_what_is_not_base64_closes_the_connection(url: str, frame: str) ->
 
 
 @pytest.mark.fast
-async def test_many_encoded_attachments_are_bounded_as_others() -> None:
+async def test_encoded_attachments_are_bounded_like_others() -> None:
     """The count and the size of attachments are those of their bytes."""
     server = SocketServer(socketio.AsyncManager(), max_attachments_size=1000, max_http_buffer_size=10_000)
 

@@ -1,4 +1,4 @@
-"""Long-polling replies in fewer bytes: for clients that want it, fast, and never at the cost of others."""
+"""Compressed long-polling responses: for clients that ask for it, fast, and never at the cost of others."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ async def poll(url: str, size: int, accepts: str | None, origin: str | None = No
             query["sid"] = (await opened.text()).split('"sid":"')[1].split('"')[0]
         async with session.post(url, params=query, data=b"4" + b"message " * (size // 8)) as posted:
             assert posted.status == 200
-        async with session.get(url, params=query, headers=headers) as answer:
-            polled = {name.lower(): value for name, value in answer.headers.items()}, await answer.read()
+        async with session.get(url, params=query, headers=headers) as response:
+            polled = {name.lower(): value for name, value in response.headers.items()}, await response.read()
         async with session.post(url, params=query, data=b"1"):  # a session that is left open keeps the server waiting
             return polled
 
@@ -55,8 +55,8 @@ async def poll(url: str, size: int, accepts: str | None, origin: str | None = No
         (None, None),
     ],
 )
-async def test_the_client_chooses(url: str, accepts: str | None, coding: str | None) -> None:
-    """RFC 9110, section 12.5.3. Caches are told what the reply depends on, beside the origin."""
+async def test_the_client_chooses_the_encoding(url: str, accepts: str | None, coding: str | None) -> None:
+    """RFC 9110, section 12.5.3. `Vary` names what the response depends on, besides the origin."""
     own_page = url.removesuffix("/engine.io/")
     headers, body = await poll(url, 10_000, accepts, origin=own_page if accepts == "gzip" else None)
     assert headers.get("content-encoding") == coding
@@ -67,7 +67,7 @@ async def test_the_client_chooses(url: str, accepts: str | None, coding: str | N
 
 
 @pytest.mark.parametrize(("size", "compressed"), [(800, False), (2_000, True), (262_000, True), (270_000, False)])
-async def test_only_what_is_worth_it_is_compressed(url: str, size: int, compressed: bool) -> None:
+async def test_only_responses_worth_compressing_are_compressed(url: str, size: int, compressed: bool) -> None:
     """Neither little nor more than 256 KB, for which all others would have to wait."""
     headers, body = await poll(url, size, "gzip")
     assert ("content-encoding" in headers) is compressed

@@ -1,4 +1,4 @@
-"""Handlers of ``connect`` and ``disconnect``: what they say reaches the client, and what they do wrong is seen."""
+"""Handlers of ``connect`` and ``disconnect``: their replies reach the client, and their errors are logged."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
 from gateway.servers import EngineServer, SocketServer
-from harness.http import WEBSOCKET_HEADERS, Answer, request
+from harness.http import WEBSOCKET_HEADERS, Response, request
 from harness.http1 import connection, head, masked
 from harness.inbox import TIMEOUT
 from harness.node import Driver
@@ -28,13 +28,13 @@ WAYS = [("polling", False), ("websocket", False), ("websocket", True)]
 """Which transport, and whether the handshake may be taken before aiohttp sees it."""
 
 
-async def shake(url: str, transport: str) -> Answer:
+async def shake(url: str, transport: str) -> Response:
     """The reply to a handshake."""
     if transport == "polling":
         return await request("GET", url + POLLING)
     async with connection(url) as tcp:
         tcp.send(head(f"/engine.io/{WEBSOCKET}", WEBSOCKET_HEADERS.items()))
-        return await tcp.answer()
+        return await tcp.response()
 
 
 # --- Engine.IO
@@ -58,7 +58,7 @@ async def shake(url: str, transport: str) -> Answer:
 async def test_a_refusal_is_401_with_its_reason(
     transport: str, past_aiohttp: bool, kind: str, returned: Any, body: Any
 ) -> None:
-    """As python-engineio: in JSON, before a WebSocket is there, and the application hears of no end."""
+    """As python-engineio: in JSON, before a WebSocket exists, and no disconnect handler is called."""
     server, ends = EngineServer(), []
 
     def refuse(sid: str, environ: Any) -> Any:
@@ -72,16 +72,16 @@ async def test_a_refusal_is_401_with_its_reason(
     server.on("connect", refuse if kind == "function" else refuse_later)
     server.on("disconnect", lambda *args: ends.append(args))
     async with serving(server, "engine.io", past_aiohttp=past_aiohttp) as url:
-        answer = await shake(url, transport)
-        assert (answer.status, json.loads(answer.text)) == (401, body)
-        assert answer.headers["content-type"].startswith("application/json")
+        response = await shake(url, transport)
+        assert (response.status, json.loads(response.text)) == (401, body)
+        assert response.headers["content-type"].startswith("application/json")
         assert not server.sockets
     assert not ends
 
 
 @pytest.mark.parametrize(("transport", "past_aiohttp"), WAYS)
-async def test_a_client_that_is_disconnected_and_refused(transport: str, past_aiohttp: bool) -> None:
-    """A handler that disconnects the client and then refuses it as well is heard: 401."""
+async def test_disconnecting_and_then_refusing_a_client_is_401(transport: str, past_aiohttp: bool) -> None:
+    """A handler may disconnect the client and then refuse it as well."""
     server = EngineServer()
 
     @server.on("connect")
@@ -90,15 +90,17 @@ async def test_a_client_that_is_disconnected_and_refused(transport: str, past_ai
         return "nobody"
 
     async with serving(server, "engine.io", past_aiohttp=past_aiohttp) as url:
-        answer = await shake(url, transport)
-        assert (answer.status, json.loads(answer.text)) == (401, "nobody")
+        response = await shake(url, transport)
+        assert (response.status, json.loads(response.text)) == (401, "nobody")
     assert not server.sockets
 
 
 @pytest.mark.parametrize(("transport", "past_aiohttp"), WAYS)
 @pytest.mark.parametrize("returned", [None, True])
-async def test_who_is_accepted_gets_what_the_handler_sent(transport: str, past_aiohttp: bool, returned: Any) -> None:
-    """Behind the handshake, on whichever transport; the session of ``eio.session`` is there as well."""
+async def test_an_accepted_client_receives_what_the_handler_sent(
+    transport: str, past_aiohttp: bool, returned: Any
+) -> None:
+    """After the handshake, on every transport; the session of ``eio.session`` is there as well."""
     server = EngineServer()
 
     @server.on("connect")
@@ -127,8 +129,8 @@ async def test_who_is_accepted_gets_what_the_handler_sent(transport: str, past_a
 
 
 @pytest.mark.parametrize("past_aiohttp", [False, True])
-async def test_what_comes_while_the_application_is_asked_is_not_lost(past_aiohttp: bool) -> None:
-    """Frames behind the handshake wait for the answer; a client that leaves meanwhile is told of as any other."""
+async def test_frames_sent_while_the_connect_handler_runs_are_not_lost(past_aiohttp: bool) -> None:
+    """Frames after the handshake wait for the decision; a client that leaves meanwhile is reported like any other."""
     server, asked, go, received, ends = EngineServer(), asyncio.Event(), asyncio.Event(), [], []
 
     @server.on("connect")
@@ -146,7 +148,7 @@ async def test_what_comes_while_the_application_is_asked_is_not_lost(past_aiohtt
                 if frames:
                     tcp.send(masked("4three"))
                     go.set()
-                    assert (await tcp.answer()).status == 101
+                    assert (await tcp.response()).status == 101
                     await until(lambda: received == ["one", "two", "three"])
             asked.clear()
             go.set()
@@ -156,7 +158,7 @@ async def test_what_comes_while_the_application_is_asked_is_not_lost(past_aiohtt
 
 
 @pytest.mark.parametrize("past_aiohttp", [False, True])
-async def test_a_server_that_stops_while_the_application_is_asked(past_aiohttp: bool) -> None:
+async def test_a_server_can_stop_while_a_connect_handler_runs(past_aiohttp: bool) -> None:
     server, asked, go = EngineServer(), asyncio.Event(), asyncio.Event()
 
     @server.on("connect")
@@ -174,10 +176,10 @@ async def test_a_server_that_stops_while_the_application_is_asked(past_aiohttp: 
 
 @pytest.mark.parametrize(("transport", "past_aiohttp"), WAYS)
 @pytest.mark.parametrize("kind", ["function", "coroutine"])
-async def test_a_mistake_in_an_engineio_handler(
+async def test_an_error_in_an_engineio_connect_handler_refuses_the_client(
     transport: str, past_aiohttp: bool, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It refuses the client, is logged as what it is, and the handler is not called again."""
+    """It refuses the client, the error is logged, and the handler is not called again."""
     server, calls = EngineServer(), []
 
     def fail(sid: str, environ: Any = None) -> None:
@@ -189,15 +191,17 @@ async def test_a_mistake_in_an_engineio_handler(
 
     server.on("connect", fail if kind == "function" else fail_later)
     async with serving(server, "engine.io", past_aiohttp=past_aiohttp) as url:
-        answer = await shake(url, transport)
-    assert (answer.status, json.loads(answer.text)) == (401, "Unauthorized")
+        response = await shake(url, transport)
+    assert (response.status, json.loads(response.text)) == (401, "Unauthorized")
     assert len(calls) == 1
     assert caplog.text.count("TypeError: a mistake of the application's own") == 1
 
 
 @pytest.mark.parametrize("takes", [1, 2])
 @pytest.mark.parametrize("fails", [False, True])
-async def test_the_engineio_handler_of_disconnect(takes: int, fails: bool, caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_engineio_disconnect_handler_may_take_a_reason(
+    takes: int, fails: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     """With a reason or, of the older kind, without; its TypeError is its own."""
     server, calls = EngineServer(), []
 
@@ -225,7 +229,7 @@ async def test_the_engineio_handler_of_disconnect(takes: int, fails: bool, caplo
 
 
 def refuse_with(server: SocketServer, refusal: Any) -> None:
-    """A ``connect`` handler that refuses, in that way, whoever does not say ``yes``."""
+    """A ``connect`` handler that refuses, in that way, everybody whose auth is not ``yes``."""
 
     @server.event
     async def connect(sid: str, environ: Any, auth: Any) -> Any:
@@ -249,8 +253,8 @@ REFUSALS = {
 
 @pytest.mark.parametrize("always_connect", [False, True])
 @pytest.mark.parametrize(("refusal", "reason"), REFUSALS.values(), ids=REFUSALS)
-async def test_a_refusal_says_why(always_connect: bool, refusal: Any, reason: Any) -> None:
-    """In CONNECT_ERROR; with ``always_connect`` in the DISCONNECT that comes behind CONNECT."""
+async def test_a_refusal_gives_the_reason(always_connect: bool, refusal: Any, reason: Any) -> None:
+    """In CONNECT_ERROR; with ``always_connect`` in the DISCONNECT that follows CONNECT."""
     server = SocketServer(socketio.AsyncManager(), always_connect=always_connect)
     refuse_with(server, refusal)
     async with serving(server, "socket.io") as url, connect(f"{url.replace('http', 'ws')}{WEBSOCKET}") as socket:
@@ -262,7 +266,7 @@ async def test_a_refusal_says_why(always_connect: bool, refusal: Any, reason: An
         assert (packet[:2], json.loads(packet[2:])) == ("41" if always_connect else "44", reason)
 
 
-async def test_the_stock_client_hears_why(driver: Driver) -> None:
+async def test_the_stock_client_receives_the_reason(driver: Driver) -> None:
     """As ``connect_error``, with the data."""
     server = SocketServer(socketio.AsyncManager())
     refuse_with(server, partial(Refusal, "no", {"code": 7}))
@@ -286,8 +290,10 @@ class Handlers(socketio.AsyncNamespace):  # type: ignore[misc]
 
 @pytest.mark.parametrize("auth", ["", '{"token":"t"}'])
 @pytest.mark.parametrize("kind", ["function", "coroutine", "class"])
-async def test_a_mistake_in_a_connect_handler(auth: str, kind: str, caplog: pytest.LogCaptureFixture) -> None:
-    """A TypeError is no sign of a handler without auth: it is called once, and what is logged is its own error."""
+async def test_an_error_in_a_connect_handler_is_logged_as_its_own(
+    auth: str, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A TypeError does not mean a handler without auth: it is called once, and its own error is logged."""
     server, calls = SocketServer(socketio.AsyncManager()), []
 
     def fail(sid: str, environ: Any, auth: Any = None) -> None:
@@ -312,8 +318,10 @@ async def test_a_mistake_in_a_connect_handler(auth: str, kind: str, caplog: pyte
 
 @pytest.mark.parametrize("how", ["a packet", "the transport", "the server"])
 @pytest.mark.parametrize("kind", ["newer", "older", "function", "class"])
-async def test_a_mistake_in_a_disconnect_handler(how: str, kind: str, caplog: pytest.LogCaptureFixture) -> None:
-    """It is called once, its error is logged, and the client is gone all the same, from every namespace."""
+async def test_an_error_in_a_disconnect_handler_is_logged_and_the_client_is_gone(
+    how: str, kind: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is called once, its error is logged, and the client still leaves every namespace."""
     server, calls = SocketServer(socketio.AsyncManager()), []
 
     def fail(*args: Any) -> None:
@@ -355,7 +363,7 @@ async def test_a_mistake_in_a_disconnect_handler(how: str, kind: str, caplog: py
     assert len(calls[0]) == (1 if kind == "older" else 2)
 
 
-async def test_a_mistake_in_an_event_handler(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_error_in_an_event_handler_calls_it_once(caplog: pytest.LogCaptureFixture) -> None:
     """Neither is that called twice."""
     server, calls = SocketServer(socketio.AsyncManager()), []
 
@@ -373,7 +381,7 @@ async def test_a_mistake_in_an_event_handler(caplog: pytest.LogCaptureFixture) -
     assert calls == [1]
 
 
-async def test_what_a_connect_handler_emits_has_a_limit(caplog: pytest.LogCaptureFixture) -> None:
+async def test_what_a_connect_handler_emits_is_bounded(caplog: pytest.LogCaptureFixture) -> None:
     """One that emits more than ``max_buffer`` has its client closed, once, however much it goes on."""
     server = SocketServer(socketio.AsyncManager(), max_buffer=10_000)
 
@@ -393,8 +401,8 @@ async def test_what_a_connect_handler_emits_has_a_limit(caplog: pytest.LogCaptur
 
 
 @pytest.mark.parametrize("drops", [False, True])
-async def test_what_a_client_was_sent_before_it_was_refused(drops: bool) -> None:
-    """It follows the refusal, unless the handler has dropped it; what another try is sent is not concerned."""
+async def test_packets_emitted_before_a_refusal_follow_it(drops: bool) -> None:
+    """They follow the refusal, unless the handler has dropped them; another attempt is not affected."""
     server = SocketServer(socketio.AsyncManager())
 
     @server.on("connect")
@@ -424,8 +432,8 @@ async def test_what_a_client_was_sent_before_it_was_refused(drops: bool) -> None
     [b"http://[", b"http://[::1", b"http://]", b"http://a\xff", b"\xff\xfe", "http://a℀b".encode(), b"http://[v1.x"],
     ids=repr,
 )
-async def test_an_origin_that_is_none_is_400(origin: bytes, transport: str, allowed: Any) -> None:
-    """Neither the server nor the reply breaks on it, by whichever way it comes in."""
+async def test_a_malformed_origin_is_400(origin: bytes, transport: str, allowed: Any) -> None:
+    """Neither the server nor its response breaks on it, on either entrance."""
     cors = (lambda origin, environ: True) if allowed == "function" else allowed
     server = EngineServer(cors_allowed_origins=cors)
     headers = list(WEBSOCKET_HEADERS.items()) if transport == "websocket" else []
@@ -434,8 +442,8 @@ async def test_an_origin_that_is_none_is_400(origin: bytes, transport: str, allo
             server.accepting = True
             asked = head(f"/engine.io/?EIO=4&transport={transport}", headers)
             tcp.send(asked.replace(b"\r\n\r\n", b"\r\nOrigin: " + origin + b"\r\n\r\n"))
-            answer = await tcp.answer()
-            assert (answer.status, json.loads(answer.text)["code"]) == (400, 3), answer.text
+            response = await tcp.response()
+            assert (response.status, json.loads(response.text)["code"]) == (400, 3), response.text
 
 
 @pytest.mark.parametrize("origin", ["http://a.example", "null", "", "x", "http://a.example:1:2", "//"])
@@ -443,7 +451,7 @@ async def test_other_origins_are_forbidden(origin: str) -> None:
     server = EngineServer()
     async with serving(server, "engine.io") as url, connection(url) as tcp:
         tcp.send(head("/engine.io/?EIO=4&transport=polling", [("Origin", origin)]))
-        assert (await tcp.answer()).status == 403
+        assert (await tcp.response()).status == 403
         with pytest.raises(InvalidStatus):
             async with connect(f"{url.replace('http', 'ws')}{WEBSOCKET}", origin=origin or "null"):  # type: ignore[arg-type]
                 pass

@@ -48,20 +48,20 @@ class App:
 
 
 class Client:
-    """An ``AsyncClient`` that keeps what it hears and answers each question with itself, twice."""
+    """An ``AsyncClient`` that keeps what it receives and acks each question with the question, twice."""
 
     def __init__(self) -> None:
         self.sio = socketio.AsyncClient(reconnection=False)
-        self.heard: asyncio.Queue[tuple[Any, ...]] = asyncio.Queue()
+        self.received: asyncio.Queue[tuple[Any, ...]] = asyncio.Queue()
         for namespace in NAMESPACES:
-            self.sio.on("*", self._hear, namespace=namespace)
-            self.sio.on("question", self._answer, namespace=namespace)
+            self.sio.on("*", self._receive, namespace=namespace)
+            self.sio.on("question", self._reply, namespace=namespace)
             self.sio.on("no answer", self._think, namespace=namespace)
 
-    def _hear(self, event: str, *args: Any) -> None:
-        self.heard.put_nowait((event, *args))
+    def _receive(self, event: str, *args: Any) -> None:
+        self.received.put_nowait((event, *args))
 
-    async def _answer(self, question: Any) -> tuple[Any, Any]:
+    async def _reply(self, question: Any) -> tuple[Any, Any]:
         return question, question
 
     async def _think(self, *_: Any) -> None:
@@ -69,11 +69,11 @@ class Client:
 
     async def next(self) -> tuple[Any, ...]:
         async with asyncio.timeout(TIMEOUT):
-            return await self.heard.get()
+            return await self.received.get()
 
     async def call(self, event: str, data: Any = None, namespace: str = "/") -> Any:
-        answer = await self.sio.call(event, data, namespace=namespace, timeout=TIMEOUT)
-        return list(answer) if isinstance(answer, tuple) else answer
+        reply = await self.sio.call(event, data, namespace=namespace, timeout=TIMEOUT)
+        return list(reply) if isinstance(reply, tuple) else reply
 
 
 @pytest.fixture
@@ -89,38 +89,38 @@ TRANSPORTS = [["websocket"], ["polling"], ["polling", "websocket"]]
 
 
 @pytest.mark.parametrize("transports", TRANSPORTS, ids="-".join)
-async def test_events_and_acks(app: App, transports: list[str]) -> None:
-    """No argument, one, many, bytes inside; no answer, one, a tuple; on every transport."""
+async def test_events_and_acks_carry_any_arguments(app: App, transports: list[str]) -> None:
+    """No argument, one, many, bytes inside; no result, one, a tuple; on every transport."""
     client = await app.client(*transports)
     assert await client.next() == ("hello",)
     for args in ((), ("x",), (1, [2, {"three": None}]), (b"\0\xff", {"inside": [b"", b"x" * 10_000]})):
-        answer = await client.call("echo", args)
-        assert answer == (None if not args else args[0] if len(args) == 1 else list(args)), args
+        reply = await client.call("echo", args)
+        assert reply == (None if not args else args[0] if len(args) == 1 else list(args)), args
     assert await client.call("plain function", 1) == 2
     assert await client.call("nothing") is None
     assert await client.call("transport") == ("polling" if transports == ["polling"] else "websocket")
 
 
-async def test_an_event_without_a_handler_of_its_own(app: App) -> None:
+async def test_the_catch_all_handler_gets_other_events(app: App) -> None:
     """The handler of ``*`` gets its name."""
     client = await app.client()
     assert await client.call("whatever", ("x", 1)) == ["caught", "whatever", "x", 1]
 
 
-async def test_what_json_needs_help_with(app: App) -> None:
-    """What the standard library writes, ours writes: numbers as names, numbers of any size, tuples."""
+async def test_json_is_encoded_as_the_standard_library_does(app: App) -> None:
+    """As the standard library encodes it: numbers as names, numbers of any size, tuples."""
     client = await app.client()
     assert await client.call("shapes") == {"1": "a number as a name", "big": 2**70, "tuple": [1, 2]}
 
 
-async def test_sessions_last_until_the_end_is_handled(app: App) -> None:
+async def test_sessions_last_until_disconnect_is_handled(app: App) -> None:
     """``sio.session`` is kept between events, and is there in the disconnect handler, whatever the end."""
     client, lost = [await app.client(auth={"token": token}, namespaces=["/", "/class"]) for token in "ab"]
     assert await client.next() == ("hello", {"token": "a"})
     assert await client.call("remember", 1) is None
     assert await client.call("remember", 2) == 1
     assert await lost.call("remember", 3) is None
-    await client.sio.disconnect()  # which may close before it has said goodbye
+    await client.sio.disconnect()  # which may close before it has sent DISCONNECT
     ends = {(await app.logged())[0] for _ in range(2)}
     assert ends == {"disconnect", "class"}
     await lost.sio.eio.ws.close()
@@ -128,15 +128,15 @@ async def test_sessions_last_until_the_end_is_handled(app: App) -> None:
     assert ends == {("disconnect", "b", "transport close"), ("class", "transport close")}
 
 
-async def test_handlers_of_the_older_kind(app: App) -> None:
+async def test_handlers_may_have_the_older_signatures(app: App) -> None:
     """``connect`` without auth and ``disconnect`` without a reason, neither of them a coroutine."""
     client = await app.client(namespaces=["/old"])
     await client.sio.disconnect()
     assert await app.logged() == ("old", "disconnect")
 
 
-async def test_calls_from_a_handler(app: App) -> None:
-    """A handler may wait for an answer of the client whose event it handles, with bytes in it too."""
+async def test_a_handler_can_call_its_client(app: App) -> None:
+    """A handler may wait for an ack of the client whose event it handles, with bytes in it too."""
     client = await app.client()
     assert await client.call("ask_back", "why") == {"answer": ["why", "why"]}
     assert await client.call("ask_back", b"\1\2") == {"answer": [b"\1\2", b"\1\2"]}
@@ -144,7 +144,7 @@ async def test_calls_from_a_handler(app: App) -> None:
     assert await client.call("ask", namespace="/class") == ["class", "class"]
 
 
-async def test_callbacks(app: App) -> None:
+async def test_emit_takes_callbacks(app: App) -> None:
     """``emit(callback=)`` with a function and with a coroutine function."""
     client = await app.client()
     await client.call("with_callback", "x")
@@ -153,8 +153,8 @@ async def test_callbacks(app: App) -> None:
     assert await app.logged() == ("coroutine", b"y", b"y")
 
 
-async def test_rooms(app: App) -> None:
-    """Who enters hears, who leaves does not, and a closed room is empty; the speaker is skipped."""
+async def test_rooms_of_an_application_work(app: App) -> None:
+    """Members receive, those who left do not, a closed room is empty, and ``skip_sid`` is skipped."""
     alice, bob, carol = [await app.client() for _ in range(3)]
     for client in (alice, bob, carol):
         assert (await client.next())[0] == "hello"
@@ -169,11 +169,11 @@ async def test_rooms(app: App) -> None:
     await carol.call("enter", "r")
     await bob.call("say", ("r", "four"))
     assert await carol.next() == ("said", "four")
-    assert alice.heard.empty()
-    assert bob.heard.empty()
+    assert alice.received.empty()
+    assert bob.received.empty()
 
 
-async def test_a_namespace_that_is_a_class(app: App) -> None:
+async def test_a_namespace_may_be_a_class(app: App) -> None:
     """Its rooms and its emits are those of its namespace."""
     alice, bob = await app.client(), await app.client()
     assert await alice.call("shout", "hey", "/class") == "done"
@@ -182,7 +182,7 @@ async def test_a_namespace_that_is_a_class(app: App) -> None:
         assert await client.next() == ("shouted", "HEY")
 
 
-async def test_refusals(app: App) -> None:
+async def test_clients_can_be_refused(app: App) -> None:
     """With an exception and its arguments, with False, and for a namespace that nobody serves."""
     for options, namespace in (
         ({"auth": {"token": "wrong"}, "namespaces": ["/"]}, "/"),
@@ -193,7 +193,7 @@ async def test_refusals(app: App) -> None:
             await app.client(**options)
 
 
-async def test_the_server_disconnects(app: App) -> None:
+async def test_the_server_can_disconnect_a_client(app: App) -> None:
     """``sio.disconnect`` ends the client's place in that namespace alone, and its handler is called."""
     client = await app.client(auth={"token": "t"}, namespaces=["/", "/class"])
     await client.sio.emit("throw_out")
@@ -201,8 +201,8 @@ async def test_the_server_disconnects(app: App) -> None:
     assert await client.call("shout", "still here", "/class") == "done"
 
 
-async def test_clients_that_are_accepted_first() -> None:
-    """``always_connect``: the connect handler talks with a client that is in, and may throw it out again."""
+async def test_always_connect_accepts_clients_first() -> None:
+    """``always_connect``: the connect handler exchanges events with an accepted client, and may refuse it later."""
     server, seen = SocketServer(socketio.AsyncManager(), always_connect=True), asyncio.Queue[Any]()
 
     @server.event
@@ -225,8 +225,8 @@ async def test_clients_that_are_accepted_first() -> None:
         await refused.sio.shutdown()
 
 
-async def test_an_application_that_shuts_down() -> None:
-    """Its clients are sent away, and what their handlers do is given time and then cancelled."""
+async def test_shutting_down_disconnects_clients_and_cancels_handlers() -> None:
+    """Its clients are disconnected; their handlers are given time and then cancelled."""
     server, log = SocketServer(socketio.AsyncManager()), asyncio.Queue[str]()
 
     @server.event
@@ -250,15 +250,15 @@ async def test_an_application_that_shuts_down() -> None:
         await client.sio.shutdown()
 
 
-async def test_a_handler_that_fails(app: App) -> None:
+async def test_a_failing_handler_sends_no_ack(app: App) -> None:
     """Sends no ack, and the next event is handled."""
     client = await app.client()
     await client.sio.emit("fail")
     assert await client.call("echo", "next") == "next"
 
 
-async def test_the_stock_client(app: App, driver: Driver) -> None:
-    """The JavaScript client: events, acks both ways, bytes, another namespace, and its goodbye."""
+async def test_the_stock_client_works_with_an_application(app: App, driver: Driver) -> None:
+    """The JavaScript client: events, acks both ways, bytes, another namespace, and its DISCONNECT."""
     client = Stock(driver, app.url, transports=["polling", "websocket"], auth={"token": "js"})
     async with client:
         assert (await client.next_event("hello")).fields == {"token": "js"}

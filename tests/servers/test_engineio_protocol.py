@@ -29,8 +29,8 @@ async def server(request: pytest.FixtureRequest) -> AsyncIterator[Any]:
 
 async def open_polling(url: str) -> str:
     """The URL of a new long-polling session."""
-    answer = await request("GET", url + POLLING)
-    return f"{url}{POLLING}&sid={json.loads(answer.text[1:])['sid']}"
+    response = await request("GET", url + POLLING)
+    return f"{url}{POLLING}&sid={json.loads(response.text[1:])['sid']}"
 
 
 def open_websocket(url: str) -> Any:
@@ -45,22 +45,22 @@ def open_websocket(url: str) -> Any:
 )
 async def test_a_mandatory_parameter_that_is_missing_is_400(server: Any, query: str) -> None:
     """If a mandatory query parameter is missing, then the server MUST respond with an HTTP 400 error status."""
-    answer = await request("GET", server.url + query)
-    assert answer.status == 400
-    assert set(json.loads(answer.text)) == {"code", "message"}
+    response = await request("GET", server.url + query)
+    assert response.status == 400
+    assert set(json.loads(response.text)) == {"code", "message"}
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
 async def test_an_unknown_session_is_400(server: Any, method: str) -> None:
     """The server MUST return an HTTP 400 response if the session ID is not known."""
-    answer = await request(method, f"{server.url}{POLLING}&sid=unknown", data="4x" if method == "POST" else None)
-    assert (answer.status, json.loads(answer.text)["message"]) == (400, "Session ID unknown")
+    response = await request(method, f"{server.url}{POLLING}&sid=unknown", data="4x" if method == "POST" else None)
+    assert (response.status, json.loads(response.text)["message"]) == (400, "Session ID unknown")
 
 
-async def test_a_body_is_answered_ok(server: Any) -> None:
+async def test_the_response_to_a_body_is_ok(server: Any) -> None:
     """To indicate success, the server MUST return an HTTP 200 response, with the string `ok` in the body."""
-    answer = await request("POST", await open_polling(server.url), data="4hello")
-    assert (answer.status, answer.text) == (200, "ok")
+    response = await request("POST", await open_polling(server.url), data="4hello")
+    assert (response.status, response.text) == (200, "ok")
 
 
 async def test_a_second_post_at_once_closes_the_session(server: Any) -> None:
@@ -93,7 +93,7 @@ async def test_a_poll_waits_until_there_is_something(server: Any) -> None:
 
 
 async def test_a_second_poll_at_once_closes_the_session(server: Any) -> None:
-    """The server MUST return an HTTP 400 error status and close the session. The first poll hears of it."""
+    """The server MUST return an HTTP 400 error status and close the session. The first poll is ended too."""
     url = await open_polling(server.url)
     first = asyncio.create_task(request("GET", url))
     await polled(server)
@@ -145,7 +145,7 @@ async def test_a_second_websocket_of_a_session_is_closed(server: Any) -> None:
         assert await first.recv() == "4still here"
 
 
-async def test_a_websocket_that_is_refused_ends_no_upgrade(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_refused_websocket_does_not_end_an_upgrade(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The first WebSocket is still closed when the client does not go on with it."""
     monkeypatch.setattr("gateway.servers.engineio.upgrade.UPGRADE_TIMEOUT", 0.3)
     url = (await open_polling(server.url)).replace("polling", "websocket")
@@ -157,14 +157,14 @@ async def test_a_websocket_that_is_refused_ends_no_upgrade(server: Any, monkeypa
         assert await closed(first)
 
 
-async def test_a_move_that_comes_too_late_changes_nothing(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_upgrade_that_completes_too_late_changes_nothing(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The upgrade has timed out by then; the session goes on with long-polling."""
     monkeypatch.setattr("gateway.servers.engineio.upgrade.UPGRADE_TIMEOUT", 0.1)
     url = await open_polling(server.url)
     async with connection(server.url) as tcp:
         path = "/engine.io/" + url.replace("polling", "websocket").partition("/engine.io/")[2]
         tcp.send(head(path, WEBSOCKET_HEADERS.items()) + masked("2probe"))
-        assert (await tcp.answer()).status == 101
+        assert (await tcp.response()).status == 101
         assert [await tcp.frame(), await tcp.frame()] == [b"3probe", b"\x03\xea"]
         tcp.send(masked("5") + b"\x88\x80\0\0\0\0")
         await tcp.ended()
@@ -176,7 +176,9 @@ async def test_a_move_that_comes_too_late_changes_nothing(server: Any, monkeypat
 
 
 @pytest.mark.parametrize(("transport", "upgrades"), [("polling", ["websocket"]), ("websocket", [])])
-async def test_the_handshake_says_how_to_go_on(server: Any, transport: str, upgrades: list[str]) -> None:
+async def test_the_handshake_has_the_five_keys_of_the_open_packet(
+    server: Any, transport: str, upgrades: list[str]
+) -> None:
     """The five keys of the open packet; intervals in milliseconds, fractions of a second included."""
     if transport == "polling":
         opened = (await request("GET", server.url + POLLING)).text
@@ -188,7 +190,7 @@ async def test_the_handshake_says_how_to_go_on(server: Any, transport: str, upgr
     assert handshake == {"upgrades": upgrades, "pingInterval": 300, "pingTimeout": 200, "maxPayload": 1000}
 
 
-async def test_pings_come_at_their_interval_and_a_client_that_answers_stays(server: Any) -> None:
+async def test_pings_come_at_their_interval_and_pongs_keep_a_client(server: Any) -> None:
     """At a given interval the server sends a `ping` packet; on a busy machine, some come later."""
     loop = asyncio.get_running_loop()
     intervals: list[float] = []
@@ -204,20 +206,20 @@ async def test_pings_come_at_their_interval_and_a_client_that_answers_stays(serv
 
 
 @pytest.mark.parametrize("transport", ["polling", "websocket"])
-async def test_a_client_that_answers_no_ping_is_closed(server: Any, transport: str) -> None:
+async def test_a_client_without_pongs_is_closed(server: Any, transport: str) -> None:
     """If the server does not receive a `pong` packet back, the connection is closed."""
     if transport == "websocket":
         async with open_websocket(server.url + WEBSOCKET) as socket:
             assert await closed(socket)
     else:
         url = await open_polling(server.url)
-        while (answer := await request("GET", url)).status == 200:
-            assert answer.text in {"2", "6"}
+        while (response := await request("GET", url)).status == 200:
+            assert response.text in {"2", "6"}
     assert server.reasons == ["ping timeout"]
 
 
-async def test_a_pong_that_nobody_asked_for_does_not_delay_the_next_ping(server: Any) -> None:
-    """A client cannot put off being asked."""
+async def test_an_unsolicited_pong_does_not_delay_the_next_ping(server: Any) -> None:
+    """A client cannot postpone its ping."""
     async with open_websocket(server.url + WEBSOCKET) as socket:
         await socket.recv()
         loop = asyncio.get_running_loop()
@@ -225,7 +227,7 @@ async def test_a_pong_that_nobody_asked_for_does_not_delay_the_next_ping(server:
         while not intervals or (min(intervals) >= 0.4 and len(intervals) < 20):
             since = loop.time()
             await socket.send("3")
-            await asyncio.sleep(0.2)  # amid the interval
+            await asyncio.sleep(0.2)  # in the middle of the interval
             await socket.send("3")
             assert await socket.recv() == "2"
             intervals.append(loop.time() - since)
@@ -235,8 +237,8 @@ async def test_a_pong_that_nobody_asked_for_does_not_delay_the_next_ping(server:
 # --- upgrade
 
 
-async def test_an_upgrade_ends_the_poll_and_takes_everything_along(server: Any) -> None:
-    """The server sends `noop` to a pending GET and answers the probe; what was sent meanwhile arrives in order."""
+async def test_an_upgrade_ends_the_poll_and_moves_waiting_packets(server: Any) -> None:
+    """The server sends `noop` to a pending GET and replies to the probe; what was sent meanwhile arrives in order."""
     polling = await open_polling(server.url)
     poll = asyncio.create_task(request("GET", polling))
     await polled(server)
@@ -253,8 +255,8 @@ async def test_an_upgrade_ends_the_poll_and_takes_everything_along(server: Any) 
 
 
 @pytest.mark.parametrize("frame", ["2", "4hello", "5", "zzz", b"2probe", None])
-async def test_a_probe_that_fails_leaves_the_session_on_long_polling(server: Any, frame: str | bytes | None) -> None:
-    """Whatever a proxy makes of the WebSocket, the client goes on where it was."""
+async def test_a_failed_probe_leaves_the_session_on_long_polling(server: Any, frame: str | bytes | None) -> None:
+    """Whatever a proxy does to the WebSocket, the client continues on long-polling."""
     polling = await open_polling(server.url)
     async with open_websocket(polling.replace("polling", "websocket")) as socket:
         if frame is not None:
@@ -264,8 +266,8 @@ async def test_a_probe_that_fails_leaves_the_session_on_long_polling(server: Any
     assert (await request("GET", polling)).text == "4hello"
 
 
-async def test_a_probe_that_hangs_leaves_long_polling_as_it_is(server: Any) -> None:
-    """While a WebSocket says nothing, polls wait for packets as ever, and bring them."""
+async def test_a_hanging_probe_does_not_affect_long_polling(server: Any) -> None:
+    """While a WebSocket is silent, polls wait for packets as usual, and return them."""
     polling = await open_polling(server.url)
     async with open_websocket(polling.replace("polling", "websocket")):
         poll = asyncio.create_task(request("GET", polling))
@@ -301,7 +303,7 @@ async def test_a_payload_holds_packets_and_binary_in_base64(server: Any) -> None
 
 
 @pytest.mark.parametrize("body", ["", "abc", "4a\x1e", "\x1e4a", "bnot base64", "7", b"4\xff", "4a\x1e9"])
-async def test_a_body_that_is_no_payload_closes_the_session(server: Any, body: str | bytes) -> None:
+async def test_a_body_that_is_not_a_payload_closes_the_session(server: Any, body: str | bytes) -> None:
     """400, and the session is over."""
     url = await open_polling(server.url)
     assert (await request("POST", url, data=body)).status == 400
@@ -309,7 +311,7 @@ async def test_a_body_that_is_no_payload_closes_the_session(server: Any, body: s
 
 
 @pytest.mark.parametrize("frame", ["", "abc", "7", "b!", "bé", "x"])
-async def test_a_frame_that_is_no_packet_closes_the_websocket(server: Any, frame: str) -> None:
+async def test_a_frame_that_is_not_a_packet_closes_the_websocket(server: Any, frame: str) -> None:
     async with open_websocket(server.url + WEBSOCKET) as socket:
         await socket.send(frame)
         assert await closed(socket)
@@ -339,8 +341,8 @@ async def test_a_body_over_max_payload_is_413(server: Any) -> None:
     assert (await request("GET", url)).status == 400
 
 
-async def test_what_the_server_says_last_can_still_be_polled(server: Any) -> None:
-    """A session that the server ends between two polls is there for one more; CLOSE comes behind it, alone: the stock
+async def test_the_last_packets_of_a_session_can_still_be_polled(server: Any) -> None:
+    """A session that the server ends between two polls is there for one more; CLOSE comes after it, alone: the stock
     client drops acks that come with it.
     """
     url = await open_polling(server.url)

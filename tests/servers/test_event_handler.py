@@ -1,4 +1,4 @@
-"""An `EventHandler`: an application that takes its clients' events itself, on every namespace."""
+"""An `EventHandler`: an application that handles the events of its clients itself, in every namespace."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ WEBSOCKET = "?EIO=4&transport=websocket"
 
 
 class Application(EventHandler):
-    """Acks each event with its arguments, when it is let."""
+    """Acks each event with its arguments, when the test allows it."""
 
     def __init__(self) -> None:
         self.server = SocketServer(Manager(), event_handler=self)
-        self.told: list[tuple[str, str, object]] = []
+        self.calls: list[tuple[str, str, object]] = []
         self.waiting: dict[str, asyncio.Event] = {}
         for namespace in NAMESPACES:
             self.server.on("connect", self._connect, namespace=namespace)
@@ -40,7 +40,7 @@ class Application(EventHandler):
                 assert not client.joined
 
     async def _disconnect(self, namespace: str, sid: str, reason: str) -> None:
-        self.told.append(("disconnect", namespace, reason))
+        self.calls.append(("disconnect", namespace, reason))
 
     async def _never(self, *arguments: Any) -> None:
         raise AssertionError("python-socketio has dispatched an event")
@@ -49,14 +49,14 @@ class Application(EventHandler):
         name, *arguments = event
         if name in self.waiting:
             await self.waiting[name].wait()
-        self.told.append((name, client.namespace, client.data))
+        self.calls.append((name, client.namespace, client.data))
         return None if id_ is None else partial(self.server.ack, client, id_, *arguments)
 
     def leaving(self, client: Client) -> None:
-        self.told.append(("leaving", client.namespace, client.data))
+        self.calls.append(("leaving", client.namespace, client.data))
 
     def closing(self, client: Client) -> None:
-        self.told.append(("closing", client.namespace, client.data))
+        self.calls.append(("closing", client.namespace, client.data))
 
 
 @pytest.fixture(name="application")
@@ -89,11 +89,11 @@ async def test_an_event_reaches_the_application_with_its_client(application: App
         await socket.send(f'42{prefix(namespace)}7["say","tea",{{"with":["milk"]}}]')
         assert await socket.recv() == f'43{prefix(namespace)}7["tea",{{"with":["milk"]}}]'
         await socket.send(f'42{prefix(namespace)}["whisper"]')
-        await until(lambda: len(application.told) == 2)
-    assert application.told[:2] == [("say", namespace, namespace), ("whisper", namespace, namespace)]
+        await until(lambda: len(application.calls) == 2)
+    assert application.calls[:2] == [("say", namespace, namespace), ("whisper", namespace, namespace)]
 
 
-async def test_an_attachment_is_an_argument(application: Application) -> None:
+async def test_attachments_are_arguments(application: Application) -> None:
     """Events with attachments come the same way, once all of it is there."""
     async with connected(application, *NAMESPACES) as socket:
         await socket.send('451-3["say",{"_placeholder":true,"num":0}]')
@@ -103,53 +103,53 @@ async def test_an_attachment_is_an_argument(application: Application) -> None:
 
 
 @pytest.mark.parametrize("namespace", NAMESPACES)
-async def test_events_are_begun_and_acked_in_order(application: Application, namespace: str) -> None:
+async def test_events_are_handled_and_acked_in_order(application: Application, namespace: str) -> None:
     """The second is handled while the first waits, and acked after it."""
     application.waiting["slow"] = asyncio.Event()
     async with connected(application, *NAMESPACES) as socket:
         await socket.send(f'42{prefix(namespace)}1["slow"]')
         await socket.send(f'42{prefix(namespace)}2["quick"]')
-        await until(lambda: application.told == [("quick", namespace, namespace)])
+        await until(lambda: application.calls == [("quick", namespace, namespace)])
         application.waiting["slow"].set()
         assert [await socket.recv(), await socket.recv()] == [f"43{prefix(namespace)}{number}[]" for number in (1, 2)]
 
 
 @pytest.mark.parametrize("namespace", NAMESPACES)
-async def test_a_client_that_leaves_is_known_before_its_events_are_done(
-    application: Application, namespace: str
-) -> None:
+async def test_leaving_is_called_before_pending_events_are_done(application: Application, namespace: str) -> None:
     """`leaving` is called at once, ``disconnect`` when all before it is done; the other namespace stays."""
     application.waiting["slow"] = asyncio.Event()
     async with connected(application, *NAMESPACES) as socket:
         await socket.send(f'42{prefix(namespace)}["slow"]')
         await socket.send(f"41{prefix(namespace).rstrip(',')}")
-        await until(lambda: application.told == [("leaving", namespace, namespace)])
+        await until(lambda: application.calls == [("leaving", namespace, namespace)])
         application.waiting["slow"].set()
         reason = application.server.reason.CLIENT_DISCONNECT
-        await until(lambda: application.told[1:] == [("slow", namespace, namespace), ("disconnect", namespace, reason)])
+        await until(
+            lambda: application.calls[1:] == [("slow", namespace, namespace), ("disconnect", namespace, reason)]
+        )
         (other,) = set(NAMESPACES) - {namespace}
         await socket.send(f'42{prefix(other)}5["still here"]')
         assert await socket.recv() == f"43{prefix(other)}5[]"
 
 
-async def test_a_transport_that_closes_is_told_for_each_namespace(application: Application) -> None:
+async def test_closing_is_called_for_each_namespace(application: Application) -> None:
     async with connected(application, *NAMESPACES) as socket:
         await socket.close()
-        await until(lambda: len(application.told) == 4)
+        await until(lambda: len(application.calls) == 4)
     reason = application.server.reason.TRANSPORT_CLOSE
-    assert application.told == [
+    assert application.calls == [
         *(("closing", namespace, namespace) for namespace in NAMESPACES),
         *(("disconnect", namespace, reason) for namespace in NAMESPACES),
     ]
 
 
-async def test_an_event_before_connect_is_nobodys(application: Application) -> None:
+async def test_an_event_before_connect_reaches_no_handler(application: Application) -> None:
     """A client that is in no namespace is closed when it sends one."""
     async with connected(application) as socket:
         await socket.send('42["say"]')
         async with asyncio.timeout(5):
             await socket.wait_closed()
-    assert application.told == []
+    assert application.calls == []
 
 
 @pytest.mark.parametrize("describes", [False, True])
@@ -174,7 +174,7 @@ async def test_a_client_that_does_not_read_is_logged_once(
         assert line.get("sid") == (None if describes else socket.sid)
 
 
-def test_a_handler_without_handle_event_is_none() -> None:
+def test_a_handler_without_handle_event_is_refused() -> None:
     """It would drop all events; it cannot be made."""
     with pytest.raises(TypeError, match="handle_event"):
         type("Half", (EventHandler,), {})()

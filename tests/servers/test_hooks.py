@@ -1,5 +1,5 @@
-"""The private parts of the libraries that `gateway.servers.hooks` touches are there as it expects, and nothing else
-touches any.
+"""The private parts of the libraries that `gateway.servers.hooks` uses exist as it expects, and nothing else
+uses any.
 """
 
 from __future__ import annotations
@@ -45,19 +45,19 @@ HANDSHAKE = b"GET /x?y=z HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: 
     [*hooks.OVERRIDDEN, *hooks.CALLED],
     ids=lambda value: getattr(value, "__name__", value),
 )
-def test_a_method_is_where_we_expect_it(owner: type, name: str, parameters: list[str]) -> None:
+def test_every_private_method_we_use_exists(owner: type, name: str, parameters: list[str]) -> None:
     """An upgrade of the libraries that moves one fails here, not in production."""
     signature = inspect.signature(getattr(owner, name))
     assert [parameter for parameter in signature.parameters if parameter != "self"] == parameters
 
 
-def test_a_connection_of_aiohttp_has_its_state() -> None:
+def test_every_attribute_of_a_connection_we_use_exists() -> None:
     """`hooks.Connection` and `hooks.detach_transport` read and set attributes that are there."""
     slots = {name for owner in RequestHandler.__mro__ for name in getattr(owner, "__slots__", ())}
     assert slots >= hooks.CONNECTION_STATE
 
 
-def test_the_options_of_a_server() -> None:
+def test_the_options_of_a_server_can_be_read() -> None:
     async def handle(request: web.BaseRequest) -> web.StreamResponse:
         return web.Response()
 
@@ -77,7 +77,7 @@ class Peer:
     def resume_reading(self, *, resume_parser: bool = True) -> None: ...
 
 
-def test_a_handshake_is_parsed_and_made_a_request() -> None:
+def test_a_handshake_becomes_a_request_of_aiohttp() -> None:
     """As aiohttp does it for its own connections, from the head to the request of an application."""
 
     async def parse() -> web.BaseRequest:
@@ -106,7 +106,7 @@ def test_a_handshake_is_parsed_and_made_a_request() -> None:
     ],
     ids=["no upgrade", "too long", "no HTTP"],
 )
-def test_what_is_no_handshake_is_none(head: bytes) -> None:
+def test_bytes_that_are_not_a_handshake_are_not_parsed(head: bytes) -> None:
     async def parse() -> object:
         return hooks.parse_handshake(head, Peer(), {"max_field_size": 100})
 
@@ -123,34 +123,34 @@ def test_a_request_asks_its_connection_for_nothing_else() -> None:
     assert asked - {"max_field_size", "max_headers"} <= offered
 
 
-def test_a_body_is_exchanged() -> None:
-    """aiohttp tells the body that stands there that the connection is lost."""
+def test_the_body_of_a_connection_can_be_replaced() -> None:
+    """aiohttp reports a lost connection to the body that was put there."""
 
     async def exchange() -> BaseException | None:
         found = hooks.parse_handshake(HANDSHAKE, Peer(), {})
         assert found is not None
         request = web.BaseRequest(*found, Peer(), None, None, asyncio.get_running_loop())  # type: ignore[arg-type]
-        stand_in = Told()
+        stand_in = FailedBody()
         before = hooks.exchange_body(request, stand_in)
         assert before is found[1]
         request._cancel(ConnectionResetError())
-        return stand_in.told
+        return stand_in.failure
 
     assert isinstance(asyncio.run(exchange()), ConnectionResetError)
 
 
-class Told(web_request.StreamReader):
-    """A body that remembers the error that it is told of."""
+class FailedBody(web_request.StreamReader):
+    """A body that records the error that it is given."""
 
     def __init__(self) -> None:
-        self.told: BaseException | None = None
+        self.failure: BaseException | None = None
 
     def set_exception(self, exc: BaseException, exc_cause: BaseException | None = None) -> None:
-        self.told = exc
+        self.failure = exc
 
 
-def test_what_a_manager_keeps_of_a_client() -> None:
-    """Its rooms by sid, its callbacks, and that it is amid connecting and disconnecting."""
+def test_a_manager_keeps_rooms_callbacks_and_pending_clients() -> None:
+    """Its rooms by sid, its callbacks, and that it is connecting or disconnecting."""
 
     async def play() -> None:
         server = socketio.AsyncServer(async_mode="aiohttp")
@@ -203,8 +203,8 @@ def is_of_a_library(cls: type) -> bool:
     return cls.__module__.split(".")[0] in LIBRARIES
 
 
-def test_whatever_ours_override_is_listed() -> None:
-    """A private method of a library that one of our classes has too is there on purpose, and watched."""
+def test_every_private_override_is_listed() -> None:
+    """A private method of a library that one of our classes overrides is listed, and watched."""
     missing = []
     for cls in library_classes():
         listed = {name for owner, name, _ in hooks.OVERRIDDEN if owner in cls.__mro__}
@@ -236,8 +236,8 @@ def definitions(tree: ast.Module) -> set[str]:
 
 
 @pytest.mark.parametrize("path", [path for path in MODULES if path.name != "hooks.py"], ids=lambda path: path.stem)
-def test_nothing_else_touches_private_parts(path: Path) -> None:
-    """Another object's underscore is looked at in ``hooks.py`` alone; one's own is one's own, or listed there."""
+def test_private_attributes_are_used_only_in_hooks(path: Path) -> None:
+    """Private attributes of other objects are used in ``hooks.py`` alone; a class uses its own, or is listed there."""
     tree = parsed(path)
     own = definitions(tree) | NAMES | {name for base in MODULES for name in _defined_in_base(base, tree)}
     for node in ast.walk(tree):

@@ -1,4 +1,4 @@
-"""The order in which a client's messages are handled and answered."""
+"""The order in which a client's messages are handled and replied to."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Source:
 
 
 class Handler:
-    """A coroutine that handles messages one by one, when it is let."""
+    """A coroutine that handles messages one by one, when the test allows it."""
 
     def __init__(self) -> None:
         self.source = Source()
@@ -57,16 +57,16 @@ class Handler:
         self.handled.append(item)
 
     async def let(self, count: int) -> None:
-        """Let so many be handled, and wait until they are."""
+        """Let that many be handled, and wait until they are."""
         wanted = len(self.handled) + count
         for _ in range(count):
             self._gate.release()
         async with asyncio.timeout(SOON):
-            while len(self.handled) < wanted:  # noqa: ASYNC110 (turns of the loop, no time)
+            while len(self.handled) < wanted:  # noqa: ASYNC110 (event-loop iterations, no time)
                 await asyncio.sleep(0)
 
 
-async def test_messages_are_handled_one_after_the_other() -> None:
+async def test_messages_are_handled_one_at_a_time() -> None:
     """In the order they came, never two at once, however slow the handler."""
     handler = Handler()
     for number in range(20):
@@ -76,7 +76,7 @@ async def test_messages_are_handled_one_after_the_other() -> None:
 
 
 async def test_a_stream_is_paused_at_the_bound() -> None:
-    """So many wait behind the one that is handled; reading goes on when half of them are done."""
+    """`MAX_WAITING` messages wait after the one that is handled; reading goes on when half of them are done."""
     handler = Handler()
     for number in range(MAX_WAITING):
         handler.put(number)
@@ -92,8 +92,8 @@ async def test_a_stream_is_paused_at_the_bound() -> None:
     assert handler.source.pauses == 1
 
 
-async def test_a_handler_that_fails_does_not_stop_the_next(caplog: pytest.LogCaptureFixture) -> None:
-    """It is logged, and the messages behind it are handled."""
+async def test_a_failing_handler_does_not_stop_the_next(caplog: pytest.LogCaptureFixture) -> None:
+    """It is logged, and the messages after it are handled."""
     handler = Handler()
     handler.put(ValueError("wrong"))
     handler.put("next")
@@ -103,8 +103,8 @@ async def test_a_handler_that_fails_does_not_stop_the_next(caplog: pytest.LogCap
     assert "ValueError: wrong" in caplog.text
 
 
-async def test_idle_waits_for_all_that_was_put() -> None:
-    """It returns at once where nothing waits, and otherwise behind the last message."""
+async def test_idle_waits_for_all_messages() -> None:
+    """It returns at once where nothing waits, and otherwise after the last message."""
     handler = Handler()
     await handler.in_order.idle()
     handler.put(1)
@@ -118,7 +118,7 @@ async def test_idle_waits_for_all_that_was_put() -> None:
     assert handler.handled == [1, 2]
 
 
-async def test_there_is_no_task_where_nothing_is_to_do() -> None:
+async def test_there_is_no_task_while_there_are_no_messages() -> None:
     """A client that says nothing costs no task, before its first message and after its last."""
     before = asyncio.all_tasks()
     handler = Handler()
@@ -130,8 +130,8 @@ async def test_there_is_no_task_where_nothing_is_to_do() -> None:
     assert asyncio.all_tasks() == before
 
 
-async def test_a_client_whose_messages_never_wait_gives_way_to_others() -> None:
-    """However much it has to say: it rests after so many messages."""
+async def test_a_busy_client_yields_to_others() -> None:
+    """However many it sends, there is a pause after every few."""
     handled: list[float] = []
 
     async def handle() -> None:
@@ -147,21 +147,21 @@ async def test_a_client_whose_messages_never_wait_gives_way_to_others() -> None:
     in_order = InOrder(source)
     source.resume(Pause.HANDLING)
     await until(lambda: len(handled) >= 10 * MAX_WAITING)
-    rests = [after - before for before, after in pairwise(handled) if after - before > PAUSE / 2]
-    assert len(rests) >= len(handled) / (MAX_WAITING + 1) - 2
+    gaps = [after - before for before, after in pairwise(handled) if after - before > PAUSE / 2]
+    assert len(gaps) >= len(handled) / (MAX_WAITING + 1) - 2
 
 
 class Overlapping:
-    """Messages that may overlap: what was begun, and what was answered."""
+    """Messages that may overlap: which were begun, and which replied to."""
 
     def __init__(self) -> None:
         self.source = Source()
         self.begun: list[Any] = []
-        self.answered: list[Any] = []
+        self.replied: list[Any] = []
         self.in_order = InOrder(self.source)
 
     def add(self, item: Any) -> asyncio.Future[None]:
-        """A message; its answer is found when the future has a result."""
+        """A message; its reply is ready when the future has a result."""
         found = asyncio.get_running_loop().create_future()
         self.in_order.overlap(partial(self._handle, item, found))
         return found
@@ -178,86 +178,86 @@ class Overlapping:
     async def _handle(self, item: Any, found: asyncio.Future[None]) -> Answer:
         self.begun.append(item)
         await found
-        return partial(self.answered.append, item)
+        return partial(self.replied.append, item)
 
 
-async def turns() -> None:
+async def some_iterations() -> None:
     """Let everything happen that is about to."""
     for _ in range(10):
         await asyncio.sleep(0)
 
 
-async def test_messages_that_overlap_are_begun_at_once_and_answered_in_order() -> None:
+async def test_overlapping_messages_begin_at_once_and_are_replied_to_in_order() -> None:
     handler = Overlapping()
     found = [handler.add(number) for number in range(5)]
-    await turns()
+    await some_iterations()
     assert handler.begun == [0, 1, 2, 3, 4]
-    for number, answered in ((4, []), (1, []), (0, [0, 1]), (3, [0, 1]), (2, [0, 1, 2, 3, 4])):
+    for number, replied in ((4, []), (1, []), (0, [0, 1]), (3, [0, 1]), (2, [0, 1, 2, 3, 4])):
         found[number].set_result(None)
-        await turns()
-        assert handler.answered == answered
+        await some_iterations()
+        assert handler.replied == replied
 
 
-async def test_what_is_done_alone_overlaps_with_nothing() -> None:
-    """It begins behind the answers before it, and what is behind it begins when it is done."""
+async def test_an_exclusive_message_overlaps_with_no_other() -> None:
+    """It begins after the replies before it, and what follows begins when it is done."""
     handler = Overlapping()
     found = [handler.add(1), handler.add(2), handler.add_alone("alone"), handler.add(3), handler.add(4)]
-    await turns()
+    await some_iterations()
     assert handler.begun == [1, 2]
     found[1].set_result(None)
-    await turns()
+    await some_iterations()
     assert handler.begun == [1, 2]
     found[0].set_result(None)
-    await turns()
-    assert (handler.begun, handler.answered) == ([1, 2, "alone"], [1, 2])
+    await some_iterations()
+    assert (handler.begun, handler.replied) == ([1, 2, "alone"], [1, 2])
     found[3].set_result(None)
     found[2].set_result(None)
-    await turns()
-    assert (handler.begun, handler.answered) == ([1, 2, "alone", 3, 4], [1, 2, "alone", 3])
+    await some_iterations()
+    assert (handler.begun, handler.replied) == ([1, 2, "alone", 3, 4], [1, 2, "alone", 3])
     found[4].set_result(None)
     await handler.in_order.idle()
-    assert handler.answered == [1, 2, "alone", 3, 4]
+    assert handler.replied == [1, 2, "alone", 3, 4]
 
 
-async def test_one_that_fails_beside_others_keeps_no_answer_back(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_failing_message_holds_back_no_other_reply(caplog: pytest.LogCaptureFixture) -> None:
     handler = Overlapping()
     first, second = handler.add(1), handler.add(2)
     second.set_result(None)
     first.set_exception(ValueError("wrong"))
-    await turns()
-    assert handler.answered == [2]
+    await some_iterations()
+    assert handler.replied == [2]
     assert "ValueError: wrong" in caplog.text
 
 
 @pytest.mark.parametrize("wrong", [ValueError("wrong"), asyncio.CancelledError()], ids=["fails", "is given up"])
-async def test_one_that_fails_early_lets_nothing_overtake(wrong: BaseException) -> None:
-    """What is done alone still waits for what is before the one that failed, and so does whoever waits for all."""
+async def test_an_early_failure_does_not_change_the_order(wrong: BaseException) -> None:
+    """An exclusive message still waits for those before the one that failed, and so does ``idle``."""
     handler = Overlapping()
     first, second = handler.add(1), handler.add(2)
     second.set_exception(wrong)
-    await turns()
+    await some_iterations()
     handler.add_alone("alone").set_result(None)
     idle = asyncio.create_task(handler.in_order.idle())
-    await turns()
+    await some_iterations()
     assert (handler.begun, idle.done()) == ([1, 2], False)
     first.set_result(None)
     await idle
-    assert handler.answered == [1, "alone"]
+    assert handler.replied == [1, "alone"]
 
 
 @pytest.mark.parametrize("wrong", [ValueError("wrong"), asyncio.CancelledError()], ids=["fails", "is given up"])
-async def test_what_is_done_alone_and_fails_stops_nothing(wrong: BaseException) -> None:
-    """Not what waits, and not the end of the session behind it."""
+async def test_a_failing_exclusive_message_stops_nothing(wrong: BaseException) -> None:
+    """Neither what waits nor the end of the session after it."""
     handler = Overlapping()
     found = [handler.add_alone(1), handler.add(2), handler.add_alone("end")]
     found[0].set_exception(wrong)
     found[1].set_result(None)
     found[2].set_result(None)
-    await turns()
-    assert handler.answered == [2, "end"]
+    await some_iterations()
+    assert handler.replied == [2, "end"]
 
 
-async def test_an_answer_that_fails_stops_nothing(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_failing_reply_stops_nothing(caplog: pytest.LogCaptureFixture) -> None:
     in_order = InOrder(Source())
     done: list[str] = []
 
@@ -274,7 +274,7 @@ async def test_an_answer_that_fails_stops_nothing(caplog: pytest.LogCaptureFixtu
     assert "ValueError" in caplog.text
 
 
-async def test_messages_that_overlap_are_bounded() -> None:
+async def test_overlapping_messages_are_bounded() -> None:
     handler = Overlapping()
     found = [handler.add(number) for number in range(MAX_WAITING + 1)]
     assert handler.source.paused
@@ -283,7 +283,7 @@ async def test_messages_that_overlap_are_bounded() -> None:
     await until(lambda: not handler.source.paused)
 
 
-async def test_nothing_is_read_any_more_from_a_client_that_finishes() -> None:
+async def test_a_client_that_finishes_is_not_read_any_more() -> None:
     """Not even when what waited is done."""
     handler = Overlapping()
     found = [handler.add(number) for number in range(MAX_WAITING + 1)]
@@ -293,14 +293,14 @@ async def test_nothing_is_read_any_more_from_a_client_that_finishes() -> None:
     await finishing
     await asyncio.sleep(5 * PAUSE)  # when it would be read on
     assert handler.source.paused
-    assert len(handler.answered) == len(found)
+    assert len(handler.replied) == len(found)
 
 
-async def test_what_is_cancelled_is_not_answered() -> None:
+async def test_cancelled_messages_get_no_reply() -> None:
     handler = Overlapping()
     found = [handler.add(1), handler.add_alone(2), handler.add(3)]
-    await turns()
+    await some_iterations()
     handler.in_order.cancel()
-    await turns()
-    assert (handler.begun, handler.answered) == ([1], [])
+    await some_iterations()
+    assert (handler.begun, handler.replied) == ([1], [])
     assert found[0].cancelled()

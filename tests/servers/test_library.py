@@ -77,7 +77,7 @@ print("done")
 """
 
 
-def test_an_application_that_configures_nothing_hears_nothing() -> None:
+def test_nothing_is_logged_unless_the_application_configures_logging() -> None:
     """Not on stdout, not on stderr, whatever clients and handlers do wrong; and nothing of the gateway's is loaded."""
     root = Path(gateway.__file__).parent.parent
     paths = [str(root), *(path for path in sys.path if "site-packages" in path)]
@@ -93,7 +93,7 @@ def test_an_application_that_configures_nothing_hears_nothing() -> None:
 
 
 @pytest.mark.fast
-async def test_an_application_that_configures_logging_hears_of_mistakes(caplog: pytest.LogCaptureFixture) -> None:
+async def test_errors_are_logged_where_the_application_configures_logging(caplog: pytest.LogCaptureFixture) -> None:
     """Under the names of the modules, below ``gateway.servers``; with the traceback."""
     server = SocketServer(socketio.AsyncManager())
 
@@ -157,7 +157,7 @@ async def send(url: str, sizes: list[int]) -> list[int] | int | None:
     ],
     ids=str,
 )
-async def test_how_many_attachments_and_how_large(
+async def test_attachments_are_limited_in_number_and_size(
     options: dict[str, int], accepted: list[int], refused: list[int]
 ) -> None:
     """``max_attachments`` and ``max_attachments_size`` of one packet."""
@@ -168,7 +168,7 @@ async def test_how_many_attachments_and_how_large(
 
 @pytest.mark.fast
 @pytest.mark.parametrize("handled", [True, False], ids=["handler of connect", "no handler"])
-async def test_the_access_log_has_what_the_client_has_got(caplog: pytest.LogCaptureFixture, handled: bool) -> None:
+async def test_the_access_log_has_the_status_sent(caplog: pytest.LogCaptureFixture, handled: bool) -> None:
     """101 for a WebSocket, as on aiohttp's own."""
     server = echo()
     if handled:
@@ -186,14 +186,14 @@ async def test_the_access_log_has_what_the_client_has_got(caplog: pytest.LogCapt
 @pytest.mark.fast
 @pytest.mark.parametrize("option", ["max_attachments", "max_attachments_size"])
 @pytest.mark.parametrize("value", [None, "10", -1, 1.5, True])
-def test_a_limit_of_attachments_is_a_number(option: str, value: object) -> None:
+def test_a_limit_of_attachments_must_be_a_number(option: str, value: object) -> None:
     """Anything else is refused when the server is made, not with the first event that has one."""
     with pytest.raises(ValueError, match=rf"{option}= must be an integer of 0 or more, not {value!r}"):
         SocketServer(**{option: value})
 
 
-def test_the_servers_bring_nothing_of_the_chat_along() -> None:
-    """Importing them loads no module of the gateway but their own, and none of the packages that the chat stands on."""
+def test_importing_the_servers_loads_no_chat_module() -> None:
+    """Importing them loads no module of the gateway but their own, and none of the packages that the chat uses."""
     code = "import sys, gateway.servers; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert {name for name in loaded if name.startswith("gateway.")} == {

@@ -129,17 +129,17 @@ async def client_of(site: Site, *transports: str) -> AsyncIterator[socketio.Asyn
 
 
 @pytest.mark.parametrize("transports", [["websocket"], ["polling"], ["polling", "websocket"]], ids="-".join)
-async def test_a_client_of_each_transport(site: Site, transports: list[str]) -> None:
+async def test_a_client_of_each_transport_works(site: Site, transports: list[str]) -> None:
     """Acks, bytes, and packets larger than a segment or a TLS record, while pings come and go."""
     async with client_of(site, *transports) as client:
         for value in ("short", "long" * 50_000, b"bytes" * 50_000):
             assert await client.call("echo", value, timeout=TIMEOUT) == value
-        await asyncio.sleep(0.25)  # two pings, of which the client tells nobody
+        await asyncio.sleep(0.25)  # two pings, which the client does not report
         assert await client.call("echo", "still here", timeout=TIMEOUT) == "still here"
 
 
-async def test_a_close_on_each_side(site: Site) -> None:
-    """A client that closes is answered; one whose stream is closed reads all that was written, and why it ended."""
+async def test_either_side_can_close(site: Site) -> None:
+    """A client that closes gets a close frame; one that is closed reads all that was written, and the reason."""
     async with connect(site.url("ws", "/echo"), ssl=site.client_context, compression=None) as socket:
         await socket.send("x" * 300_000)
         assert len(await socket.recv()) == 300_000
@@ -152,7 +152,7 @@ async def test_a_close_on_each_side(site: Site) -> None:
         assert (socket.close_code, socket.close_reason) == (1012, "restart")
 
 
-async def test_a_client_that_does_not_read_is_cut(site: Site) -> None:
+async def test_a_client_that_does_not_read_is_disconnected(site: Site) -> None:
     """Unsent bytes are counted below TLS too, and the connection is gone."""
     async with connect(
         site.url("ws", "/socket.io/?EIO=4&transport=websocket"), ssl=site.client_context, compression=None

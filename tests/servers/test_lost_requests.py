@@ -37,7 +37,7 @@ async def server(request: pytest.FixtureRequest) -> AsyncIterator[Any]:
 
 
 class Connection:
-    """One HTTP connection that sends what it likes."""
+    """One HTTP connection that sends any bytes."""
 
     def __init__(self, url: str) -> None:
         self.address = urlsplit(url)
@@ -66,12 +66,12 @@ class Connection:
 
 async def open_polling(server: Any) -> tuple[str, str]:
     """The URL and the sid of a new long-polling session."""
-    answer = await request("GET", server.url + POLLING)
-    sid = json.loads(answer.text[1:])["sid"]
+    response = await request("GET", server.url + POLLING)
+    sid = json.loads(response.text[1:])["sid"]
     return f"{server.url}{POLLING}&sid={sid}", sid
 
 
-async def test_nothing_that_was_read_stays_behind(server: Any) -> None:
+async def test_partial_messages_are_freed_with_their_connection(server: Any) -> None:
     """Half a body, half a message, half a fragmented one: all are gone with their connection, without waiting for
     Python's garbage collector, which comes rarely to what is old.
     """
@@ -110,7 +110,7 @@ CHUNKED = "Transfer-Encoding: chunked\r\n\r\n7a1200\r\n"
     ],
     ids=["too-large", "too-large-chunked", "no-packet", "no-base64"],
 )
-async def test_nothing_of_a_refused_body_stays_behind(server: Any, head: str, packet: str, status: int) -> None:
+async def test_a_refused_body_is_freed(server: Any, head: str, packet: str, status: int) -> None:
     """As above: a body that is refused takes no memory afterwards."""
     server.max_http_buffer_size = 1_000_000
     with tracing():
@@ -132,15 +132,15 @@ async def is_polled(server: Any, sid: str) -> None:
 
 
 async def is_gone(server: Any, reason: str = "transport close") -> None:
-    """The application has heard of the end, once and at once."""
+    """The application is told of the end, once and at once."""
     await until(lambda: bool(server.reasons), AT_ONCE)
     assert server.reasons == [reason]
     assert not server.sockets
 
 
 @pytest.mark.parametrize("how", ["reset", "closed"])
-async def test_a_poll_that_waits(server: Any, how: str) -> None:
-    """Whether the system says goodbye for the dead client (FIN) or not (RST)."""
+async def test_a_lost_poll_ends_the_session(server: Any, how: str) -> None:
+    """Whether the system of the dead client sends FIN or RST."""
     url, sid = await open_polling(server)
     async with Connection(url) as poll:
         poll.poll()
@@ -149,8 +149,8 @@ async def test_a_poll_that_waits(server: Any, how: str) -> None:
         await is_gone(server)
 
 
-async def test_a_poll_that_waits_behind_others(server: Any) -> None:
-    """Pipelined: what came before is answered, and the poll is the last request of the connection."""
+async def test_a_lost_pipelined_poll_ends_the_session(server: Any) -> None:
+    """The requests before it get their responses, and the poll is the last one of the connection."""
     url, sid = await open_polling(server)
     async with Connection(url) as both:
         both.post("4hello")
@@ -163,7 +163,7 @@ async def test_a_poll_that_waits_behind_others(server: Any) -> None:
         await is_gone(server)
 
 
-async def test_a_body_that_is_not_whole(server: Any) -> None:
+async def test_a_lost_partial_body_ends_the_session(server: Any) -> None:
     """The rest of it will never come."""
     url, sid = await open_polling(server)
     async with Connection(url) as post:
@@ -173,24 +173,24 @@ async def test_a_body_that_is_not_whole(server: Any) -> None:
         await is_gone(server)
 
 
-async def test_a_body_that_takes_too_long(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """408 says so, and the session ends; what drips into it makes its time no longer."""
+async def test_a_body_that_takes_too_long_is_408(server: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """408 says so, and the session ends; further bytes do not extend the timeout."""
     monkeypatch.setattr(polling, "BODY_TIMEOUT", 0.3)
     url, _ = await open_polling(server)
     async with Connection(url) as post:
         post.post("4hello", length=1000)
-        answer = asyncio.create_task(post.reader.readuntil(b"}"))
-        while not answer.done():
+        response = asyncio.create_task(post.reader.readuntil(b"}"))
+        while not response.done():
             post.writer.write(b"x")
-            await asyncio.wait([answer], timeout=0.02)
-        head, body = (await answer).split(b"\r\n\r\n")
+            await asyncio.wait([response], timeout=0.02)
+        head, body = (await response).split(b"\r\n\r\n")
         assert b" 408 " in head.splitlines()[0]
         assert json.loads(body) == {"code": 3, "message": "Bad request: a body must come within 0.3 seconds"}
         await is_gone(server, "transport error")
 
 
-async def test_a_body_that_is_being_handled(server: Any) -> None:
-    """Its sender does not hear that it arrived, and cannot go on."""
+async def test_a_body_lost_while_it_is_handled_ends_the_session(server: Any) -> None:
+    """Its sender does not learn that it arrived, and cannot continue."""
     url, _ = await open_polling(server)
     handling = asyncio.Event()
 
@@ -206,7 +206,7 @@ async def test_a_body_that_is_being_handled(server: Any) -> None:
         await is_gone(server)
 
 
-async def test_a_response_that_is_not_read(server: Any) -> None:
+async def test_a_lost_response_ends_the_session(server: Any) -> None:
     """Half of it is on its way when the client dies."""
     url, sid = await open_polling(server)
     async with Connection(url) as poll:
@@ -215,14 +215,14 @@ async def test_a_response_that_is_not_read(server: Any) -> None:
         await is_polled(server, sid)
         await server.send(sid, "x" * 20_000_000)
         await until(lambda: not server.sockets[sid].polling.is_polled)
-        assert (await request("POST", url, data="3")).status == 200, "it is there, and is answered"
+        assert (await request("POST", url, data="3")).status == 200, "it is there, and gets its response"
         assert not server.reasons
         await poll.lose("reset")
         await is_gone(server)
 
 
-async def test_a_poll_that_is_repeated_during_an_upgrade(server: Any) -> None:
-    """While a client goes over to a WebSocket it may give up a poll, and come back with another or finish."""
+async def test_a_poll_may_be_repeated_during_an_upgrade(server: Any) -> None:
+    """While a client upgrades to a WebSocket it may abort a poll, and send another or finish."""
     url, sid = await open_polling(server)
     async with connect(url.replace("http", "ws").replace("polling", "websocket")) as socket:
         for _ in range(2):
@@ -239,8 +239,8 @@ async def test_a_poll_that_is_repeated_during_an_upgrade(server: Any) -> None:
         assert not server.reasons
 
 
-async def test_both_are_lost_during_an_upgrade(server: Any) -> None:
-    """A client that dies in the middle of it loses the poll and the WebSocket, in whichever order."""
+async def test_losing_both_transports_during_an_upgrade_ends_the_session(server: Any) -> None:
+    """A client that dies in the middle of it loses the poll and the WebSocket, in either order."""
     for first, between in (("poll", EngineState.STRANDED), ("websocket", EngineState.POLLING)):
         url, sid = await open_polling(server)
         socket = await connect(url.replace("http", "ws").replace("polling", "websocket"))
@@ -257,8 +257,8 @@ async def test_both_are_lost_during_an_upgrade(server: Any) -> None:
         await socket.wait_closed()
 
 
-async def test_a_client_between_two_polls_stays(server: Any) -> None:
-    """The end of a connection that has nothing to wait for is no loss: a client may use one for each request."""
+async def test_a_client_between_two_polls_keeps_its_session(server: Any) -> None:
+    """The end of an idle connection is not a loss: a client may use one for each request."""
     url, _ = await open_polling(server)
     for _ in range(3):
         async with Connection(url) as post:
@@ -272,8 +272,8 @@ async def test_a_client_between_two_polls_stays(server: Any) -> None:
     assert not server.reasons
 
 
-async def test_a_stock_client_that_is_killed(gateway: GatewayProcess, join: Join) -> None:
-    """kill -9 of the client's process: the room hears at once that it is offline."""
+async def test_a_killed_stock_client_is_offline_at_once(gateway: GatewayProcess, join: Join) -> None:
+    """kill -9 of the client's process: the room receives at once that it is offline."""
     alice = await join()
     doomed = Driver(install_packages())
     await doomed.start()
@@ -288,7 +288,7 @@ async def test_a_stock_client_that_is_killed(gateway: GatewayProcess, join: Join
     await doomed.stop()
 
 
-async def test_a_stock_client_that_upgrades_stays(join: Join) -> None:
+async def test_a_stock_client_that_upgrades_keeps_its_session(join: Join) -> None:
     """Many of them, so that every order of the poll's end and the WebSocket's probe comes up."""
     alice = await join()
     clients = [await join("socketio-polling") for _ in range(20)]

@@ -23,11 +23,11 @@ class Owner:
     """The owner of a `Polling`, and the `Listener` of a stream."""
 
     def __init__(self) -> None:
-        self.heard: list[bytes] = []
+        self.received: list[bytes] = []
 
     def message_received(self, message: Message) -> None:
         assert message.opcode == Opcode.TEXT
-        self.heard.append(message.data)
+        self.received.append(message.data)
 
     def pong_received(self) -> None: ...
     def stream_ended(self, code: int) -> None: ...
@@ -64,15 +64,15 @@ class OnWebSocket:
 
     async def reads(self) -> bool:
         assert isinstance(self.source, WebSocketStream)
-        before = len(self.owner.heard)
+        before = len(self.owner.received)
         self.source.data_received(message("x"))
-        return len(self.owner.heard) > before
+        return len(self.owner.received) > before
 
 
 @pytest.mark.parametrize("transport", [OnPolling, OnWebSocket])
 @pytest.mark.parametrize("first", OTHERS, ids=lambda reason: reason.name)
-async def test_two_reasons(transport: type[Any], first: Pause) -> None:
-    """That the one is gone does not end the other: nothing is read until both are."""
+async def test_reading_resumes_when_no_reason_to_pause_is_left(transport: type[Any], first: Pause) -> None:
+    """Nothing is read until both reasons are gone."""
     client = transport()
     assert await client.reads()
     client.source.pause(Pause.HANDLING)

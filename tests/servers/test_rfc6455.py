@@ -1,4 +1,4 @@
-"""The WebSocket parser (RFC 6455) by plain calls: every rule, every way to cut the bytes, every bound."""
+"""The WebSocket parser (RFC 6455) by plain calls: every rule, every way to split the bytes, every limit."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_frames_without_a_mask_are_refused(opcode: int) -> None:
 
 
 @pytest.mark.parametrize("opcode", [Opcode.CLOSE, Opcode.PING, Opcode.PONG])
-def test_control_frames_are_short_and_whole(opcode: int) -> None:
+def test_control_frames_are_short_and_unfragmented(opcode: int) -> None:
     """At most 125 bytes and never fragmented (section 5.5)."""
     assert parse(client_frame(opcode, b"x" * 125)) == [Message(opcode, b"x" * 125)]
     assert refused(client_frame(opcode, b"x" * 126)) == CloseCode.PROTOCOL_ERROR
@@ -90,26 +90,26 @@ def test_a_wrong_header_is_refused_before_its_payload(bad: bytes) -> None:
 
 
 @pytest.mark.parametrize("length", [0, 1, 125, 126, 127, 65_535, 65_536, MAX_SIZE])
-def test_every_form_of_a_length(length: int) -> None:
+def test_every_form_of_a_length_is_understood(length: int) -> None:
     """7, 16 and 64 bits, on both sides of every border (section 5.2)."""
     payload = os.urandom(length)
     assert parse(client_frame(Opcode.BINARY, payload)) == [Message(Opcode.BINARY, payload)]
 
 
 @pytest.mark.parametrize("length", [MAX_SIZE + 1, 2**31, 2**32, 2**63 - 1, 2**63, 2**64 - 1])
-def test_a_length_beyond_the_bound_is_refused_at_once(length: int) -> None:
+def test_a_length_beyond_the_limit_is_refused_at_once(length: int) -> None:
     """Before any of the payload has come, and before any memory is taken for it."""
     assert refused(b"\x82\xff" + length.to_bytes(8, "big")) == CloseCode.MESSAGE_TOO_BIG
 
 
-def test_the_bound_holds_for_all_fragments_together() -> None:
+def test_the_limit_holds_for_all_fragments_together() -> None:
     """Many small frames make no bigger message than one."""
     parts = [b"x" * 400, b"x" * 400, b"x" * 200]
     assert parse(*fragments(Opcode.BINARY, *parts), max_size=1_000) == [Message(Opcode.BINARY, b"x" * 1_000)]
     assert refused(*fragments(Opcode.BINARY, *parts, b"x"), max_size=1_000) == CloseCode.MESSAGE_TOO_BIG
 
 
-def test_control_frames_do_not_count_as_part_of_a_message() -> None:
+def test_control_frames_do_not_count_towards_the_size_of_a_message() -> None:
     """A ping inside a message that has its full size is still a ping."""
     first, last = fragments(Opcode.TEXT, b"x" * 100, b"")
     ping = client_frame(Opcode.PING, b"y" * 100)
@@ -124,7 +124,7 @@ def test_a_fragmented_message_is_one_message() -> None:
     assert parse(*fragments(Opcode.TEXT, b"", b"Hel", b"", b"lo", b"")) == [Message(Opcode.TEXT, b"Hello")]
 
 
-def test_control_frames_come_between_fragments() -> None:
+def test_control_frames_may_come_between_fragments() -> None:
     """Pings and pongs are seen before the message that they interrupt (section 5.4)."""
     first, second, last = fragments(Opcode.BINARY, b"a", b"b", b"c")
     ping, pong = client_frame(Opcode.PING, b"1"), client_frame(Opcode.PONG, b"2")
@@ -137,8 +137,8 @@ def test_control_frames_come_between_fragments() -> None:
 
 
 @pytest.mark.parametrize("head", [0, 0x80])
-def test_a_continuation_of_nothing_is_refused(head: int) -> None:
-    """At the start, and behind a message that is complete."""
+def test_a_continuation_without_a_message_is_refused(head: int) -> None:
+    """At the start, and after a message that is complete."""
     continuation = client_frame(Opcode.CONTINUATION, b"x", head=head)
     assert refused(continuation) == CloseCode.PROTOCOL_ERROR
     assert refused(client_frame(Opcode.TEXT, b"x"), continuation) == CloseCode.PROTOCOL_ERROR
@@ -168,13 +168,13 @@ def test_the_number_of_fragments_is_bounded() -> None:
     [b"\xff", b"\xc0\x80", b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"\xe2\x82", b"\x80", "é".encode()[:1], b"ok \xf8"],
 )
 def test_text_must_be_utf8(text: bytes) -> None:
-    """Over-long forms, surrogates and half characters are none (section 8.1); binary is never looked at."""
+    """Overlong forms, surrogates and partial characters are refused (section 8.1); binary is not checked."""
     assert refused(client_frame(Opcode.TEXT, text)) == CloseCode.INVALID_DATA
     assert refused(*fragments(Opcode.TEXT, text[:1], text[1:])) == CloseCode.INVALID_DATA
     assert parse(client_frame(Opcode.BINARY, text)) == [Message(Opcode.BINARY, text)]
 
 
-def test_a_character_may_be_cut_by_fragments() -> None:
+def test_a_character_may_be_split_across_fragments() -> None:
     """Only the whole message is text (section 5.6)."""
     whole = "κόσμε 🙂".encode()
     parts = [whole[index : index + 1] for index in range(len(whole))]
@@ -185,21 +185,21 @@ def test_a_character_may_be_cut_by_fragments() -> None:
 
 
 @pytest.mark.parametrize("code", [1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1014, 3000, 3999, 4999])
-def test_close_codes_that_a_client_may_send(code: int) -> None:
+def test_valid_close_codes_are_accepted(code: int) -> None:
     """Section 7.4, with a reason or without."""
     assert rfc6455.close_code(code.to_bytes(2, "big")) == code
     assert rfc6455.close_code(code.to_bytes(2, "big") + "so é".encode()) == code
 
 
 @pytest.mark.parametrize("code", [0, 1, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999, 5000, 65_535])
-def test_close_codes_that_nobody_sends(code: int) -> None:
+def test_invalid_close_codes_are_refused(code: int) -> None:
     """Those that are only ever reported, and those that nobody has defined (section 7.4.2)."""
     with pytest.raises(ProtocolError) as error:
         rfc6455.close_code(code.to_bytes(2, "big"))
     assert error.value.code == CloseCode.PROTOCOL_ERROR
 
 
-def test_the_payload_of_a_close_frame() -> None:
+def test_the_payload_of_a_close_frame_is_checked() -> None:
     """Nothing, or two bytes and text (section 5.5.1)."""
     assert rfc6455.close_code(b"") == CloseCode.NO_STATUS
     with pytest.raises(ProtocolError) as error:
@@ -239,7 +239,7 @@ def test_the_example_of_the_rfc_is_accepted() -> None:
         ("Sec-WebSocket-Key", "é" * 24),
     ],
 )
-def test_what_is_no_handshake_is_refused(header: str, value: str) -> None:
+def test_an_invalid_handshake_is_refused(header: str, value: str) -> None:
     """The message names the header (section 4.2.1)."""
     with pytest.raises(ValueError, match=header):
         rfc6455.accept_key({**HANDSHAKE, header: value})
@@ -249,7 +249,7 @@ def test_what_is_no_handshake_is_refused(header: str, value: str) -> None:
 
 
 @pytest.mark.parametrize("length", [0, 125, 126, 65_535, 65_536])
-def test_frames_of_the_server(length: int) -> None:
+def test_frames_of_the_server_are_whole_and_unmasked(length: int) -> None:
     """One whole frame, no mask, and the payload can be had back."""
     payload = b"x" * length
     frame = rfc6455.binary_frame(payload)
@@ -283,7 +283,7 @@ SAID = [
 ]
 
 
-def test_bytes_may_be_cut_anywhere() -> None:
+def test_bytes_may_be_split_anywhere() -> None:
     """In two at every position, and one at a time."""
     stream = b"".join(CONVERSATION)
     for position in range(len(stream) + 1):
@@ -314,7 +314,7 @@ def conversations(draw: st.DrawFn) -> tuple[list[Message], bytes]:
 
 
 @given(conversation=conversations(), cuts=st.lists(st.integers(0, 2_000), max_size=20))
-def test_any_conversation_in_any_segments(conversation: tuple[list[Message], bytes], cuts: list[int]) -> None:
+def test_any_conversation_in_any_segments_is_parsed(conversation: tuple[list[Message], bytes], cuts: list[int]) -> None:
     """The same messages come out, however they were fragmented and whatever the network made of it."""
     said, stream = conversation
     positions = sorted({min(cut, len(stream)) for cut in cuts})
@@ -327,7 +327,7 @@ def test_any_conversation_in_any_segments(conversation: tuple[list[Message], byt
 @example(segments=[b"\x81\x80\x00\x00\x00\x00"])
 @example(segments=[b"\x88\x82\x00\x00\x00\x00\x03\xe8"])
 @example(segments=[b"\x01\xfe\xff\xff", b"\x00"])
-def test_any_bytes_are_messages_or_refused(segments: list[bytes]) -> None:
+def test_any_bytes_are_messages_or_a_protocol_error(segments: list[bytes]) -> None:
     """Nothing but a ProtocolError ever comes out, and its code may be sent in a close frame."""
     try:
         for message in parse(*segments):
@@ -341,7 +341,7 @@ def test_any_bytes_are_messages_or_refused(segments: list[bytes]) -> None:
 
 
 def held_by(segments: list[bytes]) -> int:
-    """Bytes that a parser holds behind these, none of which completes a message."""
+    """Bytes that a parser holds after these, none of which completes a message."""
     tracemalloc.start()
     try:
         parser = Parser(MAX_SIZE)
@@ -355,7 +355,7 @@ def held_by(segments: list[bytes]) -> int:
         tracemalloc.stop()
 
 
-def test_a_message_that_is_on_its_way_takes_no_more_than_its_size() -> None:
+def test_a_partial_message_takes_no_more_memory_than_its_size() -> None:
     """In one frame that trickles in, and in as many fragments as there may be."""
     whole = client_frame(Opcode.BINARY, b"x" * MAX_SIZE)
     assert held_by([whole[start : start + 100] for start in range(0, len(whole) - 100, 100)]) < 1.3 * MAX_SIZE
@@ -364,8 +364,8 @@ def test_a_message_that_is_on_its_way_takes_no_more_than_its_size() -> None:
     assert held_by(trickle) < 1.3 * MAX_SIZE
 
 
-def test_nothing_is_held_between_messages() -> None:
-    """A parser that has said everything holds next to nothing."""
+def test_no_memory_is_held_between_messages() -> None:
+    """A parser that has returned every message holds next to nothing."""
     parser = Parser(MAX_SIZE)
     tracemalloc.start()
     try:

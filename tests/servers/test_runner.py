@@ -1,4 +1,4 @@
-"""HTTP connections that take their time: idle, amid a head, or amid a reply."""
+"""HTTP connections that take their time: idle, in the middle of a head, or of a response."""
 
 from __future__ import annotations
 
@@ -107,13 +107,13 @@ def now() -> float:
     return asyncio.get_running_loop().time()
 
 
-async def test_an_idle_connection_ends_after_its_own_time(tmp_path: Path) -> None:
-    """Not after that of a head, which is shorter here as it is in the gateway."""
+async def test_an_idle_connection_has_its_own_timeout(tmp_path: Path) -> None:
+    """Not that of a request head, which is shorter here, as in the gateway."""
     async with Site(tmp_path, head_timeout=0.1, keepalive_timeout=0.6).open() as site, connection(site.url) as tcp:
         for _ in range(2):
             await asyncio.sleep(0.3)  # less than it may be idle, and more than a head may take
             tcp.send(head("/"))
-            assert (await tcp.answer()).status == 200
+            assert (await tcp.response()).status == 200
         start = now()
         assert await tcp.ended() == b""
         assert 0.5 < now() - start < SOON
@@ -121,52 +121,52 @@ async def test_an_idle_connection_ends_after_its_own_time(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("before", [0, 1, 2])
 @pytest.mark.parametrize("rest", [b"", b"x"])
-async def test_a_half_sent_head_has_one_time_for_all_its_parts(tmp_path: Path, before: int, rest: bytes) -> None:
-    """As the first of a connection and after others; what drips into it makes it no longer. 408 says why."""
+async def test_a_request_head_has_one_timeout_in_all(tmp_path: Path, before: int, rest: bytes) -> None:
+    """As the first of a connection and after others; further bytes do not extend it. The response is 408."""
     async with Site(tmp_path, head_timeout=0.4, keepalive_timeout=60).open() as site, connection(site.url) as tcp:
         for _ in range(before):
             tcp.send(head("/"))
-            assert (await tcp.answer()).status == 200
+            assert (await tcp.response()).status == 200
         start = now()
         tcp.send(b"GET / HTTP/1.1\r\nHost: x\r\nX: ")
-        answer = asyncio.create_task(tcp.answer())
-        while not answer.done():
+        response = asyncio.create_task(tcp.response())
+        while not response.done():
             if rest:
                 tcp.send(rest)
-            await asyncio.wait([answer], timeout=0.05)
-        assert (await answer).status == 408
+            await asyncio.wait([response], timeout=0.05)
+        assert (await response).status == 408
         assert 0.3 < now() - start < SOON
         assert await tcp.ended() == b""
         await until(lambda: site.connections == 0, SOON)
 
 
-async def test_a_head_that_begins_in_time_is_not_idle(tmp_path: Path) -> None:
-    """The connection's time ends amid the head, which has its own."""
+async def test_a_connection_is_not_idle_once_a_head_has_begun(tmp_path: Path) -> None:
+    """The idle timeout passes in the middle of the head, which has its own."""
     async with Site(tmp_path, head_timeout=SOON, keepalive_timeout=0.4).open() as site, connection(site.url) as tcp:
         tcp.send(head("/"))
-        await tcp.answer()
+        await tcp.response()
         await asyncio.sleep(0.2)  # half of the time that it may be idle
         tcp.send(head("/")[:10])
         await asyncio.sleep(0.6)  # beyond its end
         tcp.send(head("/")[10:])
-        assert (await tcp.answer()).status == 200
+        assert (await tcp.response()).status == 200
         assert await tcp.ended() == b""
 
 
-async def test_half_a_head_behind_a_slow_request(tmp_path: Path) -> None:
-    """It has its time as well, and the request before it is answered first."""
+async def test_a_head_after_a_slow_request_has_its_timeout(tmp_path: Path) -> None:
+    """It has its timeout as well, and the request before it gets its response first."""
     async with Site(tmp_path, head_timeout=0.2, keepalive_timeout=60).open() as site, connection(site.url) as tcp:
         tcp.send(head("/wait"))
         await site.waits.wait()
         tcp.send(b"GET / HTTP/1.1\r\nHo")
         await asyncio.sleep(0.4)  # twice the time that a head has
         site.release.set()
-        assert (await tcp.answer()).text == "at last"
-        assert (await tcp.answer()).status == 408
+        assert (await tcp.response()).text == "at last"
+        assert (await tcp.response()).status == 408
 
 
 @pytest.mark.parametrize("pieces", [False, True])
-async def test_a_head_has_a_size(tmp_path: Path, pieces: bool) -> None:
+async def test_the_size_of_a_head_is_limited(tmp_path: Path, pieces: bool) -> None:
     """Many headers, none of them too long: 60 KB pass, 72 KB are refused, in one read or in many."""
     async with Site(tmp_path).open() as site:
         for count, status in ((10, 200), (12, 400)):
@@ -176,26 +176,26 @@ async def test_a_head_has_a_size(tmp_path: Path, pieces: bool) -> None:
                     await tcp.send_in_pieces(asked, 5000)
                 else:
                     tcp.send(asked)
-                answer = await tcp.answer()
-                assert answer.status == status
-                assert status == 200 or "65536" in answer.text
+                response = await tcp.response()
+                assert response.status == status
+                assert status == 200 or "65536" in response.text
 
 
-async def test_a_head_without_an_end_is_not_kept(tmp_path: Path) -> None:
+async def test_an_endless_head_is_refused_at_the_limit(tmp_path: Path) -> None:
     """It is refused as soon as it is too large."""
     async with Site(tmp_path, head_timeout=60).open() as site, connection(site.url) as tcp:
         tcp.send(head("/")[:-2])
-        sent, answer = 0, asyncio.create_task(tcp.answer())
-        while not answer.done() and sent < 200_000:
+        sent, response = 0, asyncio.create_task(tcp.response())
+        while not response.done() and sent < 200_000:
             tcp.send(b"X-%06d: %b\r\n" % (sent, b"x" * 600))
             sent += 600
-            await asyncio.wait([answer], timeout=0.001)
-        assert (await answer).status == 400
+            await asyncio.wait([response], timeout=0.001)
+        assert (await response).status == 400
 
 
 @asynccontextmanager
 async def a_slow_reader(url: str) -> AsyncIterator[Connection]:
-    """A connection that takes only what it is told to, with the smallest buffers that there are."""
+    """A connection that reads only what the test asks for, with the smallest buffers there are."""
     host, port = url.removeprefix("http://").split(":")
     raw = socket.socket()
     raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
@@ -210,8 +210,10 @@ async def a_slow_reader(url: str) -> AsyncIterator[Connection]:
 
 @pytest.mark.parametrize("path", ["/file", "/large"])
 @pytest.mark.parametrize("reads", [0, 20])
-async def test_a_reply_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, reads: int) -> None:
-    """A file, or what is in memory, read at 20 bytes a turn or not at all: what served it is free again."""
+async def test_sending_a_response_has_a_timeout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, reads: int
+) -> None:
+    """A file, or what is in memory, read 20 bytes at a time or not at all: what served it is freed."""
     monkeypatch.setattr(httpserver, "MIN_RATE", LARGE)
     files = _open_files()
     async with Site(tmp_path, reply_timeout=0.2).open() as site, a_slow_reader(site.url) as tcp:
@@ -222,24 +224,24 @@ async def test_a_reply_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         while site.connections:
             if reads and not tcp.reader.at_eof():
                 await tcp.reader.read(reads)
-            await asyncio.sleep(0.02)  # so slowly does it read
+            await asyncio.sleep(0.02)  # it reads slowly
             assert now() - start < SOON
         assert now() - start > 1.0
         await until(lambda: len(asyncio.all_tasks()) <= tasks, SOON)
     await until(lambda: _open_files() <= files, SOON)
 
 
-async def test_a_reply_that_is_read_in_time_is_whole(tmp_path: Path) -> None:
-    """And so is the next one on the connection, for which the time begins anew."""
+async def test_a_response_that_is_read_in_time_is_complete(tmp_path: Path) -> None:
+    """And so is the next one on the connection, for which the timeout starts again."""
     async with Site(tmp_path, reply_timeout=SOON).open() as site, connection(site.url) as tcp:
         for path in ("/file", "/large", "/"):
             tcp.send(head(path))
-            answer = await tcp.answer()
-            assert (answer.status, len(answer.body)) == (200, 6 if path == "/" else LARGE)
+            response = await tcp.response()
+            assert (response.status, len(response.body)) == (200, 6 if path == "/" else LARGE)
 
 
-async def test_what_is_left_in_the_buffer_has_an_end_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The reply is written and the idle connection closed: the rest of it does not wait in memory for good."""
+async def test_flushing_the_buffer_has_a_timeout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The response is written and the idle connection closed: what remains of it is not kept in memory for ever."""
     monkeypatch.setattr(httpserver, "MIN_RATE", LARGE)
     async with (
         Site(tmp_path, reply_timeout=0.3, keepalive_timeout=0.1).open() as site,
@@ -254,13 +256,13 @@ async def test_what_is_left_in_the_buffer_has_an_end_too(tmp_path: Path, monkeyp
 
 
 @pytest.mark.parametrize("asked", [head("/"), head("/nothing"), head("/", method="POST"), b"no http\r\n\r\n"])
-async def test_every_reply_has_the_headers_and_no_server(tmp_path: Path, asked: bytes) -> None:
+async def test_every_response_has_the_headers_and_no_server(tmp_path: Path, asked: bytes) -> None:
     """Also those that aiohttp makes by itself."""
     async with Site(tmp_path).open() as site, connection(site.url) as tcp:
         tcp.send(asked)
-        answer = await tcp.answer()
-        assert answer.headers["x-frame"] == "none"
-        assert "server" not in answer.headers
+        response = await tcp.response()
+        assert response.headers["x-frame"] == "none"
+        assert "server" not in response.headers
 
 
 def _open_files() -> int:
@@ -279,7 +281,7 @@ def _open_files() -> int:
         ("/read/lost", 2 * LARGE, None),
     ],
 )
-async def test_nothing_of_a_body_stays_behind(
+async def test_a_body_is_freed_with_its_request(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, path: str, length: int, status: int | None
 ) -> None:
     """However its request ended: an error that aiohttp replies with, or keeps, is not to keep the frames it has gone
@@ -295,7 +297,7 @@ async def test_nothing_of_a_body_stays_behind(
                         await tcp.writer.drain()
                     else:
                         tcp.send(b"x" * (length - LARGE + 1))
-                        assert (await tcp.answer()).status == status
+                        assert (await tcp.response()).status == status
                 await until(lambda: site.connections == 0, SOON)
                 if attempt == 0:
                     before = traced()
@@ -303,13 +305,13 @@ async def test_nothing_of_a_body_stays_behind(
 
 
 @pytest.mark.parametrize("data", [b"x" * LARGE, b"GET /" + b"x" * LARGE, b"GET / HTTP/1.1\r\nA: " + b"x" * LARGE])
-async def test_nothing_of_what_is_no_http_stays_behind(tmp_path: Path, data: bytes) -> None:
+async def test_malformed_requests_are_freed(tmp_path: Path, data: bytes) -> None:
     async with Site(tmp_path).open() as site:
         with tracing():
             for attempt in range(21):
                 async with connection(site.url) as tcp:
                     tcp.send(data)
-                    assert (await tcp.answer()).status == 400
+                    assert (await tcp.response()).status == 400
                 await until(lambda: site.connections == 0, SOON)
                 if attempt == 0:
                     before = traced()

@@ -1,4 +1,4 @@
-"""Who has a seat. What clients notice of that is in `tests/test_seats.py`."""
+"""Which connections have a seat. What clients notice of it is in `tests/test_seats.py`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from gateway.servers import Seats
 from gateway.servers.seats import MAX_STANDING
 
 
-def test_a_seat_is_one_connections() -> None:
+def test_a_seat_belongs_to_one_connection() -> None:
     """It is taken once, whatever the number of calls, and is free when its connection leaves."""
     seats = Seats(2)
     assert [seats.take("a"), seats.take("a"), seats.take("b"), seats.take("c")] == [True, True, True, False]
@@ -19,7 +19,7 @@ def test_a_seat_is_one_connections() -> None:
     assert not seats.take("d")
 
 
-def test_standing_room() -> None:
+def test_standing_room_has_its_own_limit() -> None:
     """It has a limit of its own; a connection that stands can still get a seat, and then stands no more."""
     seats = Seats(1)
     seats.take_or_stand("seated")
@@ -34,7 +34,7 @@ def test_standing_room() -> None:
 
 
 @pytest.mark.parametrize("count", [None, 0])
-def test_no_limit_and_no_seats(count: int | None) -> None:
+def test_seats_may_be_unlimited_or_none(count: int | None) -> None:
     seats = Seats(count)
     assert [seats.take(number) for number in range(3)] == [count is None] * 3
     assert seats.has_room

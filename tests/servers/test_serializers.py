@@ -24,7 +24,7 @@ WEBSOCKET = "?EIO=4&transport=websocket"
 
 
 class Marked:
-    """A JSON module of an application, which can tell what passed it."""
+    """A JSON module of an application, which marks what passed through it."""
 
     def __init__(self) -> None:
         self.read: list[str] = []
@@ -69,16 +69,16 @@ def application(**options: Any) -> SocketServer:
 
 async def converse(server: SocketServer, data: Any, transport: str, serializer: Any) -> None:
     """Events, acks, and acks the other way, with python-socketio's own client."""
-    heard: list[Any] = []
+    received: list[Any] = []
     client = socketio.AsyncClient(reconnection=False, serializer=serializer)
-    client.on("said", lambda *args: heard.append(args))
+    client.on("said", lambda *args: received.append(args))
     client.on("question", lambda question: question)
     async with serve_alone(server) as url:
         await client.connect(url, transports=[transport], auth={"a": 1})
         assert list(await client.call("echo", (data, 1), timeout=TIMEOUT)) == [data, 1]
         await client.call("shout", data, timeout=TIMEOUT)
-        assert heard == [(data, {"more": data})]
-        if transport == "websocket":  # a long-polling body is answered when what it asks for is done
+        assert received == [(data, {"more": data})]
+        if transport == "websocket":  # a long-polling body gets its response when its events are handled
             assert await client.call("ask_back", data, timeout=TIMEOUT) == {"answer": data}
         await client.disconnect()
         await client.shutdown()
@@ -86,14 +86,14 @@ async def converse(server: SocketServer, data: Any, transport: str, serializer: 
 
 @pytest.mark.parametrize("transport", ["websocket", "polling"])
 @pytest.mark.parametrize("serializer", ["msgpack", MsgPackPacket.configure()], ids=["by name", "configured"])
-async def test_msgpack(transport: str, serializer: Any) -> None:
+async def test_msgpack_events_and_acks(transport: str, serializer: Any) -> None:
     """Bytes anywhere, integers, and text; with the client of the same library."""
     data = {"bytes": b"\x00\xff", "list": [1.5, None, "é"], "deep": [{"b": b""}]}
     await converse(application(serializer=serializer), data, transport, "msgpack")
 
 
 @pytest.mark.parametrize("auth", [{}, {"data": None}, {"data": msgpack.ExtType(0, b"\x00")}], ids=str)
-async def test_msgpack_without_auth(auth: Any) -> None:
+async def test_msgpack_clients_may_send_no_auth(auth: Any) -> None:
     """The last is what socket.io-msgpack-parser sends, ``undefined``. The handler may be of the older kind."""
     server, calls = SocketServer(socketio.AsyncManager(), serializer="msgpack"), []
     server.on("connect", lambda sid, environ: calls.append(environ["PATH_INFO"]))
@@ -108,7 +108,7 @@ async def test_msgpack_without_auth(auth: Any) -> None:
 
 
 @pytest.mark.parametrize("transport", ["websocket", "polling"])
-async def test_a_serializer_of_the_application(transport: str) -> None:
+async def test_an_application_may_bring_its_own_serializer(transport: str) -> None:
     await converse(application(serializer=Backwards), ["text", {"a": [1]}], transport, Backwards)
 
 
@@ -138,9 +138,7 @@ async def test_a_serializer_of_the_application(transport: str) -> None:
     ],
     ids=repr,
 )
-async def test_what_is_no_packet_in_msgpack_closes_the_connection(
-    packet: Any, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_invalid_msgpack_closes_the_connection(packet: Any, caplog: pytest.LogCaptureFixture) -> None:
     """As with the default serializer; nothing of it reaches a handler, or the log as an error."""
     server = application(serializer="msgpack")
     async with (
@@ -157,18 +155,18 @@ async def test_what_is_no_packet_in_msgpack_closes_the_connection(
 
 
 @pytest.mark.parametrize("transport", ["websocket", "polling"])
-async def test_json_of_the_application(transport: str) -> None:
+async def test_an_application_may_bring_its_own_json(transport: str) -> None:
     """It writes what is emitted, acked and welcomed, and reads all that comes; other servers keep theirs."""
     module = Marked()
     server, other = application(json=module), application()
-    heard: list[Any] = []
+    received: list[Any] = []
     client = socketio.AsyncClient(reconnection=False)
-    client.on("said", lambda *args: heard.append(args))
+    client.on("said", lambda *args: received.append(args))
     async with serve_alone(server) as url:
         await client.connect(url, transports=[transport])
         assert await client.call("echo", 1.5, timeout=TIMEOUT) == "1.5"
         await client.call("shout", [1.5], timeout=TIMEOUT)
-        assert heard == [(["1.5"], {"more": ["1.5"]})]
+        assert received == [(["1.5"], {"more": ["1.5"]})]
         assert await client.call("echo", b"\x00", timeout=TIMEOUT) == b"\x00"
         await client.disconnect()
         await client.shutdown()
@@ -178,7 +176,7 @@ async def test_json_of_the_application(transport: str) -> None:
     assert engineio.packet.Packet.json is not module
 
 
-async def test_json_of_the_application_in_short_packets() -> None:
+async def test_short_packets_use_the_json_of_the_application() -> None:
     """The CONNECT packet, and an event that has a namespace of its own beside an ack."""
     server = application(json=Marked())
     async with serving(server, "socket.io") as url, connect(f"{url.replace('http', 'ws')}{WEBSOCKET}") as socket:
@@ -189,8 +187,8 @@ async def test_json_of_the_application_in_short_packets() -> None:
         assert await socket.recv() == "430[{}]"
 
 
-async def test_json_of_an_engineio_application() -> None:
-    """What is sent as an object, and what comes as JSON; text that is none, or begins with a digit, stays text."""
+async def test_an_engineio_application_may_bring_its_own_json() -> None:
+    """What is sent as an object, and what comes as JSON; other text, and JSON that begins with a digit, stays text."""
     module = Marked()
     server = echo_server(json=module)
     async with serving(server, "engine.io") as url, connect(f"{url.replace('http', 'ws')}{WEBSOCKET}") as socket:
@@ -201,7 +199,7 @@ async def test_json_of_an_engineio_application() -> None:
 
 
 @pytest.mark.parametrize("text", ['{"a":[1,null]}', "[]", "true", '"x"'])
-async def test_engineio_messages_that_are_json_come_as_values(text: str) -> None:
+async def test_engineio_messages_that_are_json_are_decoded(text: str) -> None:
     """As python-engineio's client and server do for one another."""
     server, received = EngineServer(), []
 
@@ -229,7 +227,7 @@ class Bytes:
 
 @pytest.mark.parametrize("module", [Bytes, object(), 1, "json", type("", (), {"dumps": json.dumps})])
 @pytest.mark.parametrize("server", [SocketServer, EngineServer])
-def test_a_json_module_that_cannot_do_it_is_refused(module: Any, server: Any) -> None:
+def test_an_incomplete_json_module_is_refused(module: Any, server: Any) -> None:
     with pytest.raises(ValueError, match=r"json= must be .* dumps\(value, separators"):
         server(json=module)
 
@@ -240,7 +238,7 @@ def test_another_serializer_is_refused(serializer: Any) -> None:
         SocketServer(serializer=serializer)
 
 
-def test_both_together_are_refused() -> None:
+def test_a_serializer_together_with_json_is_refused() -> None:
     with pytest.raises(ValueError, match="json= is for the default serializer"):
         SocketServer(serializer="msgpack", json=json)
 
@@ -254,12 +252,12 @@ def test_msgpack_without_its_package_is_refused(monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.parametrize("mode", ["asgi", "sanic", "tornado", "threading", "gevent", ""])
 @pytest.mark.parametrize("server", [SocketServer, EngineServer])
 def test_another_async_mode_is_refused(server: Any, mode: str) -> None:
-    """Before, it became aiohttp without a word."""
+    """Before, it became aiohttp silently."""
     with pytest.raises(ValueError, match=r"runs on aiohttp.*socketio\.AsyncServer"):
         server(async_mode=mode)
 
 
 @pytest.mark.parametrize("mode", [None, "aiohttp"])
 @pytest.mark.parametrize("server", [SocketServer, EngineServer])
-def test_the_async_mode_that_it_has(server: Any, mode: str | None) -> None:
+def test_the_aiohttp_async_mode_is_accepted(server: Any, mode: str | None) -> None:
     assert server(async_mode=mode).async_mode == "aiohttp"

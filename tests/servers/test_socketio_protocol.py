@@ -27,7 +27,7 @@ async def server(request: pytest.FixtureRequest) -> AsyncIterator[Any]:
 
 @pytest.fixture
 async def socket(server: Any) -> AsyncIterator[ClientConnection]:
-    """A WebSocket behind the Engine.IO handshake."""
+    """A WebSocket after the Engine.IO handshake."""
     async with connect(server.url, ping_interval=None) as socket:
         assert str(await socket.recv()).startswith("0")
         yield socket
@@ -45,14 +45,16 @@ async def join(socket: ClientConnection, namespace: str = "") -> None:
 
 @pytest.mark.parametrize("auth", ["", '{"token":"123"}'])
 @pytest.mark.parametrize("namespace", ["", "/custom,"])
-async def test_a_connect_is_answered_before_anything_else(socket: ClientConnection, namespace: str, auth: str) -> None:
-    """A client sends CONNECT, with or without a payload; the server answers with a `sid`, and only then come the events
+async def test_the_reply_to_connect_precedes_everything_else(
+    socket: ClientConnection, namespace: str, auth: str
+) -> None:
+    """A client sends CONNECT, with or without a payload; the server replies with a `sid`, and only then come the events
     that the application sends.
     """
     await socket.send(f"40{namespace}{auth}")
-    answer = str(await socket.recv())
-    assert answer.startswith(f"40{namespace}{{")
-    assert set(json.loads(answer.removeprefix(f"40{namespace}"))) == {"sid"}
+    reply = str(await socket.recv())
+    assert reply.startswith(f"40{namespace}{{")
+    assert set(json.loads(reply.removeprefix(f"40{namespace}"))) == {"sid"}
     assert await socket.recv() == f'42{namespace}["auth",{auth or "{}"}]'
 
 
@@ -110,7 +112,7 @@ async def test_a_disconnect_leaves_one_namespace_and_keeps_the_others(server: An
     assert server.handled == [("disconnect", "/custom", "client disconnect")]
 
 
-async def test_the_end_of_the_transport_is_the_end_of_all_namespaces(server: Any, socket: ClientConnection) -> None:
+async def test_the_end_of_a_transport_ends_all_its_namespaces(server: Any, socket: ClientConnection) -> None:
     await join(socket)
     await join(socket, "/custom,")
     socket.transport.abort()
@@ -144,7 +146,7 @@ async def test_an_event_with_an_id_is_acknowledged(socket: ClientConnection, num
     assert await socket.recv() == f"43{number}[]"
 
 
-async def test_the_server_can_ask_too(server: Any, socket: ClientConnection) -> None:
+async def test_the_server_can_request_acks_too(server: Any, socket: ClientConnection) -> None:
     """Please note that both sides can send an event with an ack request."""
     await join(socket)
     ((sid, _),) = server.manager.get_participants("/", None)
@@ -157,7 +159,7 @@ async def test_the_server_can_ask_too(server: Any, socket: ClientConnection) -> 
     assert await asking == ("answer", 2)
 
 
-async def test_an_ack_that_nobody_waits_for_is_ignored(socket: ClientConnection) -> None:
+async def test_an_unexpected_ack_is_ignored(socket: ClientConnection) -> None:
     await join(socket)
     await socket.send('43999["answer"]')
     await socket.send('42["message"]')
@@ -167,8 +169,8 @@ async def test_an_ack_that_nobody_waits_for_is_ignored(socket: ClientConnection)
 # --- binary
 
 
-async def test_binary_arguments_go_in_frames_of_their_own(socket: ClientConnection) -> None:
-    """Placeholders in the text, the buffers behind it in their order, on either way and in acks."""
+async def test_binary_arguments_are_sent_in_frames_of_their_own(socket: ClientConnection) -> None:
+    """Placeholders in the text, the buffers after it in their order, in both directions and in acks."""
     await join(socket)
     await socket.send('452-["message",{"_placeholder":true,"num":0},{"deep":[{"_placeholder":true,"num":1}]}]')
     await socket.send(b"\x01\x02\x03")
@@ -218,7 +220,7 @@ BROKEN = [
 async def test_a_broken_packet_closes_the_connection_and_runs_no_handler(
     server: Any, socket: ClientConnection, packet: str | bytes, joined: bool
 ) -> None:
-    """What is no packet of the protocol, and the names that are reserved on both sides."""
+    """Malformed packets, and the event names that are reserved on both sides."""
     if joined:
         await join(socket)
     await socket.send(packet)
@@ -227,7 +229,7 @@ async def test_a_broken_packet_closes_the_connection_and_runs_no_handler(
 
 
 @pytest.mark.parametrize("second", ['42["message"]', "40", "2", '451-["message"]'])
-async def test_a_binary_packet_must_be_finished_first(socket: ClientConnection, second: str) -> None:
+async def test_a_binary_packet_must_be_completed_first(socket: ClientConnection, second: str) -> None:
     """Text where an attachment is due closes the connection; Engine.IO's own packets may come in between."""
     await join(socket)
     await socket.send('451-["message",{"_placeholder":true,"num":0}]')

@@ -34,7 +34,7 @@ SOON = 5.0
 
 
 class Beating:
-    """A connection that writes down when it was pinged and when it was given up."""
+    """A connection that records when it was pinged and when it timed out."""
 
     def __init__(self, heartbeats: Heartbeats, log: list[tuple[str, Beating, float]], *, answers: bool = False) -> None:
         self._heartbeats = heartbeats
@@ -57,8 +57,8 @@ class Beating:
 Log = list[tuple[str, Beating, float]]
 
 
-async def test_the_silent_are_pinged_and_given_up_in_order() -> None:
-    """Each after the interval, and after the timeout behind it, to the millisecond and not before 0.99 of it."""
+async def test_silent_clients_are_pinged_and_closed_in_order() -> None:
+    """Each after the interval and then the timeout, to the millisecond and not before 0.99 of it."""
     heartbeats, log = Heartbeats(0.15, 0.1), Log()
     start = asyncio.get_running_loop().time()
     clients = [Beating(heartbeats, log) for _ in range(3)]
@@ -75,8 +75,8 @@ async def test_the_silent_are_pinged_and_given_up_in_order() -> None:
     heartbeats.close()
 
 
-async def test_who_answers_is_pinged_again_and_again() -> None:
-    """A client that answers stays, beside one that does not."""
+async def test_a_client_that_sends_pongs_is_pinged_again_and_again() -> None:
+    """A client that sends pongs stays, beside one that does not."""
     heartbeats, log = Heartbeats(0.02, 0.05), Log()
     good, bad = Beating(heartbeats, log, answers=True), Beating(heartbeats, log)
     heartbeats.add(good)
@@ -88,8 +88,8 @@ async def test_who_answers_is_pinged_again_and_again() -> None:
     heartbeats.close()
 
 
-async def test_who_answers_at_once_is_pinged_after_the_interval() -> None:
-    """However long a client may take to answer, and also where it is the only one."""
+async def test_a_client_with_an_immediate_pong_is_pinged_after_the_interval() -> None:
+    """However long the timeout is, and also where it is the only client."""
     heartbeats, log = Heartbeats(0.02, 60), Log()
     client = Beating(heartbeats, log)
     heartbeats.add(client)
@@ -102,7 +102,7 @@ async def test_who_answers_at_once_is_pinged_after_the_interval() -> None:
     heartbeats.close()
 
 
-async def test_a_pong_that_nobody_asked_for_changes_nothing() -> None:
+async def test_an_unsolicited_pong_changes_nothing() -> None:
     """A client cannot put its next ping off by chattering."""
     heartbeats, log = Heartbeats(0.1, 0.1), Log()
     client = Beating(heartbeats, log)
@@ -116,8 +116,8 @@ async def test_a_pong_that_nobody_asked_for_changes_nothing() -> None:
     heartbeats.close()
 
 
-async def test_who_is_gone_is_not_pinged() -> None:
-    """Before its ping or while its answer is awaited, others go on."""
+async def test_a_removed_client_is_not_pinged() -> None:
+    """Whether it was removed before its ping or after it; others go on."""
     heartbeats, log = Heartbeats(0.05, 0.05), Log()
     never, once, last = (Beating(heartbeats, log) for _ in range(3))
     for client in (never, once, last):
@@ -133,7 +133,7 @@ async def test_who_is_gone_is_not_pinged() -> None:
 
 
 async def test_a_connection_may_be_removed_by_another_that_times_out() -> None:
-    """What happens to one connection in a beat may end others."""
+    """The timeout of one connection may end others."""
     heartbeats, log = Heartbeats(0.02, 0.02), Log()
 
     class Deadly(Beating):
@@ -151,7 +151,7 @@ async def test_a_connection_may_be_removed_by_another_that_times_out() -> None:
     heartbeats.close()
 
 
-async def test_a_timer_runs_only_while_somebody_is_there() -> None:
+async def test_the_timer_runs_only_while_there_are_clients() -> None:
     """Heartbeats that were closed, or have nobody left, wake nobody; a new client starts them again."""
     heartbeats, log = Heartbeats(0.02, 0.02), Log()
     first, second = Beating(heartbeats, log), Beating(heartbeats, log)
@@ -168,7 +168,7 @@ async def test_a_timer_runs_only_while_somebody_is_there() -> None:
 
 
 async def hand_shaken(server: EchoServer, behind: bytes = b"") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """A connection whose handshake is answered; ``behind`` was sent with it."""
+    """A connection after its handshake; ``behind`` was sent with it."""
     reader, writer = await asyncio.open_connection(*server.address.split(":"))
     head = "".join(f"{name}: {value}\r\n" for name, value in {"Host": "x", **WEBSOCKET_HEADERS}.items())
     writer.write(f"GET / HTTP/1.1\r\n{head}\r\n".encode() + behind)
@@ -183,8 +183,8 @@ def of_aiohttp() -> list[object]:
     return [item for item in gc.get_objects() if isinstance(item, RequestHandler | web.BaseRequest)]
 
 
-async def test_nothing_of_aiohttp_is_left_behind() -> None:
-    """Request, protocol and tasks are let go of while the WebSocket goes on."""
+async def test_the_objects_of_aiohttp_are_freed() -> None:
+    """Request, protocol and tasks are freed while the WebSocket goes on."""
     assert of_aiohttp() == [], "other tests have left something"
     async with EchoServer() as server:
         before = len(asyncio.all_tasks())
@@ -201,8 +201,8 @@ async def test_nothing_of_aiohttp_is_left_behind() -> None:
         assert server.echoes[0].ended == 1000
 
 
-async def test_what_comes_with_the_handshake_is_not_lost() -> None:
-    """A client that does not wait for the answer is heard from its first frame."""
+async def test_frames_sent_with_the_handshake_are_not_lost() -> None:
+    """Of a client that does not wait for the response, every frame is received."""
     async with EchoServer() as server:
         reader, writer = await hand_shaken(server, b"\x81\x85\0\0\0\0early" + b"\x81\x84\0\0\0\0bird")
         async with asyncio.timeout(SOON):
@@ -211,13 +211,13 @@ async def test_what_comes_with_the_handshake_is_not_lost() -> None:
 
 
 async def test_a_handshake_with_a_body_is_refused() -> None:
-    """RFC 9110 lets a GET have one, but what follows it would be no frame."""
+    """RFC 9110 allows a GET to have one, but its bytes would be read as frames."""
     async with EchoServer() as server:
         answer = await request("GET", f"http://{server.address}/", headers=WEBSOCKET_HEADERS, data=b"x" * 100)
         assert (answer.status, answer.text) == (400, "a handshake has no body")
 
 
-async def test_a_close_without_an_answer_ends_all_the_same() -> None:
+async def test_a_stream_ends_without_a_close_frame_of_the_client() -> None:
     """A reset connection ends its stream with 1006."""
     async with EchoServer() as server:
         client = await connect(f"ws://{server.address}/", ping_interval=None)
@@ -229,8 +229,10 @@ async def test_a_close_without_an_answer_ends_all_the_same() -> None:
 
 
 @pytest.mark.parametrize("last_words", [b"\xc1\x80\0\0\0\0", b"\x88\x80\0\0\0\0"], ids=["violation", "goodbye"])
-async def test_who_reads_nothing_is_cut_all_the_same(last_words: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A client that goes wrong, or says goodbye, and does not read what was sent before, holds no socket for long."""
+async def test_a_closing_client_that_reads_nothing_is_disconnected(
+    last_words: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client that violates the protocol or closes, and does not read what was sent, holds no socket for long."""
     monkeypatch.setattr("gateway.servers.websocket.stream.CLOSE_TIMEOUT", 0.2)
     async with EchoServer() as server:
         _, writer = await hand_shaken(server)
@@ -241,8 +243,8 @@ async def test_who_reads_nothing_is_cut_all_the_same(last_words: bytes, monkeypa
         writer.transport.abort()
 
 
-async def test_messages_before_a_violation_are_answered() -> None:
-    """A client that goes wrong is told why, behind the answers to what was right."""
+async def test_messages_before_a_violation_get_their_replies() -> None:
+    """A client that violates the protocol gets the reason after the replies to what was right."""
     async with EchoServer() as server:
         client = await connect(f"ws://{server.address}/", ping_interval=None)
         await client.send("fine")
@@ -254,8 +256,8 @@ async def test_messages_before_a_violation_are_answered() -> None:
         assert server.echoes[0].ended == 1006
 
 
-async def test_pongs_are_told_and_pings_answered() -> None:
-    """Both without a word from the listener."""
+async def test_pongs_are_reported_and_pings_get_a_pong() -> None:
+    """Without any code of the listener."""
     async with EchoServer() as server, connect(f"ws://{server.address}/", ping_interval=None) as client:
         async with asyncio.timeout(SOON):
             await (await client.ping(b"are you there"))
@@ -265,8 +267,8 @@ async def test_pongs_are_told_and_pings_answered() -> None:
         assert server.echoes[0].pongs == 1
 
 
-async def test_very_many_messages_do_not_take_one_turn_of_the_loop() -> None:
-    """What arrives at once is handled in parts, all of it, and others have their turn in between."""
+async def test_many_messages_are_spread_over_event_loop_iterations() -> None:
+    """What arrives at once is handled completely, in parts, between which others are served."""
     async with EchoServer() as server, connect(f"ws://{server.address}/", compression=None) as client:
         await client.send("here")
         await client.recv()
@@ -274,7 +276,7 @@ async def test_very_many_messages_do_not_take_one_turn_of_the_loop() -> None:
         echo.stream.data_received(b"\x8a\x80\0\0\0\0" * 10 * MAX_AT_ONCE)
         assert echo.pongs == MAX_AT_ONCE
         async with asyncio.timeout(SOON):
-            while echo.pongs < 10 * MAX_AT_ONCE:  # noqa: ASYNC110 (turns of the loop, no time)
+            while echo.pongs < 10 * MAX_AT_ONCE:  # noqa: ASYNC110 (event-loop iterations, no time)
                 await asyncio.sleep(0)
         await client.send("still here")
         assert await client.recv() == "still here"
@@ -284,8 +286,8 @@ async def test_very_many_messages_do_not_take_one_turn_of_the_loop() -> None:
 
 
 @pytest.mark.parametrize("kind", [stream.StreamState, state.EngineState])
-def test_states_change_as_their_table_says(kind: type[Enum]) -> None:
-    """Each state has its changes, what is closed stays so, and any other change is an error of ours."""
+def test_states_change_only_as_their_table_allows(kind: type[Enum]) -> None:
+    """Each state has its changes, what is closed stays so, and any other change is a bug."""
     module = stream if kind is stream.StreamState else state
     owner = WebSocketStream if module is stream else EngineSocket
     table: dict[Any, set[Any]] = module.CHANGES  # type: ignore[assignment]
@@ -303,22 +305,22 @@ def test_states_change_as_their_table_says(kind: type[Enum]) -> None:
                     changed._change(after)  # type: ignore[arg-type]
 
 
-async def test_the_end_of_a_stream_is_told_once() -> None:
+async def test_the_end_of_a_stream_is_reported_once() -> None:
     """Whatever comes after it: another close, an error, or the loss of the transport."""
     for ends in itertools.permutations(["close", "fail", "connection_lost"]):
-        told: list[int] = []
-        one = WebSocketStream(Ear(told), max_size=100)
+        calls: list[int] = []
+        one = WebSocketStream(RecordingListener(calls), max_size=100)
         for end in ends:
             getattr(one, end)(*([None] if end == "connection_lost" else [1000]))
-        assert told == [1006]
+        assert calls == [1006]
         assert one.state is stream.StreamState.ENDED
 
 
-class Ear:
+class RecordingListener:
     """A `Listener` that notes the end."""
 
-    def __init__(self, told: list[int]) -> None:
-        self._told = told
+    def __init__(self, calls: list[int]) -> None:
+        self._calls = calls
 
     def message_received(self, message: Message) -> None: ...
     def pong_received(self) -> None: ...
@@ -328,4 +330,4 @@ class Ear:
         return {}
 
     def stream_ended(self, code: int) -> None:
-        self._told.append(code)
+        self._calls.append(code)

@@ -34,13 +34,13 @@ class Site:
         self.server = server
         app = web.Application()
         server.attach(app)
-        app.router.add_get("/", self._answer)
+        app.router.add_get("/", self._reply)
         self._runner = Runner(app, access_log=None, shutdown_timeout=0.1)
         self._timeout = timeout
         self.upgrades: Upgrades
         self.port = 0
 
-    async def _answer(self, request: web.Request) -> web.Response:
+    async def _reply(self, request: web.Request) -> web.Response:
         return web.Response(text="a page")
 
     @asynccontextmanager
@@ -96,8 +96,8 @@ async def test_a_handshake_is_taken_before_aiohttp_sees_it(site: Site) -> None:
     assert site.seen_by_aiohttp == 0
 
 
-async def test_a_handshake_in_pieces_is_aiohttps(site: Site) -> None:
-    """It works all the same."""
+async def test_a_handshake_in_pieces_is_left_to_aiohttp(site: Site) -> None:
+    """It works as well."""
     reader, writer = await site.connection()
     for piece in (head()[:20], head()[20:60], head()[60:]):
         writer.write(piece)
@@ -108,8 +108,8 @@ async def test_a_handshake_in_pieces_is_aiohttps(site: Site) -> None:
     writer.close()
 
 
-async def test_what_comes_with_a_handshake_is_heard(site: Site) -> None:
-    """A client that does not wait for the answer, and has half a frame more."""
+async def test_frames_sent_with_a_handshake_are_received(site: Site) -> None:
+    """Of a client that does not wait for the response, and has sent half a frame more."""
     reader, writer = await site.connection()
     writer.write(head() + b"\x81\x86\0\0\0\x004early" + b"\x81\x85\0\0")
     await read_until(reader, b"\r\n\r\n")
@@ -121,8 +121,8 @@ async def test_what_comes_with_a_handshake_is_heard(site: Site) -> None:
     writer.close()
 
 
-async def test_a_page_is_aiohttps(site: Site) -> None:
-    """Also behind another on the same connection, also where it asks for an upgrade that nobody knows."""
+async def test_a_page_is_left_to_aiohttp(site: Site) -> None:
+    """Also after another on the same connection, and where it asks for an unknown upgrade."""
     reader, writer = await site.connection()
     for _ in range(2):
         writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -143,7 +143,7 @@ async def test_a_page_is_aiohttps(site: Site) -> None:
         (f"{PATH}&sid=unknown", 400),
     ],
 )
-async def test_what_is_no_new_session_is_answered_by_aiohttp(site: Site, path: str, status: int) -> None:
+async def test_requests_that_open_no_session_are_left_to_aiohttp(site: Site, path: str, status: int) -> None:
     with pytest.raises(InvalidStatus) as refusal:
         await connect(site.url("ws", path))
     assert refusal.value.response.status_code == status
@@ -161,7 +161,7 @@ async def test_what_is_no_new_session_is_answered_by_aiohttp(site: Site, path: s
         ("Transfer-Encoding", "chunked"),
     ],
 )
-async def test_what_is_no_handshake_is_refused_by_aiohttp(site: Site, header: str, value: str) -> None:
+async def test_invalid_handshakes_are_refused_by_aiohttp(site: Site, header: str, value: str) -> None:
     reader, writer = await site.connection()
     writer.write(head(**{header: value}) + b"12345")
     assert b" 400 " in await read_until(reader, b"\r\n\r\n")
@@ -178,7 +178,7 @@ async def test_only_get_is_a_handshake(site: Site, method: str, status: int) -> 
     writer.close()
 
 
-async def test_an_empty_body_is_none(site: Site) -> None:
+async def test_a_handshake_may_have_an_empty_body(site: Site) -> None:
     reader, writer = await site.connection()
     writer.write(head(**{"Content-Length": "0"}) + b"\x81\x86\0\0\0\x004early")
     await read_until(reader, b"\x81\x064early")
@@ -214,8 +214,8 @@ async def _connect(url: str) -> ClientConnection:
 
 
 @pytest.mark.parametrize("welcome", [True, False])
-async def test_a_client_waits_for_the_application(welcome: bool) -> None:
-    """Its handshake is answered when the application has taken it, or has not."""
+async def test_a_client_waits_until_the_application_has_decided(welcome: bool) -> None:
+    """Its handshake gets a response once the application has accepted or refused it."""
     server = echo_server(ping_interval=30)
     decided = asyncio.Event()
 
@@ -241,7 +241,7 @@ async def test_a_client_waits_for_the_application(welcome: bool) -> None:
             assert not server.sockets
 
 
-async def test_whoever_says_nothing_is_closed() -> None:
+async def test_a_silent_connection_is_closed() -> None:
     """After a while, and when the server stops."""
     async with Site(echo_server(), timeout=0.1).open() as site:
         reader, writer = await site.connection()
@@ -258,16 +258,16 @@ async def test_whoever_says_nothing_is_closed() -> None:
         writer.close()
 
 
-async def test_whoever_leaves_without_a_word_is_forgotten(site: Site) -> None:
+async def test_a_connection_that_ends_early_is_forgotten(site: Site) -> None:
     _, writer = await site.connection()
     await until(lambda: len(site.upgrades.silent) == 1)
     writer.transport.abort()
     await until(lambda: not site.upgrades.silent)
 
 
-async def test_long_polling_is_aiohttps(site: Site) -> None:
+async def test_long_polling_is_left_to_aiohttp(site: Site) -> None:
     url = site.url("http", "/engine.io/?EIO=4&transport=polling")
-    answer = await request("GET", url)
-    assert answer.text.startswith("0{")
-    sid = json.loads(answer.text[1:])["sid"]
+    response = await request("GET", url)
+    assert response.text.startswith("0{")
+    sid = json.loads(response.text[1:])["sid"]
     assert (await request("POST", f"{url}&sid={sid}", data="1")).text == "ok"

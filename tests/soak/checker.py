@@ -1,11 +1,11 @@
 """Judges what clients saw against what was sent and acked, in the spirit of Jepsen.
 
-A `History` is told of everything as it happens and of each room's log as members read it in the end; `judge` says
+A `History` records everything as it happens, and each room's log as members read it in the end; `judge` says
 what of it breaks the promises of `docs/protocol.md`, and `evidence` what a client went through. It takes offsets for
-what they are to clients, opaque names: the order of a room is that of its log, and all that anybody heard must agree
+what they are to clients, opaque names: the order of a room is that of its log, and all that anybody received must agree
 with it.
 
-Members stay in their rooms; who comes and goes has a `Visit` for each stay.
+Members stay in their rooms; a visitor has a `Visit` for each stay.
 """
 
 from __future__ import annotations
@@ -76,9 +76,9 @@ class _Attempt:
 
 @dataclass(slots=True, eq=False)
 class Visit:
-    """A stay in a room amid the trouble, in ticks of the history.
+    """A stay in a room during the disturbances, in ticks of the history.
 
-    What was acked before it was `asked` for, or sent after it was `over`, is not heard in it. What was sent after it
+    What was acked before it was `asked` for, or sent after it was `over`, is not received in it. What was sent after it
     has surely `begun` and acked before the client was `seen` to be up to date is.
     """
 
@@ -88,12 +88,12 @@ class Visit:
     begun: int | None = None
     seen: int = -1
     over: int | None = None
-    heard: list[list[Key]] = field(default_factory=lambda: [[]])
+    received: list[list[Key]] = field(default_factory=lambda: [[]])
     fetched: set[Key] = field(default_factory=set)
 
 
 class History:
-    """What happened, told in the order in which the test learned of it."""
+    """What happened, in the order in which the test learned of it."""
 
     def __init__(self) -> None:
         self._began = time.monotonic()
@@ -103,14 +103,14 @@ class History:
         self._stretches: dict[str, list[list[Message]]] = defaultdict(lambda: [[]])
         self._refetched: dict[str, list[Message]] = defaultdict(list)
         self._claims: dict[str, set[Message]] = defaultdict(set)
-        """What visitors of a room say there was."""
+        """The messages that visitors of a room received."""
         self._logs: dict[str, list[tuple[str, list[Message]]]] = defaultdict(list)
         self._noted: list[Violation] = []
         self._visits: dict[tuple[str, str], list[Visit]] = defaultdict(list)
         self._keys: dict[str, Key] = {}
-        """Which message each content is, for those who hear nothing else of it."""
+        """Which message each content is, for those who receive nothing else of it."""
         self._known: dict[Message, Message] = {}
-        """One object for what many hear."""
+        """One object for what many receive."""
         self._trails: dict[str, list[str | Message]] = defaultdict(list)
         self.deliveries = 0
 
@@ -142,32 +142,32 @@ class History:
         if not recovered:
             self._stretches[client].append([])
             for visit in visits:
-                visit.heard.append([])
+                visit.received.append([])
         expected = {room for room, members in self._members.items() if client in members}
         if not expected <= set(rooms) <= expected | {visit.room for visit in visits}:
             self.note("expelled", client, f"is in {sorted(rooms)} instead of {sorted(expected)}")
 
-    def heard(self, client: str, message: Message) -> None:
+    def received(self, client: str, message: Message) -> None:
         """The gateway sent a message by itself: live, or as one that was missed."""
         self.deliveries += 1
         message = self._known.setdefault(message, message)
         self._trails[client].append(message)
         if visit := self._visit(client, message.room):
-            visit.heard[-1].append(message.key)
+            visit.received[-1].append(message.key)
             self._claims[message.room].add(message)
         else:
             self._stretches[client][-1].append(message)
 
-    def heard_content(self, client: str, content: str) -> None:
+    def received_content(self, client: str, content: str) -> None:
         """The gateway sent a message by itself, and nothing of it but its content."""
         self.deliveries += 1
         key = self._keys.get(content)
         visit = self._visit(client, key.room) if key is not None else None
         if key is None or visit is None:
-            self.note("invented", client, f"heard {content[:100]!r}")
+            self.note("invented", client, f"received {content[:100]!r}")
         else:
-            self.trace(client, f"heard {key}")
-            visit.heard[-1].append(key)
+            self.trace(client, f"received {key}")
+            visit.received[-1].append(key)
 
     def refetched(self, client: str, messages: Iterable[Message]) -> None:
         """A page of history that `client` asked for because it was not recovered."""
@@ -209,7 +209,7 @@ class History:
                 lines += [str(entry) for entry in run]
             else:
                 positions = [str(entry.offset).rpartition("-")[2] for entry in run if isinstance(entry, Message)]
-                lines.append(f"          heard {room} {' '.join(positions)}")
+                lines.append(f"          received {room} {' '.join(positions)}")
         return "\n".join(lines)
 
     @property
@@ -217,7 +217,7 @@ class History:
         return {
             "sent": len(self._attempts),
             "acked": sum(attempt.acked is not None for attempt in self._attempts.values()),
-            "heard": self.deliveries,
+            "received": self.deliveries,
             "refetched": sum(map(len, self._refetched.values())),
             "visits": sum(visit.begun is not None for stays in self._visits.values() for visit in stays),
             "unrecovered": sum(len(parts) - 1 for parts in self._stretches.values()),
@@ -226,7 +226,7 @@ class History:
     # --- judgement
 
     def judge(self) -> list[Violation]:
-        """Every broken promise; an empty list is praise."""
+        """Every broken promise."""
         found = list(self._noted)
         for room in self._members:
             found += self._judge_room(room)
@@ -234,7 +234,9 @@ class History:
             seen = itertools.chain(*self._stretches[client], self._refetched[client])
             for message in seen:
                 if client not in self._members.get(message.room, ()):
-                    found.append(Violation("invented", client, f"is no member of {message.room}, and heard {message}"))
+                    found.append(
+                        Violation("invented", client, f"is no member of {message.room}, and received {message}")
+                    )
         return found
 
     def _judge_room(self, room: str) -> Iterator[Violation]:
@@ -250,7 +252,7 @@ class History:
             for kind, what in self._judge_member(member, room, log):
                 yield Violation(kind, f"{member} in {room}", what)
         for message in self._claims[room].difference(log):
-            yield Violation("vanished", room, f"heard or fetched by a visitor, and not so in the log: {message}")
+            yield Violation("vanished", room, f"received or fetched by a visitor, and not so in the log: {message}")
         for visit in itertools.chain(*(stays for (_, where), stays in self._visits.items() if where == room)):
             for kind, what in self._judge_visit(visit, log):
                 yield Violation(kind, f"{visit.client} on a visit in {room}", what)
@@ -279,30 +281,30 @@ class History:
         wanted = [message for message in log if message.sender != member]
         place = {message: index for index, message in enumerate(wanted)}
         stretches = [[message for message in part if message.room == room] for part in self._stretches[member]]
-        heard = list(itertools.chain(*stretches))
-        yield from (("doubled", f"heard twice: {message}") for message in _repeated(heard))
-        for message in heard:
+        received = list(itertools.chain(*stretches))
+        yield from (("doubled", f"received twice: {message}") for message in _repeated(received))
+        for message in received:
             if message.key not in self._attempts:
                 yield "invented", f"nobody sent {message}"
             elif message not in place:
-                yield "vanished", f"heard, and not so in the log: {message}"
+                yield "vanished", f"received, and not so in the log: {message}"
         refetched = [message for message in self._refetched[member] if message.room == room]
         known = set(log)
         yield from (
             ("vanished", f"fetched, and not so in the log: {message}") for message in refetched if message not in known
         )
         yield from _judge_order(stretches, place, wanted, whole=True)
-        seen = {*heard, *refetched}
+        seen = {*received, *refetched}
         yield from (("lost", f"never seen: {message}") for message in wanted if message not in seen)
 
     def _judge_visit(self, visit: Visit, log: list[Message]) -> Iterator[tuple[str, str]]:
         wanted = [message for message in log if message.sender != visit.client]
         place = {message.key: index for index, message in enumerate(wanted)}
-        heard = list(itertools.chain(*visit.heard))
-        yield from (("doubled", f"heard twice: {key}") for key in _repeated(heard))
-        yield from (("vanished", f"heard, and not in the log: {key}") for key in heard if key not in place)
-        yield from _judge_order(visit.heard, place, wanted, whole=False)
-        for key in place.keys() & heard:
+        received = list(itertools.chain(*visit.received))
+        yield from (("doubled", f"received twice: {key}") for key in _repeated(received))
+        yield from (("vanished", f"received, and not in the log: {key}") for key in received if key not in place)
+        yield from _judge_order(visit.received, place, wanted, whole=False)
+        for key in place.keys() & received:
             attempt = self._attempts[key]
             if attempt.acked is not None and attempt.acked < visit.asked:
                 yield "early", f"acked before the visit was asked for: {key}"
@@ -310,7 +312,7 @@ class History:
                 yield "late", f"sent after the visit was over: {key}"
         if visit.begun is None:
             return
-        for key in place.keys() - heard - visit.fetched:
+        for key in place.keys() - received - visit.fetched:
             attempt = self._attempts[key]
             if attempt.acked is not None and visit.begun < attempt.sent and attempt.acked < visit.seen:
                 yield "lost", f"never seen: {key}"
@@ -319,21 +321,21 @@ class History:
 def _judge_order(
     stretches: list[list[T]], place: dict[T, int], wanted: list[Message], *, whole: bool
 ) -> Iterator[tuple[str, str]]:
-    """What is heard is in the order of the log, and without a gap as long as the client was told that there is none:
-    from the first message to the last where it heard the `whole` log.
+    """What is received is in the order of the log, and without a gap as long as the client was told that there is none:
+    from the first message to the last where it received the `whole` log.
     """
     previous = -1
     for number, part in enumerate(stretches):
         places = [place[message] for message in part if message in place]
         for index, at in enumerate(places):
             if at < previous:
-                yield "swapped", f"{wanted[at]} was heard after {wanted[previous]}"
+                yield "swapped", f"{wanted[at]} was received after {wanted[previous]}"
             elif at > previous + 1 and (index > 0 or (whole and number == 0)):
-                yield "gap", f"{at - previous - 1} before {wanted[at]} were not heard, and nobody said so"
+                yield "gap", f"{at - previous - 1} before {wanted[at]} were not received, and the client was not told"
             previous = max(previous, at)
         is_last = whole and number == len(stretches) - 1
         if is_last and (places or number == 0) and previous + 1 < len(wanted):
-            yield "gap", f"the last {len(wanted) - previous - 1} were not heard, from {wanted[previous + 1]} on"
+            yield "gap", f"the last {len(wanted) - previous - 1} were not received, from {wanted[previous + 1]} on"
 
 
 def _repeated(items: Iterable[Any]) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Clients that come back by themselves, and tell a `History` all they see."""
+"""Clients that come back by themselves, and report to a `History` all they see."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class Member(ABC):
             await self._changed.wait_for(lambda: self.online)
 
     async def insist(self, action: str, /, **payload: Any) -> Reply:
-        """Send an action until it is answered for good, however often that takes."""
+        """Send an action until it has a final reply, however often that takes."""
         while True:
             try:
                 reply = await self.call(action, **payload)
@@ -117,7 +117,7 @@ class Member(ABC):
                 return reply
             await asyncio.sleep(PAUSE)  # before the next attempt
 
-    async def say(self, room: str, id_: str, content: str) -> None:
+    async def send_message(self, room: str, id_: str, content: str) -> None:
         """Send a message until it is acked."""
         self._history.sent(self.username, room, id_, content)
         reply = await self.insist("send-msg", room=room, id=id_, content=content)
@@ -214,7 +214,7 @@ class Member(ABC):
         if name == "welcome":
             self._on_welcome(fields)
         elif name == "message":
-            self._history.heard(self.username, Message.of(fields, offset))
+            self._history.received(self.username, Message.of(fields, offset))
             self._newest[fields["room"]] = offset
         elif name == "error":
             self._history.note("refused", self.username, str(fields))
@@ -385,8 +385,8 @@ class StockMember(Member):
                 if value["name"] == "welcome":
                     self._set_online(True)
                     if fields["recovered"] is not self._recovered:
-                        said = f"welcome says {fields['recovered']}, the client {self._recovered}"
-                        self._history.note("disagreed", self.username, said)
+                        problem = f"welcome says {fields['recovered']}, the client {self._recovered}"
+                        self._history.note("disagreed", self.username, problem)
                 self._on_event(value["name"], fields, offset[0] if offset else None)
             case "connect":
                 self._recovered = value["recovered"]
@@ -395,13 +395,13 @@ class StockMember(Member):
                 if value["reason"] == "io server disconnect":
                     self._come_back("was sent away")
             case "stranded":
-                # A way to lose a connection that no network has: it would hear these twice.
+                # No network loses a connection in this way: the client would receive these twice.
                 self._history.note("stranded", self.username, f"{value['packets']} packets when it lost its connection")
             case "connect_error" if value.get("data"):
                 self._come_back(str(value["data"]))
 
     def _come_back(self, why: str) -> None:
-        """The client would stay away for good."""
+        """The client would not come back."""
         self._history.note("refused", self.username, why)
         self._connecting = asyncio.create_task(self._do("connect"))
 
@@ -487,7 +487,7 @@ class Guest:
                 if isinstance(frame, str) and frame.startswith("{"):  # no message of the soak begins so
                     self._replies.put_nowait(orjson.loads(frame))
                 else:
-                    self._history.heard_content(self._username, str(frame))
+                    self._history.received_content(self._username, str(frame))
         self._replies.put_nowait(None)
 
     async def _end(self, connection: ClientConnection) -> None:

@@ -1,4 +1,4 @@
-"""A TCP proxy that stalls and cuts."""
+"""A TCP proxy that stalls and resets connections."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Link:
         self._proxy = proxy
 
     def stall(self, seconds: float | None = None) -> None:
-        """Let nothing through for a while, or until it is to `flow`; neither side hears of it."""
+        """Let nothing through for a while, or until it is to `flow`; neither side is told."""
         self.flowing = False
         self._update()
         if seconds is not None:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 ALICE = [Message("tea", "alice", str(number), f"text {number}", 1000 + number, f"o-{number}") for number in range(6)]
-"""What alice says to bob and carol."""
+"""The messages of alice to bob and carol."""
 
 
 def history(
@@ -22,29 +22,29 @@ def history(
     acked: range = range(6),
     sent: int = 6,
 ) -> History:
-    """Alice has sent her messages one after the other. Bob heard some in each stretch; carol heard it all."""
-    told = History()
+    """Alice has sent her messages one after the other. Bob received some in each stretch; carol received it all."""
+    recorded = History()
     for name in ("alice", "bob", "carol"):
-        told.joined(name, "tea")
+        recorded.joined(name, "tea")
     for message in ALICE[:sent]:
-        told.sent("alice", "tea", message.id, message.content)
+        recorded.sent("alice", "tea", message.id, message.content)
         if int(message.id) in acked:
-            told.acked("alice", "tea", message.id, message.ts)
+            recorded.acked("alice", "tea", message.id, message.ts)
     for number, stretch in enumerate(bob):
         if number > 0:
-            told.welcomed("bob", ["tea"], recovered=False)
+            recorded.welcomed("bob", ["tea"], recovered=False)
         for message in stretch:
-            told.heard("bob", message)
-    told.refetched("bob", fetched or [])
+            recorded.received("bob", message)
+    recorded.refetched("bob", fetched or [])
     for message in log:
-        told.heard("carol", message)
+        recorded.received("carol", message)
     for name in ("alice", "bob", "carol"):
-        told.log(name, "tea", log)
-    return told
+        recorded.log(name, "tea", log)
+    return recorded
 
 
-def kinds(told: History) -> set[str]:
-    return {violation.kind for violation in told.judge()}
+def kinds(recorded: History) -> set[str]:
+    return {violation.kind for violation in recorded.judge()}
 
 
 GOOD: dict[str, Callable[[], History]] = {
@@ -53,7 +53,7 @@ GOOD: dict[str, Callable[[], History]] = {
     "an unacked message that was not": lambda: history(ALICE[:5], log=ALICE[:5], acked=range(5)),
     "a gap that was announced and fetched": lambda: history(ALICE[:2], ALICE[4:], fetched=ALICE[1:5]),
     "all fetched": lambda: history([], [], fetched=ALICE),
-    "heard and fetched": lambda: history(ALICE[:2], ALICE[2:], fetched=ALICE),
+    "received and fetched": lambda: history(ALICE[:2], ALICE[2:], fetched=ALICE),
 }
 
 BAD: dict[str, tuple[Callable[[], History], set[str]]] = {
@@ -64,7 +64,7 @@ BAD: dict[str, tuple[Callable[[], History], set[str]]] = {
     "an announced gap that nobody fetched": (lambda: history(ALICE[:2], ALICE[3:]), {"lost"}),
     "a gap within what came after": (lambda: history(ALICE[:2], ALICE[2:4] + ALICE[5:], fetched=ALICE), {"gap"}),
     "lost by the log": (lambda: history(ALICE[:5], log=ALICE[:5]), {"lost"}),
-    "heard and not kept": (lambda: history(ALICE, log=ALICE[:5], acked=range(5)), {"vanished"}),
+    "received and not kept": (lambda: history(ALICE, log=ALICE[:5], acked=range(5)), {"vanished"}),
     "fetched and not kept": (lambda: history(ALICE[:5], log=ALICE[:5], fetched=ALICE, acked=range(5)), {"vanished"}),
     "doubled at once": (lambda: history(ALICE[:3] + ALICE[2:]), {"doubled"}),
     "doubled by a replay": (lambda: history(ALICE + ALICE[:1]), {"doubled", "swapped"}),
@@ -102,32 +102,32 @@ def visit(
     bare: bool = False,
 ) -> History:
     """Dave visits while alice talks: he is in from before message `stay[0]` on, has surely all before `stay[1]`, and
-    is out before `stay[2]`. What he heard in each stretch, and what he fetched, are numbers of messages.
+    is out before `stay[2]`. What he received in each stretch, and what he fetched, are numbers of messages.
     """
     begun, seen, over = stay
-    told = History()
-    told.joined("alice", "tea")
+    recorded = History()
+    recorded.joined("alice", "tea")
     stays = None
     for number, message in enumerate(ALICE):
         if number == 1:
-            stays = told.visit("dave", "tea")
+            stays = recorded.visit("dave", "tea")
         if stays is not None:
-            stays.begun = told.tick() if number == begun else stays.begun
-            stays.seen = told.tick() if number == seen else stays.seen
-            stays.over = told.tick() if number == over else stays.over
-        told.sent("alice", "tea", message.id, message.content)
-        told.acked("alice", "tea", message.id, message.ts)
+            stays.begun = recorded.tick() if number == begun else stays.begun
+            stays.seen = recorded.tick() if number == seen else stays.seen
+            stays.over = recorded.tick() if number == over else stays.over
+        recorded.sent("alice", "tea", message.id, message.content)
+        recorded.acked("alice", "tea", message.id, message.ts)
     for stretch, part in enumerate(dave):
         if stretch > 0:
-            told.welcomed("dave", ["tea"], recovered=False)
+            recorded.welcomed("dave", ["tea"], recovered=False)
         for number in part:
             if bare:
-                told.heard_content("dave", ALICE[number].content)
+                recorded.received_content("dave", ALICE[number].content)
             else:
-                told.heard("dave", ALICE[number])
-    told.refetched("dave", [ALICE[number] for number in fetched or []])
-    told.log("alice", "tea", ALICE)
-    return told
+                recorded.received("dave", ALICE[number])
+    recorded.refetched("dave", [ALICE[number] for number in fetched or []])
+    recorded.log("alice", "tea", ALICE)
+    return recorded
 
 
 VISITS: dict[str, tuple[Callable[[], History], set[str]]] = {
@@ -151,61 +151,61 @@ VISITS: dict[str, tuple[Callable[[], History], set[str]]] = {
 
 
 @pytest.mark.parametrize("name", VISITS)
-def test_a_visit(name: str) -> None:
-    """Who comes and goes hears what was said while it surely was there, once, in order, and nothing else."""
-    told, expected = VISITS[name]
-    assert kinds(told()) == expected
+def test_a_visit_is_judged_by_what_was_sent_while_it_lasted(name: str) -> None:
+    """A visitor receives what was sent while it surely was a member, once, in order, and nothing else."""
+    recorded, expected = VISITS[name]
+    assert kinds(recorded()) == expected
 
 
-def test_the_evidence() -> None:
-    """What befell a client can be read, in order."""
-    told = history(ALICE[:3], ALICE[3:])
-    told.trace("bob", "is gone")
-    told.heard("bob", ALICE[5])
-    first, second, third = told.evidence("bob").splitlines()
-    assert first.split() == ["heard", "tea", "0", "1", "2", "3", "4", "5"]
+def test_the_evidence_lists_what_a_client_went_through() -> None:
+    """What happened to a client can be read, in order."""
+    recorded = history(ALICE[:3], ALICE[3:])
+    recorded.trace("bob", "is gone")
+    recorded.received("bob", ALICE[5])
+    first, second, third = recorded.evidence("bob").splitlines()
+    assert first.split() == ["received", "tea", "0", "1", "2", "3", "4", "5"]
     assert second.endswith("is gone")
-    assert third.split() == ["heard", "tea", "5"]
+    assert third.split() == ["received", "tea", "5"]
 
 
 @pytest.mark.parametrize("name", GOOD)
-def test_nothing_is_wrong(name: str) -> None:
+def test_a_correct_history_has_no_violations(name: str) -> None:
     """No violation is found where there is none."""
     assert GOOD[name]().judge() == []
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_something_is_wrong(name: str) -> None:
+def test_a_wrong_history_has_its_violations(name: str) -> None:
     """Each kind of damage is found, and called by its name."""
-    told, expected = BAD[name]
-    assert kinds(told()) == expected
+    recorded, expected = BAD[name]
+    assert kinds(recorded()) == expected
 
 
-def test_an_ack_that_changes() -> None:
-    """The same id is acked with what was said the first time."""
-    told = history(ALICE)
-    told.acked("alice", "tea", "3", ALICE[3].ts)
-    assert kinds(told) == set()
-    told.acked("alice", "tea", "3", 2000)
-    assert kinds(told) == {"reacked"}
+def test_an_ack_that_changes_is_a_violation() -> None:
+    """The same id is acked with the reply of the first time."""
+    recorded = history(ALICE)
+    recorded.acked("alice", "tea", "3", ALICE[3].ts)
+    assert kinds(recorded) == set()
+    recorded.acked("alice", "tea", "3", 2000)
+    assert kinds(recorded) == {"reacked"}
 
 
-def test_members_read_different_logs() -> None:
+def test_members_who_read_different_logs_are_a_violation() -> None:
     """All members read one history."""
-    told = history(ALICE)
-    told.log("dave", "tea", ALICE[1:])
-    assert kinds(told) == {"disagreed"}
+    recorded = history(ALICE)
+    recorded.log("dave", "tea", ALICE[1:])
+    assert kinds(recorded) == {"disagreed"}
 
 
-def test_a_room_is_lost() -> None:
-    """Who comes back is in the rooms as before, recovered or not."""
-    told = history(ALICE)
-    told.welcomed("bob", [], recovered=True)
-    assert kinds(told) == {"expelled"}
+def test_a_lost_room_is_a_violation() -> None:
+    """A client that comes back is in the same rooms as before, recovered or not."""
+    recorded = history(ALICE)
+    recorded.welcomed("bob", [], recovered=True)
+    assert kinds(recorded) == {"expelled"}
 
 
-def test_nothing_was_read() -> None:
-    """A run that looked at nothing proves nothing."""
-    told = History()
-    told.joined("alice", "tea")
-    assert kinds(told) == {"unread"}
+def test_an_unread_log_is_a_violation() -> None:
+    """A run that read no log proves nothing."""
+    recorded = History()
+    recorded.joined("alice", "tea")
+    assert kinds(recorded) == {"unread"}

@@ -1,4 +1,4 @@
-"""The clients of the soak lose their connections as clients do, and hear what they hear once."""
+"""The clients of the soak lose their connections as clients do, and receive each message once."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ ATTEMPTS = 5
 
 
 @pytest.mark.parametrize("way", ["drop", "cut"])
-async def test_a_loss_amid_an_upgrade(gateway: GatewayProcess, driver: Driver, join: Join, way: str) -> None:
-    """A client that goes while its last poll is on the way with messages hears them once, then or when it is back."""
+async def test_messages_lost_during_an_upgrade_are_received_once(
+    gateway: GatewayProcess, driver: Driver, join: Join, way: str
+) -> None:
+    """A client that disconnects while messages are in its last poll receives them once, then or when it is back."""
     bob = await join()
     for _ in range(ATTEMPTS):
         async with (

@@ -12,7 +12,7 @@ from gateway.engines.effects import Attachment, Effect, Movement, Publication
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class Received:
     connection: str
     event: str
     body: dict[str, Any]
@@ -23,29 +23,29 @@ class Heard:
 class Arrived:
     """What connections received, and all stored events, each in order."""
 
-    heard: list[Heard]
-    appended: list[Heard]
+    received: list[Received]
+    appended: list[Received]
 
 
-class Ears:
-    """The connections of one node, and who of them is in which room. A `gateway.engines.base.Subscriber`."""
+class Receivers:
+    """The connections of one node, and which of them are in which room. A `gateway.engines.base.Subscriber`."""
 
     def __init__(self) -> None:
         self._connections: dict[str, str] = {}
         """The live connection of each username."""
         self._rooms: dict[str, set[str]] = {}
-        self.heard: list[Heard] = []
+        self.received: list[Received] = []
         """What arrived since `take`."""
         self.attachments: dict[str, Attachment] = {}
         """By connection."""
-        self.appended: list[Heard] = []
+        self.appended: list[Received] = []
         """Every stored event since `take`, whether or not anybody is there to receive it."""
         self.left: list[str] = []
         """Who left rooms since `take`, in order."""
 
     def take(self) -> Arrived:
-        arrived = Arrived(self.heard, self.appended)
-        self.heard, self.appended, self.left = [], [], []
+        arrived = Arrived(self.received, self.appended)
+        self.received, self.appended, self.left = [], [], []
         return arrived
 
     def forget(self, connection: str) -> None:
@@ -86,11 +86,11 @@ class Ears:
     def _publish(self, publication: Publication) -> None:
         body = orjson.loads(publication.body)
         if publication.offset is not None:
-            self.appended.append(Heard("", publication.event, body, publication.offset))
+            self.appended.append(Received("", publication.event, body, publication.offset))
         recipients = publication.recipients
         if recipients is None:
             recipients = tuple(self._rooms.get(publication.room, set()) - {publication.author or ""})
         for username in recipients:
             connection = self._connections.get(username)
             if connection is not None:
-                self.heard.append(Heard(connection, publication.event, body, publication.offset))
+                self.received.append(Received(connection, publication.event, body, publication.offset))

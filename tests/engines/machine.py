@@ -9,7 +9,7 @@ NOMINAL = 0.000_4
 """Seconds of the processor that the reference takes on that machine."""
 
 
-class Pace:
+class Machine:
     """Measures a piece of work that never changes, of the kind that a store does: rows found by a key, and read."""
 
     def __init__(self) -> None:
