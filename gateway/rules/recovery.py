@@ -201,8 +201,6 @@ class _Reading:
     def _next_range(self, key: Key, stream: Stream) -> Range | None:
         """What to read next of a stream, or None if everything has been read."""
         unread = self._replay.unread[key]
-        if unread.high <= unread.low:  # everything up to top was read
-            unread.low = unread.high = unread.top
         if unread.high == unread.top:  # nothing after low was read
             unread.high = unread.top = max(unread.top, stream.newest)
         return None if unread.high <= unread.low else Range(stream, unread.low, unread.high)
@@ -214,6 +212,8 @@ class _Reading:
             for entry in entries.found:
                 self._add(read.stream.room, entry)
             unread.high = unread.low if entries.complete else entries.found[-1].position - 1
+            if unread.high <= unread.low:  # everything up to top was read, and stays read whatever is trimmed
+                unread.low = unread.high = unread.top
 
     def _add(self, room: RoomRecord, entry: Entry) -> None:
         replay = self._replay
