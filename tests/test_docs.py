@@ -153,3 +153,14 @@ def test_the_table_of_time_limits_matches_the_code() -> None:
             found.append(signature(SocketServer).parameters["connect_timeout"].default)
         wanted = [float(number) for number in (first, second) if number]
         assert sorted(set(found)) == sorted(set(wanted)), where
+
+
+@pytest.mark.fast
+def test_the_architecture_names_modules_that_are_there() -> None:
+    architecture = (ROOT / "docs" / "architecture.md").read_text()
+    named = set(re.findall(r"`([\w/]+\.py)`", architecture))
+    modules = {
+        str(path.relative_to(ROOT)) for part in ("gateway", "tests", "tools") for path in (ROOT / part).rglob("*.py")
+    }
+    assert len(named) > 40
+    assert {name for name in named if not any(f"/{module}".endswith(f"/{name}") for module in modules)} == set()

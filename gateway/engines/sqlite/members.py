@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 import orjson
 
 from gateway.engines.sqlite.rooms import COLUMNS as ROOM
+from gateway.engines.sqlite.sessions import LAST_CHARACTER
 from gateway.engines.transaction import Membership, RoomCounts, RoomId, RoomRecord
 from gateway.events import Member
 
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
 
 MAX_KNOWN: Final = 65_536
 """How many memberships `MemberTable.find_id` caches. When there are more, the cache is emptied."""
-
-LAST_CHARACTER: Final = "\U0010ffff"
-"""Sorts after every character that a username may contain."""
 
 IS_ONLINE = """EXISTS (
     SELECT 1 FROM sessions WHERE sessions.username = members.username AND connection IS NOT NULL
