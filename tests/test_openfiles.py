@@ -89,7 +89,7 @@ async def test_running_out_of_files_does_not_spin_and_ends_by_itself(own: Gatewa
 
 
 def test_running_out_of_files_is_logged_once_a_minute(capsys: pytest.CaptureFixture[str]) -> None:
-    """And no more often, however long it lasts: both that files run short and that none are left."""
+    """Each warning comes once a minute at most, however long it lasts."""
     now = 0.0
     watch = openfiles.FileWatch(lambda: now)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -102,9 +102,7 @@ USER_JOINED = Event(
     {"room": "tea", "username": "carol", "by": "alice"},
     stored=True,
 )
-USER_LEFT = Event(
-    "user-left", UserLeft, "somebody is a member no more", {"room": "tea", "username": "alice"}, stored=True
-)
+USER_LEFT = Event("user-left", UserLeft, "a member has left", {"room": "tea", "username": "alice"}, stored=True)
 PRESENCE = Event(
     "presence",
     Presence,

@@ -20,7 +20,7 @@ def test_a_seat_belongs_to_one_connection() -> None:
 
 
 def test_standing_room_has_its_own_limit() -> None:
-    """It has a limit of its own; a connection that stands can still get a seat, and then stands no more."""
+    """It has a limit of its own; a standing connection can still get a seat, and then no longer counts as standing."""
     seats = Seats(1)
     seats.take_or_stand("seated")
     for number in range(MAX_STANDING):

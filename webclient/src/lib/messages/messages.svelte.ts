@@ -6,7 +6,7 @@ import { Unread } from "./unread.svelte";
 export const KEPT_AT_END = 300;
 export const KEPT = 2_000;
 
-/** A reading position: this message, so many pixels above the top of the list. */
+/** A reading position: this message, and its distance in pixels above the top of the list. */
 export interface Place {
   key: string;
   above: number;

@@ -127,7 +127,7 @@ describe("a message of ours", () => {
   });
 });
 
-it("the last activity is that of the newest message, whoever wrote it", () => {
+it("the last activity is that of the newest message of any author", () => {
   const messages = new Messages(5);
   messages.addPage([message(3)], false, "alice");
   expect(messages.activity).toBe(5);
