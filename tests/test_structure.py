@@ -68,7 +68,7 @@ LAYERS = [
     ["servers.backlog", "servers.budget", "servers.cork"],
     ["servers.http.compression", "servers.http.proxies", "servers.websocket.rfc6455"],
     ["servers.handlers", "servers.hooks", "servers.jsonio", "servers.msgpack", "servers.notices"],
-    ["servers.pauses", "servers.states"],
+    ["servers.deadline", "servers.pauses", "servers.states"],
     # Packages, which import nothing.
     [
         "",

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
+from gateway.servers.deadline import LATE, lateness
+
 
 class Heartbeat(Protocol):
     """A connection that is pinged."""
@@ -31,6 +33,8 @@ class Heartbeats:
         self._resting: dict[Heartbeat, float] = {}
         self._pinged: dict[Heartbeat, float] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._lenient = False
+        """Whether pongs were given more time when the timer was due last."""
 
     def add(self, connection: Heartbeat) -> None:
         """The connection was opened, or has sent a pong."""
@@ -61,8 +65,15 @@ class Heartbeats:
         due = [next(iter(waiting.values())) for waiting in (self._resting, self._pinged) if waiting]
         self._timer = loop.call_at(min(due), self._beat, loop) if due else None
 
+    def _be_lenient(self, now: float, late: float) -> None:
+        """Give pongs more time if the loop stood still, as `Deadline` does; but ping as soon as possible."""
+        self._lenient = late > LATE and not self._lenient
+        if self._lenient:
+            self._pinged = {connection: max(due, now + late) for connection, due in self._pinged.items()}
+
     def _beat(self, loop: asyncio.AbstractEventLoop) -> None:
         now = loop.time()
+        self._be_lenient(now, 0 if self._timer is None else lateness(self._timer))
         # What is done to one connection may close others, so each is looked up again.
         for connection in _due(self._pinged, now + self._grain):
             if self._pinged.pop(connection, None) is not None:

@@ -7,9 +7,9 @@ moves with it.
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Final, Protocol
 
+from gateway.servers.deadline import Deadline
 from gateway.servers.engineio.packets import PONG_PROBE
 from gateway.servers.websocket.rfc6455 import CloseCode, Message, Opcode
 from gateway.servers.websocket.stream import Listener, WebSocketStream
@@ -39,18 +39,18 @@ class Session(Listener, Protocol):
 class Upgrade:
     """Listens to the WebSocket of an upgrade, until the client moves to it or the upgrade fails."""
 
-    __slots__ = ("_probed", "_session", "_timer", "stream")
+    __slots__ = ("_deadline", "_probed", "_session", "stream")
 
     def __init__(self, session: Session, *, max_size: int, limits: Limits) -> None:
         self.stream = WebSocketStream(self, max_size=max_size, limits=limits)
         self._session = session
         self._probed = False
-        self._timer: asyncio.TimerHandle | None = None
-        """Runs while the session is being upgraded by this."""
+        self._deadline: Deadline | None = None
+        """Of the UPGRADE packet, while the session is being upgraded by this."""
 
     def begin(self) -> None:
         """The session is upgraded by this."""
-        self._timer = asyncio.get_running_loop().call_later(UPGRADE_TIMEOUT, self._time_out)
+        self._deadline = Deadline(UPGRADE_TIMEOUT, self._time_out)
 
     def refuse(self) -> None:
         """The session cannot be upgraded now: close the WebSocket, which is open."""
@@ -66,11 +66,11 @@ class Upgrade:
             self._session.upgrade_failed()
 
     def _stop(self) -> bool:
-        """Stop the timer; returns whether it was running."""
-        timer, self._timer = self._timer, None
-        if timer is None:
+        """Cancel the deadline; returns whether there was one."""
+        deadline, self._deadline = self._deadline, None
+        if deadline is None:
             return False
-        timer.cancel()
+        deadline.cancel()
         return True
 
     # --- a `Listener`

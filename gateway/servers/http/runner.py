@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from aiohttp import hdrs, web
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
 
+from gateway.servers.deadline import Deadline
 from gateway.servers.hooks import Connection, connection_options
 from gateway.servers.websocket.rfc6455 import is_websocket
 
@@ -53,7 +54,7 @@ class HTTPConnection(Connection):
     become a WebSocket; or with a head or a reply that takes too long.
     """
 
-    __slots__ = ("_end_of_head", "_head_size", "_head_timer", "_lost", "_reply_timer", "_replying", "_server")
+    __slots__ = ("_end_of_head", "_head_deadline", "_head_size", "_lost", "_reply_deadline", "_replying", "_server")
 
     def __init__(self, server: HTTPServer, **options: Any) -> None:
         super().__init__(server, **options)
@@ -63,14 +64,14 @@ class HTTPConnection(Connection):
         """Bytes of the head that is being received, so far."""
         self._end_of_head = b""
         """The last three of them, in which the end of the head may begin."""
-        self._head_timer: asyncio.TimerHandle | None = None
-        self._reply_timer: asyncio.TimerHandle | None = None
+        self._head_deadline: Deadline | None = None
+        self._reply_deadline: Deadline | None = None
         self._replying: asyncio.Task[Any] | None = None
 
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
         self._end_head()
-        self._stop_reply_timer()
+        self._drop_reply_deadline()
 
     # --- in: heads
 
@@ -93,15 +94,15 @@ class HTTPConnection(Connection):
         return self.is_idle or (request is not None and request.content.is_eof())
 
     def _head_goes_on(self, data: bytes) -> None:
-        if self._head_timer is None:
-            self._head_timer = self.event_loop.call_later(self._server.head_timeout, self._head_late)
+        if self._head_deadline is None:
+            self._head_deadline = Deadline(self._server.head_timeout, self._head_late)
         self._head_size += len(data)
         self._end_of_head = (self._end_of_head + data[-3:])[-3:]
         if self._head_size > MAX_HEAD_SIZE:
             self._fail(HeadError(code=400, message=TOO_LARGE))
 
     def _head_late(self) -> None:
-        self._head_timer = None
+        self._head_deadline = None
         if self.transport is not None and not self._lost:
             message = f"The head of a request must come within {self._server.head_timeout:g} seconds."
             self._fail(HeadError(code=408, message=message))
@@ -125,9 +126,9 @@ class HTTPConnection(Connection):
     def _end_head(self) -> None:
         """No head is being received."""
         self._head_size, self._end_of_head = 0, b""
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
+        if self._head_deadline is not None:
+            self._head_deadline.cancel()
+            self._head_deadline = None
 
     def _fail(self, error: HeadError) -> None:
         """Reply with ``error``, after the replies to earlier requests, and read nothing more."""
@@ -141,7 +142,7 @@ class HTTPConnection(Connection):
 
     def _process_keepalive(self) -> None:
         """The connection was idle for its time. A head that is being received has a timeout of its own."""
-        if self._head_timer is None:
+        if self._head_deadline is None:
             super()._process_keepalive()
         else:
             self.keep_open()
@@ -181,30 +182,30 @@ class HTTPConnection(Connection):
         return finished
 
     def reply_begins(self, response: web.StreamResponse) -> None:
-        """The head of a reply is about to be written: start its timer."""
+        """The head of a reply is about to be written: set its deadline."""
         response.headers.pop(hdrs.SERVER, None)
         for name, value in self._server.headers.items():
             response.headers.setdefault(name, value)
         size, transport = response.content_length, self.transport
         if size is None or transport is None:
             return
-        self._stop_reply_timer()
+        self._drop_reply_deadline()
         seconds = self._server.reply_timeout + (size + transport.get_write_buffer_size()) / MIN_RATE
-        self._reply_timer = self.event_loop.call_later(seconds, self._reply_late, transport)
+        self._reply_deadline = Deadline(seconds, partial(self._reply_late, transport))
 
     def _reply_late(self, transport: asyncio.Transport) -> None:
         """Abort the connection, unless all of the reply has left this process."""
-        self._reply_timer = None
+        self._reply_deadline = None
         if transport.get_write_buffer_size() or self._replying is not None:
             if self._replying is not None:
                 # A task that sends a file is not woken by the end of its connection; it must release the socket first.
                 self._replying.cancel()
             transport.abort()
 
-    def _stop_reply_timer(self) -> None:
-        if self._reply_timer is not None:
-            self._reply_timer.cancel()
-            self._reply_timer = None
+    def _drop_reply_deadline(self) -> None:
+        if self._reply_deadline is not None:
+            self._reply_deadline.cancel()
+            self._reply_deadline = None
 
     def _is_last(self, request: BaseRequest) -> bool:
         return not request.content.is_eof() or (not self.waiting_heads and (self._lost or self.is_upgraded))

@@ -9,6 +9,7 @@ import asyncio
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
+from gateway.servers.deadline import Deadline
 from gateway.servers.hooks import LIMITS, connection_options, make_request, parse_handshake, set_first_reply
 from gateway.servers.http.runner import MAX_HEAD_SIZE
 from gateway.servers.websocket.handshake import AcceptedResponse, Handshake
@@ -85,17 +86,17 @@ class Upgrades:
 class FirstRequest(asyncio.Protocol):
     """A connection on which nothing was received yet."""
 
-    __slots__ = ("_timer", "_upgrades", "transport")
+    __slots__ = ("_deadline", "_upgrades", "transport")
 
     def __init__(self, upgrades: Upgrades) -> None:
         self._upgrades = upgrades
-        self._timer: asyncio.TimerHandle | None = None
+        self._deadline: Deadline | None = None
         self.transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
         self._upgrades.silent.add(self)
-        self._timer = asyncio.get_running_loop().call_later(self._upgrades.timeout, self.close)
+        self._deadline = Deadline(self._upgrades.timeout, self.close)
 
     def data_received(self, data: bytes) -> None:
         transport = self.transport
@@ -114,9 +115,9 @@ class FirstRequest(asyncio.Protocol):
     def _end_silence(self) -> None:
         """Something was received, or the connection is lost."""
         self._upgrades.silent.discard(self)
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
 
     # --- a `hooks.RequestConnection`
 

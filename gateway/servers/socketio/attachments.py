@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING, Final
 
 from gateway.servers.budget import COUNTED_FROM
+from gateway.servers.deadline import Deadline
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +22,7 @@ ATTACHMENT_TIMEOUT: Final = 10.0
 class Incoming:
     """A packet whose attachments are on their way (a `budget.Holder`)."""
 
-    __slots__ = ("_budget", "_drop", "_max_size", "_packet", "_size", "_timer")
+    __slots__ = ("_budget", "_deadline", "_drop", "_max_size", "_packet", "_size")
 
     def __init__(self, pkt: packet.Packet, drop: Callable[[], None], budget: Budget, *, max_size: int) -> None:
         """``drop`` closes the client, which it does in `ATTACHMENT_TIMEOUT` seconds at the latest. ``max_size``: bytes
@@ -33,7 +33,7 @@ class Incoming:
         self._size = 0
         self._drop = drop
         self._budget = budget
-        self._timer = asyncio.get_running_loop().call_later(ATTACHMENT_TIMEOUT, drop)
+        self._deadline = Deadline(ATTACHMENT_TIMEOUT, drop)
 
     def add(self, attachment: bytes) -> packet.Packet | None:
         """The packet, if this was its last attachment. Raises ValueError."""
@@ -48,13 +48,13 @@ class Incoming:
 
     def cancel(self) -> None:
         self._budget.forget(self)
-        self._timer.cancel()
+        self._deadline.cancel()
 
     def held(self) -> int:
         return self._size
 
     def pause(self, reason: Pause) -> None:
-        """Its timer runs already."""
+        """Its deadline is there already."""
 
     def resume(self, reason: Pause) -> None:
         """It was not paused."""

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Any
+
+from gateway.servers.deadline import Deadline
 
 if TYPE_CHECKING:
     from gateway.servers.engineio.socket import EngineSocket
@@ -22,7 +25,7 @@ class Peer:
         """By namespace."""
         self.incoming: Incoming | None = None
         """The packet whose attachments are on their way."""
-        self.deadline: asyncio.TimerHandle | None = None
+        self.deadline: Deadline | None = None
         """When it is closed for being in no namespace."""
 
     def joined(self, namespace: str) -> Client | None:
@@ -31,11 +34,11 @@ class Peer:
 
     def stop_deadline(self) -> float | None:
         """The client has joined, or tries to. Returns its deadline, a time of the loop's clock, if it had one."""
-        timer, self.deadline = self.deadline, None
-        if timer is None:
+        deadline, self.deadline = self.deadline, None
+        if deadline is None:
             return None
-        timer.cancel()
-        return timer.when()
+        deadline.cancel()
+        return deadline.when()
 
 
 class Peers:
@@ -83,13 +86,13 @@ class Peers:
         return any(manager.sid_from_eio_sid(eio_sid, namespace) for namespace in manager.get_namespaces())
 
     def _start_deadline(self, peer: Peer, deadline: float | None) -> None:
-        loop = asyncio.get_running_loop()
-        if deadline is None:
-            deadline = loop.time() + self._connect_timeout
-        if deadline <= loop.time():
+        seconds = self._connect_timeout
+        if deadline is not None:
+            seconds = deadline - asyncio.get_running_loop().time()
+        if seconds <= 0:
             peer.socket.refuse()
         else:
-            peer.deadline = loop.call_at(deadline, self._close_unjoined, peer)
+            peer.deadline = Deadline(seconds, partial(self._close_unjoined, peer))
 
     def _close_unjoined(self, peer: Peer) -> None:
         peer.deadline = None

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 from gateway.errors import CloseReason, GatewayError, InvalidPayload, LimitReached, Unavailable
 from gateway.pipeline import refusal
+from gateway.servers.deadline import Deadline
 from gateway.servers.inorder import InOrder
 from gateway.servers.websocket.rfc6455 import CloseCode, Message, Opcode, frame, text_frame
 from gateway.servers.websocket.stream import WebSocketStream
@@ -55,7 +55,7 @@ class AwaitedLogIn(NamedTuple):
     """A log-in with the first frame, which has not come yet."""
 
     username: str
-    timer: asyncio.TimerHandle
+    deadline: Deadline
 
 
 class PlainConnection(BaseConnection):
@@ -139,13 +139,13 @@ class PlainConnection(BaseConnection):
 
     def await_log_in(self, username: str) -> None:
         """Wait for the first frame, which names the session to resume. A client that sends none in time is closed."""
-        timer = asyncio.get_running_loop().call_later(LOG_IN_TIMEOUT, self._refuse_silence)
-        self._awaited = AwaitedLogIn(username, timer)
+        deadline = Deadline(LOG_IN_TIMEOUT, self._refuse_silence)
+        self._awaited = AwaitedLogIn(username, deadline)
 
     def _stop_waiting(self) -> AwaitedLogIn | None:
         awaited, self._awaited = self._awaited, None
         if awaited is not None:
-            awaited.timer.cancel()
+            awaited.deadline.cancel()
         return awaited
 
     def _refuse_silence(self) -> None:

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 
 class ChatNamespace(socketio.AsyncNamespace, EventHandler):  # type: ignore[misc]
+    server: SocketServer
+
     def __init__(self, manager: ChatManager, sessions: Sessions, pipeline: Pipeline) -> None:
         super().__init__(NAMESPACE)
         self.manager = manager
