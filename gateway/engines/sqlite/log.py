@@ -34,7 +34,7 @@ SELECT ts FROM (
 
 WITHDRAW: Final = """
 DELETE FROM log WHERE recipient = ?1 AND position IN (
-    SELECT joined FROM members WHERE username = ?1 AND room_id IN (SELECT value FROM json_each(?2))
+    SELECT joined FROM members WHERE username = ?1 AND invited AND room_id IN (SELECT value FROM json_each(?2))
 )
 """
 
