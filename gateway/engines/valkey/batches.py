@@ -110,7 +110,7 @@ class Batches:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[tuple[T, int]] = loop.create_future()
         if self._closed:
-            future.set_exception(Stopping("The gateway is stopping."))
+            future.set_exception(Stopping())
             return future
         call = Call(client, rule, future, time.monotonic() + MAX_TIME, low_priority)
         (self._later if low_priority else self._waiting).append(call)
@@ -125,11 +125,11 @@ class Batches:
             while calls := self._take():
                 try:
                     await self._run_batch(calls)
-                except Exception as error:
+                except GatewayError as error:
+                    _reject(calls, error)
+                except Exception:
                     logger.exception("a batch of rules failed")
                     _reject(calls, Unavailable("The store cannot do this now; try again."))
-                    if not isinstance(error, GatewayError):
-                        await asyncio.sleep(0)
 
     def close(self) -> None:
         self._closed = True
@@ -138,12 +138,13 @@ class Batches:
     # --- batches
 
     def _take(self) -> list[Call]:
-        """The calls of the next batch: one of each client at most. Some are of low priority, so that they have a turn."""
+        """The calls of the next batch: one of each client at most, and a few of low priority beside the others."""
         taken: list[Call] = []
         clients: set[str] = set()
         for queue, most in ((self._waiting, MAX_AT_ONCE), (self._later, MAX_AT_ONCE // 4)):
             kept: deque[Call] = deque()
-            while queue and most:
+            room_for = len(taken) + most
+            while queue and len(taken) < room_for:
                 call = queue.popleft()
                 if call.future.done():
                     continue
@@ -152,7 +153,6 @@ class Batches:
                     continue
                 clients.add(call.client)
                 taken.append(call)
-                most -= 1
             queue.extendleft(reversed(kept))
         return taken
 
@@ -255,7 +255,7 @@ class Batches:
             self.pending.pop(token, None)
 
     async def _finish_readers(self, runs: Sequence[Run], again: list[Call]) -> None:
-        """Return what rules that wrote nothing have found; those that read at several times only if it fits together."""
+        """Return what rules that wrote nothing have found; after several reads, only if these fit together."""
         for run in runs:
             if run.rounds > 1 and not await self._still_holds(run):
                 again.append(run.call)

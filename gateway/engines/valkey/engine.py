@@ -49,8 +49,8 @@ class ValkeyEngine:
         announced: str = "",
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """``url``: see `Address.parse`. ``announced``: where other nodes reach this one. ``clock`` returns Unix time: by how
-        much it is set against the system's is added to the server's time.
+        """``url``: see `Address.parse`. ``announced``: where other nodes reach this one. ``clock`` returns Unix time:
+        what it is ahead of the system's is added to the server's time.
         """
         self._policy = policy
         self._observer = observer

@@ -25,6 +25,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from gateway.engines.effects import Attachment, Detachment, Movement, Publication
+from gateway.engines.transaction import RoomId
 from gateway.engines.valkey.messages import (
     Notice,
     Probe,
@@ -70,7 +71,7 @@ class Pending:
     """
 
     attachment: Attachment
-    rooms: dict[int, str]
+    rooms: dict[RoomId, str]
     since: int
     is_filled: bool = False
 
@@ -151,10 +152,7 @@ class Hub:
         """Read what was published and not received, and put it into the queue."""
         await self._read_notices()
         channels = list(self._channels.values())
-        for start in range(0, len(channels), ROOMS_AT_ONCE):
-            await self._read_rooms(
-                {channel.room_id: channel.newest for channel in channels[start : start + ROOMS_AT_ONCE]}
-            )
+        await self._read_rooms(channels)
         self._put([Probe(self.node.position)])
 
     # --- a `Receiver`
@@ -268,8 +266,7 @@ class Hub:
                     attaching.append((pending, item.position))
         new = [channel for room_id, channel in wanted.items() if room_id not in self._channels]
         await self._subscribe(new)
-        for start in range(0, len(new), ROOMS_AT_ONCE):
-            await self._read_rooms({channel.room_id: channel.newest for channel in new[start : start + ROOMS_AT_ONCE]})
+        await self._read_rooms(new)
         for pending, position in attaching:
             await self._fill(pending, position)
 
@@ -307,7 +304,7 @@ class Hub:
                 Publication(
                     event.event,
                     event.body,
-                    pending.rooms[event.room_id],
+                    pending.rooms[RoomId(event.room_id)],
                     self.node.epochs.offset(event.position),
                     recipients=(username,),
                 )
@@ -325,8 +322,10 @@ class Hub:
             self.subscriber.missed(None)
         self._put(notices)
 
-    async def _read_rooms(self, newest: dict[int, int]) -> None:
-        self._put(await self._since(newest))
+    async def _read_rooms(self, channels: Sequence[Channel]) -> None:
+        for start in range(0, len(channels), ROOMS_AT_ONCE):
+            part = channels[start : start + ROOMS_AT_ONCE]
+            self._put(await self._since({channel.room_id: channel.newest for channel in part}))
 
     async def _since(self, newest: dict[int, int]) -> list[RoomEvent]:
         """What was published in rooms after these positions. Members of a room of which it is not all there any more

@@ -48,7 +48,7 @@ class Link:
 
     async def open(self) -> None:
         """Connect, log in and select the database. Raises RedisError or OSError."""
-        await self._connection.connect()
+        await self._connection.connect()  # type: ignore[no-untyped-call]
         self._tasks = [self._loop.create_task(part) for part in (self._write(), self._read(), self._watch())]
 
     @property

@@ -137,7 +137,7 @@ class Node:
         position, running, *rest = await self.run(name, *arguments)
         self.read_position = position
         self._note(position, running)
-        return rest
+        return list(rest)
 
     async def _run(self, name: str, *arguments: Argument) -> Any:
         if self._link is None:
@@ -229,4 +229,4 @@ async def _check_server(link: Link) -> str:
     policy = info.get("maxmemory_policy", "noeviction")
     if policy != "noeviction" and info.get("maxmemory", "0") != "0":
         raise StoreError(f"The server may evict keys (maxmemory-policy {policy}); set it to noeviction.")
-    return info["run_id"]
+    return str(info["run_id"])

@@ -40,7 +40,7 @@ class Subscription:
 
     async def open(self) -> None:
         """Raises RedisError or OSError."""
-        await self._connection.connect()
+        await self._connection.connect()  # type: ignore[no-untyped-call]
         self._tasks = [self._loop.create_task(part) for part in (self._write(), self._read())]
 
     async def lost(self) -> None:

@@ -52,8 +52,8 @@ BYTES_AT_ONCE: Final = 131_072
 
 
 class ValkeyTransaction:
-    """A `gateway.engines.transaction.Transaction`. It keeps what the rule has read, for the checks of its commit, and what
-    it writes.
+    """A `gateway.engines.transaction.Transaction`. It keeps what the rule has read, for the checks of its commit, and
+    what it writes.
     """
 
     def __init__(self, workspace: Workspace, node: Node, policy: Policy, *, ends_at: float, clock: Any) -> None:
@@ -205,9 +205,8 @@ class Sessions(Part):
         user = self._tx.workspace.users.get(username)
         written = self._tx.written_users.get(username, {})
         sessions = {**({} if user is None else user.sessions), **written}.values()
-        return sorted(
-            {session.holder.node for session in sessions if session is not None and session.holder is not None}
-        )
+        holders = [session.holder for session in sessions if session is not None]
+        return sorted({holder.node for holder in holders if holder is not None})
 
 
 class Rooms(Part):
@@ -337,7 +336,7 @@ class Departures(Part):
 
 
 class History(Part):
-    """See `gateway.engines.transaction.History`. What is read is as of the position at which the batch began to read."""
+    """See `gateway.engines.transaction.History`. What is read is as of when the batch began to read."""
 
     async def streams(self, memberships: Sequence[Membership]) -> Sequence[Stream]:
         tx = self._tx
