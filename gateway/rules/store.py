@@ -79,6 +79,10 @@ class Store:
         """See `gateway.rules.sessions.abandon`."""
         await self._engine.run(claim.username, lambda tx: sessions.abandon(tx, self._policy, claim), low_priority=True)
 
+    async def suspend_orphaned_sessions(self) -> int:
+        """See `gateway.rules.sessions.suspend_orphaned`."""
+        return await self._engine.run(NOBODY, lambda tx: sessions.suspend_orphaned(tx, self._policy), low_priority=True)
+
     async def end_expired_sessions(self) -> int:
         """See `gateway.rules.sessions.end_expired`."""
         return await self._engine.run(NOBODY, lambda tx: sessions.end_expired(tx, self._policy))

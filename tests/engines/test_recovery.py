@@ -168,6 +168,18 @@ async def test_leaving_a_room_of_ones_own_does_not_prevent_recovery(store: Store
 # --- what an identity may replay begins with its session
 
 
+async def test_leaving_a_room_of_ones_own_keeps_the_invitation_to_another(store: Store) -> None:
+    """A user's own room begins for it at the newest position, which may be that of an invitation."""
+    bob = await store.login("alice", "bob")
+    offset = store.recorder.last_attachment.offset
+    await store.create_room("alice", "tea", ("bob",))
+    await store.create_room("bob", "own", ())
+    await store.remove_member("bob", "own")
+    attachment = await store.resume(bob, offset)
+    assert attachment.recovered
+    assert summary(attachment) == [("room-joined", "tea")]
+
+
 async def test_a_new_holder_of_a_name_receives_nothing_of_the_former_holder(store: Store) -> None:
     """Neither with an offset of the former holder's time, nor in a room in which both were."""
     former = await store.login("alice", "dave")
