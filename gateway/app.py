@@ -11,10 +11,12 @@ from gateway import health
 from gateway import web as pages
 from gateway.access.limits import RateLimits
 from gateway.access.origins import OriginPolicy
+from gateway.addresses import without_password
 from gateway.chat import Chat
 from gateway.delivery import Delivery
 from gateway.engines.base import ListUsers, Policy
 from gateway.engines.sqlite.engine import SQLiteEngine
+from gateway.errors import StoreError
 from gateway.listening import Listening
 from gateway.logs import get_logger
 from gateway.manager import ChatManager
@@ -37,6 +39,7 @@ from gateway.wires.socketio.namespace import ChatNamespace, socket_server
 
 if TYPE_CHECKING:
     from gateway.config import Settings
+    from gateway.engines.base import Engine
     from gateway.observe import Observer
 
 CLOSE_TIMEOUT = 5.0
@@ -58,6 +61,8 @@ SILENCE_TIMEOUT = 10.0
 MAX_FIELD_SIZE = 32_768
 """The largest header of a request, in bytes: other services on the same host may have set 16 KiB of cookies or more."""
 
+NO_CLIENT = "A store on Valkey or Redis needs the package redis; install chat-gateway with its extra: .[redis]"
+
 logger = get_logger(__name__)
 
 
@@ -77,8 +82,18 @@ def create_store(settings: Settings, observer: Observer) -> Store:
         commit_size=settings.max_buffer // 4,
         max_store=settings.max_store,
     )
-    path = settings.store.removeprefix("sqlite://").removeprefix("/")
-    return Store(SQLiteEngine(path or ":memory:", policy, observer), policy)
+    return Store(_create_engine(settings.store, policy, observer), policy)
+
+
+def _create_engine(url: str, policy: Policy, observer: Observer) -> Engine:
+    if not url.startswith("sqlite:"):
+        try:
+            from gateway.engines.valkey.engine import ValkeyEngine  # noqa: PLC0415 - redis-py is an extra
+        except ModuleNotFoundError:
+            raise StoreError(NO_CLIENT) from None
+        return ValkeyEngine(url, policy, observer)
+    path = url.removeprefix("sqlite://").removeprefix("/")
+    return SQLiteEngine(path or ":memory:", policy, observer)
 
 
 class Gateway:
@@ -159,7 +174,7 @@ class Gateway:
         except BaseException:
             await self.stop()
             raise
-        logger.info("started", url=listening.url, addresses=listening.addresses, store=settings.store)
+        logger.info("started", url=listening.url, addresses=listening.addresses, store=without_password(settings.store))
         return listening
 
     async def stop(self) -> bool:

@@ -42,7 +42,7 @@ LOST_WITH_THE_PROCESS = (
 
 LOST_WITH_THE_DYNO = (
     "A dyno's disk is wiped at every restart, at least once a day, and sessions, rooms and messages are lost with it. "
-    "They persist in a Redis store (--store redis://…, or REDIS_URL), which a later version will have, "
+    "They persist in a Valkey or Redis server (--store redis://…, or REDIS_URL), "
     "or on a platform with a volume (--store sqlite:///PATH)."
 )
 
@@ -77,15 +77,15 @@ def _warn(settings: Settings) -> None:
         logger.warning("unknown environment variable", name=name, **({"did_you_mean": meant} if meant else {}))
     if settings.store == "sqlite://":
         logger.warning("the store is in memory", store=settings.store, advice=LOST_WITH_THE_PROCESS)
-    elif "DYNO" in os.environ:
+    elif "DYNO" in os.environ and settings.store.startswith("sqlite:"):
         logger.warning("the disk is ephemeral", store=settings.store, advice=LOST_WITH_THE_DYNO)
 
 
 async def _serve(settings: Settings, signals: Signals) -> bool:
     """Serve until a signal. Returns whether the shutdown was complete."""
-    gateway = Gateway(settings)
     stopping = signals.wait(EXIT_INCOMPLETE)
     try:
+        gateway = Gateway(settings)
         listening = await gateway.start()
     except (StoreError, ListenError) as error:
         raise click.ClickException(str(error)) from None

@@ -35,8 +35,10 @@ class Store:
         self._policy = policy
 
     async def open(self, subscriber: Subscriber) -> None:
-        """See `Engine.open`."""
+        """See `Engine.open`. What was live on nodes that are gone is suspended before anybody can log in."""
         await self._engine.open(subscriber)
+        while await self.suspend_orphaned_sessions():
+            pass
 
     async def close(self, timeout: float) -> bool:  # noqa: ASYNC109 - see `Engine.close`
         """See `Engine.close`."""

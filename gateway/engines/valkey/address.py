@@ -8,6 +8,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from redis.asyncio.connection import Connection, UnixDomainSocketConnection, parse_url
 
+from gateway.addresses import without_password
 from gateway.errors import StoreError
 
 if TYPE_CHECKING:
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
 
 CONNECT_TIMEOUT: Final = 5.0
 """Seconds until an attempt to connect is given up."""
+
+SCHEMES: Final = {"valkey": "redis", "valkeys": "rediss"}
+"""Other names of what redis-py knows."""
 
 DEFAULT_PREFIX: Final = "gateway"
 
@@ -37,13 +41,14 @@ class Address:
         Raises:
             StoreError: it is no such URL.
         """
-        parts = urlsplit(url.replace("valkey", "redis", 1) if url.startswith("valkey") else url)
+        scheme, separator, rest = url.partition("://")
+        parts = urlsplit(f"{SCHEMES.get(scheme, scheme)}{separator}{rest}")
         query = dict(parse_qsl(parts.query))
         prefix = query.pop("prefix", DEFAULT_PREFIX)
         try:
             options: dict[str, Any] = dict(parse_url(urlunsplit(parts._replace(query=urlencode(query)))))
         except ValueError as error:
-            raise StoreError(f"{_without_password(url)} is not the URL of a store: {error}") from None
+            raise StoreError(f"{without_password(url)} is not the URL of a store: {error}") from None
         if not prefix or "{" in prefix or "}" in prefix:
             raise StoreError("The prefix of a store must not be empty, nor contain { or }.")
         kind: type[AbstractConnection] = options.pop("connection_class", Connection)
@@ -51,7 +56,7 @@ class Address:
         options |= {"protocol": 2, "socket_timeout": None, "socket_connect_timeout": CONNECT_TIMEOUT}
         if not issubclass(kind, UnixDomainSocketConnection):
             options.setdefault("socket_keepalive", True)
-        return cls(kind, options, prefix, _without_password(url))
+        return cls(kind, options, prefix, without_password(url))
 
     def connect(self) -> AbstractConnection:
         """A connection that is not open yet."""
@@ -67,11 +72,3 @@ class Address:
 
     def channel_of_node(self, node: str) -> str:
         return f"{{{self.prefix}}}:to:{node}"
-
-
-def _without_password(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:…@{host}"))

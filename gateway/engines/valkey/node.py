@@ -83,7 +83,7 @@ class Node:
         self.read_position = 0
         """The newest position when something was read last."""
         self._running: tuple[int, float] = (0, time.monotonic())
-        """The store's running time in ms, and when it was that."""
+        """The store's running time in ms, without the shift, and when it was that."""
         self._problem: str | None = "it was not opened"
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -113,7 +113,7 @@ class Node:
     def running_ms(self) -> int:
         """The store's running time."""
         running, at = self._running
-        return running + int((time.monotonic() - at) * 1000)
+        return running + self._shift() + int((time.monotonic() - at) * 1000)
 
     async def run(self, name: str, *arguments: Argument) -> Any:
         """What a script replies.
@@ -146,7 +146,7 @@ class Node:
 
     def _note(self, position: int, running: int) -> None:
         self.position = max(self.position, position)
-        self._running = (running, time.monotonic())
+        self._running = (running - self._shift(), time.monotonic())
 
     async def fence(self) -> None:
         """Begin again with a new identity: nothing that was live on this node is any more."""
@@ -175,8 +175,8 @@ class Node:
             return
         position, running, epochs = reply
         self._link, self._run_id, self.id = link, run, node
-        self.position = position
-        self._running = (running, time.monotonic())
+        self.position = 0  # it may have gone backwards
+        self._note(position, running)
         names = [name.decode() for name in epochs[::2]]
         self.epochs = Epochs(zip(names, map(int, epochs[1::2]), strict=True))
         self._problem = None

@@ -4,12 +4,15 @@
 -- The publication on the node's own channel is the probe of its subscription.
 local node, epoch = ARGV[2], ARGV[3]
 if fenced(node, epoch) then return {} end
-local time, running_ms = now(), running()
-redis.call('HSET', META, 'running', text(running_ms), 'beat', text(time))
+local time, running_ms = count_beat()
 redis.call('ZADD', key('leases'), text(time + LEASE), node)
 local position = number(redis.call('HGET', META, 'position'))
 redis.call('PUBLISH', key('to', node), '[0,' .. text(position) .. ',"probe"]\n')
-for _, gone in ipairs(redis.call('ZRANGEBYSCORE', key('leases'), '-inf', text(time))) do
+local expired = {}
+if time > number(redis.call('HGET', META, 'grace')) then
+  expired = redis.call('ZRANGEBYSCORE', key('leases'), '-inf', text(time))
+end
+for _, gone in ipairs(expired) do
   redis.call('ZREM', key('leases'), gone)
   redis.call('DEL', key('node', gone), key('sent', gone))
   redis.call('SADD', key('gone'), gone)

@@ -13,8 +13,7 @@ if redis.call('HGET', META, 'run') ~= run then
   redis.call('LTRIM', key('epochs'), -2000, -1)
   redis.call('HSET', META, 'epoch', fresh, 'run', run)
 end
-local running_ms = running()
-redis.call('HSET', META, 'running', text(running_ms), 'beat', text(now()))
-redis.call('ZADD', key('leases'), text(now() + LEASE), node)
+local time, running_ms = count_beat()
+redis.call('ZADD', key('leases'), text(time + LEASE), node)
 redis.call('HSET', key('node', node), 'address', address)
 return {position, running_ms, redis.call('LRANGE', key('epochs'), 0, -1)}
