@@ -46,8 +46,8 @@ async def test_settings_are_directives(start_valkey: StartValkey) -> None:
 
 async def test_a_subscription_is_told_from_other_connections(valkey: ValkeyServer) -> None:
     async with ValkeyProxy(valkey.url) as proxy, Redis.from_url(proxy.url) as client, client.pubsub() as subscription:
-        await client.ping()
         await subscription.subscribe("news")
+        await client.ping()
         await until(lambda: len(proxy.subscribing()) == 1)
         assert len(proxy.commanding()) == 1
         assert await valkey.kill_subscribers() == 1
