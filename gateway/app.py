@@ -14,7 +14,7 @@ from gateway.access.origins import OriginPolicy
 from gateway.addresses import without_password
 from gateway.chat import Chat
 from gateway.delivery import Delivery
-from gateway.engines.base import ListUsers, Policy
+from gateway.engines.base import Durability, ListUsers, Policy
 from gateway.engines.sqlite.engine import SQLiteEngine
 from gateway.errors import StoreError
 from gateway.listening import Listening
@@ -139,7 +139,13 @@ class Gateway:
             seats=seats,
         )
         self._plain.add_to(app, base)
-        health.add_routes(app, base, is_stopping=lambda: not self._sessions.accepting, problem=self._store.problem)
+        health.add_routes(
+            app,
+            base,
+            is_stopping=lambda: not self._sessions.accepting,
+            problem=self._store.problem,
+            durability=self._store.durability,
+        )
         pages.add_routes(app, pages.static_folder(), base)
         self._runner = Runner(
             app,
@@ -161,6 +167,8 @@ class Gateway:
         settings = self._settings
         await self._store.open(self._delivery)
         try:
+            if settings.require_durable and self._store.durability() is not Durability.DISK:
+                raise StoreError(f"--require-durable: {self._store.durability().value}.")
             self._sessions.start()
             self._tasks.start(FileWatch().run())
             await self._runner.setup()
@@ -174,7 +182,13 @@ class Gateway:
         except BaseException:
             await self.stop()
             raise
-        logger.info("started", url=listening.url, addresses=listening.addresses, store=without_password(settings.store))
+        logger.info(
+            "started",
+            url=listening.url,
+            addresses=listening.addresses,
+            store=without_password(settings.store),
+            durability=self._store.durability().value,
+        )
         return listening
 
     async def stop(self) -> bool:

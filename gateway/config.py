@@ -248,6 +248,13 @@ class Settings:
         "Where to keep sessions, rooms and messages: sqlite:///PATH, sqlite:// for memory, or redis://HOST.",
         also="REDIS_URL",
     )
+    require_durable: bool = setting(
+        False,
+        click.BOOL,
+        "yes|no",
+        "Refuse to start where an ack does not mean on disk: in memory, or on a server that does not sync each write.",
+        without_value="yes",
+    )
     max_store: int = setting(
         10 * 1024**3,
         Size(1_000_000),

@@ -96,6 +96,10 @@ class Delivery:
             for room in rooms:
                 self._recover(self._manager.members(room))
 
+    def has_session(self, sid: str, username: str) -> bool:
+        connection = self._by_username.get(username)
+        return connection is not None and connection.session is not None and connection.session.sid == sid
+
     def has_members(self, room: str) -> bool:
         return bool(self._manager.members(room))
 

@@ -93,5 +93,8 @@ class Subscriber(Protocol):
         should have received: they must come back and recover.
         """
 
+    def has_session(self, sid: str, username: str) -> bool:
+        """Whether the session is live on a connection of this node."""
+
     def has_members(self, room: str) -> bool:
         """Whether a member of the room has a live session on this node."""

@@ -15,6 +15,7 @@ from gateway.engines.valkey.address import Address
 from gateway.engines.valkey.batches import Batches
 from gateway.engines.valkey.hub import Hub
 from gateway.engines.valkey.node import FIRST_PAUSE, LAST_PAUSE, RETRY_AFTER, Node
+from gateway.engines.valkey.records import split_session_key
 from gateway.engines.valkey.subscription import Subscription
 from gateway.errors import GatewayError, RoomNotFound, StoreError, Unavailable
 from gateway.logs import get_logger
@@ -23,7 +24,7 @@ from gateway.tokens import tokens
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
-    from gateway.engines.base import Policy, Rule
+    from gateway.engines.base import Durability, Policy, Rule
     from gateway.engines.effects import Subscriber
     from gateway.observe import Observer
 
@@ -66,6 +67,8 @@ class ValkeyEngine:
         self._last: dict[str, asyncio.Future[Any]] = {}
         """The newest rule of each client that waits or runs."""
         self._random = tokens(6)
+        self._is_unsure = False
+        """Whether the connection was lost, and with it perhaps replies to commits."""
 
     def _shift(self) -> int:
         return 0 if self._clock is time.time else round((self._clock() - time.time()) * 1000)
@@ -103,6 +106,9 @@ class ValkeyEngine:
 
     def problem(self) -> str | None:
         return self._node.problem()
+
+    def durability(self) -> Durability:
+        return self._node.durability
 
     async def run(self, client: str, rule: Rule[T], *, low_priority: bool = False) -> T:
         before = None if client == NOBODY else self._last.get(client)
@@ -163,6 +169,7 @@ class ValkeyEngine:
                 self._subscriber.missed(None)
             self._hub = Hub(self._node, self._subscriber, self._batches.pending)
             self._delivering = asyncio.create_task(self._hub.run())
+        self._is_unsure = not anew
         if self._subscription is not None:
             self._subscription.abort()  # it is made anew, by `_stay_subscribed`
         elif anew:
@@ -181,9 +188,22 @@ class ValkeyEngine:
             await subscription.open()
             self._subscription = subscription
             await self._hub.resume(subscription)
+            if self._is_unsure:
+                await self._disown_strays()
         except BaseException:
             await subscription.close()
             raise
+
+    async def _disown_strays(self) -> None:
+        """Have the sessions suspended that the store takes for live here, and which are not: when the connection was
+        lost, so was the reply to their log-in.
+        """
+        (held,) = await self._node.read("held", self._node.id)
+        await self._hub.passed(self._node.read_position)
+        strays = [key for key in held if not self._subscriber.has_session(*split_session_key(key))]
+        if strays:
+            await self._node.run("disown", self._node.id, *strays)
+        self._is_unsure = False
 
     async def _stay_subscribed(self) -> None:
         pause = FIRST_PAUSE

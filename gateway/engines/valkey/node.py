@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from redis.exceptions import RedisError, ResponseError
 
+from gateway.engines.base import Durability
 from gateway.engines.epochs import Epochs
 from gateway.engines.valkey.link import Link, LinkLostError
 from gateway.engines.valkey.scripts import script
@@ -70,6 +71,7 @@ class Node:
         self.address = address
         self.id = ""
         self.epochs = Epochs([("", 0)])
+        self.durability = Durability.UNKNOWN
         self.position = 0
         """The newest position that is known here."""
         self.others: dict[str, str] = {}
@@ -160,7 +162,9 @@ class Node:
         link = Link(self.address.connect())
         try:
             await link.open()
-            await self._hello(link, await _check_server(link), anew=anew)
+            run = await _check_server(link)
+            self.durability = await _durability_of(link)
+            await self._hello(link, run, anew=anew)
         except BaseException:
             await link.close()
             raise
@@ -219,6 +223,16 @@ class Node:
             named = [name.decode() for name in nodes]
             self.others = dict(zip(named[::2], named[1::2], strict=True))
             self._owner.beaten()
+
+
+async def _durability_of(link: Link) -> Durability:
+    try:
+        appendonly, fsync = [(await link.call("CONFIG", "GET", name))[1] for name in ("appendonly", "appendfsync")]
+    except (ResponseError, IndexError):  # managed servers do not let their configuration be read
+        return Durability.UNKNOWN
+    if appendonly != b"yes":
+        return Durability.MEMORY
+    return {b"always": Durability.DISK, b"everysec": Durability.SECOND}.get(fsync, Durability.MEMORY)
 
 
 async def _check_server(link: Link) -> str:

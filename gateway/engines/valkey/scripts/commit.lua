@@ -113,6 +113,7 @@ end
 
 function writes.release(at, session)
   redis.call('SREM', key('live', at), session)
+  redis.call('SREM', key('live', LOST), session)
 end
 
 function writes.create_room(room, name, kind, history, pair)

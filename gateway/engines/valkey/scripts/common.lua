@@ -13,6 +13,9 @@ local META = KEYS[1]
 local PREFIX = string.sub(META, 1, -5)
 local LEASE = 8000
 
+-- In the place of a node: what is live on no connection.
+local LOST = 'lost'
+
 local function key(kind, name)
   if name == nil then return PREFIX .. kind end
   return PREFIX .. kind .. ':' .. name
