@@ -91,6 +91,9 @@ class Recorder:
     def missed(self, rooms: Collection[str] | None) -> None:
         self.gaps.append(rooms)
 
+    def has_session(self, sid: str, username: str) -> bool:
+        return self.live.has_session(sid, username)
+
     def has_members(self, room: str) -> bool:
         return bool(self.live.of(room))
 

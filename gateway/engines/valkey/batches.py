@@ -24,6 +24,7 @@ import orjson
 
 from gateway.engines.base import NOBODY
 from gateway.engines.valkey.node import RETRY_AFTER
+from gateway.engines.valkey.scripts import COMMIT_ADDING
 from gateway.engines.valkey.transaction import ValkeyTransaction
 from gateway.engines.valkey.workspace import PostponedError, Read, Workspace
 from gateway.errors import GatewayError, Stopping, Unavailable
@@ -229,7 +230,7 @@ class Batches:
         self.pending |= pending
         try:
             status, position, *_ = await self._node.run(
-                "commit",
+                COMMIT_ADDING if any(run.tx.adds for run in runs) else "commit",
                 self._node.id,
                 self._node.epochs.current,
                 orjson.dumps(_checks(runs)),

@@ -70,6 +70,8 @@ class ValkeyTransaction:
         """The sessions that were stored or deleted, by user."""
         self.written_rooms: dict[RoomId, RoomState] = {}
         self.pending: dict[str, Pending] = {}
+        self.adds = False
+        """Whether the rule adds something for which there may be no memory."""
         self._node = node
         self._ends_at = ends_at
         self._clock = clock
@@ -87,7 +89,8 @@ class ValkeyTransaction:
         return bool(self._clock() < self._ends_at)
 
     def check_space(self) -> None:
-        """The server refuses what it has no memory for, when it is committed."""
+        """The server refuses what it has no memory for when it is committed."""
+        self.adds = True
 
     def attach(self, attachment: Attachment) -> None:
         token = secrets.token_hex(8)
