@@ -249,10 +249,20 @@ class Hub:
                 await self._open_rooms()
             else:
                 await self.catch_up()
+                if self._queue and self._queue[0].order == first.order:
+                    self._skip_gap(first)
         except GatewayError:
             await asyncio.sleep(0.1)  # the server is away: it is tried again
         except ConnectionError:
             await asyncio.sleep(0.1)  # the subscription is lost: `resume` follows
+
+    def _skip_gap(self, first: Item) -> None:
+        """What is missing before an item is nowhere: its room was deleted, or its log trimmed."""
+        if isinstance(first, RoomEvent):
+            self._give_up(first.room_id, first.previous)
+        elif isinstance(first, Notice):
+            self._newest_notice = first.previous
+            self.subscriber.missed(None)
 
     async def _open_rooms(self) -> None:
         """Subscribe to the rooms that the notices in the queue need, and complete their attachments."""
@@ -331,17 +341,26 @@ class Hub:
         """What was published in rooms after these positions. Members of a room of which it is not all there any more
         are made to come back and recover.
         """
-        pairs: list[int] = [value for pair in newest.items() for value in pair]
-        _, *rooms = await self.node.read("since", self.node.id, self._newest_notice, *pairs)
         found: list[RoomEvent] = []
-        for room_id, is_whole, *entries in rooms:
-            events = [entry(int(room_id), fields) for fields in entries]
-            found += events
-            channel = self._channels.get(int(room_id))
-            if not is_whole and channel is not None:
-                channel.newest = max((event.position for event in events), default=channel.newest)
-                self.subscriber.missed([channel.name])
+        while newest:
+            pairs = [value for pair in newest.items() for value in pair]
+            _, *rooms = await self.node.read("since", self.node.id, self._newest_notice, *pairs)
+            newest = {}
+            for room_id, state, *entries in rooms:
+                events = [entry(int(room_id), fields) for fields in entries]
+                found += events
+                if state == b"more":
+                    newest[int(room_id)] = max(event.position for event in events)
+                elif state == b"lost":
+                    self._give_up(int(room_id), max((event.position for event in events), default=0))
         return found
+
+    def _give_up(self, room_id: int, position: int) -> None:
+        """Not all of a room's events up to a position are there any more."""
+        channel = self._channels.get(room_id)
+        if channel is not None:
+            channel.newest = max(channel.newest, position)
+            self.subscriber.missed([channel.name])
 
     def _put(self, items: Sequence[Item]) -> None:
         """Merge items into the queue, in the order of all."""

@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 
 logger = get_logger(__name__)
 
-BEAT: Final = 2.0
-"""Seconds between two heartbeats; a lease lasts 8 (``scripts/common.lua``)."""
+BEAT: Final = 1.5
+"""Seconds between two heartbeats; a lease lasts 7 (``scripts/common.lua``)."""
 
 FIRST_PAUSE: Final = 0.05
 LAST_PAUSE: Final = 5.0
