@@ -11,10 +11,14 @@ class LiveMembers:
     def __init__(self) -> None:
         self._connections: dict[str, str] = {}
         """The live connection of each username."""
+        self._sids: dict[str, str] = {}
         self._rooms: dict[str, set[str]] = {}
 
     def connection_of(self, username: str) -> str | None:
         return self._connections.get(username)
+
+    def has_session(self, sid: str, username: str) -> bool:
+        return username in self._connections and self._sids[username] == sid
 
     def of(self, room: str) -> set[str]:
         """The members of a room who are live on this node."""
@@ -41,6 +45,7 @@ class LiveMembers:
             self.forget(attachment.replaces.connection)
         username = attachment.session.username
         self._connections[username] = attachment.holder.connection
+        self._sids[username] = attachment.session.sid
         for room in attachment.rooms:
             self._rooms.setdefault(room.room, set()).add(username)
 

@@ -56,6 +56,9 @@ class Receivers:
     def missed(self, rooms: Collection[str] | None) -> None:
         self.gaps.append(rooms)
 
+    def has_session(self, sid: str, username: str) -> bool:
+        return self._live.has_session(sid, username)
+
     def has_members(self, room: str) -> bool:
         return bool(self._live.of(room))
 
