@@ -97,7 +97,7 @@ class ValkeyTransaction:
         username = attachment.session.username
         user = self.workspace.users.get(username)
         places = {} if user is None else user.places
-        rooms = {room_id: self.workspace.rooms[room_id].record.name for room_id in places}
+        rooms: dict[int, str] = {room_id: self.workspace.rooms[room_id].record.name for room_id in places}
         self.pending[token] = Pending(attachment, rooms, self.newest())
         former = attachment.replaces
         if former is not None and former.node != self.node:
