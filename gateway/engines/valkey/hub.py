@@ -171,7 +171,7 @@ class Hub:
         return True
 
     def _missing(self, notice: Notice) -> list[Channel]:
-        """The channels that a notice needs before it is delivered: an attachment that is not filled, all of its rooms."""
+        """The channels that a notice needs before it is delivered: an attachment to be filled, those of its rooms."""
         if notice.position <= self._newest_notice:
             return []
         match notice.kind, notice.fields:
