@@ -244,6 +244,19 @@ async def test_large_bodies_pass_in_both_directions(nodes: list[Node]) -> None:
     await until(lambda: not a.server.sockets)
 
 
+@pytest.mark.parametrize("method", ["HEAD", "PUT", "DELETE", "PATCH"])
+async def test_a_wrong_method_is_refused_as_by_its_node(nodes: list[Node], method: str) -> None:
+    """It closes the session. A poll with a body, which no client sends, is a poll; nothing is left of it."""
+    a, b, _ = nodes
+    query = await a.open()
+    (sid,) = a.server.sockets
+    for _ in range(2):
+        await a.server.send(sid, "x")
+        assert (await request("GET", b.url + query, data="a body")).text == "4x"
+    assert (await request(method, b.url + query)).status == 400
+    await until(lambda: a.server.reasons == ["transport error"])
+
+
 async def test_headers_survive(cluster: Cluster) -> None:
     """Both ways: an allowed origin may read the reply, which is compressed if the client accepts it, and the session's
     node sees the client's address, cookies and host.
@@ -273,6 +286,8 @@ async def test_headers_survive(cluster: Cluster) -> None:
     async with connection(b.url) as client:
         client.send(head(f"/engine.io/{query}", headers.items()))
         response = await client.response()
+        client.send(head("/nothing", method="OPTIONS"))
+        assert (await client.response()).status == 404, "the connection goes on"
     assert response.status == 200
     assert gzip.decompress(response.body) == b"4" + b"x" * 5000
     assert response.headers["access-control-allow-origin"] == "https://page.example"
@@ -678,10 +693,12 @@ async def test_a_stopped_node_keeps_nobody(processes: dict[str, NodeProcess]) ->
 
 async def test_problems_are_logged(cluster: Cluster, caplog: pytest.LogCaptureFixture) -> None:
     """For the operator: which node cannot be reached, at which address."""
-    b = await cluster.node("b")
+    a, b = await cluster.node("a"), await cluster.node("b")
     cluster.table.addresses["gone"] = "127.0.0.1:1"
     with caplog.at_level(logging.INFO, logger="gateway.servers"):
         await request("GET", f"{b.url}{POLLING}&sid=gone.abc")
+        with pytest.raises(Exception, match="HTTP 400"):  # whose node knows no such session, as often
+            await connect(f"{a.url}?EIO=4&transport=websocket&sid=b.abc".replace("http", "ws"))
         await request("GET", f"{b.url}{POLLING}&sid=b.abc", headers={HEADER: "forged"})
     unreachable, unsigned = caplog.records
     assert unreachable.getMessage() == "cannot reach another node"

@@ -25,7 +25,7 @@ from gateway.servers.http.signatures import sign, verify
 from gateway.servers.http.watch import ConnectionWatch, is_lost
 from gateway.servers.notices import Notice
 from gateway.servers.websocket.handshake import Handshake
-from gateway.servers.websocket.relay import Relay, send_handshake
+from gateway.servers.websocket.relay import NotAccepted, Relay, send_handshake
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
@@ -158,7 +158,11 @@ class Forwarding:
             if request.query["transport"] == "websocket":
                 return await self._forward_handshake(request, node, address)
             return await self._forward_request(request, node, address)
+        except NotAccepted:
+            raise NotForwarded("session") from None  # the client's polls will learn from the node what is wrong
         except (aiohttp.ClientError, OSError) as error:
+            if self._closed:
+                raise NotForwarded("stopping") from None
             if not is_lost(request) and request.content.exception() is None:
                 self._unreachable.give(node=node, address=address, problem=f"{type(error).__name__}: {error}"[:200])
             raise NotForwarded("session") from None
@@ -191,10 +195,8 @@ class Forwarding:
         return handshake.accept(relay)
 
     async def _forward_request(self, request: web.Request, node: str, address: str) -> web.StreamResponse:
-        headers, body = _end_to_end(request.headers), request.content if request.body_exists else None
-        if body is None or hdrs.TRANSFER_ENCODING in request.headers:
-            headers.popall(hdrs.CONTENT_LENGTH, None)
-        self._sign(request.method, request, headers, Via.NODE)
+        headers = self._sign(request.method, request, _end_to_end(request.headers), Via.NODE)
+        body = request.content if request.body_exists else None
         has_reply = False
         try:
             sending = self._request(request.method, request, address, headers=headers, data=body)

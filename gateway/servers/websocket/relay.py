@@ -22,8 +22,8 @@ MAX_HEAD_SIZE: Final = 65_536
 ACCEPTED: Final = b"HTTP/1.1 101 "
 
 
-class NotAccepted(ConnectionError):
-    """A handshake was not accepted, or not replied to."""
+class NotAccepted(Exception):
+    """A handshake was replied to with something else."""
 
 
 class PendingHandshake(asyncio.Protocol):
@@ -38,12 +38,15 @@ class PendingHandshake(asyncio.Protocol):
         """Wait until the handshake is accepted. Returns what was received after the reply; nothing more is read.
 
         Raises:
+            ConnectionError: the connection was lost.
             NotAccepted: it is not.
         """
         await self._replied
+        if self._transport is None or self._transport.is_closing():
+            raise ConnectionResetError("closed without a reply")
         head, _, rest = self._received.partition(b"\r\n\r\n")
-        if not head.startswith(ACCEPTED) or self._transport is None or self._transport.is_closing():
-            raise NotAccepted(ascii(head[:100].decode("latin-1")))
+        if not head.startswith(ACCEPTED):
+            raise NotAccepted
         return rest
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -70,7 +73,7 @@ async def send_handshake(host: str, port: int, head: bytes) -> tuple[asyncio.Tra
     received after the reply; nothing more is read from it until it has another protocol.
 
     Raises:
-        OSError: the connection cannot be made.
+        OSError: the connection cannot be made, or was lost.
         NotAccepted: the handshake is not accepted.
     """
     transport, pending = await asyncio.get_running_loop().create_connection(PendingHandshake, host, port)
