@@ -576,6 +576,27 @@ async def test_a_poll_whose_reply_is_lost_on_its_way_ends_the_session(
     await until(lambda: b.forwarding.count == 0)
 
 
+async def test_a_client_that_leaves_with_its_reply_keeps_its_session(
+    nodes: list[Node], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that closes its connection as soon as it has the whole reply has lost nothing."""
+    a, b, _ = nodes
+    query = await a.open()
+
+    async def release_slowly(reply: aiohttp.ClientResponse) -> None:
+        await asyncio.Event().wait()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(aiohttp.ClientResponse, "wait_for_close", release_slowly)
+        async with connection(b.url) as client:
+            client.send(head(f"/engine.io/{query}", [("Content-Length", "6")], method="POST") + b"4hello")
+            assert (await client.response()).text == "ok"
+            assert b.forwarding.count == 1
+        await until(lambda: b.forwarding.count == 0)
+    assert (await request("GET", b.url + query)).text == "4hello"
+    assert a.server.reasons == []
+
+
 # --- processes, and stock clients
 
 
