@@ -35,8 +35,9 @@ TESTS = Path(__file__).parents[1]
 class Table:
     """A `Directory` that is a dictionary."""
 
-    def __init__(self, addresses: dict[str, str] | None = None, key: bytes = b"of the nodes") -> None:
-        self.addresses = {} if addresses is None else addresses
+    def __init__(self, node: str, addresses: dict[str, str], key: bytes = b"of the nodes") -> None:
+        self.node = node
+        self.addresses = addresses
         self.secret = key
         self.late = 0.0
         """How far this node's clock is behind, in seconds."""
@@ -56,26 +57,23 @@ def address_of(url: str) -> str:
 async def behind_another_node(path: str, **options: Any) -> AsyncIterator[EngineServer]:
     """An echo server, whose ``url`` has handshakes sent to it, and all other requests to another node."""
     async with AsyncExitStack() as stack:
-        table = Table()
+        addresses: dict[str, str] = {}
         servers = []
         for node in ("home", "away"):
-            server = echo_server(**options, node_id=node, forwarder=Forwarding(table))
+            server = echo_server(**options, forwarder=Forwarding(Table(node, addresses)))
             url = await stack.enter_async_context(serving(server, path, past_aiohttp=True))
-            table.addresses[node] = address_of(url)
+            addresses[node] = address_of(url)
             servers.append(server)
-        balancer = Balancer(
-            lambda line: table.addresses["away" if "sid=" in line else "home"],
-            keep_alive=True,
-        )
+        balancer = Balancer(lambda line: addresses["away" if "sid=" in line else "home"], keep_alive=True)
         front = await stack.enter_async_context(balancing(balancer))
         home, home.away = servers
         home.url = f"{front}/{path}/"
         yield home
 
 
-def chat_server(**options: Any) -> SocketServer:
+def chat_server(forwarder: Forwarding) -> SocketServer:
     """A Socket.IO server whose clients get their arguments back, and may ask which node they are on."""
-    server = SocketServer(socketio.AsyncManager(), **options)
+    server = SocketServer(socketio.AsyncManager(), forwarder=forwarder)
 
     @server.event
     async def connect(sid: str, environ: dict[str, Any], auth: Any) -> None:
@@ -88,7 +86,7 @@ def chat_server(**options: Any) -> SocketServer:
 
     @server.on("node")
     async def node(sid: str) -> dict[str, Any]:
-        return {"node": options["node_id"]}
+        return {"node": forwarder.node}
 
     return server
 
@@ -137,7 +135,7 @@ def free_addresses(nodes: str) -> dict[str, str]:
 
 async def run(node: str, addresses: dict[str, str]) -> None:
     """Be a node, on uvloop as the gateway is, until the process is killed."""
-    server = chat_server(node_id=node, forwarder=Forwarding(Table(addresses)))
+    server = chat_server(Forwarding(Table(node, addresses)))
     host, _, port = addresses[node].rpartition(":")
     async with serving(server, "socket.io", past_aiohttp=True, address=(host, int(port))):
         print("ready", flush=True)  # noqa: T201

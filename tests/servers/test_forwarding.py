@@ -42,11 +42,11 @@ AT_ONCE = 1.0
 class Node:
     """One of several servers in the test's own process."""
 
-    def __init__(self, name: str, table: Table, **options: Any) -> None:
+    def __init__(self, table: Table, **options: Any) -> None:
         settings = {"reply_timeout": 30.0, "limit": 10, **options.pop("forwarding", {})}
         self.table = table
         self.forwarding = Forwarding(table, **settings)
-        self.server = echo_server(**options, node_id=name, forwarder=self.forwarding)
+        self.server = echo_server(**options, forwarder=self.forwarding)
         self.url = ""
 
     async def open(self) -> str:
@@ -57,15 +57,15 @@ class Node:
 
 class Cluster:
     def __init__(self, stack: AsyncExitStack) -> None:
-        self.table = Table()
+        self.addresses: dict[str, str] = {}
         self.nodes: list[Node] = []
         self._stack = stack
 
-    async def node(self, name: str, table: Table | None = None, **options: Any) -> Node:
+    async def node(self, name: str, *, key: bytes = b"of the nodes", **options: Any) -> Node:
         defaults = {"ping_interval": 30, "ping_timeout": 30, "max_http_buffer_size": 1_000_000}
-        node = Node(name, table or self.table, **{**defaults, **options})
+        node = Node(Table(name, self.addresses, key), **{**defaults, **options})
         node.url = await self._stack.enter_async_context(serving(node.server, "engine.io", past_aiohttp=True))
-        self.table.addresses[name] = address_of(node.url)
+        self.addresses[name] = address_of(node.url)
         self.nodes.append(node)
         return node
 
@@ -107,23 +107,17 @@ def is_unknown(response: Response) -> bool:
 def test_a_node_id_must_fit_into_a_session_id(node: str) -> None:
     """It is part of a URL, and ends at the first dot."""
     with pytest.raises(ValueError, match="letters, digits"):
-        EngineServer(node_id=node)
+        sid_on(node, "abc")
 
 
 @pytest.mark.fast
 def test_a_session_id_names_its_node() -> None:
-    """Also where an application makes ids of its own; one without a node names none."""
+    """Also where an application makes ids of its own; without other nodes, it names none."""
     assert node_of(sid_on("n-1", "a.b")) == "n-1"
     assert node_of("abcdef") is None
     assert node_of(".abc") is None
-    assert node_of(EngineServer(node_id="n1").new_sid()) == "n1"
+    assert node_of(EngineServer(forwarder=Forwarding(Table("n1", {}))).new_sid()) == "n1"
     assert node_of(EngineServer().new_sid()) is None
-
-
-@pytest.mark.fast
-def test_a_forwarder_needs_an_id() -> None:
-    with pytest.raises(ValueError, match="node_id"):
-        EngineServer(forwarder=Forwarding(Table()))
 
 
 # --- signatures
@@ -362,7 +356,7 @@ async def test_a_node_that_does_not_reply_is_given_up(cluster: Cluster, monkeypa
     monkeypatch.setattr(forwarding, "HANDSHAKE_TIMEOUT", 0.3)
     b = await cluster.node("b", forwarding={"reply_timeout": 0.3})
     async with Silent() as silent:
-        cluster.table.addresses["s"] = silent.address
+        cluster.addresses["s"] = silent.address
         query = f"{POLLING}&sid=s.abc"
         assert is_unknown(await request("GET", b.url + query))
         assert is_unknown(await request("POST", b.url + query, data="4x"))
@@ -380,7 +374,7 @@ async def test_a_node_that_replies_nonsense_is_given_up(cluster: Cluster, reply:
     """What is at the address may be something else by now. The client never gets a part of a reply as a whole one."""
     b = await cluster.node("b", forwarding={"reply_timeout": 0.3})
     async with Silent(reply) as other:
-        cluster.table.addresses["s"] = other.address
+        cluster.addresses["s"] = other.address
         query = f"{POLLING}&sid=s.abc"
         if reply == HALF:
             with pytest.raises(aiohttp.ClientError):
@@ -413,7 +407,7 @@ async def test_an_address_that_nobody_has_is_given_up_soon(cluster: Cluster, mon
     monkeypatch.setattr(forwarding, "HANDSHAKE_TIMEOUT", 0.3)
     b = await cluster.node("b")
     with full_backlog() as address:
-        cluster.table.addresses["s"] = address
+        cluster.addresses["s"] = address
         assert is_unknown(await request("GET", f"{b.url}{POLLING}&sid=s.abc"))
         with pytest.raises(Exception, match="HTTP 400"):
             await connect(f"{b.url}?EIO=4&transport=websocket&sid=s.abc".replace("http", "ws"))
@@ -451,6 +445,19 @@ async def test_a_stopping_node_ends_what_it_forwards(nodes: list[Node]) -> None:
     assert (await request("GET", b.url + query)).status == 503
     assert b.forwarding.count == 0
     await until(lambda: not any(socket.polling.is_polled for socket in a.server.sockets.values()))
+
+
+async def test_a_node_may_get_another_id(nodes: list[Node]) -> None:
+    """Its lease was lost: sessions of the old id are reached where they are, and new ones have the new id."""
+    a, b, _ = nodes
+    old = await a.open()
+    a.table.node = "a2"
+    a.table.addresses["a2"] = a.table.addresses.pop("a")
+    new = await a.open()
+    assert (await request("POST", a.url + old, data="4x")).status == 200
+    assert is_unknown(await request("POST", b.url + old, data="4x"))
+    assert (await request("POST", b.url + new, data="4x")).status == 200
+    assert is_unknown(await request("POST", f"{a.url}{POLLING}&sid=a.abc", data="4x"))
 
 
 # --- limits
@@ -523,10 +530,8 @@ async def test_a_forged_header_gains_nothing(cluster: Cluster) -> None:
 
 async def test_nodes_with_different_secrets_or_clocks_do_not_loop(cluster: Cluster) -> None:
     """They forward to each other, but the origin is checked again, and nothing is passed on twice."""
-    a = await cluster.node("a", Table(cluster.table.addresses, key=b"another"))
-    late = Table(cluster.table.addresses)
-    late.late = 3600.0
-    b = await cluster.node("b", late)
+    a, b = await cluster.node("a", key=b"another"), await cluster.node("b")
+    b.table.late = 3600.0
     for first, second in ((a, b), (b, a)):
         query = await first.open()
         assert (await request("POST", second.url + query, data="4x")).status == 200
@@ -538,7 +543,7 @@ async def test_an_address_of_another_node_makes_no_loop(cluster: Cluster) -> Non
     a, b = await cluster.node("a"), await cluster.node("b")
     async with balancing(round_robin([address_of(a.url), address_of(b.url)])) as balancer:
         for address in (address_of(a.url), address_of(b.url), address_of(balancer)):
-            cluster.table.addresses["c"] = address
+            cluster.addresses["c"] = address
             for node in (a, b):
                 assert is_unknown(await request("GET", f"{node.url}{POLLING}&sid=c.abc"))
                 with pytest.raises(Exception, match="HTTP 400"):
@@ -666,14 +671,14 @@ async def test_stock_clients_need_no_sticky_sessions(driver: Driver, transports:
     no session, nothing forwarded, no file descriptor.
     """
     allow_many_files()
-    table = Table()
-    forwardings = [Forwarding(table) for _ in range(3)]
-    servers = [chat_server(node_id=f"n{number}", forwarder=each) for number, each in enumerate(forwardings)]
+    addresses: dict[str, str] = {}
+    forwardings = [Forwarding(Table(node, addresses)) for node in "abc"]
+    servers = [chat_server(each) for each in forwardings]
     async with AsyncExitStack() as stack:
-        for number, server in enumerate(servers):
+        for forwarder, server in zip(forwardings, servers, strict=True):
             url = await stack.enter_async_context(serving(server, "socket.io", past_aiohttp=True))
-            table.addresses[f"n{number}"] = address_of(url)
-        front = await stack.enter_async_context(balancing(round_robin(list(table.addresses.values()))))
+            addresses[forwarder.node] = address_of(url)
+        front = await stack.enter_async_context(balancing(round_robin(list(addresses.values()))))
         before = len(os.listdir("/proc/self/fd"))
         async with AsyncExitStack() as clients_stack:
             clients = [SocketIOClient(driver, front, transports=transports) for _ in range(30)]
@@ -715,7 +720,7 @@ async def test_a_stopped_node_keeps_nobody(processes: dict[str, NodeProcess]) ->
 async def test_problems_are_logged(cluster: Cluster, caplog: pytest.LogCaptureFixture) -> None:
     """For the operator: which node cannot be reached, at which address."""
     a, b = await cluster.node("a"), await cluster.node("b")
-    cluster.table.addresses["gone"] = "127.0.0.1:1"
+    cluster.addresses["gone"] = "127.0.0.1:1"
     with caplog.at_level(logging.INFO, logger="gateway.servers"):
         await request("GET", f"{b.url}{POLLING}&sid=gone.abc")
         with pytest.raises(Exception, match="HTTP 400"):  # whose node knows no such session, as often

@@ -77,7 +77,11 @@ logger = logging.getLogger(__name__)
 
 
 class Directory(Protocol):
-    """What a node knows of the others."""
+    """What a node knows of itself and of the others."""
+
+    @property
+    def node(self) -> str:
+        """The id of this node. It may change, with that of sessions which begin later."""
 
     @property
     def secret(self) -> bytes:
@@ -107,6 +111,10 @@ class Forwarding:
         self._client: aiohttp.ClientSession | None = None
         self._unreachable = Notice(logger, "cannot reach another node", CHECK_ADDRESSES)
         self._unsigned = Notice(logger, "a request claims to come from another node, and does not", CHECK_KEYS)
+
+    @property
+    def node(self) -> str:
+        return self._directory.node
 
     @property
     def count(self) -> int:

@@ -38,6 +38,10 @@ class NotForwarded(Exception):
 class Forwarder(Protocol):
     """The way to the other nodes."""
 
+    @property
+    def node(self) -> str:
+        """The id of this node. Sessions keep that which it had when they began."""
+
     def via(self, request: web.BaseRequest) -> Via:
         """How a request has come."""
 
@@ -53,18 +57,14 @@ class Forwarder(Protocol):
         """End all that is being forwarded, and forward nothing more."""
 
 
-def check_node_id(node: str) -> str:
-    """
+def sid_on(node: str, id_: str) -> str:
+    """The id of a session on ``node``.
+
     Raises:
-        ValueError: ``node`` cannot be part of a session's id.
+        ValueError: ``node`` cannot be part of it.
     """
     if _NODE.fullmatch(node) is None:
-        raise ValueError(f"node_id={node!r} must have 1 to 64 letters, digits, '-' or '_'")
-    return node
-
-
-def sid_on(node: str, id_: str) -> str:
-    """The id of a session on ``node``."""
+        raise ValueError(f"the id of a node must have 1 to 64 letters, digits, '-' or '_', unlike {node!r}")
     return f"{node}.{id_}"
 
 

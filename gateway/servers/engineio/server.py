@@ -18,7 +18,7 @@ from engineio import packet
 
 from gateway.servers.budget import UNLIMITED
 from gateway.servers.engineio.handshakes import Handshakes, wants_base64
-from gateway.servers.engineio.nodes import NotForwarded, Via, check_node_id, node_of, sid_on
+from gateway.servers.engineio.nodes import NotForwarded, Via, node_of, sid_on
 from gateway.servers.engineio.packets import CLOSE, Packet, message_frame
 from gateway.servers.engineio.pollrequests import PollRequests
 from gateway.servers.engineio.replies import Replies
@@ -57,7 +57,6 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
         max_buffer: int = 1_048_576,
         seats: Seats | None = None,
         budget: Budget = UNLIMITED,
-        node_id: str | None = None,
         forwarder: Forwarder | None = None,
         async_mode: str | None = None,
         json: Any = None,
@@ -65,8 +64,8 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
     ) -> None:
         """``max_buffer``: unsent bytes at which a client that does not read is cut (`backlog`). ``seats``, ``budget``:
         how many clients there may be, and the memory that they may take together; without them there is no limit.
-        ``node_id``: that of this server, where it is one of several; the ids of its sessions begin with it.
-        ``forwarder``: passes requests on to the others; it is closed with this server. ``json``: for this server alone,
+        ``forwarder``: where this server is one of several, passes requests on to the others; the ids of sessions then
+        begin with that of the node, and the forwarder is closed with this server. ``json``: for this server alone,
         where python-engineio's is for the process. ``options``: those of the base class.
 
         Raises:
@@ -79,8 +78,6 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
             )
         if json is not None:
             check_module(json)
-        if forwarder is not None and node_id is None:
-            raise ValueError("forwarder= needs node_id=, the id of this server among those that it forwards to")
         super().__init__(**{"logger": logger, **options, "async_mode": "aiohttp"})
         self.json = json or PacketJSON
         self.limits = Limits(max_buffer, budget)
@@ -89,7 +86,6 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
         self._replies = Replies(self, self._cross_origin)
         self._handshakes = Handshakes(self, self._replies)
         self._poll_requests = PollRequests(self._replies, self.reason)
-        self._node_id = None if node_id is None else check_node_id(node_id)
         self._forwarder = forwarder
         self._path: str | None = None
         self._ending: dict[str, EngineSocket] = {}
@@ -107,7 +103,7 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
     def new_sid(self) -> str:
         """The id of a new session."""
         id_: str = self.generate_id()
-        return id_ if self._node_id is None else sid_on(self._node_id, id_)
+        return id_ if self._forwarder is None else sid_on(self._forwarder.node, id_)
 
     async def send(self, sid: str, data: Any) -> None:
         if not isinstance(data, str | bytes | bytearray):
@@ -311,7 +307,7 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
     async def _forward(self, request: web.Request, sid: str) -> web.StreamResponse:
         """Pass a request on to the node that its session's id names."""
         node = node_of(sid)
-        if self._forwarder is None or node is None or node == self._node_id:
+        if self._forwarder is None or node is None or node == self._forwarder.node:
             raise NotForwarded("session")
         return await self._forwarder.forward(request, node)
 
