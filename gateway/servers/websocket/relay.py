@@ -129,9 +129,9 @@ class Relay:
     def open(self, transport: asyncio.Transport, reply: bytes) -> None:
         """Take the client's connection, whose handshake is accepted with ``reply``."""
         self._client = _Side(self, transport)
+        self._upstream.resume()
         self._client.write(reply + self._unread)
         self._unread = b""
-        self._upstream.resume()
 
     def data_received(self, data: bytes) -> None:
         """What the client has sent after its handshake."""
