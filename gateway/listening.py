@@ -197,7 +197,7 @@ class Listening:
         except ListenError:
             _close(self._sockets)
             raise
-        names = self._names = [listening.getsockname() for listening in self._sockets]
+        names = [listening.getsockname() for listening in self._sockets]
         self.addresses = [shown(name[0], name[1]) for name in names]
         """The addresses listened on, as people write them."""
         self.url = url_of(hosts[0], names[0][1], base_path) if names else None
@@ -224,9 +224,9 @@ class Listening:
         addresses of the machine it is the one from which ``towards`` is reached, a host that all nodes reach, such as
         that of their store.
         """
-        if not self._names:
+        if not self._sockets:
             return None
-        host, port = self._names[0][:2]
+        host, port = self._sockets[0].getsockname()[:2]
         if host in {"0.0.0.0", "::"}:  # noqa: S104 - they are only recognised
             host = _address_towards(towards, self._sockets[0].family)
         return shown(host, port)
