@@ -66,9 +66,10 @@ class Login:
         if session is None or (self.pid not in session.pids and world.is_claimable(session)):
             if isinstance(got, Taken):
                 return f"{self.actor} is free"
+            before = world.count
             world.claim(self.actor, self.connection, got.session.sid, got.session.pid)
             world.sessions[self.actor].welcome = got.offset
-            play.bind(got.offset, world.count)
+            play.bind(got.offset, before if play.number(got.offset) == before else world.count)
             return got if not got.recovered and got.rooms == () and got.missed == () else "a new session"
         if self.pid not in session.pids:
             return self._taken(world, session.connection is None, session.suspended_at, got)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from engines.conftest import sqlite_store
-from engines.leases import end_leases
+from engines.leases import take_leases
 from gateway.engines.valkey.engine import ValkeyEngine
 from gateway.observe import NullObserver
 from gateway.rules.store import Store
@@ -150,7 +150,7 @@ class ValkeyFolder:
             await self._server.kill9()
             await self._server.restart()
         await engine.close(0)
-        await end_leases(self._server, PREFIX)
+        await take_leases(self._server, PREFIX)
 
     async def back_up(self) -> Path:
         """What the server has replied to is in its append-only file."""
@@ -161,4 +161,4 @@ class ValkeyFolder:
         shutil.rmtree(self._folder)
         shutil.copytree(backup, self._folder)
         await self._server.restart()
-        await end_leases(self._server, PREFIX)
+        await take_leases(self._server, PREFIX)
