@@ -19,10 +19,11 @@ from gateway.engines.valkey.records import split_session_key
 from gateway.engines.valkey.subscription import Subscription
 from gateway.errors import GatewayError, RoomNotFound, StoreError, Unavailable
 from gateway.logs import get_logger
+from gateway.tasks import keep_running
 from gateway.tokens import tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Callable, Sequence
 
     from gateway.engines.base import Durability, Policy, Rule
     from gateway.engines.effects import Subscriber
@@ -78,12 +79,8 @@ class ValkeyEngine:
     async def open(self, subscriber: Subscriber) -> None:
         self._subscriber = subscriber
         await self._node.open()
-        parts: tuple[Callable[[], Coroutine[Any, Any, None]], ...] = (
-            self._batches.run,
-            self._stay_subscribed,
-            self._check,
-        )
-        self._tasks = [asyncio.create_task(part()) for part in parts]
+        parts = (self._batches.run, self._stay_subscribed, self._check)
+        self._tasks = [asyncio.create_task(keep_running(part)) for part in parts]
 
     async def close(self, timeout: float) -> bool:  # noqa: ASYNC109 - see `Engine.close`
         is_kept = await self._finish(timeout)
@@ -168,7 +165,7 @@ class ValkeyEngine:
                 self._hub.release()
                 self._subscriber.missed(None)
             self._hub = Hub(self._node, self._subscriber, self._batches.pending)
-            self._delivering = asyncio.create_task(self._hub.run())
+            self._delivering = asyncio.create_task(keep_running(self._hub.run))
         self._is_unsure = not anew
         if self._subscription is not None:
             self._subscription.abort()  # it is made anew, by `_stay_subscribed`

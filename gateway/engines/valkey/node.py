@@ -21,7 +21,7 @@ import secrets
 import time
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 
 from gateway.engines.base import Durability
 from gateway.engines.epochs import Epochs
@@ -29,6 +29,7 @@ from gateway.engines.valkey.link import Link, LinkLostError
 from gateway.engines.valkey.scripts import script
 from gateway.errors import LimitReached, StoreError, Unavailable
 from gateway.logs import get_logger
+from gateway.tasks import keep_running
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,8 +39,8 @@ if TYPE_CHECKING:
 
 logger = get_logger(__name__)
 
-BEAT: Final = 2.0
-"""Seconds between two heartbeats; a lease lasts 8 (``scripts/common.lua``)."""
+BEAT: Final = 1.5
+"""Seconds between two heartbeats; a lease lasts 7 (``scripts/common.lua``)."""
 
 FIRST_PAUSE: Final = 0.05
 LAST_PAUSE: Final = 5.0
@@ -95,7 +96,7 @@ class Node:
             await self._connect(anew=True)
         except (RedisError, OSError, LinkLostError) as error:
             raise StoreError(f"The store {self.address.shown} cannot be used: {error}") from None
-        self._tasks = [asyncio.create_task(part()) for part in (self._stay_connected, self._beat)]
+        self._tasks = [asyncio.create_task(keep_running(part)) for part in (self._stay_connected, self._beat)]
 
     async def close(self) -> None:
         """Give the lease back."""
@@ -129,7 +130,7 @@ class Node:
         except LinkLostError:
             raise Unavailable("The store cannot be reached; try again.", retry_after=RETRY_AFTER) from None
         except ResponseError as error:
-            if str(error).startswith("OOM"):
+            if isinstance(error, OutOfMemoryError):
                 raise LimitReached.memory() from None
             logger.error("the store refused a command", script=name, error=str(error))
             raise Unavailable("The store cannot do this now; try again.", retry_after=RETRY_AFTER) from None

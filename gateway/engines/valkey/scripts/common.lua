@@ -11,7 +11,7 @@
 
 local META = KEYS[1]
 local PREFIX = string.sub(META, 1, -5)
-local LEASE = 8000
+local LEASE = 7000
 
 -- In the place of a node: what is live on no connection.
 local LOST = 'lost'
