@@ -69,7 +69,7 @@ class Login:
             before = world.count
             world.claim(self.actor, self.connection, got.session.sid, got.session.pid)
             world.sessions[self.actor].welcome = got.offset
-            play.bind(got.offset, before if play.number(got.offset) == before else world.count)
+            play.bind(got.offset, world.count if play.storage.sees_own_writes else before)
             return got if not got.recovered and got.rooms == () and got.missed == () else "a new session"
         if self.pid not in session.pids:
             return self._taken(world, session.connection is None, session.suspended_at, got)
@@ -102,7 +102,7 @@ class Login:
                     play.bind(offset, entry.number)
         else:
             world.not_recovered(self.actor, self.pid, got.session.pid)
-            expected = "recovered" if missed.certain else []
+            expected = "recovered" if missed.certain and play.is_certain(self.offset) else []
             replayed = list(got.missed)
             if got.session.pid == self.pid:
                 return "another pid: the stock client takes the same one for a recovery"

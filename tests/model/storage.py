@@ -35,6 +35,8 @@ class Storage(Protocol):
     """Whether setting the system clock is of any interest to the engine."""
     publishes_all: bool
     """Whether the engine publishes what no live session receives."""
+    sees_own_writes: bool
+    """Whether a session that ends another one begins after the events of that end, or before them."""
 
     async def start(self) -> None: ...
     async def close(self) -> None: ...
@@ -60,6 +62,7 @@ class SQLiteFiles:
     begin = START
     uses_system_clock = True
     publishes_all = True
+    sees_own_writes = True
 
     def __init__(self, folder: Path, policy: Policy, play: Play) -> None:
         self._folder = folder
@@ -110,6 +113,7 @@ class ValkeyFolder:
 
     uses_system_clock = False
     publishes_all = False
+    sees_own_writes = False
 
     def __init__(self, folder: Path, policy: Policy, play: Play) -> None:
         self.begin = time.time()
