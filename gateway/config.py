@@ -68,7 +68,12 @@ class Size(click.ParamType[int]):
         return str(size)
 
 
-SERVER_SCHEMES: Final = frozenset({"redis", "rediss", "valkey", "valkeys", "unix"})
+SERVER_SCHEMES: Final = frozenset(
+    {
+        "unix",
+        *(f"{name}{way}" for name in ("redis", "rediss", "valkey", "valkeys") for way in ("", "+sentinel")),
+    }
+)
 """Of the URLs of stores on a server."""
 
 

@@ -36,7 +36,7 @@ LAYERS = [
     ["engines.valkey.hub", "engines.valkey.workspace"],
     ["engines.valkey.channels", "engines.valkey.messages", "engines.valkey.node", "engines.valkey.records"],
     ["engines.valkey.address", "engines.valkey.link", "engines.valkey.subscription", "engines.valkey.waiters"],
-    ["engines.valkey.scripts"],
+    ["engines.valkey.scripts", "engines.valkey.sentinel"],
     ["engines.sqlite.commits", "engines.sqlite.transaction"],
     ["engines.sqlite.database", "engines.sqlite.members", "engines.sqlite.fairqueue"],
     ["engines.sqlite.history", "engines.sqlite.rooms", "engines.sqlite.sessions"],

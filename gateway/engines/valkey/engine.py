@@ -180,7 +180,7 @@ class ValkeyEngine:
     # --- the subscription
 
     async def _subscribe(self) -> None:
-        subscription = Subscription(self._address.connect(), self._hub)
+        subscription = Subscription(await self._address.connect(), self._hub)
         try:
             await subscription.open()
             self._subscription = subscription

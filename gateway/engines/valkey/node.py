@@ -160,7 +160,7 @@ class Node:
     # --- the connection
 
     async def _connect(self, *, anew: bool) -> None:
-        link = Link(self.address.connect())
+        link = Link(await self.address.connect())
         try:
             await link.open()
             run = await _check_server(link)
