@@ -94,11 +94,12 @@ class Login:
         rooms = [world.shape(room, self.actor) for room in world.rooms_of(self.actor)]
         if got.recovered:
             world.recovered(self.actor, self.pid)
-            expected = [(entry.event, entry.body) for entry in missed.entries] if missed.complete else "not recovered"
+            entries = play.in_order_of(got.missed, missed.entries)
+            expected = [(entry.event, entry.body) for entry in entries] if missed.complete else "not recovered"
             replayed = [(publication.event, orjson.loads(publication.body)) for publication in got.missed]
             offsets = [publication.offset for publication in got.missed]
             if expected == replayed:
-                for offset, entry in zip(offsets, missed.entries, strict=True):
+                for offset, entry in zip(offsets, entries, strict=True):
                     play.bind(offset, entry.number)
         else:
             world.not_recovered(self.actor, self.pid, got.session.pid)

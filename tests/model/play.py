@@ -17,7 +17,7 @@ from model.receivers import Arrived, Receivers
 from model.world import Entry, Refused, World
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from gateway.engines.base import Policy
@@ -95,6 +95,16 @@ class Play:
 
     def _is_same(self, number: int, other: int) -> bool:
         return number == other or any(number in vague and other in vague for vague in self._vague)
+
+    def in_order_of(self, replay: Sequence[Publication], entries: list[Entry]) -> list[Entry]:
+        """Entries as they are replayed, as far as their order is not known."""
+        left = list(entries)
+        for place, publication in enumerate(replay[: len(left)]):
+            for later in range(place, len(left)):
+                if self._is_same(left[place].number, left[later].number) and is_replay_of(left[later], publication):
+                    left.insert(place, left.pop(later))
+                    break
+        return left
 
     def _adopt(self, world: World) -> None:
         """The order of calls that was tried explains what the engine did."""
@@ -332,11 +342,13 @@ def _merges(seen: list[str], unseen: list[str]) -> Iterator[list[str]]:
 
 def _is_publication_of(entry: Entry, publication: Publication) -> bool:
     recipients = None if entry.recipient is None else (entry.recipient,)
-    return (entry.event, entry.author, recipients) == (
-        publication.event,
-        publication.author,
-        publication.recipients,
-    ) and entry.body == orjson.loads(publication.body)
+    return (entry.author, recipients) == (publication.author, publication.recipients) and is_replay_of(
+        entry, publication
+    )
+
+
+def is_replay_of(entry: Entry, publication: Publication) -> bool:
+    return (entry.event, entry.body) == (publication.event, orjson.loads(publication.body))
 
 
 def _orders(calls: tuple[Call, ...]) -> Iterator[tuple[int, ...]]:
