@@ -62,6 +62,10 @@ class Keeping(GatewayProcess):
         self.folder = folder
         self.command = (sys.executable, "-c", SUPERVISE, WORKER, folder)
 
+    def _before_exec(self) -> None:
+        super()._before_exec()
+        os.setpgid(0, 0)
+
     async def start(self) -> None:
         await super().start()
         await until(lambda: ALL_READY in self.log)
@@ -113,7 +117,8 @@ async def test_the_server_is_stopped_after_the_workers(folder: Path) -> None:
     async with Keeping(folder) as own:
         assert await own.ask("SET", "k", "kept") == "+OK\r\n"
         server = own.server
-        assert await own.stop() == 0
+        os.killpg(own.pid, signal.SIGINT)  # as a terminal does
+        assert await own.wait() == 0
         assert "at the stop b'+PONG" in own.log
         assert not exists(server)
         assert not (folder / "valkey.sock").exists()

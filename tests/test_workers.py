@@ -231,6 +231,78 @@ async def test_a_worker_that_ends_again_and_again_is_started_less_and_less_often
         assert await own.stop() == 0
 
 
+ANSWERING = """
+import json, os, socket, sys, threading, time
+part = json.loads(os.environ["_CHAT_GATEWAY_WORKER"])
+if part["number"] == 2:
+    try:
+        open({flag!r}, "x").close()
+    except FileExistsError:
+        sys.exit(7)
+listening = socket.socket(fileno=part["sockets"][0])
+listening.listen()
+
+def answer():
+    while True:
+        connection, _ = listening.accept()
+        connection.sendall(b"%d" % part["number"])
+        connection.close()
+
+threading.Thread(target=answer, daemon=True).start()
+while True:
+    os.write(part["channel"], b".")
+    time.sleep(0.5)  # as often as the supervisor expects it
+"""
+"""Workers that reply to a connection with their number. The second can be started only once."""
+
+
+async def test_nobody_waits_for_a_worker_that_is_not_there(tmp_path: Path) -> None:
+    """While it is not started again, new connections are for the others, although its socket is kept."""
+    async with Workers(program=ANSWERING.format(flag=str(tmp_path / "flag"))) as own:
+        port = int(own.url.rpartition(":")[2])
+
+        def answers() -> Counter[bytes]:
+            found: Counter[bytes] = Counter()
+            for _ in range(40):
+                with socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT) as connection:
+                    found[connection.recv(1)] += 1
+            return found
+
+        both = await asyncio.to_thread(answers)
+        assert min(both[b"1"], both[b"2"]) > 5, both
+        os.kill(own.pids()["worker 2"], signal.SIGKILL)
+        await until(lambda: own.log.count("a process ended") == 2)
+        assert await asyncio.to_thread(answers) == {b"1": 40}
+        own.check_log()
+        assert await own.stop() == 0
+
+
+class Foreground(Workers):
+    """In a process group of its own, as a shell starts what it runs in the foreground."""
+
+    def _before_exec(self) -> None:
+        super()._before_exec()
+        os.setpgid(0, 0)
+
+
+async def test_a_terminal_reaches_the_supervisor_alone() -> None:
+    """Ctrl-C is sent to all processes in the foreground; the workers are stopped once, and by their supervisor."""
+    async with Foreground() as own:
+        os.killpg(own.pid, signal.SIGINT)
+        assert await own.wait() == 0
+        assert own.log.count("signal=SIGINT") == 1
+        assert own.log.count("signal=SIGTERM") == 2
+
+
+async def test_sigquit_dumps_the_stacks_of_all_processes() -> None:
+    """And they go on."""
+    async with Workers() as own:
+        await own.signal(signal.SIGQUIT)
+        await until(lambda: own.log.count("the stacks of all threads") == 3)
+        assert await ask(own) == 200
+        assert await own.stop() == 0
+
+
 @pytest.mark.parametrize(
     ("program", "status", "line"),
     [
