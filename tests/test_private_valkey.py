@@ -15,11 +15,12 @@ from urllib.parse import quote
 
 import pytest
 
+from gateway.workers import valkey
 from gateway.workers.valkey import MAX_SOCKET_PATH, PrivateServerError, PrivateValkey, find_server, folder_of
 from harness.process import GatewayProcess
 from harness.waiting import until
 from test_config import run
-from test_workers import ALL_READY, exists
+from test_workers import ALL_READY, exists, gone_after_kill
 
 SUPERVISE = """
 import sys
@@ -146,7 +147,10 @@ async def test_the_server_ends_with_its_supervisor(folder: Path) -> None:
     await own.start()
     assert await own.ask("SET", "k", "kept") == "+OK\r\n"
     server = own.server
-    await own.kill9()
+    with gone_after_kill(server) as is_gone:
+        await own.signal(signal.SIGKILL)
+        await until(is_gone)
+        await own.wait()
     async with Keeping(folder) as again:
         assert not exists(server)
         assert "kept" in await again.ask("GET", "k")
@@ -161,6 +165,21 @@ async def test_a_second_gateway_is_refused(folder: Path) -> None:
         assert f"The store {folder} cannot be used: another gateway is using it." in result.stderr
         assert await own.ask("SET", "k", "v") == "+OK\r\n"
         assert await own.stop() == 0
+
+
+def test_the_folder_is_locked_as_long_as_a_server_writes_to_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when its supervisor has just gone: two servers would spoil each other's files."""
+    monkeypatch.setattr(valkey, "LOCK_TIMEOUT", 0.1)
+    server = PrivateValkey(folder)
+    process = server.start()
+    try:
+        server.release()
+        with pytest.raises(PrivateServerError, match="another gateway is using it"):
+            PrivateValkey(folder)
+    finally:
+        process.kill()
+        process.wait()
+    PrivateValkey(folder).release()
 
 
 def test_a_server_that_cannot_start_is_reported_with_its_reason(folder: Path) -> None:

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,17 @@ def exists(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
     except OSError:
         return False
+
+
+@contextlib.contextmanager
+def gone_after_kill(*pids: int) -> Iterator[Callable[[], bool]]:
+    """For a test that kills the supervisor of these processes: asks whether they are gone, and leaves none."""
+    assert all(map(exists, pids))
+    try:
+        yield lambda: not any(map(exists, pids))
+    finally:
+        for pid in filter(exists, pids):
+            os.kill(pid, signal.SIGKILL)
 
 
 def connections(pid: int) -> int:
@@ -190,12 +202,12 @@ async def test_workers_end_with_their_supervisor() -> None:
     """Even if it is killed. The port is free at once."""
     own = Workers(port=stable_port())
     await own.start()
-    pids = [*own.pids().values()]
-    assert all(map(exists, pids))
-    await own.kill9()
-    await until(lambda: not any(map(exists, pids)))
+    with gone_after_kill(*own.pids().values()) as are_gone:
+        await own.signal(signal.SIGKILL)
+        await until(are_gone)
+        await own.wait()
     async with own:
-        assert (await request("GET", f"{own.url}/health")).status == 200
+        assert await ask(own) == 200
 
 
 FAILING = """
