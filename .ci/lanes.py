@@ -16,8 +16,10 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-TESTS = ["tests/servers", "tests/test_docs.py"]
-"""The protocols, the documented conversation on every wire, and what we use of the libraries' private parts."""
+TESTS = ["tests/servers", "tests/engines/test_contract.py", "tests/test_docs.py"]
+"""The protocols, the documented conversation on every wire, both stores, and what we use of the libraries' private
+parts.
+"""
 
 OTHER_PYTHONS = ("3.12", "3.13")
 
@@ -26,8 +28,11 @@ def lowest_versions() -> list[str]:
     """A constraint for each dependency: the version that setup.cfg names as its floor."""
     setup = configparser.ConfigParser()
     setup.read(ROOT / "setup.cfg")
-    requirements = setup["options"]["install_requires"].strip().splitlines()
-    return [re.sub(r"^([\w-]+) *>= *([\w.]+).*", r"\1==\2", requirement) for requirement in requirements]
+    requirements = setup["options"]["install_requires"] + setup["options.extras_require"]["redis"]
+    return [
+        re.sub(r"^([\w-]+)(\[\w+\])? *>= *([\w.]+).*", r"\1==\3", requirement)
+        for requirement in requirements.strip().splitlines()
+    ]
 
 
 def find_python(version: str) -> str | None:

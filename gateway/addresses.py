@@ -1,4 +1,4 @@
-"""Parsing the origins, networks and paths in settings, with suggestions in the errors."""
+"""Parsing the origins, networks and paths in settings, with suggestions in the errors; and what to log of a URL."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ipaddress
 import re
 from functools import lru_cache
 from typing import Final, TypeAlias
+from urllib.parse import urlsplit, urlunsplit
 
 import idna
 
@@ -166,3 +167,11 @@ def parse_base_path(text: str) -> str:
 
 def _is_base_path(path: str) -> bool:
     return _BASE_PATH.fullmatch(path) is not None and not {".", ".."} & set(path.split("/"))
+
+
+def without_password(url: str) -> str:
+    """A URL as it may be logged."""
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    return urlunsplit(parts._replace(netloc=f"{parts.username or ''}:…@{parts.netloc.rpartition('@')[2]}"))

@@ -11,10 +11,12 @@ from gateway import health
 from gateway import web as pages
 from gateway.access.limits import RateLimits
 from gateway.access.origins import OriginPolicy
+from gateway.addresses import without_password
 from gateway.chat import Chat
 from gateway.delivery import Delivery
-from gateway.engines.base import ListUsers, Policy
+from gateway.engines.base import Durability, ListUsers, Policy
 from gateway.engines.sqlite.engine import SQLiteEngine
+from gateway.errors import StoreError
 from gateway.listening import Listening
 from gateway.logs import get_logger
 from gateway.manager import ChatManager
@@ -37,6 +39,7 @@ from gateway.wires.socketio.namespace import ChatNamespace, socket_server
 
 if TYPE_CHECKING:
     from gateway.config import Settings
+    from gateway.engines.base import Engine
     from gateway.observe import Observer
 
 CLOSE_TIMEOUT = 5.0
@@ -58,6 +61,8 @@ SILENCE_TIMEOUT = 10.0
 MAX_FIELD_SIZE = 32_768
 """The largest header of a request, in bytes: other services on the same host may have set 16 KiB of cookies or more."""
 
+NO_CLIENT = "A store on Valkey or Redis needs the package redis; install chat-gateway with its extra: .[redis]"
+
 logger = get_logger(__name__)
 
 
@@ -77,8 +82,18 @@ def create_store(settings: Settings, observer: Observer) -> Store:
         commit_size=settings.max_buffer // 4,
         max_store=settings.max_store,
     )
-    path = settings.store.removeprefix("sqlite://").removeprefix("/")
-    return Store(SQLiteEngine(path or ":memory:", policy, observer), policy)
+    return Store(_create_engine(settings.store, policy, observer), policy)
+
+
+def _create_engine(url: str, policy: Policy, observer: Observer) -> Engine:
+    if not url.startswith("sqlite:"):
+        try:
+            from gateway.engines.valkey.engine import ValkeyEngine  # noqa: PLC0415 - redis-py is an extra
+        except ModuleNotFoundError:
+            raise StoreError(NO_CLIENT) from None
+        return ValkeyEngine(url, policy, observer)
+    path = url.removeprefix("sqlite://").removeprefix("/")
+    return SQLiteEngine(path or ":memory:", policy, observer)
 
 
 def default_memory() -> int:
@@ -134,7 +149,13 @@ class Gateway:
             seats=seats,
         )
         self._plain.add_to(app, base)
-        health.add_routes(app, base, is_stopping=lambda: not self._sessions.accepting, problem=self._store.problem)
+        health.add_routes(
+            app,
+            base,
+            is_stopping=lambda: not self._sessions.accepting,
+            problem=self._store.problem,
+            durability=self._store.durability,
+        )
         pages.add_routes(app, pages.static_folder(), base)
         self._runner = Runner(
             app,
@@ -156,6 +177,8 @@ class Gateway:
         settings = self._settings
         await self._store.open(self._delivery)
         try:
+            if settings.require_durable and self._store.durability() is not Durability.DISK:
+                raise StoreError(f"--require-durable: {self._store.durability().value}.")
             self._sessions.start()
             self._tasks.start(FileWatch().run())
             await self._runner.setup()
@@ -169,7 +192,13 @@ class Gateway:
         except BaseException:
             await self.stop()
             raise
-        logger.info("started", url=listening.url, addresses=listening.addresses, store=settings.store)
+        logger.info(
+            "started",
+            url=listening.url,
+            addresses=listening.addresses,
+            store=without_password(settings.store),
+            durability=self._store.durability().value,
+        )
         return listening
 
     async def stop(self) -> bool:

@@ -68,8 +68,14 @@ class Size(click.ParamType[int]):
         return str(size)
 
 
+SERVER_SCHEMES: Final = frozenset({"redis", "rediss", "valkey", "valkeys", "unix"})
+"""Of the URLs of stores on a server."""
+
+
 class StoreURL(click.ParamType[str]):
-    """``sqlite:///path`` or ``sqlite://`` (memory). Redis and Valkey URLs are recognised, but not supported yet."""
+    """``sqlite:///path``, ``sqlite://`` (memory), or a Valkey or Redis server: ``redis://host``, ``rediss://host`` for
+    TLS, the same with ``valkey``, or ``unix:///path``.
+    """
 
     name = "url"
 
@@ -78,18 +84,15 @@ class StoreURL(click.ParamType[str]):
         if url == "sqlite:///:memory:":
             return "sqlite://"
         scheme, separator, rest = url.partition("://")
-        if scheme in {"redis", "rediss", "unix"} and separator:
-            self.fail(
-                f"{scheme}:// names a Redis or Valkey store, which this version does not have yet; "
-                "use --store sqlite:///gateway.db",
-                param,
-                ctx,
-            )
+        if scheme in SERVER_SCHEMES and separator:
+            if not rest.strip("/"):
+                self.fail(f"{url!r} names no server; use {scheme}://HOST", param, ctx)
+            return url
         wrong_path = rest and (not rest.startswith("/") or rest == "/" or rest.startswith("/file:"))
         if scheme != "sqlite" or not separator or wrong_path:
             meant = self._meant(url)
             hint = f"; did you mean {meant}?" if meant else ""
-            self.fail(f"{url!r} is not sqlite:///PATH or sqlite:// (memory){hint}", param, ctx)
+            self.fail(f"{url!r} is not sqlite:///PATH, sqlite:// (memory) or redis://HOST{hint}", param, ctx)
         return url
 
     @staticmethod
@@ -251,8 +254,15 @@ class Settings:
         "sqlite:///gateway.db",
         StoreURL(),
         "URL",
-        "Where to keep sessions, rooms and messages: sqlite:///PATH, or sqlite:// for memory.",
+        "Where to keep sessions, rooms and messages: sqlite:///PATH, sqlite:// for memory, or redis://HOST.",
         also="REDIS_URL",
+    )
+    require_durable: bool = setting(
+        False,
+        click.BOOL,
+        "yes|no",
+        "Refuse to start where an ack does not mean on disk: in memory, or on a server that does not sync each write.",
+        without_value="yes",
     )
     max_store: int = setting(
         10 * 1024**3,

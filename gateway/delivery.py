@@ -10,12 +10,12 @@ import itertools
 from typing import TYPE_CHECKING, cast
 
 from gateway import events
-from gateway.engines.effects import Attachment, Movement, Publication
+from gateway.engines.effects import Attachment, Detachment, Movement, Publication
 from gateway.errors import CloseReason
 from gateway.logs import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from gateway.connections import Connection, Wire
     from gateway.engines.effects import Effect, Session
@@ -83,9 +83,25 @@ class Delivery:
                             self._move(effect)
                         case Attachment():
                             self._attach(effect)
+                        case Detachment():
+                            self._take_over(effect.connection)
                 except Exception:
                     logger.exception("an effect could not be delivered", effect=type(effect).__name__)
                     self._recover(self._affected(effect))
+
+    def missed(self, rooms: Collection[str] | None) -> None:
+        if rooms is None:
+            self._recover(self._by_username.values())
+        else:
+            for room in rooms:
+                self._recover(self._manager.members(room))
+
+    def has_session(self, sid: str, username: str) -> bool:
+        connection = self._by_username.get(username)
+        return connection is not None and connection.session is not None and connection.session.sid == sid
+
+    def has_members(self, room: str) -> bool:
+        return bool(self._manager.members(room))
 
     def _affected(self, effect: Effect) -> Iterator[Connection]:
         """The connections that may have missed an effect."""
@@ -96,6 +112,8 @@ class Delivery:
                 yield from filter(None, map(self._by_username.get, recipients or ()))
             case Movement():
                 yield from filter(None, map(self._by_username.get, (*effect.joined, *effect.left)))
+            case Detachment():
+                yield from filter(None, [self._manager.connection(effect.connection)])
             case Attachment():
                 yield from filter(
                     None,
@@ -121,13 +139,9 @@ class Delivery:
             logger.exception("a connection could not be closed", wire=connection.wire.name)
 
     def _attach(self, attachment: Attachment) -> None:
-        holder, former = attachment.holder, attachment.replaces
-        replaced = None if former is None else self._manager.connection(former.connection)
-        if replaced is not None:
-            if self.detach(replaced) is not None:
-                self._observer.disconnected(replaced.wire.name)
-            self._close(replaced, CloseReason.TAKEN_OVER)
-        connection = self._manager.connection(holder.connection)
+        if attachment.replaces is not None:
+            self._take_over(attachment.replaces.connection)
+        connection = self._manager.connection(attachment.holder.connection)
         if connection is None or connection.closed:
             return
         session = attachment.session
@@ -146,6 +160,14 @@ class Delivery:
         )
         missed = (_encode(wire, publication) for publication in attachment.missed)
         connection.write(b"".join((wire.encode_welcome(body, attachment.offset), *missed)))
+
+    def _take_over(self, connection_id: str) -> None:
+        """The session of a connection has moved to another one."""
+        replaced = self._manager.connection(connection_id)
+        if replaced is not None:
+            if self.detach(replaced) is not None:
+                self._observer.disconnected(replaced.wire.name)
+            self._close(replaced, CloseReason.TAKEN_OVER)
 
     def _move(self, movement: Movement) -> None:
         for username in movement.left:

@@ -135,6 +135,10 @@ class LimitReached(GatewayError, kind=errors.LIMIT_REACHED):
         return cls(f"A room can have at most {limit} members; {shown(room)} would have more.")
 
     @classmethod
+    def memory(cls) -> LimitReached:
+        return cls("The store is full. Nothing can be added until rooms are deleted.")
+
+    @classmethod
     def store(cls, limit: int) -> LimitReached:
         return cls(f"The store is full (at most {limit} bytes). Nothing can be added until rooms are deleted.")
 

@@ -28,6 +28,8 @@ class SettingOption(click.Option):
         default = field.default
         if isinstance(field.metadata["type"], Size) and default is not None:
             default = Size.shown(default)  # type: ignore[arg-type]
+        if isinstance(default, bool):
+            default = "yes" if default else "no"
         without_value = field.metadata["without_value"]
         super().__init__(
             [f"--{field.name.replace('_', '-')}"],

@@ -272,6 +272,8 @@ class Sessions:
         while True:
             await asyncio.sleep(SWEEP_INTERVAL)
             try:
+                while suspended := await self._store.suspend_orphaned_sessions():
+                    logger.info("suspended", sessions=suspended, reason="their node is gone")
                 while ended := await self._store.end_expired_sessions():
                     logger.info("expired", sessions=ended)
             except Unavailable:

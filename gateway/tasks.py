@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from gateway.logs import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Callable, Coroutine
 
 logger = get_logger(__name__)
+
+
+RESTART_PAUSE: Final = 1.0
+"""How long after a failure `keep_running` begins again, in seconds."""
+
+
+async def keep_running(part: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run ``part``, which does not end by itself, until it is cancelled. What it raises is a mistake of the program: it
+    is logged, and ``part`` begins again.
+    """
+    while True:
+        try:
+            await part()
+        except Exception:
+            logger.exception("a background task failed, and begins again")
+        await asyncio.sleep(RESTART_PAUSE)
 
 
 class TaskOwner:

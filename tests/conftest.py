@@ -1,4 +1,6 @@
-"""Real parts for the tests: the gateway as a process, the stock Socket.IO client, a plain WebSocket client."""
+"""Real parts for the tests: gateways and Valkey servers as processes, the stock Socket.IO client, a plain WebSocket
+client.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +15,7 @@ from harness.node import Driver, install_packages
 from harness.plain import BareClient, JsonClient
 from harness.process import GatewayProcess, allow_many_files
 from harness.stock import TRANSPORTS, SocketIOClient
+from harness.valkey import ValkeyServer
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Generator
@@ -20,16 +23,17 @@ if TYPE_CHECKING:
 
     from harness.client import ChatClient, Join
     from harness.process import StartGateway
+    from harness.valkey import StartValkey
 
 pytest_plugins = ["harness.speed"]
 
 _shared = pytest.StashKey[GatewayProcess]()
-_running = pytest.StashKey[list[GatewayProcess]]()
+_running = pytest.StashKey[list[GatewayProcess | ValkeyServer]]()
 
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
-    """Put the gateways' logs into the report of a test that failed."""
+    """Put the logs of gateways and Valkey servers into the report of a test that failed."""
     report = (yield).get_result()
     if report.failed:
         for process in item.session.stash.get(_running, []):
@@ -79,6 +83,34 @@ async def start_gateway(request: pytest.FixtureRequest, tmp_path: Path) -> Async
             processes.append(process)
             stack.callback(processes.remove, process)
             return process
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+async def valkey(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[ValkeyServer]:
+    """A Valkey server, shared by all tests that need no more of it than keys with a prefix of their own."""
+    async with ValkeyServer(tmp_path_factory.mktemp("valkey")) as server:
+        request.session.stash.setdefault(_running, []).append(server)
+        yield server
+        assert server.running, f"the server has ended\n{server.log}"
+
+
+@pytest.fixture
+async def start_valkey(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[StartValkey]:
+    """Starts Valkey servers of the test's own, with settings of its own, which it may stop and kill."""
+    servers = request.session.stash.setdefault(_running, [])
+    async with AsyncExitStack() as stack:
+
+        async def start(**settings: str | int) -> ValkeyServer:
+            folder = tmp_path / fresh_name("valkey")
+            folder.mkdir()
+            server = await stack.enter_async_context(ValkeyServer(folder, **settings))
+            servers.append(server)
+            stack.callback(servers.remove, server)
+            return server
 
         yield start
 

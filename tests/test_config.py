@@ -33,6 +33,7 @@ SHOWN = {
     "decline_window": "3600",
     "history_bytes": "16MiB",
     "keep_alive": "75",
+    "require_durable": "no",
 }
 
 COMMAND = Path(sys.executable).with_name("gateway")
@@ -80,6 +81,7 @@ def test_every_setting_is_a_flag_and_a_variable(field: dataclasses.Field[object]
         "allowed_origins": "https://a.example, http://b.example:3000/",
         "base_path": "/chat",
         "trust_proxy": "10.0.0.0/8, ::1",
+        "require_durable": "yes",
     }
     sample = samples.get(field.name, "7")
     by_flag = parse([f"--{field.name.replace('_', '-')}", sample])
@@ -178,10 +180,10 @@ def test_proxies_are_trusted_by_address_or_all_are() -> None:
     [
         ("--port", "http", "'http' is not a valid integer"),
         ("--port", "70000", "70000 is not in the range 0<=x<=65535"),
-        ("--store", "gateway.db", "is not sqlite:///PATH or sqlite://"),
-        ("--store", "postgres://db", "is not sqlite:///PATH or sqlite://"),
-        ("--store", "sqlite:///file:x.db?mode=memory", "is not sqlite:///PATH or sqlite://"),
-        ("--store", "sqlite://gateway.db", "is not sqlite:///PATH or sqlite://"),
+        ("--store", "gateway.db", "is not sqlite:///PATH, sqlite:// (memory) or redis://HOST"),
+        ("--store", "postgres://db", "is not sqlite:///PATH, sqlite:// (memory) or redis://HOST"),
+        ("--store", "sqlite:///file:x.db?mode=memory", "is not sqlite:///PATH, sqlite:// (memory) or redis://HOST"),
+        ("--store", "sqlite://gateway.db", "is not sqlite:///PATH, sqlite:// (memory) or redis://HOST"),
         ("--store", "gateway.db", "did you mean sqlite:///gateway.db?"),
         ("--store", "/data/gateway.db", "did you mean sqlite:////data/gateway.db?"),
         ("--store", "sqlite://gateway.db", "did you mean sqlite:///gateway.db?"),
@@ -191,7 +193,7 @@ def test_proxies_are_trusted_by_address_or_all_are() -> None:
         ("--host", "127.0.0.1,::1", "is not an address"),
         ("--host", "http://localhost", "is not an address"),
         ("--unix-socket", "/run/", "is not the path of a socket"),
-        ("--store", "redis://localhost", "this version does not have yet"),
+        ("--store", "redis://", "names no server"),
         ("--max-members", "0", "0 is not in the range x>=1"),
         ("--ping-interval", "soon", "'soon' is not a valid number"),
         ("--recovery-window", "inf", "'inf' is not a number of seconds"),
@@ -232,7 +234,7 @@ def test_a_wrong_value_is_reported_in_one_line_with_status_2(flag: str, value: s
         ("GATEWAY_HISTORY_SIZE", "many"),
         ("GATEWAY_PORT", "tcp://10.0.0.1:80"),
         ("PORT", "http"),
-        ("REDIS_URL", "redis://localhost"),
+        ("REDIS_URL", "redis:///"),
         ("GATEWAY_STORE", "gateway.db"),
         ("GATEWAY_HOST", "0.0.0.0,a/b"),
     ],

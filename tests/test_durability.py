@@ -16,10 +16,10 @@ from harness.http import request
 from harness.inbox import TIMEOUT
 from harness.plain import JsonClient
 from harness.process import GatewayProcess, stable_port
+from harness.proxy import Proxy
 from harness.stock import TRANSPORTS, SocketIOClient
 from harness.syncs import HeldSyncs
 from harness.waiting import until
-from soak.proxy import Proxy
 
 if TYPE_CHECKING:
     from harness.client import ChatClient, Join

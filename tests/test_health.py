@@ -10,13 +10,16 @@ from typing import Any
 
 import pytest
 
+from gateway.engines.base import Durability
 from harness.client import Join, make_room, succeed
 from harness.http import request
 from harness.process import GatewayProcess, StartGateway
 from harness.syncs import HeldSyncs
 from harness.waiting import poll_until
 
-OK = (200, {"status": "ok"})
+LIVE = (200, {"status": "ok"})
+IN_MEMORY = (200, {"status": "ok", "durability": Durability.MEMORY.value})
+ON_DISK = (200, {"status": "ok", "durability": Durability.DISK.value})
 
 
 async def ask(own: GatewayProcess, path: str = "/health") -> tuple[int, dict[str, Any]]:
@@ -39,10 +42,14 @@ async def wait_for(own: GatewayProcess, status: int) -> dict[str, Any]:
     return body
 
 
-@pytest.mark.parametrize("path", ["/health", "/health/live", "/health/ready"])
-async def test_a_healthy_gateway_is_live_and_ready(gateway: GatewayProcess, path: str) -> None:
-    """200, and {"status": "ok"}; HEAD, which some balancers send, works too."""
-    assert await ask(gateway, path) == OK
+@pytest.mark.parametrize(
+    ("path", "response"), [("/health", IN_MEMORY), ("/health/live", LIVE), ("/health/ready", IN_MEMORY)]
+)
+async def test_a_healthy_gateway_is_live_and_ready(
+    gateway: GatewayProcess, path: str, response: tuple[int, dict[str, Any]]
+) -> None:
+    """200, and when it is ready what an ack means; HEAD, which some balancers send, works too."""
+    assert await ask(gateway, path) == response
     assert (await request("HEAD", gateway.url + path)).status == 200
 
 
@@ -58,10 +65,10 @@ async def test_a_full_disk_is_not_ready(start_gateway: StartGateway, join: Join)
     assert body["status"] == "unavailable"
     assert "commit failed" in body["reason"]
     assert await ask(own, "/health/ready") == (503, body)
-    assert await ask(own, "/health/live") == OK
+    assert await ask(own, "/health/live") == LIVE
     own.limit_file_size(-1)
     await succeed(alice, "send-msg", room=room, content="y")
-    assert await ask(own) == OK
+    assert await ask(own) == ON_DISK
 
 
 async def test_a_disk_that_hangs_is_not_ready(start_gateway: StartGateway, join: Join) -> None:
@@ -75,7 +82,7 @@ async def test_a_disk_that_hangs_is_not_ready(start_gateway: StartGateway, join:
         body = await wait_for(own, 503)
         assert body["status"] == "unavailable"
         assert body["reason"]
-        assert await ask(own, "/health/live") == OK
+        assert await ask(own, "/health/live") == LIVE
         syncs.release()
         assert (await sending)["ok"]
         await wait_for(own, 200)
@@ -85,7 +92,7 @@ async def test_an_idle_gateway_notices_that_its_disk_hangs(start_gateway: StartG
     """It tries by itself, although nobody writes."""
     with contextlib.closing(HeldSyncs()) as syncs:
         own = await start_gateway(on_disk=True, syncs=syncs)
-        assert await ask(own) == OK
+        assert await ask(own) == ON_DISK
         syncs.hold()
         assert (await wait_for(own, 503))["reason"]
         syncs.release()
@@ -100,5 +107,5 @@ async def test_a_stopping_gateway_is_live_but_not_ready(start_gateway: StartGate
     await own.signal(signal.SIGTERM)
     await client.wait_closed()
     assert await ask(own) == (503, {"status": "stopping", "reason": "the gateway is stopping"})
-    assert await ask(own, "/health/live") == OK
+    assert await ask(own, "/health/live") == LIVE
     assert await own.wait() == 0

@@ -82,6 +82,20 @@ def test_modules_without_the_mark_are_not_imported(tmp_path: Path) -> None:
     assert (status, "RuntimeError: imported" in output) == (2, True), output
 
 
+def test_a_parameter_that_starts_a_process_takes_a_test_out_of_the_fast_ones(tmp_path: Path) -> None:
+    """Of a module of fast tests, those with the parameter run with all others."""
+    marked = "pytest.param('true', marks=pytest.mark.process)"
+    module = f"""import pytest, subprocess
+pytestmark = pytest.mark.fast
+@pytest.mark.parametrize('command', [None, {marked}])
+def test_run(command): command is None or subprocess.run([command], check=True)
+"""
+    status, output = run(tmp_path, "-m", "fast", "-n", "0", "test_run.py", test_run=module)
+    assert (status, "1 passed, 1 deselected" in output) == (0, True), output
+    status, output = run(tmp_path, "-n", "0", "test_run.py", test_run=module)
+    assert (status, "2 passed" in output) == (0, True), output
+
+
 def test_a_fast_test_cannot_have_a_fixture_that_starts_a_process(tmp_path: Path) -> None:
     """It is an error before any test is run: whether the process is there already must not matter."""
     talks = "import pytest\n@pytest.mark.fast\ndef test_talks(gateway): pass\n"

@@ -122,7 +122,7 @@ async def test_a_stopping_gateway_is_not_ready(start_gateway: StartGateway, join
     own = await start_gateway()
     health, polling = f"{own.url}/health", f"{own.url}{ENGINE}&transport=polling"
     ready = await request("GET", health)
-    assert (ready.status, ready.text) == (200, '{"status": "ok"}')
+    assert ready.status == 200
     silent = await join("json", to=own)
     silent.socket.transport.pause_reading()
     client = await join("json", to=own)

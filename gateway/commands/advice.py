@@ -17,13 +17,11 @@ LOST_WITH_THE_PROCESS = (
 
 LOST_WITH_THE_DYNO = (
     "A dyno's disk is wiped at every restart, at least once a day, and sessions, rooms and messages are lost with it. "
-    "They persist in a Redis store (--store redis://…, or REDIS_URL), which a later version will have, "
+    "They persist in a Valkey or Redis server (--store redis://…, or REDIS_URL), "
     "or on a platform with a volume (--store sqlite:///PATH)."
 )
 
-ONE_PROCESS = (
-    "Only one process can use a SQLite store. A store on Redis or Valkey (--store redis://…) can be shared by several."
-)
+ONE_PROCESS = "Only one process can use a SQLite store. Several can share a Valkey or Redis server (--store redis://…)."
 
 logger = get_logger(__name__)
 
@@ -34,7 +32,7 @@ def advise(settings: Settings) -> None:
         logger.warning("unknown environment variable", name=name, **({"did_you_mean": meant} if meant else {}))
     if settings.store == "sqlite://":
         logger.warning("the store is in memory", store=settings.store, advice=LOST_WITH_THE_PROCESS)
-    elif "DYNO" in os.environ:
+    elif "DYNO" in os.environ and settings.store.startswith("sqlite:"):
         logger.warning("the disk is ephemeral", store=settings.store, advice=LOST_WITH_THE_DYNO)
     suggested = os.environ.get("WEB_CONCURRENCY", "").strip()
     if settings.workers == 1 and settings.store.startswith("sqlite:") and suggested not in {"", "1"}:

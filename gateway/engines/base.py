@@ -91,6 +91,15 @@ what the last run wrote, so a rule must change nothing but the transaction.
 """
 
 
+class Durability(Enum):
+    """What holds of a call that has returned."""
+
+    DISK = "what was acked is on disk"
+    SECOND = "a power cut of the server may lose what was acked in the last second"
+    MEMORY = "what was acked is in memory, and is lost with the process that keeps it"
+    UNKNOWN = "the server does not say whether what was acked is on its disk"
+
+
 class Engine(Protocol):
     """See the module's docstring for what each call guarantees. Any call may raise `Unavailable`."""
 
@@ -107,6 +116,11 @@ class Engine(Protocol):
 
         Returns whether everything was stored. Calls that the store does not complete in time get `Unavailable`; what
         they write may or may not be stored.
+        """
+
+    def durability(self) -> Durability:
+        """What holds of a call that has returned. Of a server with replicas: unless one takes over that lacks the
+        newest.
         """
 
     def problem(self) -> str | None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from gateway.events import Room
 
@@ -71,7 +71,14 @@ class Attachment:
     replaces: Holder | None = None
 
 
-Effect: TypeAlias = Attachment | Publication | Movement
+@dataclass(frozen=True, slots=True)
+class Detachment:
+    """The session of ``connection``, which is on this node, is live on another node from here on."""
+
+    connection: str
+
+
+Effect: TypeAlias = Attachment | Detachment | Publication | Movement
 """What a commit has to deliver."""
 
 
@@ -80,3 +87,14 @@ class Subscriber(Protocol):
 
     def committed(self, effects: Sequence[Effect]) -> None:
         """Receive the effects of one commit, in order. Must neither raise nor wait."""
+
+    def missed(self, rooms: Collection[str] | None) -> None:
+        """The members of these rooms who are on this node, or all sessions (None), cannot be given all that they
+        should have received: they must come back and recover.
+        """
+
+    def has_session(self, sid: str, username: str) -> bool:
+        """Whether the session is live on a connection of this node."""
+
+    def has_members(self, room: str) -> bool:
+        """Whether a member of the room has a live session on this node."""

@@ -147,6 +147,9 @@ class Sessions(Protocol):
     async def suspended_until(self, running_ms: int, limit: int) -> Sequence[SessionRecord]:
         """Sessions that were suspended at that running time or earlier, the earliest first."""
 
+    async def orphaned(self, limit: int) -> Sequence[SessionRecord]:
+        """Sessions that are live on nodes that are gone."""
+
     async def online(self, prefix: str, limit: int) -> Sequence[str]:
         """Users with a live session whose names begin with ``prefix``, in order of name."""
 

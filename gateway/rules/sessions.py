@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 FEW_STEPS: Final = 50
 """How many steps of a replay may be read in the transaction that resumes the session: it has enough to do as it is."""
 
+ORPHANED_AT_ONCE: Final = 20
+"""How many sessions one transaction of `suspend_orphaned` suspends."""
+
 EXPIRED_AT_ONCE: Final = 10
 """How many sessions one transaction of `end_expired` ends."""
 
@@ -180,6 +183,28 @@ async def abandon(tx: Transaction, policy: Policy, claim: Claim) -> None:
             undo = _suspend if claim.is_for(record) else _end
             await undo(tx, policy, record, sessions)
             return
+
+
+async def suspend_orphaned(tx: Transaction, policy: Policy) -> int:
+    """Suspend some of the sessions that were live on nodes that are gone. Returns how many.
+
+    One to which no client can return expires at once.
+    """
+    orphaned = await tx.sessions.orphaned(ORPHANED_AT_ONCE)
+    if not orphaned:
+        return 0
+    usernames = list(dict.fromkeys(session.username for session in orphaned))
+    sessions = await tx.sessions.of(usernames)
+    memberships = await tx.members.of(usernames)
+    gone = {session.sid for session in orphaned}
+    now = tx.running_ms()
+    for session in orphaned:
+        expired = 0 if session.resumable else int(policy.recovery_window * 1000)
+        tx.sessions.put(session._replace(holder=None, suspended_at=now - expired))
+    for username in usernames:
+        if all(session.holder is None or session.sid in gone for session in sessions[username]):
+            _publish_presence(tx, policy, username, _rooms(memberships.get(username, ())), online=False)
+    return len(orphaned)
 
 
 async def end_expired(tx: Transaction, policy: Policy) -> int:

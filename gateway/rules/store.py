@@ -17,7 +17,7 @@ from gateway.protocol.names import spellings
 from gateway.rules import messages, people, rooms, sessions
 
 if TYPE_CHECKING:
-    from gateway.engines.base import Engine, Policy, Receipt
+    from gateway.engines.base import Durability, Engine, Policy, Receipt
     from gateway.engines.effects import Subscriber
     from gateway.engines.transaction import Messages, Transaction
     from gateway.events import Room
@@ -35,12 +35,18 @@ class Store:
         self._policy = policy
 
     async def open(self, subscriber: Subscriber) -> None:
-        """See `Engine.open`."""
+        """See `Engine.open`. What was live on nodes that are gone is suspended before anybody can log in."""
         await self._engine.open(subscriber)
+        while await self.suspend_orphaned_sessions():
+            pass
 
     async def close(self, timeout: float) -> bool:  # noqa: ASYNC109 - see `Engine.close`
         """See `Engine.close`."""
         return await self._engine.close(timeout)
+
+    def durability(self) -> Durability:
+        """See `Engine.durability`."""
+        return self._engine.durability()
 
     def problem(self) -> str | None:
         """See `Engine.problem`."""
@@ -78,6 +84,10 @@ class Store:
     async def abandon_session(self, claim: Claim) -> None:
         """See `gateway.rules.sessions.abandon`."""
         await self._engine.run(claim.username, lambda tx: sessions.abandon(tx, self._policy, claim), low_priority=True)
+
+    async def suspend_orphaned_sessions(self) -> int:
+        """See `gateway.rules.sessions.suspend_orphaned`."""
+        return await self._engine.run(NOBODY, lambda tx: sessions.suspend_orphaned(tx, self._policy), low_priority=True)
 
     async def end_expired_sessions(self) -> int:
         """See `gateway.rules.sessions.end_expired`."""

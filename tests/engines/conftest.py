@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Sequence
+from contextlib import AsyncExitStack, contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import orjson
 import pytest
 
+from engines.leases import end_leases
+from engines.live import LiveMembers
 from engines.plans import Statements, faults
 from gateway.engines.base import Engine, ListUsers, Policy
 from gateway.engines.effects import Attachment, Effect, Movement, Publication, Session
 from gateway.engines.sqlite import engine
 from gateway.engines.sqlite.database import open_database
 from gateway.engines.sqlite.engine import SQLiteEngine
+from gateway.engines.valkey.engine import ValkeyEngine
+from gateway.errors import Unavailable
 from gateway.observe import NullObserver, Observer
 from gateway.rules import store as rules
 from gateway.rules.sessions import Claim, ResumePoint
+from harness.names import fresh_name
+from harness.valkey import StartValkey, ValkeyProxy, ValkeyServer
 
 POLICY = Policy(
     max_rooms=3,
@@ -40,23 +50,31 @@ class Clock:
     """Unix time and the monotonic clock, both of which a test moves."""
 
     def __init__(self) -> None:
-        self.now = 1_790_000_000.0
-        self.monotonic_now = 50_000.0
+        self._unix = 1_790_000_000.0
+        self._monotonic = 50_000.0
+        self._passed = 0.0
 
     def __call__(self) -> float:
-        return self.now
+        return self._unix + self._passed
 
     def monotonic(self) -> float:
-        return self.monotonic_now
+        return self._monotonic + self._passed
+
+    def on_server(self) -> float:
+        """Unix time on a server: what has passed here has passed there, besides the time that really passes."""
+        return time.time() + self._passed
 
     def advance(self, seconds: float) -> None:
-        """Time goes by."""
-        self.now += seconds
-        self.monotonic_now += seconds
+        """Time passes."""
+        self._passed += seconds
 
     def set(self, seconds: float) -> None:
         """The system clock is set, ``seconds`` forward."""
-        self.now += seconds
+        self._unix += seconds
+
+    def boot(self) -> None:
+        """The machine is started again, and its monotonic clock with it."""
+        self._monotonic = 3.0 - self._passed
 
 
 @dataclass
@@ -64,11 +82,25 @@ class Recorder:
     """A subscriber that remembers what it received."""
 
     effects: list[Effect] = field(default_factory=list)
+    live: LiveMembers = field(default_factory=LiveMembers)
+    gaps: list[Collection[str] | None] = field(default_factory=list)
+    """What was `missed`."""
     at_once: int = 0
     """Bytes of the events in the commit that had the most."""
 
+    def missed(self, rooms: Collection[str] | None) -> None:
+        self.gaps.append(rooms)
+
+    def has_session(self, sid: str, username: str) -> bool:
+        return self.live.has_session(sid, username)
+
+    def has_members(self, room: str) -> bool:
+        return bool(self.live.of(room))
+
     def committed(self, effects: Sequence[Effect]) -> None:
         self.effects += effects
+        for effect in effects:
+            self.live.note(effect)
         size = sum(len(effect.body) for effect in effects if isinstance(effect, Publication))
         self.at_once = max(self.at_once, size)
 
@@ -100,8 +132,8 @@ def sqlite_store(
 class Store(rules.Store):
     """A store under test, what it published, and the ways to log in and to start again."""
 
-    def __init__(self, create: Callable[[], Engine], clock: Clock) -> None:
-        super().__init__(create(), POLICY)
+    def __init__(self, create: Callable[[], Engine], clock: Clock, policy: Policy = POLICY) -> None:
+        super().__init__(create(), policy)
         self._create = create
         self.recorder = Recorder()
         self.clock = clock
@@ -121,20 +153,88 @@ class Store(rules.Store):
         """The session's connection (from `login`) is lost."""
         await self.suspend_session(session, f"c-{session.username}")
 
+    async def suspend_session(self, session: Session, connection: str) -> None:
+        self.recorder.live.forget(connection)
+        await super().suspend_session(session, connection)
+
+    async def end_session(self, session: Session, connection: str) -> None:
+        self.recorder.live.forget(connection)
+        await super().end_session(session, connection)
+
     async def resume(self, session: Session, offset: str | None, connection: str = "c-again") -> Attachment:
         await self.attach_session(Claim(session.username, connection, ResumePoint(session.pid, offset)))
         return self.recorder.last_attachment
 
 
-ENGINES: dict[str, dict[str, Any]] = {"sqlite": {"slice_time": 60.0}, "sqlite-in-slices": {"slice_time": 0.0}}
+SHARED = "shared"
+"""The prefix of the keys of a store with nodes."""
+
+
+class Node(Store):
+    """One of the nodes that share a Valkey server, which it reaches through a proxy of its own."""
+
+    policy = replace(POLICY, max_members=200, history_size=2000, history_bytes=2**22, presence_limit=20)
+
+    def __init__(self, server: ValkeyServer, proxy: ValkeyProxy, clock: Clock) -> None:
+        super().__init__(lambda: valkey_engine(proxy.url, clock, self.policy), clock, self.policy)
+        self.proxy = proxy
+        self._server = server
+
+    async def sweep(self) -> None:
+        """Suspend what is live on nodes that are gone, until cancelled, as a gateway does."""
+        while True:
+            with suppress(Unavailable):
+                await self.suspend_orphaned_sessions()
+            await asyncio.sleep(0.1)  # other nodes may go at any time
+
+    def messages(self, room: str) -> list[str]:
+        """The contents of the messages of a room that this node has received, in order."""
+        return [body["content"] for event, body in self.recorder.events if event == "message" and body["room"] == room]
+
+    async def end_lease(self) -> None:
+        """The node has not extended its lease for too long; it has had at least one log-in."""
+        await end_leases(self._server, SHARED, self.recorder.last_attachment.holder.node)
+
+    def cut_off(self) -> None:
+        """The server cannot be reached from here, until `Proxy.listen`."""
+        self.proxy.refuse()
+        self.proxy.reset()
+
+
+AddNode: TypeAlias = Callable[[], Awaitable[Node]]
+
+SQLITE: dict[str, dict[str, Any]] = {"sqlite": {"slice_time": 60.0}, "sqlite-in-slices": {"slice_time": 0.0}}
 """SQLite twice: once with work done in as few pieces as may be, and once in as many."""
 
 
-@pytest.fixture(params=ENGINES)
-async def store(
-    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[Store]:
-    clock = Clock()
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture(params=[*SQLITE, pytest.param("valkey", marks=pytest.mark.process)])
+def create_engine(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> Iterator[Callable[[], Engine]]:
+    """Creates engines on one store, of each kind in its turn."""
+    if request.param == "valkey":
+        yield partial(valkey_engine, request.getfixturevalue("valkey").store(fresh_name("store")), clock)
+        return
+    path = tmp_path / "gateway.db"
+    with watch_plans(path, monkeypatch):
+        yield lambda: SQLiteEngine(
+            str(path), POLICY, NullObserver(), clock=clock, monotonic=clock.monotonic, **SQLITE[request.param]
+        )
+
+
+def valkey_engine(url: str, clock: Clock, policy: Policy = POLICY) -> Engine:
+    """An engine on a Valkey server, whose time passes as a test lets it, and besides as it really does."""
+    return ValkeyEngine(url, policy, NullObserver(), clock=clock.on_server)
+
+
+@contextmanager
+def watch_plans(path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Check, in the end, that no statement that was run on the file looks at more than it needs."""
     statements = Statements()
 
     def open_and_watch(path: str) -> sqlite3.Connection:
@@ -143,17 +243,37 @@ async def store(
         return connection
 
     monkeypatch.setattr(engine, "open_database", open_and_watch)
+    yield
+    connection = open_database(str(path))
+    assert faults(connection, statements) == []
+    connection.close()
 
-    def create() -> Engine:
-        path = str(tmp_path / "gateway.db")
-        return SQLiteEngine(
-            path, POLICY, NullObserver(), clock=clock, monotonic=clock.monotonic, **ENGINES[request.param]
-        )
 
-    store = Store(create, clock)
+@pytest.fixture
+async def store(create_engine: Callable[[], Engine], clock: Clock) -> AsyncIterator[Store]:
+    store = Store(create_engine, clock)
     await store.open(store.recorder)
     yield store
     await store.close(5)
-    connection = open_database(str(tmp_path / "gateway.db"))
-    assert faults(connection, statements) == []
-    connection.close()
+
+
+@pytest.fixture
+async def server(start_valkey: StartValkey) -> ValkeyServer:
+    """The server of the nodes of a test."""
+    return await start_valkey()
+
+
+@pytest.fixture
+async def add_node(server: ValkeyServer, clock: Clock) -> AsyncIterator[AddNode]:
+    """Opens one store on one node after the other."""
+    async with AsyncExitStack() as stack:
+
+        async def add() -> Node:
+            proxy = await stack.enter_async_context(ValkeyProxy(server.store(SHARED)))
+            node = Node(server, proxy, clock)
+            await node.open(node.recorder)
+            stack.push_async_callback(node.close, 1)
+            stack.callback(asyncio.ensure_future(node.sweep()).cancel)
+            return node
+
+        yield add

@@ -17,7 +17,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from engines.conftest import POLICY, Recorder, sqlite_store
+from engines.conftest import POLICY, Clock, Recorder, sqlite_store
 from gateway.engines.effects import Attachment, Session
 from gateway.engines.sqlite.clocks import Clocks
 from gateway.engines.sqlite.database import APPLICATION_ID, SCHEMA_VERSION, open_database
@@ -348,6 +348,20 @@ def test_events_read_in_a_failed_transaction_are_not_replayed(tmp_path: Path) ->
     assert [orjson.loads(missed.body).get("content") for missed in attachment.missed] == [None, *["kept"] * 3]
     tx.rollback()
     tx.close()
+
+
+async def test_a_clock_that_was_set_back_holds_up_only_rooms_with_later_messages(tmp_path: Path) -> None:
+    clock = Clock()
+    store = sqlite_store(tmp_path / "gateway.db", clock=clock, monotonic=clock.monotonic)
+    await store.open(Recorder())
+    await store.attach_session(Claim("alice", "c", None))
+    for room in ("old", "new"):
+        await store.create_room("alice", room, ())
+    before = await store.append_message("alice", "old", "x", None)
+    clock.set(-10)
+    assert (await store.append_message("alice", "old", "x", None)).ts == before.ts
+    assert (await store.append_message("alice", "new", "x", None)).ts == before.ts - 10_000
+    await store.close(5)
 
 
 async def test_ended_rooms_and_former_members_leave_no_rows(tmp_path: Path) -> None:

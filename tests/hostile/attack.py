@@ -318,6 +318,9 @@ class Attacker:
 
     async def send(self, data: bytes) -> None:
         """Write, as fast as the gateway reads; bytes after its close are dropped."""
+        if self.writer.is_closing():
+            await asyncio.sleep(0)  # whoever sends for ever must not block the others for ever
+            return
         try:
             self.writer.write(data)
             await self.writer.drain()

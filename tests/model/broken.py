@@ -10,7 +10,7 @@ from typing import Any
 from gateway.engines.base import Receipt
 from gateway.engines.effects import Attachment, Effect, Movement, Publication, Subscriber
 from gateway.rules.store import Store
-from model.play import START
+from model.storage import START
 
 Spoil = Callable[[list[Effect]], list[Effect]]
 

@@ -50,7 +50,7 @@ class Moves:
             self.burst: 6,
             self.look: 8,
             self.wait: 6,
-            self.step_the_clock: 1,
+            self.step_the_clock: int(play.storage.uses_system_clock),
             self.crash: 3,
             self.restart: 1,
             self.back_up: 1,
@@ -170,8 +170,10 @@ class Moves:
     # --- time, and the store
 
     async def wait(self) -> None:
-        """Time passes, from less than a window to more than the decline window."""
-        seconds = self._random.choice([1.0, 10.0, 70.0, 130.0, 4000.0])
+        """Time passes, from less than a window to more than the decline window. (No sum of these is a little less than
+        a window: time may also pass by itself.)
+        """
+        seconds = self._random.choice([20.0, 40.0, 80.0, 140.0, 4000.0])
         self._play.trail.append(f"{seconds:g} s pass")
         self._play.world.wall += seconds
         self._play.world.monotonic += seconds
@@ -202,7 +204,7 @@ class Moves:
         await self._play.restart()
 
     async def back_up(self) -> None:
-        self._play.back_up()
+        await self._play.back_up()
 
     async def restore(self) -> None:
         if self._play.has_backup:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
+from engines.live import LiveMembers
 from gateway.engines.effects import Attachment, Effect, Movement, Publication
 
 
@@ -21,27 +22,27 @@ class Received:
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """What connections received, and all stored events, each in order."""
+    """What connections received, and the stored events that were published, each in order."""
 
     received: list[Received]
-    appended: list[Received]
+    appended: list[Publication]
 
 
 class Receivers:
-    """The connections of one node, and which of them are in which room. A `gateway.engines.base.Subscriber`."""
+    """The connections of one node, and which of them are in which room. A `gateway.engines.effects.Subscriber`."""
 
     def __init__(self) -> None:
-        self._connections: dict[str, str] = {}
-        """The live connection of each username."""
-        self._rooms: dict[str, set[str]] = {}
+        self._live = LiveMembers()
         self.received: list[Received] = []
         """What arrived since `take`."""
         self.attachments: dict[str, Attachment] = {}
         """By connection."""
-        self.appended: list[Received] = []
-        """Every stored event since `take`, whether or not anybody is there to receive it."""
+        self.appended: list[Publication] = []
+        """Every stored event that was published since `take`, whether or not anybody is there to receive it."""
         self.left: list[str] = []
         """Who left rooms since `take`, in order."""
+        self.gaps: list[Collection[str] | None] = []
+        """What members have `missed`."""
 
     def take(self) -> Arrived:
         arrived = Arrived(self.received, self.appended)
@@ -50,47 +51,38 @@ class Receivers:
 
     def forget(self, connection: str) -> None:
         """The connection is closed."""
-        for username in [name for name, held in self._connections.items() if held == connection]:
-            self._drop(username)
+        self._live.forget(connection)
 
-    def _drop(self, username: str) -> None:
-        self._connections.pop(username, None)
-        for members in self._rooms.values():
-            members.discard(username)
+    def missed(self, rooms: Collection[str] | None) -> None:
+        self.gaps.append(rooms)
+
+    def has_session(self, sid: str, username: str) -> bool:
+        return self._live.has_session(sid, username)
+
+    def has_members(self, room: str) -> bool:
+        return bool(self._live.of(room))
 
     def committed(self, effects: Sequence[Effect]) -> None:
         for effect in effects:
+            self._live.note(effect)
             match effect:
                 case Attachment():
-                    self._attach(effect)
+                    self.attachments[effect.holder.connection] = effect
                 case Movement():
-                    self._move(effect)
+                    self.left += effect.left
                 case Publication():
                     self._publish(effect)
 
-    def _attach(self, attachment: Attachment) -> None:
-        if attachment.replaces is not None:
-            self.forget(attachment.replaces.connection)
-        username = attachment.session.username
-        self._connections[username] = attachment.holder.connection
-        for room in attachment.rooms:
-            self._rooms.setdefault(room.room, set()).add(username)
-        self.attachments[attachment.holder.connection] = attachment
-
-    def _move(self, movement: Movement) -> None:
-        members = self._rooms.setdefault(movement.room, set())
-        members.difference_update(movement.left)
-        members.update(name for name in movement.joined if name in self._connections)
-        self.left += movement.left
-
     def _publish(self, publication: Publication) -> None:
         body = orjson.loads(publication.body)
+        if publication.event == "user-left":
+            self.left.append(body["username"])
         if publication.offset is not None:
-            self.appended.append(Received("", publication.event, body, publication.offset))
+            self.appended.append(publication)
         recipients = publication.recipients
         if recipients is None:
-            recipients = tuple(self._rooms.get(publication.room, set()) - {publication.author or ""})
+            recipients = tuple(self._live.of(publication.room) - {publication.author or ""})
         for username in recipients:
-            connection = self._connections.get(username)
+            connection = self._live.connection_of(username)
             if connection is not None:
                 self.received.append(Received(connection, publication.event, body, publication.offset))

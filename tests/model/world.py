@@ -7,6 +7,7 @@ be read from top to bottom as the contract in code.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -22,6 +23,25 @@ class Receipt(NamedTuple):
     id: str
     ts: int
     duplicate: bool
+
+
+class Moment(int):
+    """A time in ms that is not known exactly: it equals all from itself up to ``latest``."""
+
+    latest: int
+
+    def __new__(cls, earliest: int, latest: int) -> Moment:
+        moment = super().__new__(cls, earliest)
+        moment.latest = latest
+        return moment
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, int) and int(self) <= int(other) <= self.latest
+
+    __hash__ = int.__hash__
+
+    def __deepcopy__(self, _: object) -> Moment:
+        return self
 
 
 class Refused(Exception):
@@ -110,6 +130,8 @@ class World:
         self.policy = policy
         self.wall = wall
         self.monotonic = monotonic
+        self.ahead = 0.0
+        """By how many seconds the engine's time may be ahead of ours."""
         self.stepped = False
         """Whether the system clock was ever set."""
         self.count = 0
@@ -352,9 +374,14 @@ class World:
             return Receipt(earlier[-1].body["id"], earlier[-1].body["ts"], duplicate=True)
         given = got.id if message_id is None and got is not None else message_id
         body = {"id": given, "room": name, "from": actor, "content": content}
-        body["ts"] = room.last_ts = max(room.last_ts, int(self.wall * 1000))
+        body["ts"] = room.last_ts = self._time_of_message(room, got)
         self._append(room, "message", body, actor)
         return Receipt(body["id"], body["ts"], duplicate=False)
+
+    def _time_of_message(self, room: Room, got: Receipt | None) -> int:
+        earliest = max(room.last_ts, int(self.wall * 1000))
+        time = Moment(earliest, earliest + math.ceil(self.ahead * 1000))
+        return time if got is None or time != got.ts else got.ts
 
     def _earlier(self, room: Room, actor: str, message_id: str | None) -> list[Entry]:
         """What a member sent with an id, in this membership."""
@@ -364,7 +391,7 @@ class World:
 
     def _is_remembered(self, room: Room, entry: Entry, got: Receipt | None) -> bool:
         """Whether the engine knows a message by its id; where it need not, it may."""
-        recent = self.wall * 1000 - entry.body["ts"] < 2000 * self.policy.recovery_window
+        recent = (self.wall + self.ahead) * 1000 - entry.body["ts"] < 2000 * self.policy.recovery_window
         if self._is_kept(room, entry) or (recent and not self.stepped):
             return True
         return got is not None and got.duplicate

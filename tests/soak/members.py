@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import socket
-import struct
 from abc import ABC, abstractmethod
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self
@@ -16,6 +14,7 @@ from websockets.exceptions import WebSocketException
 
 from harness.client import RefusedError
 from harness.plain import dump, open_websocket, websocket_url
+from harness.proxy import reset
 from harness.stock import TRANSPORTS
 from soak.checker import Message
 
@@ -44,13 +43,6 @@ _numbers = itertools.count(1_000_000)
 
 class LostError(Exception):
     """The connection went before the reply came: nobody knows whether the action was done."""
-
-
-def reset(transport: Any) -> None:
-    """End a TCP connection with a reset instead of a close."""
-    with suppress(OSError, AttributeError):
-        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    transport.abort()
 
 
 class Member(ABC):

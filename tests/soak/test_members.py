@@ -10,9 +10,9 @@ from harness.client import ChatClient, Join, make_room, succeed
 from harness.names import fresh_name
 from harness.node import Driver
 from harness.process import GatewayProcess
+from harness.proxy import Link, Proxy
 from harness.stock import SocketIOClient
 from harness.waiting import until
-from soak.proxy import Link, Proxy
 
 POLL = b"GET /socket.io/?EIO=4&transport=polling"
 PROBE = b"GET /socket.io/?EIO=4&transport=websocket"

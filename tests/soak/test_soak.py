@@ -23,9 +23,9 @@ import pytest
 
 from harness.names import fresh_name
 from harness.process import stable_port
+from harness.proxy import Proxy
 from soak.checker import History, Message
 from soak.members import Guest, JSONMember, Member, StockMember
-from soak.proxy import Proxy
 
 if TYPE_CHECKING:
     from harness.node import Driver
@@ -229,8 +229,7 @@ class Soak:
             self.over.set()
             for task in trouble:
                 task.cancel()
-            for link in self.proxy.links():
-                link.flow()
+            self.proxy.flow()
             returns = [tasks.create_task(self._time_return(member)) for member in self.members]
         return {member.username: task.result() for member, task in zip(self.members, returns, strict=True)}
 
@@ -282,13 +281,13 @@ class Soak:
         """Lose connections, on either side or between, and stall them."""
         while not self.over.is_set():
             link = self.proxy.pick(self.chance)
-            match self.chance.choice(("lose", "lose", "cut", "stall", "stall")):
+            match self.chance.choice(("lose", "lose", "reset", "stall", "stall")):
                 case "lose":
                     member = self.chance.choice(self.members)
                     if member.online:
                         await member.lose()
-                case "cut" if link is not None:
-                    link.cut()
+                case "reset" if link is not None:
+                    link.reset()
                 case "stall" if link is not None:
                     link.stall(self.chance.uniform(0.1, 5))
             await asyncio.sleep(self.chance.expovariate(self.size.losses))  # at their rate
@@ -296,12 +295,12 @@ class Soak:
     async def _reset_many(self) -> None:
         """Every 1 to 5 seconds reset or stall one in ten connections, or stall them all."""
         while not self.over.is_set():
-            what = self.chance.choice(("cut", "cut", "stall", "stall all"))
+            what = self.chance.choice(("reset", "reset", "stall", "stall all"))
             seconds = self.chance.uniform(0.1, 2)
             for link in self.proxy.links():
                 if what == "stall all" or self.chance.random() < 0.1:
-                    if what == "cut":
-                        link.cut()
+                    if what == "reset":
+                        link.reset()
                     else:
                         link.stall(seconds)
             await asyncio.sleep(self.chance.uniform(1, 5))  # at their rate

@@ -6,7 +6,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, TypeVar
 
-from gateway.engines.base import NOBODY
+from gateway.engines.base import NOBODY, Durability
 from gateway.engines.sqlite.clocks import Clocks
 from gateway.engines.sqlite.commits import GroupCommit
 from gateway.engines.sqlite.database import open_database
@@ -78,6 +78,9 @@ class SQLiteEngine:
             return True
         is_kept = await self._commits.close(timeout)
         return is_kept and self._file_problem() is None
+
+    def durability(self) -> Durability:
+        return Durability.MEMORY if self._path == MEMORY else Durability.DISK
 
     def problem(self) -> str | None:
         return self._file_problem() or (None if self._commits is None else self._commits.problem())

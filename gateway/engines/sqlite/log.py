@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from gateway.engines.base import Policy
     from gateway.engines.effects import Effect
     from gateway.engines.sqlite.clocks import Clocks
-    from gateway.engines.sqlite.epochs import Epochs
+    from gateway.engines.sqlite.epochs import EpochTable
     from gateway.engines.transaction import Invitation, RoomId, RoomRecord
 
 SENT: Final = """
@@ -34,7 +34,7 @@ SELECT ts FROM (
 
 WITHDRAW: Final = """
 DELETE FROM log WHERE recipient = ?1 AND position IN (
-    SELECT joined FROM members WHERE username = ?1 AND room_id IN (SELECT value FROM json_each(?2))
+    SELECT joined FROM members WHERE username = ?1 AND invited AND room_id IN (SELECT value FROM json_each(?2))
 )
 """
 
@@ -42,7 +42,7 @@ DELETE FROM log WHERE recipient = ?1 AND position IN (
 class EventLog:
     """See `gateway.engines.transaction.Log`."""
 
-    def __init__(self, connection: sqlite3.Connection, policy: Policy, clocks: Clocks, epochs: Epochs) -> None:
+    def __init__(self, connection: sqlite3.Connection, policy: Policy, clocks: Clocks, epochs: EpochTable) -> None:
         self.effects: list[Effect] = []
         """The effects of the operation that is running, in order."""
         self.published = 0
@@ -93,10 +93,10 @@ class EventLog:
         return self._newest
 
     def offset(self, position: int) -> str:
-        return self._epochs.offset(position)
+        return self._epochs.known.offset(position)
 
     def position(self, offset: str) -> int | None:
-        return self._epochs.position(offset, self._newest)
+        return self._epochs.known.position(offset, self._newest)
 
     # --- writing
 
@@ -129,7 +129,7 @@ class EventLog:
         self._rows.append(
             (position, room_id, kind, event, author, None, message_id, ts, span.number, span.size, span.other, body)
         )
-        self.effects.append(Publication(event, body, room, f"{self._epochs.prefix}{position}", author))
+        self.effects.append(Publication(event, body, room, f"{self._epochs.known.prefix}{position}", author))
         self.published += len(body)
         if self.trimming.is_due(span):
             self.flush()
@@ -141,7 +141,7 @@ class EventLog:
         event, body, author = events.ROOM_JOINED, invitation.body, invitation.author
         row = (position, room.id, None, event, author, username, None, None, None, None, None, body)
         self._rows.append(row)
-        offset = f"{self._epochs.prefix}{position}"
+        offset = f"{self._epochs.known.prefix}{position}"
         self._publish(Publication(event, body, room.name, offset, author, (username,)))
 
     def withdraw_invitations(self, username: str, room_ids: str) -> None:

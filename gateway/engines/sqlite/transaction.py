@@ -15,7 +15,7 @@ from gateway import events
 from gateway.engines.base import Receipt
 from gateway.engines.sqlite.clocks import Slice
 from gateway.engines.sqlite.departures import DepartureTable
-from gateway.engines.sqlite.epochs import Epochs
+from gateway.engines.sqlite.epochs import EpochTable
 from gateway.engines.sqlite.history import LogHistory
 from gateway.engines.sqlite.log import EventLog
 from gateway.engines.sqlite.members import MemberTable
@@ -56,7 +56,7 @@ class SQLiteTransaction:
         self._slice = Slice(slice_time)
         self._changes = 0
         self._wrote = False
-        self._epochs = Epochs(connection)
+        self._epochs = EpochTable(connection)
         self._space = Space(connection, policy.max_store)
         self.log = EventLog(connection, policy, clocks, self._epochs)
         self.history = LogHistory(connection, self.log, policy)

@@ -1,0 +1,74 @@
+"""Where the server is: the URL of a store, and connections to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from redis.asyncio.connection import Connection, UnixDomainSocketConnection, parse_url
+
+from gateway.addresses import without_password
+from gateway.errors import StoreError
+
+if TYPE_CHECKING:
+    from redis.asyncio.connection import AbstractConnection
+
+CONNECT_TIMEOUT: Final = 5.0
+"""Seconds until an attempt to connect is given up."""
+
+SCHEMES: Final = {"valkey": "redis", "valkeys": "rediss"}
+"""Other names of what redis-py knows."""
+
+DEFAULT_PREFIX: Final = "gateway"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """``options`` are those of redis-py's connections. All keys of the store begin with ``{prefix}:``."""
+
+    kind: type[AbstractConnection]
+    options: dict[str, Any]
+    prefix: str
+    shown: str
+    """The URL without a password."""
+
+    @classmethod
+    def parse(cls, url: str) -> Address:
+        """From ``redis://``, ``rediss://`` (TLS) or ``unix://``, or ``valkey`` in the place of ``redis``. The parameter
+        ``prefix`` names the store; the others are redis-py's.
+
+        Raises:
+            StoreError: it is no such URL.
+        """
+        scheme, separator, rest = url.partition("://")
+        parts = urlsplit(f"{SCHEMES.get(scheme, scheme)}{separator}{rest}")
+        query = dict(parse_qsl(parts.query))
+        prefix = query.pop("prefix", DEFAULT_PREFIX)
+        try:
+            options: dict[str, Any] = dict(parse_url(urlunsplit(parts._replace(query=urlencode(query)))))
+        except ValueError as error:
+            raise StoreError(f"{without_password(url)} is not the URL of a store: {error}") from None
+        if not prefix or "{" in prefix or "}" in prefix:
+            raise StoreError("The prefix of a store must not be empty, nor contain { or }.")
+        kind: type[AbstractConnection] = options.pop("connection_class", Connection)
+        # Every timeout is set: the library's own have changed between versions. `Link` has one for each reply.
+        options |= {"protocol": 2, "socket_timeout": None, "socket_connect_timeout": CONNECT_TIMEOUT}
+        if not issubclass(kind, UnixDomainSocketConnection):
+            options.setdefault("socket_keepalive", True)
+        return cls(kind, options, prefix, without_password(url))
+
+    def connect(self) -> AbstractConnection:
+        """A connection that is not open yet."""
+        return self.kind(**self.options)
+
+    @property
+    def meta(self) -> str:
+        """The key of the store's hash."""
+        return f"{{{self.prefix}}}:meta"
+
+    def channel_of_room(self, room_id: int) -> str:
+        return f"{{{self.prefix}}}:in:{room_id}"
+
+    def channel_of_node(self, node: str) -> str:
+        return f"{{{self.prefix}}}:to:{node}"

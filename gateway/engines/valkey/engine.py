@@ -1,0 +1,223 @@
+"""The store on a Valkey or Redis server as an `Engine`, which many nodes share."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import orjson
+from redis.exceptions import RedisError
+
+from gateway.engines.base import NOBODY, Receipt
+from gateway.engines.valkey.address import Address
+from gateway.engines.valkey.batches import Batches
+from gateway.engines.valkey.hub import Hub
+from gateway.engines.valkey.node import FIRST_PAUSE, LAST_PAUSE, RETRY_AFTER, Node
+from gateway.engines.valkey.records import split_session_key
+from gateway.engines.valkey.subscription import Subscription
+from gateway.errors import GatewayError, RoomNotFound, StoreError, Unavailable
+from gateway.logs import get_logger
+from gateway.tasks import keep_running
+from gateway.tokens import tokens
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from gateway.engines.base import Durability, Policy, Rule
+    from gateway.engines.effects import Subscriber
+    from gateway.observe import Observer
+
+T = TypeVar("T")
+logger = get_logger(__name__)
+
+DEAF_AFTER: Final = 5.0
+"""For how long no probe may come back, in seconds, before a subscription is given up."""
+
+CHECK_INTERVAL: Final = 10.0
+"""How often the positions of all rooms are compared, in seconds, and unused rooms unsubscribed from."""
+
+
+class ValkeyEngine:
+    """An `Engine` (see ``engines/base.py``)."""
+
+    def __init__(
+        self,
+        url: str,
+        policy: Policy,
+        observer: Observer,
+        *,
+        announced: str = "",
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """``url``: see `Address.parse`. ``announced``: where other nodes reach this one. ``clock`` returns Unix time:
+        what it is ahead of the system's is added to the server's time.
+        """
+        self._policy = policy
+        self._observer = observer
+        self._clock = clock
+        self._address = Address.parse(url)
+        self._node = Node(self._address, self, shift=self._shift, announced=announced)
+        self._batches = Batches(self._node, policy)
+        self._subscriber: Subscriber
+        self._hub: Hub
+        self._subscription: Subscription | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._delivering: asyncio.Task[None] | None = None
+        self._last: dict[str, asyncio.Future[Any]] = {}
+        """The newest rule of each client that waits or runs."""
+        self._random = tokens(6)
+        self._is_unsure = False
+        """Whether the connection was lost, and with it perhaps replies to commits."""
+
+    def _shift(self) -> int:
+        return 0 if self._clock is time.time else round((self._clock() - time.time()) * 1000)
+
+    # --- an `Engine`
+
+    async def open(self, subscriber: Subscriber) -> None:
+        self._subscriber = subscriber
+        await self._node.open()
+        parts = (self._batches.run, self._stay_subscribed, self._check)
+        self._tasks = [asyncio.create_task(keep_running(part)) for part in parts]
+
+    async def close(self, timeout: float) -> bool:  # noqa: ASYNC109 - see `Engine.close`
+        is_kept = await self._finish(timeout)
+        self._batches.close()
+        for task in (*self._tasks, *([] if self._delivering is None else [self._delivering])):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._subscription is not None:
+            await self._subscription.close()
+        await self._node.close()
+        return is_kept
+
+    async def _finish(self, seconds: float) -> bool:
+        """Wait for the calls under way."""
+        waiting = list(self._last.values())
+        if not waiting:
+            return True
+        _, late = await asyncio.wait(waiting, timeout=seconds)
+        return not late
+
+    def problem(self) -> str | None:
+        return self._node.problem()
+
+    def durability(self) -> Durability:
+        return self._node.durability
+
+    async def run(self, client: str, rule: Rule[T], *, low_priority: bool = False) -> T:
+        before = None if client == NOBODY else self._last.get(client)
+        mine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if client != NOBODY:
+            self._last[client] = mine
+        try:
+            if before is not None:
+                await asyncio.shield(before)
+            result, position = await self._batches.put(client, rule, low_priority=low_priority)
+            if position:
+                await self._hub.passed(position)
+            return result
+        finally:
+            mine.set_result(None)
+            if self._last.get(client) is mine:
+                del self._last[client]
+
+    async def append_message(
+        self, actor: str, room_names: Sequence[str], content: str, message_id: str | None
+    ) -> Receipt:
+        if (before := self._last.get(actor)) is not None:
+            await asyncio.shield(before)
+        author, text, random = orjson.dumps(actor), orjson.dumps(content), next(self._random)
+        status, *reply = await self._node.run(
+            "append",
+            self._node.id,
+            self._node.epochs.current,
+            actor,
+            author,
+            b"" if message_id is None else orjson.dumps(message_id),
+            random,
+            b',"from":' + author + b',"content":' + text + b',"ts":',
+            self._policy.history_size,
+            self._policy.history_bytes,
+            int(1000 * (2 * self._policy.recovery_window + 60)),
+            *(value for name in room_names for value in (name, orjson.dumps(name))),
+        )
+        if status == b"none":
+            raise RoomNotFound(room_names[-1])
+        if status == b"fenced":
+            await self._node.fence()
+            raise Unavailable("This node lost its place in the cluster; try again.", retry_after=RETRY_AFTER)
+        position, ts, index = reply
+        if status == b"duplicate":
+            return Receipt(message_id or "", ts, duplicate=True)
+        if self._hub.serves(room_names[index]):
+            await self._hub.passed(position)
+        return Receipt(f"{random}.{position}" if message_id is None else message_id, ts, duplicate=False)
+
+    # --- an `Owner` of the node
+
+    async def connected(self, *, anew: bool) -> None:
+        if anew:
+            if self._delivering is not None:
+                self._delivering.cancel()
+                self._hub.release()
+                self._subscriber.missed(None)
+            self._hub = Hub(self._node, self._subscriber, self._batches.pending)
+            self._delivering = asyncio.create_task(keep_running(self._hub.run))
+        self._is_unsure = not anew
+        if self._subscription is not None:
+            self._subscription.abort()  # it is made anew, by `_stay_subscribed`
+        elif anew:
+            await self._subscribe()
+
+    def beaten(self) -> None:
+        if asyncio.get_running_loop().time() - self._hub.last_probe > DEAF_AFTER and self._subscription is not None:
+            logger.warning("the subscription hears nothing; it is made anew")
+            self._subscription.abort()
+
+    # --- the subscription
+
+    async def _subscribe(self) -> None:
+        subscription = Subscription(self._address.connect(), self._hub)
+        try:
+            await subscription.open()
+            self._subscription = subscription
+            await self._hub.resume(subscription)
+            if self._is_unsure:
+                await self._disown_strays()
+        except BaseException:
+            await subscription.close()
+            raise
+
+    async def _disown_strays(self) -> None:
+        """Have the sessions suspended that the store takes for live here, and which are not: when the connection was
+        lost, so was the reply to their log-in.
+        """
+        (held,) = await self._node.read("held", self._node.id)
+        await self._hub.passed(self._node.read_position)
+        strays = [key for key in held if not self._subscriber.has_session(*split_session_key(key))]
+        if strays:
+            await self._node.run("disown", self._node.id, *strays)
+        self._is_unsure = False
+
+    async def _stay_subscribed(self) -> None:
+        pause = FIRST_PAUSE
+        while True:
+            if self._subscription is not None:
+                await self._subscription.lost()
+                await self._subscription.close()
+            try:
+                await self._subscribe()
+                pause = FIRST_PAUSE
+            except (RedisError, OSError, GatewayError, StoreError):
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, LAST_PAUSE)
+
+    async def _check(self) -> None:
+        while True:
+            await asyncio.sleep(CHECK_INTERVAL)
+            with contextlib.suppress(GatewayError):
+                self._hub.sweep()
+                await self._hub.catch_up()

@@ -1,0 +1,247 @@
+"""This process among the nodes that share the store: its lease, and its connection to the server.
+
+::
+
+    connect ──▶ hello ──▶ beats, every BEAT seconds ──▶ the connection is lost ──▶ connect, with growing pauses
+                  ▲                   │ fenced: another node has taken the lease, or the store was emptied
+                  └── a new identity ─┘
+
+A node that was stopped for longer than its lease (a paused machine) comes back to a store in which its sessions are
+suspended. It cannot write: every script that writes checks the lease. It takes a new identity, and closes its clients,
+so that they come back and recover. The server's clock decides, not those of the nodes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import re
+import secrets
+import time
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
+
+from gateway.engines.base import Durability
+from gateway.engines.epochs import Epochs
+from gateway.engines.valkey.link import Link, LinkLostError
+from gateway.engines.valkey.scripts import script
+from gateway.errors import LimitReached, StoreError, Unavailable
+from gateway.logs import get_logger
+from gateway.tasks import keep_running
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from gateway.engines.valkey.address import Address
+    from gateway.engines.valkey.link import Argument
+
+logger = get_logger(__name__)
+
+BEAT: Final = 1.5
+"""Seconds between two heartbeats; a lease lasts 7 (``scripts/common.lua``)."""
+
+FIRST_PAUSE: Final = 0.05
+LAST_PAUSE: Final = 5.0
+"""Seconds between two attempts to connect: at first, and at most."""
+
+RETRY_AFTER: Final = 1.0
+"""In how many seconds a client may ask again, where the server cannot be reached."""
+
+
+class Fenced(Exception):
+    """The lease of this node was taken, or the epoch has changed: nothing was written."""
+
+
+class Owner(Protocol):
+    """What is told about the connection to the server."""
+
+    async def connected(self, *, anew: bool) -> None:
+        """There is a connection; ``anew``: with a new identity, so that nothing that was live on this node is."""
+
+    def beaten(self) -> None:
+        """A heartbeat, whose publication the subscription must receive, was replied to."""
+
+
+class Node:
+    """The identity of this process in the store, and what it asks of the server."""
+
+    def __init__(self, address: Address, owner: Owner, *, shift: Callable[[], int], announced: str = "") -> None:
+        """``announced``: where other nodes reach this one. ``shift``: what is added to the server's time, in ms."""
+        self.address = address
+        self.id = ""
+        self.epochs = Epochs([("", 0)])
+        self.durability = Durability.UNKNOWN
+        self.position = 0
+        """The newest position that is known here."""
+        self.others: dict[str, str] = {}
+        """Where the nodes that live are reached, by their ids."""
+        self._owner = owner
+        self._shift = shift
+        self._announced = announced
+        self._link: Link | None = None
+        self._run_id = ""
+        """Of the server's process."""
+        self.read_position = 0
+        """The newest position when something was read last."""
+        self._running: tuple[int, float] = (0, time.monotonic())
+        """The store's running time in ms, without the shift, and when it was that."""
+        self._problem: str | None = "it was not opened"
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def open(self) -> None:
+        """Raises StoreError: the server cannot be used."""
+        try:
+            await self._connect(anew=True)
+        except (RedisError, OSError, LinkLostError) as error:
+            raise StoreError(f"The store {self.address.shown} cannot be used: {error}") from None
+        self._tasks = [asyncio.create_task(keep_running(part)) for part in (self._stay_connected, self._beat)]
+
+    async def close(self) -> None:
+        """Give the lease back."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._link is not None:
+            with contextlib.suppress(LinkLostError, ResponseError):
+                await self._run("bye", self.id)
+            await self._link.close()
+        self._problem = "it is closed"
+
+    def problem(self) -> str | None:
+        """Why the server cannot be used now, as a phrase."""
+        return self._problem
+
+    def running_ms(self) -> int:
+        """The store's running time."""
+        running, at = self._running
+        return running + self._shift() + int((time.monotonic() - at) * 1000)
+
+    async def run(self, name: str, *arguments: Argument) -> Any:
+        """What a script replies.
+
+        Raises:
+            Unavailable: the server cannot be reached, or cannot do it now. What was asked may have been done.
+            LimitReached: its memory is full.
+        """
+        try:
+            return await self._run(name, *arguments)
+        except LinkLostError:
+            raise Unavailable("The store cannot be reached; try again.", retry_after=RETRY_AFTER) from None
+        except ResponseError as error:
+            if isinstance(error, OutOfMemoryError):
+                raise LimitReached.memory() from None
+            logger.error("the store refused a command", script=name, error=str(error))
+            raise Unavailable("The store cannot do this now; try again.", retry_after=RETRY_AFTER) from None
+
+    async def read(self, name: str, *arguments: Argument) -> list[Any]:
+        """What a script that reads replies, after the position and the running time."""
+        position, running, *rest = await self.run(name, *arguments)
+        self.read_position = position
+        self._note(position, running)
+        return list(rest)
+
+    async def _run(self, name: str, *arguments: Argument) -> Any:
+        if self._link is None:
+            raise LinkLostError
+        return await self._link.run(script(name), 1, self.address.meta, self._shift(), *arguments)
+
+    def _note(self, position: int, running: int) -> None:
+        self.position = max(self.position, position)
+        self._running = (running - self._shift(), time.monotonic())
+
+    async def fence(self) -> None:
+        """Begin again with a new identity: nothing that was live on this node is any more."""
+        if self._link is not None:
+            with contextlib.suppress(ResponseError, LinkLostError):
+                await self._hello(self._link, self._run_id, anew=True)
+
+    # --- the connection
+
+    async def _connect(self, *, anew: bool) -> None:
+        link = Link(self.address.connect())
+        try:
+            await link.open()
+            run = await _check_server(link)
+            self.durability = await _durability_of(link)
+            await self._hello(link, run, anew=anew)
+        except BaseException:
+            await link.close()
+            raise
+
+    async def _hello(self, link: Link, run: str, *, anew: bool) -> None:
+        node = secrets.token_hex(6) if anew else self.id
+        new_epoch = secrets.token_hex(6)
+        arguments = (self._shift(), node, self._announced, run, new_epoch, int(anew))
+        reply = await link.run(script("hello"), 1, self.address.meta, *arguments)
+        if reply[0] == b"fenced":
+            await self._hello(link, run, anew=True)
+            return
+        position, running, epochs = reply
+        self._link, self._run_id, self.id = link, run, node
+        self.position = 0  # it may have gone backwards
+        self._note(position, running)
+        names = [name.decode() for name in epochs[::2]]
+        self.epochs = Epochs(zip(names, map(int, epochs[1::2]), strict=True))
+        self._problem = None
+        await self._owner.connected(anew=anew)
+
+    async def _stay_connected(self) -> None:
+        while True:
+            assert self._link is not None  # noqa: S101 - `open` has connected
+            await self._link.lost()
+            self._problem = f"it cannot be reached: {self._link.error}"
+            logger.warning("the store cannot be reached", error=str(self._link.error))
+            await self._link.close()
+            await self._reconnect()
+            logger.info("the store can be reached again")
+
+    async def _reconnect(self) -> None:
+        pause = FIRST_PAUSE
+        while True:
+            await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
+            try:
+                await self._connect(anew=False)
+            except (RedisError, OSError, LinkLostError, StoreError) as error:
+                self._problem = f"it cannot be reached: {error}"
+                pause = min(2 * pause, LAST_PAUSE)
+            else:
+                return
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(BEAT)
+            try:
+                reply = await self._run("beat", self.id, self.epochs.current)
+            except (LinkLostError, ResponseError):
+                continue
+            if not reply:
+                await self.fence()
+                continue
+            position, running, nodes = reply
+            self._note(position, running)
+            named = [name.decode() for name in nodes]
+            self.others = dict(zip(named[::2], named[1::2], strict=True))
+            self._owner.beaten()
+
+
+async def _durability_of(link: Link) -> Durability:
+    try:
+        appendonly, fsync = [(await link.call("CONFIG", "GET", name))[1] for name in ("appendonly", "appendfsync")]
+    except (ResponseError, IndexError):  # managed servers do not let their configuration be read
+        return Durability.UNKNOWN
+    if appendonly != b"yes":
+        return Durability.MEMORY
+    return {b"always": Durability.DISK, b"everysec": Durability.SECOND}.get(fsync, Durability.MEMORY)
+
+
+async def _check_server(link: Link) -> str:
+    """The run of the server. Raises StoreError: it is none that can keep a store."""
+    info = dict(re.findall(r"(\w+):([^\r\n]*)", (await link.call("INFO")).decode(errors="replace")))
+    if info.get("role") == "slave":
+        raise StoreError("The server is a replica; the store needs the primary.")
+    policy = info.get("maxmemory_policy", "noeviction")
+    if policy != "noeviction" and info.get("maxmemory", "0") != "0":
+        raise StoreError(f"The server may evict keys (maxmemory-policy {policy}); set it to noeviction.")
+    return str(info["run_id"])

@@ -1,0 +1,19 @@
+-- A node comes, or has a new connection. ARGV: shift, node, address, run of the server, name for a new epoch,
+-- and 1 where the identity is a new one.
+-- Returns {position, running, {epoch, first, epoch, first, …}}; or {'fenced'} where the node is to take a new identity,
+-- since others have taken its lease.
+--
+-- A server that has started since the newest epoch began, or one that was emptied, gets a new epoch: it may lack what
+-- clients have seen. An offset is good up to the end of its epoch, which is where the next one begins here.
+local node, address, run, fresh = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+if ARGV[6] == '0' and not redis.call('ZSCORE', key('leases'), node) then return {'fenced'} end
+local position = number(redis.call('HGET', META, 'position'))
+if redis.call('HGET', META, 'run') ~= run then
+  redis.call('RPUSH', key('epochs'), fresh, text(position))
+  redis.call('LTRIM', key('epochs'), -2000, -1)
+  redis.call('HSET', META, 'epoch', fresh, 'run', run)
+end
+local time, running_ms = count_beat()
+redis.call('ZADD', key('leases'), text(time + LEASE), node)
+redis.call('HSET', key('node', node), 'address', address)
+return {position, running_ms, redis.call('LRANGE', key('epochs'), 0, -1)}
