@@ -262,18 +262,16 @@ class Listening:
         host: str = "",
         base_path: str = "/",
     ) -> None:
-        """``own``: one at which other nodes reach this one, where others listen on the port of ``sockets``, too.
-        ``host``: how the operator calls the address of the first of them. ``base_path``: where the page is served.
+        """``own``: one at which other nodes reach this one, because others listen on the port of ``sockets``, too.
+        ``host``: how the operator calls the address of the first of these. ``base_path``: where the page is served.
         """
         self._servers: list[asyncio.Server] = []
-        self._sockets = sockets if own is None else [*sockets, own]
+        self._sockets = sockets if own is None else [own, *sockets]
         self._unix = unix
         names = [listening.getsockname() for listening in self._sockets]
         self.addresses = [shown(name[0], name[1]) for name in names]
         """The addresses listened on, as people write them."""
-        self.node_address = self.addresses[0 if own is None else -1] if names else None
-        """The address at which other nodes reach this one; None if there is only the Unix socket."""
-        self.url = url_of(host, names[0][1], base_path) if sockets else None
+        self.url = url_of(host, sockets[0].getsockname()[1], base_path) if sockets else None
         """The URL of the page, for a browser on this machine; None if there is only the Unix socket."""
         if unix is not None:
             self.addresses.append(f"unix:{unix.path}")

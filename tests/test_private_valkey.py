@@ -17,7 +17,9 @@ import pytest
 
 from gateway.workers import valkey
 from gateway.workers.valkey import MAX_SOCKET_PATH, PrivateServerError, PrivateValkey, find_server, folder_of
-from harness.process import GatewayProcess
+from harness.client import Join, make_room, succeed
+from harness.plain import JsonClient
+from harness.process import GatewayProcess, stable_port
 from harness.waiting import until
 from test_config import run
 from test_workers import ALL_READY, exists, gone_after_kill
@@ -223,3 +225,69 @@ def test_the_server_of_the_extra_is_found() -> None:
     found = find_server()
     assert found is not None
     assert os.access(found, os.X_OK)
+
+
+# --- the gateway with its own server
+
+
+class Machine(GatewayProcess):
+    """The command as it is documented for one machine."""
+
+    def __init__(self, folder: Path, workers: int = 2) -> None:
+        super().__init__(f"sqlite:///{folder.with_suffix('')}", stable_port(), workers=workers)
+
+    def worker_of(self, client: JsonClient) -> int:
+        """Which worker a client is connected to."""
+        return int(re.findall(rf"connected .* username={client.username} wire=json worker=(\d)", self.log)[-1])
+
+    def pid_of(self, name: str) -> int:
+        return int(re.findall(rf"process ready .*pid=(\d+) process='?{name}", self.log)[-1])
+
+
+async def join_each_worker(own: Machine, join: Join) -> tuple[JsonClient, JsonClient]:
+    """Clients of the first and of the second worker."""
+    found: dict[int, JsonClient] = {}
+    while len(found) < 2:
+        client = await join("json", to=own)
+        await until(lambda client=client: f"username={client.username}" in own.log)  # type: ignore[misc]
+        found[own.worker_of(client)] = client
+    return found[1], found[2]
+
+
+async def test_clients_of_all_workers_share_rooms_and_survive_the_end_of_one(folder: Path, join: Join) -> None:
+    """One command, two processes, one chat: a client of a killed worker recovers on the other and misses nothing."""
+    async with Machine(folder) as own:
+        alice, bob = await join_each_worker(own, join)
+        room = await make_room(alice, bob)
+        await succeed(alice, "send-msg", room=room, content="to the other worker")
+        assert (await bob.next_event("message")).fields["content"] == "to the other worker"
+        await succeed(bob, "send-msg", room=room, content="and back")
+        assert (await alice.next_event("message")).fields["content"] == "and back"
+        os.kill(own.pid_of("worker 1"), signal.SIGKILL)
+        await alice.wait_closed()
+        await succeed(bob, "send-msg", room=room, content="meanwhile")
+        back = await join("json", alice.username, to=own, query={"pid": alice.pid, "offset": alice.offset})
+        assert back.welcome.fields["recovered"]
+        assert (await back.next_event("message")).fields["content"] == "meanwhile"
+        assert await own.stop() == 0
+
+
+async def test_everything_acked_survives_the_end_of_all_processes(folder: Path, join: Join) -> None:
+    """Killed all at once, and started again, with another number of workers."""
+    own = Machine(folder)
+    await own.start()
+    alice, bob = await join_each_worker(own, join)
+    room = await make_room(alice, bob)
+    acked = [(await succeed(alice, "send-msg", room=room, content=str(number)))["id"] for number in range(50)]
+    with gone_after_kill(own.pid_of("valkey"), own.pid_of("worker 1"), own.pid_of("worker 2")) as are_gone:
+        await own.signal(signal.SIGKILL)
+        await until(are_gone)
+        await own.wait()
+    async with own:
+        await own.stop()
+        await own.restart(workers=1)
+        back = await join("json", alice.username, to=own, query={"pid": alice.pid, "offset": alice.offset})
+        assert back.welcome.fields["recovered"]
+        history = await succeed(back, "history", room=room, limit=100)
+        assert [message["id"] for message in history["messages"]] == acked
+        assert await own.stop() == 0

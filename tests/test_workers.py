@@ -134,6 +134,20 @@ async def test_new_connections_are_distributed_evenly(join: Join) -> None:
         assert not any(client.closed for client in clients)
 
 
+async def test_each_worker_can_be_reached_by_itself() -> None:
+    """By the others, at a port of its own: a request may belong to another worker than the one that got it."""
+    async with Workers(log_format="json") as own:
+        lines = [json.loads(line) for line in own.log.splitlines()]
+        addresses = [set(line["addresses"]) for line in lines if line["event"] == "started"]
+        (shared,) = set.intersection(*addresses)
+        assert own.url == f"http://{shared}"
+        apart = {address for each in addresses for address in each - {shared}}
+        assert len(apart) == 2
+        for address in apart:
+            assert (await request("GET", f"http://{address}/health")).status == 200
+        assert await own.stop() == 0
+
+
 async def test_the_unix_socket_is_shared(tmp_path: Path) -> None:
     """It is for all workers, survives the end of one, and is removed at the stop."""
     path = tmp_path / "gateway.sock"
@@ -454,6 +468,7 @@ def test_what_the_platform_suggests_never_moves_the_store() -> None:
     assert parse(WEB_CONCURRENCY="4").workers == 1
     assert parse(GATEWAY_WORKERS="3", WEB_CONCURRENCY="4").workers == 3
     assert parse(["--workers", "2"], WEB_CONCURRENCY="4").workers == 2
+    assert parse(REDIS_URL="redis://server", WEB_CONCURRENCY="4").workers == 4
 
 
 def test_an_unused_suggestion_of_the_platform_is_logged(tmp_path: Path) -> None:
