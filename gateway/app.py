@@ -20,11 +20,12 @@ from gateway.errors import StoreError
 from gateway.listening import Listening
 from gateway.logs import get_logger
 from gateway.manager import ChatManager
+from gateway.memory import machine_memory
 from gateway.observe import NullObserver
 from gateway.openfiles import FileWatch
 from gateway.pipeline import Pipeline
 from gateway.rules.store import Store
-from gateway.servers.budget import Budget, machine_memory
+from gateway.servers.budget import Budget
 from gateway.servers.heartbeats import Heartbeats
 from gateway.servers.http.proxies import Proxies
 from gateway.servers.http.runner import Runner
@@ -96,11 +97,6 @@ def _create_engine(url: str, policy: Policy, observer: Observer) -> Engine:
     return SQLiteEngine(path or ":memory:", policy, observer)
 
 
-def default_memory() -> int:
-    """``max_memory`` where the operator has not chosen it."""
-    return machine_memory() // 2
-
-
 class Gateway:
     """A running gateway: its store, its clients and its HTTP server."""
 
@@ -117,7 +113,7 @@ class Gateway:
         self._delivery = Delivery(self._manager, observer, recovery_window=settings.recovery_window)
         self._sessions = Sessions(self._store, self._delivery, observer)
         seats = Seats(settings.max_connections)
-        budget = Budget(settings.max_memory or default_memory())
+        budget = Budget(settings.max_memory or machine_memory() // 2)
         rates = RateLimits(rate_limit=settings.rate_limit, add_limit=settings.add_limit)
         pipeline = Pipeline(Chat(self._store), rates, dataclasses.asdict(settings), observer)
         origins = OriginPolicy(settings.allowed_origins, Proxies(settings.trust_proxy or ()))

@@ -15,6 +15,7 @@ from urllib.parse import quote
 
 import pytest
 
+from gateway.memory import machine_memory
 from gateway.workers import valkey
 from gateway.workers.valkey import MAX_SOCKET_PATH, PrivateServerError, PrivateValkey, find_server, folder_of
 from harness.client import Join, make_room, succeed
@@ -107,6 +108,7 @@ async def test_every_write_is_synced_and_nobody_else_can_reach_it(folder: Path) 
             "maxmemory-policy": "noeviction",
             "save": "",
             "port": "0",
+            "maxmemory": str(min(10 * 2**30, machine_memory() // 4)),
         }.items():
             assert (await own.ask("CONFIG", "GET", name)).split("\r\n")[-2] == value, name
         assert mode_of(folder) == 0o700
@@ -172,16 +174,16 @@ async def test_a_second_gateway_is_refused(folder: Path) -> None:
 def test_the_folder_is_locked_as_long_as_a_server_writes_to_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also when its supervisor has just gone: two servers would spoil each other's files."""
     monkeypatch.setattr(valkey, "LOCK_TIMEOUT", 0.1)
-    server = PrivateValkey(folder)
+    server = PrivateValkey(folder, 2**30)
     process = server.start()
     try:
         server.release()
         with pytest.raises(PrivateServerError, match="another gateway is using it"):
-            PrivateValkey(folder)
+            PrivateValkey(folder, 2**30)
     finally:
         process.kill()
         process.wait()
-    PrivateValkey(folder).release()
+    PrivateValkey(folder, 2**30).release()
 
 
 def test_a_server_that_cannot_start_is_reported_with_its_reason(folder: Path) -> None:
@@ -203,13 +205,13 @@ def test_an_unusable_folder_is_reported_in_one_line(tmp_path: Path) -> None:
         tmp_path / ("x" * MAX_SOCKET_PATH): "too long for a Unix socket",
     }.items():
         with pytest.raises(PrivateServerError, match=problem) as caught:
-            PrivateValkey(folder)
+            PrivateValkey(folder, 2**30)
         assert "\n" not in str(caught.value)
 
 
 def test_the_url_of_the_store_names_any_path(tmp_path: Path) -> None:
     """Characters that a URL cannot have are quoted."""
-    server = PrivateValkey(tmp_path / "a b%?")
+    server = PrivateValkey(tmp_path / "a b%?", 2**30)
     assert server.url == f"unix://{tmp_path}/{quote('a b%?')}/valkey.sock"
     server.release()
 

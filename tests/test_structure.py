@@ -48,7 +48,7 @@ LAYERS = [
     ["engines.transaction"],
     ["engines.effects"],
     ["access.actors", "access.buckets", "config"],
-    ["addresses", "errors", "events", "listening", "logs", "tokens"],
+    ["addresses", "errors", "events", "listening", "logs", "memory", "tokens"],
     ["streams", "workers.tether"],
     # The protocol, as data.
     ["protocol.asyncapi"],

@@ -26,6 +26,7 @@ import click
 import pytest
 
 from gateway.commands import launch
+from gateway.memory import machine_memory
 from gateway.signals import REPEAT_WINDOW
 from gateway.workers.assignment import Assignment
 from gateway.workers.backoff import LONGEST, SHORTEST, STABLE, Backoff
@@ -527,9 +528,9 @@ def test_without_a_server_the_refusal_says_how_to_get_one(tmp_path: Path, monkey
 def test_limits_are_for_all_workers_together() -> None:
     """Each gets its share of the connections and of the memory."""
     part = Assignment(number=1, workers=3, channel=0, sockets=(), unix_socket=None)
-    shared = part.share_of(parse(["--max-connections", "100"]), 3000)
-    assert (shared.max_connections, shared.max_memory) == (34, 1000)
-    assert part.share_of(parse(["--max-memory", "600"]), 3000).max_memory == 200
+    assert part.share_of(parse(["--max-connections", "100"])).max_connections == 34
+    assert part.share_of(parse(["--max-memory", "600"])).max_memory == 200
+    assert part.share_of(parse()).max_memory == machine_memory() // 6
 
 
 # --- states and times

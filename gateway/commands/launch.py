@@ -98,7 +98,7 @@ def supervise(settings: Settings, command: Sequence[str], folder: Path | None) -
     advise(settings)
     with ExitStack() as stack:
         try:
-            server = None if folder is None else PrivateValkey(folder)
+            server = None if folder is None else PrivateValkey(folder, settings.max_store)
             if server is not None:
                 stack.callback(server.release)
                 command = [*command, "--store", server.url]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from gateway import logs, openfiles
-from gateway.app import Gateway, default_memory
+from gateway.app import Gateway
 from gateway.commands.advice import advise
 from gateway.errors import StoreError
 from gateway.listening import ListenError
@@ -64,7 +64,7 @@ async def _serve(settings: Settings, signals: Signals, assignment: Assignment | 
         if assignment is None:
             gateway = Gateway(settings)
         else:
-            gateway = Gateway(assignment.share_of(settings, default_memory()), listening=assignment.listening(settings))
+            gateway = Gateway(assignment.share_of(settings), listening=assignment.listening(settings))
         listening = await gateway.start()
     except (StoreError, ListenError) as error:
         raise click.ClickException(str(error)) from None

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Self
 
 from gateway.listening import Listening, UnixSocket, open_sockets
+from gateway.memory import machine_memory
 
 if TYPE_CHECKING:
     from gateway.config import Settings
@@ -62,14 +63,12 @@ class Assignment:
         os.set_blocking(assignment.channel, False)
         return assignment
 
-    def share_of(self, settings: Settings, memory: int) -> Settings:
-        """The settings for this worker: its share of the limits that are for all workers together. ``memory`` is the
-        default of ``max_memory``.
-        """
+    def share_of(self, settings: Settings) -> Settings:
+        """The settings for this worker: its share of the limits that are for all workers together."""
         return dataclasses.replace(
             settings,
             max_connections=-(-settings.max_connections // self.workers),
-            max_memory=max(1, (settings.max_memory or memory) // self.workers),
+            max_memory=max(1, (settings.max_memory or machine_memory() // 2) // self.workers),
         )
 
     def listening(self, settings: Settings) -> Listening:

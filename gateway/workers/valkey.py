@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
+from gateway.memory import machine_memory
 from gateway.workers import tether
 
 if TYPE_CHECKING:
@@ -36,6 +37,11 @@ LOCK_TIMEOUT: Final = 5.0
 
 PING_TIMEOUT: Final = 0.2
 """How long the server may take to reply to a ping, in seconds; while it loads its data, it says so at once."""
+
+MEMORY_SHARE: Final = 4
+"""By what the machine's memory is divided for the most that the server may take: half of it is for the clients
+(``--max-memory``), and when the server rewrites its log, it may copy all that it has.
+"""
 
 SETTINGS: Final = {
     "port": "0",
@@ -80,8 +86,9 @@ class PrivateValkey:
     name = "valkey"
     silence_limit = None  # its data would have to be loaded again, and a disk that hangs would still hang
 
-    def __init__(self, folder: Path) -> None:
-        """Create the folder, if it is missing, and lock it.
+    def __init__(self, folder: Path, max_store: int) -> None:
+        """Create the folder, if it is missing, and lock it. ``max_store``: how much may be stored, in bytes; since the
+        server keeps everything in memory, that is also bounded by `MEMORY_SHARE`.
 
         Raises:
             PrivateServerError: it cannot be used, or no server is installed.
@@ -94,6 +101,7 @@ class PrivateValkey:
         if executable is None:
             raise PrivateServerError("No Valkey server is installed.")
         self._executable = executable
+        self._max_memory = min(max_store, machine_memory() // MEMORY_SHARE)
         if len(os.fsencode(self._socket)) > MAX_SOCKET_PATH:
             raise PrivateServerError(
                 f"The path {self._socket} is too long for a Unix socket, which may have {MAX_SOCKET_PATH} bytes; "
@@ -110,7 +118,8 @@ class PrivateValkey:
             raise PrivateServerError(f"The store {folder} cannot be used: another gateway is using it.")
 
     def start(self) -> subprocess.Popen[bytes]:
-        words = [word for name, value in SETTINGS.items() for word in (f"--{name}", value)]
+        settings = {**SETTINGS, "maxmemory": str(self._max_memory)}
+        words = [word for name, value in settings.items() for word in (f"--{name}", value)]
         return tether.start([self._executable, *words], files=[self._lock], folder=self._folder)
 
     def is_heard(self) -> bool:
