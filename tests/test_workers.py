@@ -35,7 +35,8 @@ from harness.client import Join
 from harness.http import request
 from harness.inbox import TIMEOUT
 from harness.plain import JsonClient
-from harness.process import GatewayProcess, die_with_parent, stable_port
+from harness.process import COMMAND, GatewayProcess, clean_environment, die_with_parent, stable_port
+from harness.valkey import ValkeyServer
 from harness.waiting import until
 from test_config import parse, run
 
@@ -470,6 +471,28 @@ def test_what_the_platform_suggests_never_moves_the_store() -> None:
     assert parse(GATEWAY_WORKERS="3", WEB_CONCURRENCY="4").workers == 3
     assert parse(["--workers", "2"], WEB_CONCURRENCY="4").workers == 2
     assert parse(REDIS_URL="redis://server", WEB_CONCURRENCY="4").workers == 4
+
+
+async def test_a_platform_sets_everything_by_variables(valkey: ValkeyServer) -> None:
+    """As Heroku does for ``web: gateway``: with a server, its suggestion is followed."""
+    variables = {
+        "PORT": str(stable_port()),
+        "GATEWAY_HOST": "127.0.0.1",
+        "REDIS_URL": valkey.store("platform"),
+        "WEB_CONCURRENCY": "2",
+    }
+    process = await asyncio.create_subprocess_exec(
+        COMMAND,
+        env={**clean_environment(), **variables},
+        stdout=asyncio.subprocess.PIPE,
+        preexec_fn=die_with_parent,
+    )
+    assert process.stdout is not None
+    async with asyncio.timeout(TIMEOUT):
+        assert (await process.stdout.readline()).decode().endswith("with 2 workers\n")
+        assert (await request("GET", f"http://127.0.0.1:{variables['PORT']}/health")).status == 200
+        process.terminate()
+        assert await process.wait() == 0
 
 
 def test_an_unused_suggestion_of_the_platform_is_logged(tmp_path: Path) -> None:

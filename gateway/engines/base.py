@@ -22,7 +22,7 @@ an unknown epoch, or beyond the end of its epoch, recovers nothing.
 
 **Many nodes** may share a store. A session is live on one of them. A `Publication` for a whole room goes to every node
 that has a member of the room, one for recipients and a `Movement` to the nodes where these users have live sessions,
-and an `Attachment` to its node and to the node of the connection that it replaces. So an engine subscribes its node to
+an `Attachment` to its node, and a `Detachment` to the node of the connection that it replaces. So an engine subscribes its node to
 the rooms of the sessions that are live there. An engine that only one process can open has one node.
 """
 

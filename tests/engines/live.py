@@ -12,7 +12,6 @@ class LiveMembers:
         self._connections: dict[str, str] = {}
         """The live connection of each username."""
         self._sids: dict[str, str] = {}
-        """The sid of the session that is, or was last, live on it."""
         self._rooms: dict[str, set[str]] = {}
 
     def connection_of(self, username: str) -> str | None:
