@@ -9,6 +9,7 @@ import signal
 import stat
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -122,6 +123,7 @@ async def test_the_server_is_stopped_after_the_workers(folder: Path) -> None:
     async with Keeping(folder) as own:
         assert await own.ask("SET", "k", "kept") == "+OK\r\n"
         server = own.server
+        os.kill(server, signal.SIGTERM)  # as systemd does
         os.killpg(own.pid, signal.SIGINT)  # as a terminal does
         assert await own.wait() == 0
         assert "at the stop b'+PONG" in own.log
@@ -129,6 +131,18 @@ async def test_the_server_is_stopped_after_the_workers(folder: Path) -> None:
         assert not (folder / "valkey.sock").exists()
     async with Keeping(folder) as own:
         assert "kept" in await own.ask("GET", "k")
+
+
+@pytest.mark.parametrize("delay", [0.15, 0.25, 0.35, 0.5])
+async def test_a_stop_during_the_start_takes_no_time(folder: Path, delay: float) -> None:
+    """At whatever moment: the server, which may not be listening yet, is stopped as well."""
+    own = Keeping(folder)
+    process = await own.spawn()
+    await asyncio.sleep(delay)  # at some moment of its start
+    began = time.monotonic()
+    process.terminate()
+    assert await own.wait() in {0, -signal.SIGTERM}
+    assert time.monotonic() - began < 3
 
 
 async def test_a_killed_server_is_restarted_with_everything_that_was_acked(folder: Path) -> None:

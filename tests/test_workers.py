@@ -585,6 +585,9 @@ class Silent:
     def is_heard(self) -> bool:
         return next(self.heard, False)
 
+    def stop(self, process: Any) -> None:
+        """It is never asked to."""
+
     def ended(self) -> None:
         """Nothing to release."""
 

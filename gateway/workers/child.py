@@ -44,6 +44,9 @@ class Program(Protocol):
     def is_heard(self) -> bool:
         """Whether the process has shown since the last call that it serves."""
 
+    def stop(self, process: subprocess.Popen[bytes]) -> None:
+        """Ask the process to stop."""
+
     def ended(self) -> None:
         """The process has ended: release what was kept for it."""
 
@@ -132,7 +135,7 @@ class Child:
         """Ask the process to stop; it is killed if it does not."""
         if self._process is not None:
             self.state, self._kill_at = State.LEAVING, now + LEAVE_LIMIT
-            self.signal(signal.SIGTERM)
+            self.program.stop(self._process)
 
     def reap(self, now: float) -> End | None:
         """How the process has ended since the last call, if it has. It is started again: with the next `check` if it

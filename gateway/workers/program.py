@@ -66,6 +66,9 @@ class Worker:
             return os.read(self._channel, 4096) != b""
         return False
 
+    def stop(self, process: subprocess.Popen[bytes]) -> None:
+        process.terminate()
+
     def ended(self) -> None:
         # What waits for it is reset now, and comes back to another worker.
         stop_listening(self._sockets)

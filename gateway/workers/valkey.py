@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import time
 from importlib import metadata
@@ -35,8 +36,13 @@ MAX_SOCKET_PATH: Final = 107
 LOCK_TIMEOUT: Final = 5.0
 """How long to wait for the lock, in seconds: a server whose supervisor was killed takes a moment to end."""
 
-PING_TIMEOUT: Final = 0.2
-"""How long the server may take to reply to a ping, in seconds; while it loads its data, it says so at once."""
+REPLY_TIMEOUT: Final = 0.2
+"""How long the server may take to reply, in seconds; while it loads its data, it says so at once."""
+
+BLOCKED: Final = (signal.SIGTERM, signal.SIGINT)
+"""Signals that would shut the server down. systemd, for one, sends SIGTERM to all processes of a service at the same
+time, but the server must end after the workers.
+"""
 
 MEMORY_SHARE: Final = 4
 """By what the machine's memory is divided for the most that the server may take: half of it is for the clients
@@ -120,18 +126,31 @@ class PrivateValkey:
     def start(self) -> subprocess.Popen[bytes]:
         settings = {**SETTINGS, "maxmemory": str(self._max_memory)}
         words = [word for name, value in settings.items() for word in (f"--{name}", value)]
-        return tether.start([self._executable, *words], files=[self._lock], folder=self._folder)
+        command = [self._executable, *words]
+        return tether.start(command, files=[self._lock], folder=self._folder, blocked=BLOCKED)
 
     def is_heard(self) -> bool:
         """Whether it replies to a ping, as it does when it has loaded its data."""
+        reply = self._ask(b"PING")
+        return reply is not None and reply.startswith(b"+PONG")
+
+    def stop(self, process: subprocess.Popen[bytes]) -> None:
+        if self._ask(b"SHUTDOWN NOSAVE") != b"":  # not listening yet, or an error; what it has acknowledged is on disk
+            process.kill()
+
+    def _ask(self, command: bytes) -> bytes | None:
+        """What the server replies to a command; None if it cannot be reached, nothing if it ends, or takes too long."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            connection.settimeout(PING_TIMEOUT)
+            connection.settimeout(REPLY_TIMEOUT)
             try:
                 connection.connect(self._socket)
-                connection.sendall(b"PING\r\n")
-                return connection.recv(64).startswith(b"+PONG")
             except OSError:
-                return False
+                return None
+            try:
+                connection.sendall(command + b"\r\n")
+                return connection.recv(64)
+            except OSError:
+                return b""
 
     def ended(self) -> None:
         """Nothing is kept for its process."""
