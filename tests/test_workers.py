@@ -527,12 +527,14 @@ def test_the_data_decides_which_store_a_path_names(tmp_path: Path) -> None:
     assert launch.private_folder(one) is None
     assert launch.private_folder(two) == folder
     folder.mkdir()
+    assert launch.private_folder(one) is None  # it could not be started, for example
+    (folder / "appendonlydir").mkdir()
     assert launch.private_folder(one) == launch.private_folder(two) == folder
     database.touch()
     for settings in (one, two):
         with pytest.raises(click.UsageError, match="move the wrong one away"):
             launch.private_folder(settings)
-    folder.rmdir()
+    (folder / "appendonlydir").rmdir()
     assert launch.private_folder(one) is None
     with pytest.raises(click.UsageError, match="which one process uses"):
         launch.private_folder(two)

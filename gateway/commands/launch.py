@@ -18,7 +18,7 @@ from gateway.workers.assignment import Assignment
 from gateway.workers.child import how
 from gateway.workers.program import Worker
 from gateway.workers.supervisor import SIGNALS, StartError, Supervisor
-from gateway.workers.valkey import PrivateServerError, PrivateValkey, find_server, folder_of
+from gateway.workers.valkey import PrivateServerError, PrivateValkey, find_server, folder_of, holds_store
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,7 +70,7 @@ def private_folder(settings: Settings) -> Path | None:
         return None
     folder = folder_of(database)
     if os.path.exists(database):
-        if folder.exists():
+        if holds_store(folder):
             raise click.UsageError(f"Both {database} and {folder} could be the store; move the wrong one away.")
         if workers > 1:
             raise click.UsageError(
@@ -78,7 +78,7 @@ def private_folder(settings: Settings) -> Path | None:
                 "--workers, or with a store that is empty or shared: --store sqlite:///PATH or redis://…"
             )
         return None
-    if workers == 1 and not folder.exists():
+    if workers == 1 and not holds_store(folder):
         return None
     if find_server() is None:
         needs = f"--workers {workers} needs" if workers > 1 else f"The store {folder} needs"

@@ -74,6 +74,11 @@ def folder_of(database: str) -> Path:
     return Path(f"{os.path.realpath(database)}{SUFFIX}")
 
 
+def holds_store(folder: Path) -> bool:
+    """Whether a server has stored something in the folder."""
+    return (folder / "appendonlydir").exists()
+
+
 def find_server() -> str | None:
     """The path of an installed server: that of the extra ``local``, or one on PATH; None if there is none."""
     try:
