@@ -166,6 +166,26 @@ async def test_a_name_that_is_raced_for_on_all_nodes_is_won_once(
         await join(wire, name, to=nodes[place])
 
 
+async def test_a_log_in_with_a_name_that_is_taken_elsewhere_costs_little(
+    start_nodes: StartNodes, start_valkey: StartValkey, join: Join
+) -> None:
+    """It waits a moment for the holder, who may be leaving, without asking the server all the time."""
+    server = await start_valkey()
+    first, second = await start_nodes(2, server)
+    alice = await join(to=first)
+    scripts = await count_scripts(server)
+    with pytest.raises(RefusedError, match="username_taken"):
+        await join("json", alice.username, to=second)
+    assert await count_scripts(server) - scripts < 30
+    await alice.leave()
+    await join("json", alice.username, to=second)
+
+
+async def count_scripts(server: ValkeyServer) -> int:
+    """How many scripts it has run."""
+    return int((await server.command("INFO", "commandstats"))["cmdstat_evalsha"]["calls"])
+
+
 async def test_actions_reach_users_on_other_nodes(start_nodes: StartNodes, join: Join) -> None:
     """Rooms, direct rooms, who joins and who leaves; refusals are those of one gateway."""
     nodes = await start_nodes(2)
