@@ -197,7 +197,7 @@ class Listening:
         except ListenError:
             _close(self._sockets)
             raise
-        names = [listening.getsockname() for listening in self._sockets]
+        names = self._names = [listening.getsockname() for listening in self._sockets]
         self.addresses = [shown(name[0], name[1]) for name in names]
         """The addresses listened on, as people write them."""
         self.url = url_of(hosts[0], names[0][1], base_path) if names else None
@@ -219,6 +219,18 @@ class Listening:
             self._servers.append(await loop.create_server(protocol_factory, sock=listening, backlog=1))
             listening.listen(BACKLOG)
 
+    def node_address(self, towards: str) -> str | None:
+        """``host:port`` at which other nodes reach this one; None where it listens on a Unix socket alone. Of all
+        addresses of the machine it is the one from which ``towards`` is reached, a host that all nodes reach, such as
+        that of their store.
+        """
+        if not self._names:
+            return None
+        host, port = self._names[0][:2]
+        if host in {"0.0.0.0", "::"}:  # noqa: S104 - they are only recognised
+            host = _address_towards(towards, self._sockets[0].family)
+        return shown(host, port)
+
     def close(self) -> None:
         """Stop accepting connections."""
         for server in self._servers:
@@ -227,6 +239,20 @@ class Listening:
         if self._unix is not None:
             self._unix.socket.close()
             self._unix.remove()
+
+
+def _address_towards(host: str, family: int) -> str:
+    """The address of this machine from which ``host`` is reached; nothing is sent. The machine's own, where it is not.
+
+    The name is looked up at once: this is for the start, when nobody waits.
+    """
+    try:
+        (_, _, _, _, address), *_ = socket.getaddrinfo(host, 9, family, socket.SOCK_DGRAM)
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect(address)
+            return str(probe.getsockname()[0])
+    except OSError:
+        return "::1" if family == socket.AF_INET6 else "127.0.0.1"
 
 
 def _identity(path: str) -> tuple[int, int]:
