@@ -59,8 +59,10 @@ local function count_beat()
   return time, running_ms
 end
 
--- Whether a node may write: its lease was not taken, and the epoch it knows is the newest.
-local function fenced(node, epoch)
-  if redis.call('HGET', META, 'epoch') ~= epoch then return true end
-  return redis.call('ZSCORE', key('leases'), node) == false
+-- The newest position, for a node that may write: its lease was not taken, and the epoch it knows is the newest. Else nil:
+-- the node is fenced.
+local function position_for(node, epoch)
+  local meta = redis.call('HMGET', META, 'epoch', 'position')
+  if meta[1] ~= epoch or not redis.call('ZSCORE', key('leases'), node) then return nil end
+  return number(meta[2])
 end
