@@ -25,6 +25,7 @@ from gateway.observe import NullObserver
 from gateway.openfiles import FileWatch
 from gateway.pipeline import Pipeline
 from gateway.rules.store import Store
+from gateway.servers import Forwarding
 from gateway.servers.budget import Budget
 from gateway.servers.heartbeats import Heartbeats
 from gateway.servers.http.proxies import Proxies
@@ -40,7 +41,7 @@ from gateway.wires.socketio.namespace import ChatNamespace, socket_server
 
 if TYPE_CHECKING:
     from gateway.config import Settings
-    from gateway.engines.base import Engine
+    from gateway.engines.base import Cluster, Engine
     from gateway.observe import Observer
 
 CLOSE_TIMEOUT = 5.0
@@ -54,6 +55,11 @@ step that is done early leaves its time to the following ones.
 NOT_SAVED_ADVICE = (
     "The disk did not take what was being written. No client got an ack for it, and clients that return send it again. "
     "Sessions that have just ended or been lost may reappear as suspended."
+)
+
+NO_ADDRESS_ADVICE = (
+    "Long-polling requests that come to another gateway are those of an unknown session there. Name an address with "
+    "--node-address HOST:PORT, use sticky sessions, or let clients use WebSocket alone."
 )
 
 SILENCE_TIMEOUT = 10.0
@@ -118,6 +124,11 @@ class Gateway:
         pipeline = Pipeline(Chat(self._store), rates, dataclasses.asdict(settings), observer)
         origins = OriginPolicy(settings.allowed_origins, Proxies(settings.trust_proxy or ()))
         base = settings.base_path.rstrip("/")
+        self._cluster = self._store.cluster()
+        self._forwarding = None
+        if self._cluster is not None:
+            self._forwarding = Forwarding(self._cluster, reply_timeout=settings.ping_interval + settings.ping_timeout)
+            self._cluster.watch(self._forwarding.drop)
         self._socketio = socket_server(
             ChatNamespace(self._manager, self._sessions, pipeline),
             origins,
@@ -127,6 +138,7 @@ class Gateway:
             max_buffer=settings.max_buffer,
             seats=seats,
             budget=budget,
+            forwarder=self._forwarding,
         )
         self._bound = listening
         self._listening: Listening | None = None
@@ -185,6 +197,8 @@ class Gateway:
             takers = [self._socketio.eio.take_handshake, self._plain.take_handshake]
             self._upgrades = Upgrades(http, takers, timeout=SILENCE_TIMEOUT)
             await listening.start(self._upgrades, unsent_timeout=settings.ping_interval + settings.ping_timeout)
+            if self._cluster is not None:
+                await self._announce(self._cluster, listening)
         except BaseException:
             await self.stop()
             raise
@@ -197,6 +211,14 @@ class Gateway:
         )
         return listening
 
+    async def _announce(self, cluster: Cluster, listening: Listening) -> None:
+        """Tell the other nodes where this one is reached."""
+        address = self._settings.node_address or listening.node_address(cluster.host)
+        if address is None:
+            logger.warning("other nodes cannot reach this one", advice=NO_ADDRESS_ADVICE)
+        else:
+            await cluster.announce(address)
+
     async def stop(self) -> bool:
         """Disconnect every client so that it reconnects, and close the store, within `STORE_DEADLINE` seconds.
 
@@ -206,7 +228,7 @@ class Gateway:
         self._sessions.stop()
         self._socketio.eio.accepting = False
         if self._bound is not None:
-            self._bound.close()  # new clients are for the other workers
+            self._bound.leave_port()  # new clients are for the other workers
         connections = self._manager.connections
         await steps.run("disconnect the clients", disconnect_all(connections), until=CLIENTS_DEADLINE)
         if not await self._manager.drained(min(CLOSE_TIMEOUT, steps.left_until(CLIENTS_DEADLINE))):

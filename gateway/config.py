@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Final
 
 import click
 
-from gateway.addresses import Network, parse_base_path, parse_networks, parse_origin
+from gateway.addresses import Network, parse_base_path, parse_host_port, parse_networks, parse_origin
 from gateway.protocol.limits import ID_LENGTH
 
 
@@ -68,7 +68,12 @@ class Size(click.ParamType[int]):
         return str(size)
 
 
-SERVER_SCHEMES: Final = frozenset({"redis", "rediss", "valkey", "valkeys", "unix"})
+SERVER_SCHEMES: Final = frozenset(
+    {
+        "unix",
+        *(f"{name}{way}" for name in ("redis", "rediss", "valkey", "valkeys") for way in ("", "+sentinel")),
+    }
+)
 """Of the URLs of stores on a server."""
 
 
@@ -119,6 +124,18 @@ class Address(click.ParamType[str]):
         if not address or any(character in address for character in " ,/[]"):
             self.fail(f"{value!r} is not an address such as 127.0.0.1, :: or localhost", param, ctx)
         return address
+
+
+class HostPort(click.ParamType[str]):
+    """A host and a port, such as ``10.0.0.5:8080`` or ``[fd00::5]:8080``."""
+
+    name = "address"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            return parse_host_port(str(value).strip())
+        except ValueError:
+            self.fail(f"{value!r} is not a host and a port such as 10.0.0.5:8080 or node7.example:8080", param, ctx)
 
 
 class SocketPath(click.ParamType[str]):
@@ -234,6 +251,13 @@ class Settings:
         "The proxies whose X-Forwarded headers are trusted: addresses or networks, separated by commas; * (or no "
         "value) trusts all.  [default: none]",
         without_value="*",
+    )
+    node_address: str | None = setting(
+        None,
+        HostPort(),
+        "HOST:PORT",
+        "Where other nodes of the same store reach this one, over plain HTTP.  [default: where it listens; if that is "
+        "every address, the one from which it reaches the store]",
     )
     keep_alive: float = setting(
         75.0, Number(min=1), "SECONDS", "How long an HTTP connection may wait for its next request."

@@ -265,10 +265,11 @@ class Listening:
         """``own``: one at which other nodes reach this one, because others listen on the port of ``sockets``, too.
         ``host``: how the operator calls the address of the first of these. ``base_path``: where the page is served.
         """
-        self._servers: list[asyncio.Server] = []
+        self._servers: dict[socket.socket, asyncio.Server] = {}
+        self._own = own
         self._sockets = sockets if own is None else [own, *sockets]
         self._unix = unix
-        names = [listening.getsockname() for listening in self._sockets]
+        names = self._names = [listening.getsockname() for listening in self._sockets]
         self.addresses = [shown(name[0], name[1]) for name in names]
         """The addresses listened on, as people write them."""
         self.url = url_of(host, sockets[0].getsockname()[1], base_path) if sockets else None
@@ -311,17 +312,55 @@ class Listening:
         for listening in [*self._sockets, *([self._unix.listening] if self._unix else [])]:
             # asyncio also uses `backlog` as the number of accept() calls in a row, and when file descriptors have run
             # out, it schedules that many retries each time. So asyncio gets 1, and the system the real one below.
-            self._servers.append(await loop.create_server(protocol_factory, sock=listening, backlog=1))
+            self._servers[listening] = await loop.create_server(protocol_factory, sock=listening, backlog=1)
             listening.listen(BACKLOG)
+
+    def node_address(self, towards: str) -> str | None:
+        """``host:port`` at which other nodes reach this one; None where it listens on a Unix socket alone. Of all
+        addresses of the machine it is the one from which ``towards`` is reached, a host that all nodes reach, such as
+        that of their store.
+        """
+        if not self._names:
+            return None
+        host, port = self._names[0][:2]
+        if host in {"0.0.0.0", "::"}:  # noqa: S104 - they are only recognised
+            host = _address_towards(towards, self._sockets[0].family)
+        return shown(host, port)
+
+    @property
+    def node_port(self) -> int | None:
+        """The port at which other nodes reach this one; None where it listens on a Unix socket alone."""
+        return self._names[0][1] if self._names else None
+
+    def leave_port(self) -> None:
+        """Leave new connections to the others that listen on the same port; nodes still reach this one at its own."""
+        for listening, server in self._servers.items():
+            if listening is not self._own:
+                server.close()
+        stop_listening([listening for listening in self._sockets if listening is not self._own])
 
     def close(self) -> None:
         """Stop accepting connections."""
-        for server in self._servers:
+        for server in self._servers.values():
             server.close()
         stop_listening(self._sockets)
         _close(self._sockets)
         if self._unix is not None:
             self._unix.remove()
+
+
+def _address_towards(host: str, family: int) -> str:
+    """The address of this machine from which ``host`` is reached; nothing is sent. The machine's own, where it is not.
+
+    The name is looked up at once: this is for the start, when nobody waits.
+    """
+    try:
+        (_, _, _, _, address), *_ = socket.getaddrinfo(host, 9, family, socket.SOCK_DGRAM)
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect(address)
+            return str(probe.getsockname()[0])
+    except OSError:
+        return "::1" if family == socket.AF_INET6 else "127.0.0.1"
 
 
 def _identity(path: str) -> tuple[int, int]:

@@ -1,6 +1,6 @@
 -- A node comes, or has a new connection. ARGV: shift, node, address, run of the server, name for a new epoch,
--- and 1 where the identity is a new one.
--- Returns {position, running, {epoch, first, epoch, first, …}}; or {'fenced'} where the node is to take a new identity,
+-- 1 where the identity is a new one, and random bytes for the secret of the nodes, if they have none.
+-- Returns {position, running, {epoch, first, epoch, first, …}, secret, server's time in ms}; or {'fenced'} where the node is to take a new identity,
 -- since others have taken its lease.
 --
 -- A server that has started since the newest epoch began, or one that was emptied, gets a new epoch: it may lack what
@@ -16,4 +16,5 @@ end
 local time, running_ms = count_beat()
 redis.call('ZADD', key('leases'), text(time + LEASE), node)
 redis.call('HSET', key('node', node), 'address', address)
-return {position, running_ms, redis.call('LRANGE', key('epochs'), 0, -1)}
+redis.call('HSETNX', META, 'secret', ARGV[7])
+return {position, running_ms, redis.call('LRANGE', key('epochs'), 0, -1), redis.call('HGET', META, 'secret'), time}
