@@ -320,9 +320,9 @@ class Listening:
         addresses of the machine it is the one from which ``towards`` is reached, a host that all nodes reach, such as
         that of their store.
         """
-        if not self._names:
+        if not self._sockets:
             return None
-        host, port = self._names[0][:2]
+        host, port = self._sockets[0].getsockname()[:2]
         if host in {"0.0.0.0", "::"}:  # noqa: S104 - they are only recognised
             host = _address_towards(towards, self._sockets[0].family)
         return shown(host, port)
