@@ -452,3 +452,18 @@ async def test_a_full_server_refuses_what_adds_to_it(add_node: AddNode, server: 
     await node.resume(alice, None)
     await node.append_message("user0", "tea", "hello", None)
     assert node.messages("tea") == ["hello"]
+
+
+async def test_closing_while_the_server_is_away_ends_every_call(add_node: AddNode) -> None:
+    """Also those that the server has replied to, and whose messages were not received."""
+    node = await add_node()
+    await meet(node)
+    for link in node.proxy.subscribing():
+        link.deafen()
+    calls = [asyncio.ensure_future(node.append_message("user0", "tea", str(number), None)) for number in range(5)]
+    await asyncio.sleep(0.3)  # the server has replied
+    node.cut_off()
+    assert not await node.close(0.5)
+    async with asyncio.timeout(5):
+        results = await asyncio.gather(*calls, return_exceptions=True)
+    assert all(isinstance(result, Unavailable) for result in results)
