@@ -82,6 +82,7 @@ class Node:
         self._owner = owner
         self._shift = shift
         self._announced = ""
+        self._changed = asyncio.Event()
         self._gone: list[Callable[[str], None]] = []
         self._server_time: tuple[int, float] = (0, 0.0)
         """The server's clock in ms, and when it was that."""
@@ -166,6 +167,10 @@ class Node:
         self._announced = address
         await self._show_life(await self.run("beat", self.id, self.epochs.current, address))
 
+    def look_around(self) -> None:
+        """Another node can be reached somewhere else than before: ask at once."""
+        self._changed.set()
+
     def watch(self, gone: Callable[[str], None]) -> None:
         """Have ``gone`` called with the id of each node that is gone."""
         self._gone.append(gone)
@@ -231,7 +236,10 @@ class Node:
 
     async def _beat(self) -> None:
         while True:
-            await asyncio.sleep(BEAT)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(BEAT):
+                    await self._changed.wait()
+            self._changed.clear()
             try:
                 reply = await self._run("beat", self.id, self.epochs.current, self._announced)
             except (LinkLostError, ResponseError):

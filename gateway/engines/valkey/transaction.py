@@ -47,8 +47,10 @@ class ValkeyTransaction:
     def attach(self, attachment: Attachment) -> None:
         draft, token = self.draft, secrets.token_hex(8)
         user = draft.workspace.users.get(attachment.session.username)
-        places = {} if user is None else user.places
-        rooms: dict[int, str] = {room_id: draft.workspace.rooms[room_id].record.name for room_id in places}
+        # Those of a session that this one replaces are not its own.
+        names = {room.room for room in attachment.rooms}
+        known = {} if user is None else {room_id: draft.workspace.rooms[room_id].record.name for room_id in user.places}
+        rooms: dict[int, str] = {room_id: name for room_id, name in known.items() if name in names}
         draft.pending[token] = Pending(attachment, rooms, draft.newest)
         former = attachment.replaces
         if former is not None and former.node != self.node:
