@@ -77,6 +77,8 @@ class Node:
         """The newest position that is known here."""
         self.others: dict[str, str] = {}
         """Where the nodes that live are reached, by their ids."""
+        self.windows_began = 0
+        """The running time in ms, since when those of suspended sessions count: no client could return before."""
         self.secret = b""
         """Known to all nodes."""
         self._owner = owner
@@ -202,7 +204,7 @@ class Node:
         if reply[0] == b"fenced":
             await self._hello(link, run, anew=True)
             return
-        position, running, epochs, self.secret, server_ms = reply
+        position, running, epochs, self.secret, server_ms, self.windows_began = reply
         self._server_time = (server_ms, time.monotonic())
         self._link, self._run_id, self.id = link, run, node
         self.position = 0  # it may have gone backwards
