@@ -1,4 +1,4 @@
-"""Ending the leases of nodes on a Valkey server, without waiting until they are over."""
+"""The leases of nodes on a Valkey server: they end without a wait."""
 
 from __future__ import annotations
 
@@ -15,3 +15,10 @@ async def take_leases(server: ValkeyServer, prefix: str) -> None:
     for node in await server.command("ZRANGE", f"{{{prefix}}}:leases", 0, -1):
         await server.command("ZREM", f"{{{prefix}}}:leases", node)
         await server.command("SADD", f"{{{prefix}}}:gone", node)
+
+
+async def age(server: ValkeyServer, prefix: str, seconds: int) -> None:
+    """As if no node had reached the server for that time."""
+    for node in await server.command("ZRANGE", f"{{{prefix}}}:leases", 0, -1):
+        await server.command("ZINCRBY", f"{{{prefix}}}:leases", -1000 * seconds, node)
+    await server.command("HINCRBY", f"{{{prefix}}}:meta", "beat", -1000 * seconds)

@@ -616,3 +616,16 @@ async def test_a_refused_call_publishes_nothing(store: Store) -> None:
     with pytest.raises(GatewayError):
         await store.create_room("alice", "tea", ("nobody",))
     assert store.recorder.effects == []
+
+
+async def test_closing_finishes_the_calls_under_way(store: Store) -> None:
+    alice = await store.login("bob", "alice")
+    await store.create_room("alice", "tea", ("bob",))
+    calls = [store.append_message("alice", "tea", str(number), None) for number in range(12)]
+    running = [asyncio.ensure_future(call) for call in calls]
+    await asyncio.sleep(0)
+    assert await store.close(5)
+    assert all(call.done() and call.exception() is None for call in running)
+    await store.reopen()
+    await store.resume(alice, None)
+    assert await contents(store, "alice", "tea") == [str(number) for number in range(12)]

@@ -7,17 +7,20 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import shutil
 import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
 
-from engines.conftest import POLICY, AddNode, Clock, Node, Recorder
+from engines.conftest import POLICY, SHARED, AddNode, Node, Recorder
+from engines.leases import age
 from engines.test_nodes import meet, sends_again
-from gateway.engines.effects import Session
+from gateway.engines.effects import Attachment, Session
 from gateway.engines.valkey.engine import ValkeyEngine
 from gateway.errors import GatewayError, LimitReached, StoreError, Unavailable
 from gateway.observe import NullObserver
@@ -152,6 +155,16 @@ async def test_after_an_outage_each_node_receives_what_it_missed(add_node: AddNo
         assert talks[1].refused == 0
 
 
+async def test_what_was_missed_is_received_even_if_nothing_follows(add_node: AddNode) -> None:
+    first, second = await add_node(), await add_node()
+    await meet(first, second)
+    first.cut_off()
+    for number in range(3):
+        await second.append_message("user1", "tea", str(number), None)
+    await first.proxy.listen()
+    await until(lambda: first.messages("tea") == ["0", "1", "2"], seconds=7)
+
+
 # --- the connection is half away
 
 
@@ -276,18 +289,24 @@ async def test_a_client_recovers_after_a_restart_of_the_server(add_node: AddNode
     assert missed == ["missed 1", "again"]
 
 
-async def test_connections_stay_however_long_the_server_is_away(
-    add_node: AddNode, server: ValkeyServer, clock: Clock
-) -> None:
-    """No node could extend its lease, and none loses it: the first to be back does not take those of the others."""
+async def test_connections_stay_however_long_the_server_is_away(add_node: AddNode, server: ValkeyServer) -> None:
+    """No node could extend its lease, and none loses it: the first to be back does not take those of the others, which
+    have some time to come back as well.
+    """
     nodes = [await add_node() for _ in range(3)]
     await meet(*nodes)
     async with conversation(*nodes) as talks:
+        for node in nodes:
+            node.cut_off()
         await server.stop()
-        clock.advance(60)
         await server.restart()
+        await age(server, SHARED, 60)
+        await nodes[0].proxy.listen()
+        await said_more(talks[0])
+        await asyncio.sleep(2.1)  # the first node shows that it lives
+        for node in nodes[1:]:
+            await node.proxy.listen()
         await said_more(*talks)
-        await asyncio.sleep(3)  # each node has shown that it lives
     assert not any(event == "presence" for node in nodes for event, _ in node.recorder.events)
 
 
@@ -327,6 +346,39 @@ async def test_an_emptied_store_recovers_nothing_and_goes_on(add_node: AddNode, 
     await second.add_members("user1", "tea", ("user0",))
     resumed = await first.resume(back, offset)
     assert (resumed.recovered, resumed.missed) == (False, ())
+
+
+async def test_a_server_that_comes_back_without_the_newest_recovers_nothing_wrong(
+    add_node: AddNode, server: ValkeyServer, tmp_path: Path
+) -> None:
+    """As a replica that had not received all: positions are used again, and name other events."""
+    first, second = await add_node(), await add_node()
+    alice, _ = await meet(first, second)
+    for number in range(3):
+        await second.append_message("user1", "tea", f"old {number}", None)
+    shutil.copytree(server.folder, tmp_path / "replica")
+    for number in range(3):
+        await second.append_message("user1", "tea", f"lost {number}", None)
+    await until(lambda: len(first.messages("tea")) == 6)
+    offset = first.recorder.publications[-1].offset
+    await server.kill9()
+    shutil.rmtree(server.folder)
+    shutil.copytree(tmp_path / "replica", server.folder)
+    await server.restart()
+    await until(lambda: None in first.recorder.gaps and None in second.recorder.gaps)
+    session = (await second.resume(session_of(second, "user1"), None)).session
+    for number in range(10):
+        await second.append_message(session.username, "tea", f"new {number}", None)
+    attachment = await first.resume(alice, offset)
+    assert (attachment.recovered, attachment.missed) == (False, ())
+    history = await first.read_history("user0", "tea", None, 100)
+    contents = [orjson.loads(body)["content"] for body in history.bodies]
+    assert contents == [*(f"old {number}" for number in range(3)), *(f"new {number}" for number in range(10))]
+
+
+def session_of(node: Node, username: str) -> Session:
+    attachments = [effect for effect in node.recorder.effects if isinstance(effect, Attachment)]
+    return [attachment.session for attachment in attachments if attachment.session.username == username][-1]
 
 
 async def test_what_is_written_to_an_emptied_store_before_it_is_noticed_is_refused(
@@ -452,3 +504,18 @@ async def test_a_full_server_refuses_what_adds_to_it(add_node: AddNode, server: 
     await node.resume(alice, None)
     await node.append_message("user0", "tea", "hello", None)
     assert node.messages("tea") == ["hello"]
+
+
+async def test_closing_while_the_server_is_away_ends_every_call(add_node: AddNode) -> None:
+    """Also those that the server has replied to, and whose messages were not received."""
+    node = await add_node()
+    await meet(node)
+    for link in node.proxy.subscribing():
+        link.deafen()
+    calls = [asyncio.ensure_future(node.append_message("user0", "tea", str(number), None)) for number in range(5)]
+    await asyncio.sleep(0.3)  # the server has replied
+    node.cut_off()
+    assert not await node.close(0.5)
+    async with asyncio.timeout(5):
+        results = await asyncio.gather(*calls, return_exceptions=True)
+    assert all(isinstance(result, Unavailable) for result in results)

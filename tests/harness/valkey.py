@@ -31,7 +31,7 @@ class ValkeyServer:
         """``settings`` are directives of its configuration: `maxmemory_policy="allkeys-lru"`."""
         self.port = stable_port()
         self.log = ""
-        self._folder = folder
+        self.folder = folder
         self._settings = {**DURABLE, **settings}
         self._process: asyncio.subprocess.Process | None = None
         self._log_reader: asyncio.Task[None] | None = None
@@ -70,7 +70,7 @@ class ValkeyServer:
         directives = {
             "bind": "127.0.0.1",
             "port": self.port,
-            "dir": self._folder,
+            "dir": self.folder,
             "enable-debug-command": "yes",
             **self._settings,
         }
