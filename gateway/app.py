@@ -20,12 +20,13 @@ from gateway.errors import StoreError
 from gateway.listening import Listening
 from gateway.logs import get_logger
 from gateway.manager import ChatManager
+from gateway.memory import machine_memory
 from gateway.observe import NullObserver
 from gateway.openfiles import FileWatch
 from gateway.pipeline import Pipeline
 from gateway.rules.store import Store
 from gateway.servers import Forwarding
-from gateway.servers.budget import Budget, machine_memory
+from gateway.servers.budget import Budget
 from gateway.servers.heartbeats import Heartbeats
 from gateway.servers.http.proxies import Proxies
 from gateway.servers.http.runner import Runner
@@ -105,8 +106,12 @@ def _create_engine(url: str, policy: Policy, observer: Observer) -> Engine:
 class Gateway:
     """A running gateway: its store, its clients and its HTTP server."""
 
-    def __init__(self, settings: Settings, observer: Observer | None = None) -> None:
-        """``observer`` is called for what happens; None is nobody."""
+    def __init__(
+        self, settings: Settings, observer: Observer | None = None, *, listening: Listening | None = None
+    ) -> None:
+        """``observer`` is called for what happens; None is nobody. ``listening``: where to listen, if it is not to be
+        bound as the settings say.
+        """
         self._settings = settings
         observer = observer or NullObserver()
         self._store = create_store(settings, observer)
@@ -135,6 +140,7 @@ class Gateway:
             budget=budget,
             forwarder=self._forwarding,
         )
+        self._bound = listening
         self._listening: Listening | None = None
         self._upgrades: Upgrades | None = None
         self._tasks = TaskOwner()
@@ -184,7 +190,7 @@ class Gateway:
             self._sessions.start()
             self._tasks.start(FileWatch().run())
             await self._runner.setup()
-            listening = self._listening = Listening(
+            listening = self._listening = self._bound or Listening.bind(
                 settings.host, settings.port, settings.unix_socket, base_path=settings.base_path
             )
             http = cast("web.Server", self._runner.server)  # not None between setup and cleanup
@@ -221,6 +227,8 @@ class Gateway:
         steps = Steps()
         self._sessions.stop()
         self._socketio.eio.accepting = False
+        if self._bound is not None:
+            self._bound.close()  # new clients are for the other workers
         connections = self._manager.connections
         await steps.run("disconnect the clients", disconnect_all(connections), until=CLIENTS_DEADLINE)
         if not await self._manager.drained(min(CLOSE_TIMEOUT, steps.left_until(CLIENTS_DEADLINE))):

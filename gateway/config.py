@@ -264,6 +264,15 @@ class Settings:
     )
     ping_interval: float = setting(25.0, Number(min=1), "SECONDS", "How often each client is pinged.")
     ping_timeout: float = setting(20.0, Number(min=1), "SECONDS", "How long a client has to reply to a ping.")
+    workers: int = setting(
+        1,
+        Whole(1, 256),
+        "N",
+        "How many processes serve clients on the same port (Linux); one for each core is usual. They share a store on "
+        "Redis or Valkey or, with the extra `local`, a Valkey server that they run for themselves; if --store is "
+        "sqlite:///PATH, its files are in PATH.valkey.",
+        also="WEB_CONCURRENCY",
+    )
 
     store: str = setting(
         "sqlite:///gateway.db",
@@ -311,7 +320,12 @@ class Settings:
         "once, which ends the session.  [default: --recovery-window, which is the maximum]",
     )
 
-    max_connections: int = setting(20_000, POSITIVE, "N", "How many connections may be open at once, logged in or not.")
+    max_connections: int = setting(
+        20_000,
+        POSITIVE,
+        "N",
+        "How many connections may be open at once, logged in or not; with --workers, of all together.",
+    )
     max_memory: int | None = setting(
         None,
         Size(),

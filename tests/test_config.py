@@ -42,7 +42,12 @@ COMMAND = Path(sys.executable).with_name("gateway")
 def parse(arguments: list[str] | None = None, **environment: str) -> Settings:
     """Settings from arguments and environment variables."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("PORT", "REDIS_URL", *(name for name in os.environ if name.startswith("GATEWAY_"))):
+        for name in (
+            "PORT",
+            "REDIS_URL",
+            "WEB_CONCURRENCY",
+            *(name for name in os.environ if name.startswith("GATEWAY_")),
+        ):
             patch.delenv(name, raising=False)
         for name, value in environment.items():
             patch.setenv(name, value)

@@ -687,7 +687,7 @@ async def test_stock_clients_need_no_sticky_sessions(driver: Driver, transports:
                 await client.wait_for_transport(transports[-1])
             await asyncio.gather(*(_echo_in_order(client) for client in clients))
             assert all(server.eio.sockets for server in servers), "each has some"
-            assert sum(each.count for each in forwardings) > 10
+            await until(lambda: sum(each.count for each in forwardings) > 5)
         await until(lambda: not any(server.eio.sockets for server in servers))
         await until(lambda: not any(each.count for each in forwardings))
         for each in forwardings:

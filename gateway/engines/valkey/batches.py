@@ -117,7 +117,7 @@ class Batches:
         return taken
 
     async def _run_batch(self, calls: Sequence[Call]) -> None:
-        workspace = Workspace()
+        workspace = Workspace(self._node.windows_began)
         again: list[Call] = []
         done = await self._run_rules([self._begin(call, workspace) for call in calls], workspace, again)
         groups = group_by_rooms([run for run in done if run.has_written])

@@ -118,9 +118,10 @@ class ValkeyEngine:
         try:
             if before is not None:
                 await asyncio.shield(before)
+            hub = self._hub  # of the identity with which it is committed
             result, position = await self._batches.put(client, rule, low_priority=low_priority)
             if position:
-                await self._hub.passed(position)
+                await hub.passed(position)
             return result
         finally:
             mine.set_result(None)
@@ -132,6 +133,7 @@ class ValkeyEngine:
     ) -> Receipt:
         if (before := self._last.get(actor)) is not None:
             await asyncio.shield(before)
+        hub = self._hub
         author, text, random = orjson.dumps(actor), orjson.dumps(content), next(self._random)
         status, *reply = await self._node.run(
             "append",
@@ -155,8 +157,8 @@ class ValkeyEngine:
         position, ts, index = reply
         if status == b"duplicate":
             return Receipt(message_id or "", ts, duplicate=True)
-        if self._hub.serves(room_names[index]):
-            await self._hub.passed(position)
+        if hub.serves(room_names[index]):
+            await hub.passed(position)
         return Receipt(f"{random}.{position}" if message_id is None else message_id, ts, duplicate=False)
 
     # --- an `Owner` of the node

@@ -135,6 +135,8 @@ class Hub:
             item = parse_node(message)
             if isinstance(item, Probe):
                 self.last_probe = asyncio.get_running_loop().time()
+                if item.nodes_changed:
+                    self._node.look_around()
             self._receive(item)
 
     def _receive(self, item: Item) -> None:

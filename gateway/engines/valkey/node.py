@@ -77,11 +77,14 @@ class Node:
         """The newest position that is known here."""
         self.others: dict[str, str] = {}
         """Where the nodes that live are reached, by their ids."""
+        self.windows_began = 0
+        """The running time in ms, since when those of suspended sessions count: no client could return before."""
         self.secret = b""
         """Known to all nodes."""
         self._owner = owner
         self._shift = shift
         self._announced = ""
+        self._changed = asyncio.Event()
         self._gone: list[Callable[[str], None]] = []
         self._server_time: tuple[int, float] = (0, 0.0)
         """The server's clock in ms, and when it was that."""
@@ -166,6 +169,10 @@ class Node:
         self._announced = address
         await self._show_life(await self.run("beat", self.id, self.epochs.current, address))
 
+    def look_around(self) -> None:
+        """Another node can be reached somewhere else than before: ask at once."""
+        self._changed.set()
+
     def watch(self, gone: Callable[[str], None]) -> None:
         """Have ``gone`` called with the id of each node that is gone."""
         self._gone.append(gone)
@@ -197,7 +204,7 @@ class Node:
         if reply[0] == b"fenced":
             await self._hello(link, run, anew=True)
             return
-        position, running, epochs, self.secret, server_ms = reply
+        position, running, epochs, self.secret, server_ms, self.windows_began = reply
         self._server_time = (server_ms, time.monotonic())
         self._link, self._run_id, self.id = link, run, node
         self.position = 0  # it may have gone backwards
@@ -231,7 +238,10 @@ class Node:
 
     async def _beat(self) -> None:
         while True:
-            await asyncio.sleep(BEAT)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(BEAT):
+                    await self._changed.wait()
+            self._changed.clear()
             try:
                 reply = await self._run("beat", self.id, self.epochs.current, self._announced)
             except (LinkLostError, ResponseError):
