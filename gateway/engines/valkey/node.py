@@ -46,6 +46,8 @@ FIRST_PAUSE: Final = 0.05
 LAST_PAUSE: Final = 5.0
 """Seconds between two attempts to connect: at first, and at most."""
 
+MIGRATE_AGAIN: Final = "wait until it is, or run it again: gateway migrate"
+
 RETRY_AFTER: Final = 1.0
 """In how many seconds a client may ask again, where the server cannot be reached."""
 
@@ -163,7 +165,7 @@ class Node:
         link = Link(self.address.connect())
         try:
             await link.open()
-            run = await _check_server(link)
+            run = await check_server(link)
             self.durability = await _durability_of(link)
             await self._hello(link, run, anew=anew)
         except BaseException:
@@ -178,6 +180,8 @@ class Node:
         if reply[0] == b"fenced":
             await self._hello(link, run, anew=True)
             return
+        if reply[0] == b"importing":
+            raise StoreError(f"A migration into the store {self.address.shown} was not completed; {MIGRATE_AGAIN}.")
         position, running, epochs = reply
         self._link, self._run_id, self.id = link, run, node
         self.position = 0  # it may have gone backwards
@@ -236,7 +240,7 @@ async def _durability_of(link: Link) -> Durability:
     return {b"always": Durability.DISK, b"everysec": Durability.SECOND}.get(fsync, Durability.MEMORY)
 
 
-async def _check_server(link: Link) -> str:
+async def check_server(link: Link) -> str:
     """The run of the server. Raises StoreError: it is none that can keep a store."""
     info = dict(re.findall(r"(\w+):([^\r\n]*)", (await link.call("INFO")).decode(errors="replace")))
     if info.get("role") == "slave":
