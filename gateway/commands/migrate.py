@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import signal
 import sys
@@ -34,6 +35,9 @@ run again.
 PROGRESS_INTERVAL: Final = 2.0
 """Seconds between two lines of progress."""
 
+RECORDS_AT_ONCE: Final = 256
+"""After how many records a signal is handled."""
+
 
 @click.command(
     "migrate",
@@ -54,13 +58,15 @@ def command(source: str, target: str) -> None:
 
 async def migrate(source: str, target: str) -> Progress:
     """Copy one store into another; both are URLs. Raises StoreError."""
-    progress = Progress()
+    progress, counter = Progress(), itertools.count()
     if source == target or _is_same_file(source, target):
         raise StoreError("The source and the target are the same store.")
     async with exporter_for(source) as exporter, importer_for(target) as importer:
         async for record in exporter.records():
             await importer.put(record)
             progress.note(record)
+            if next(counter) % RECORDS_AT_ONCE == 0:
+                await asyncio.sleep(0)  # Ctrl-C is handled here: two files do not wait for anything
         await importer.finish()
     return progress
 

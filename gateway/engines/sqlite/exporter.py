@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from gateway.engines import dump
 from gateway.engines.sqlite.database import APPLICATION_ID, OPEN_TIMEOUT, SCHEMA_VERSION, reason_for
-from gateway.engines.sqlite.files import StoreFiles
+from gateway.engines.sqlite.files import CAN_LOCK, StoreFiles
 from gateway.engines.sqlite.rooms import COLUMNS as ROOM
 from gateway.engines.sqlite.spans import KINDS
 from gateway.engines.transaction import RoomId, RoomRecord
@@ -90,7 +90,11 @@ class SQLiteExporter:
             self._stack = stack.pop_all()
 
     def _connect(self, real: str) -> sqlite3.Connection:
-        uri = f"{Path(real).as_uri()}?mode=ro"
+        if _is_there(f"{real}-journal"):
+            raise StoreError(f"A migration into the store {self._path} was not completed.")
+        # If there is no log, SQLite must not make one, which it could not delete.
+        option = "" if _is_there(f"{real}-wal") or not CAN_LOCK else "&immutable=1"
+        uri = f"{Path(real).as_uri()}?mode=ro{option}"
         return sqlite3.connect(uri, uri=True, timeout=OPEN_TIMEOUT, isolation_level=None)
 
     def _check(self) -> None:
@@ -133,6 +137,12 @@ class SQLiteExporter:
         yield from heapq.merge(*kinds, key=attrgetter("position"))
         for row in self._db.execute(TRIMMED_MESSAGES, (room_id,)):
             yield dump.TrimmedMessage(*row)
+
+
+def _is_there(path: str) -> bool:
+    """Whether there is such a file, with something in it."""
+    file = Path(path)
+    return file.exists() and file.stat().st_size > 0
 
 
 def _before(trimmed: dump.Trimmed | None, oldest: int | None) -> dump.Trimmed | None:

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from gateway.engines.sqlite.database import StoreConnection
 
-CACHE_SIZE: Final = -65_536
-"""SQLite's ``cache_size``: 64 MB. Positions of one room are far apart, so each event goes to another page."""
+CACHE_SIZE: Final = -16_384
+"""SQLite's ``cache_size``: 16 MB. Positions of one room are far apart, so each event goes to another page."""
 
 IS_USED: Final = """
 SELECT EXISTS (SELECT 1 FROM sessions) OR EXISTS (SELECT 1 FROM rooms)

@@ -43,7 +43,7 @@ ASK_AGAIN: Final = 0.5
 """Seconds between two attempts to get the lock."""
 
 COMMANDS_AT_ONCE: Final = 256
-BYTES_AT_ONCE: Final = 262_144
+CHARACTERS_AT_ONCE: Final = 262_144
 """When what was collected is written. The server does nothing else meanwhile, for a few milliseconds."""
 
 LONG_AGO: Final = -(2**40)
@@ -111,7 +111,7 @@ class ValkeyImporter:
         self._start = dump.Start(0, 0, ())
         self._log: Log | None = None
         """Of the room whose events are being put."""
-        self._commands: list[tuple[Argument, ...]] = []
+        self._commands: list[list[str]] = []
         self._size = 0
         self._link: Link
 
@@ -121,16 +121,16 @@ class ValkeyImporter:
         self._link = await visit(self._address)
         try:
             await self._begin()
-        except BaseException as error:
+        except BaseException:
             await self._link.close()
-            raise self._unwritable(error) from None
+            raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if not self._is_finished:
-            with contextlib.suppress(LinkLostError, ResponseError, StoreError):
+            with contextlib.suppress(StoreError):  # then the next import deletes it
                 self._commands.clear()
                 await self._delete_all()
                 self._write("DEL", self._address.meta)
@@ -142,7 +142,7 @@ class ValkeyImporter:
         if not isinstance(record, dump.Event | dump.TrimmedMessage):
             self._end_room()
         self._put(record)
-        if len(self._commands) >= COMMANDS_AT_ONCE or self._size >= BYTES_AT_ONCE:
+        if len(self._commands) >= COMMANDS_AT_ONCE or self._size >= CHARACTERS_AT_ONCE:
             await self._flush()
 
     async def finish(self) -> None:
@@ -174,11 +174,14 @@ class ValkeyImporter:
     async def _delete_all(self) -> None:
         """Delete all but what marks an import."""
         kept = {self._address.meta.encode(), self._address.key("importer").encode()}
-        async for keys in scan(self._link, "SCAN", pattern=self._address.pattern()):
-            for key in keys:
-                if key not in kept:
-                    self._write("UNLINK", key)
-            await self._flush()
+        try:
+            async for keys in scan(self._link, "SCAN", pattern=self._address.pattern()):
+                for key in keys:
+                    if key not in kept:
+                        self._write("UNLINK", key)
+                await self._flush()
+        except (LinkLostError, ResponseError) as error:
+            raise self._unwritable(error) from None
 
     async def _run(self, name: str, *arguments: Argument) -> Any:
         try:
@@ -186,10 +189,8 @@ class ValkeyImporter:
         except (LinkLostError, ResponseError) as error:
             raise self._unwritable(error) from None
 
-    def _unwritable(self, error: BaseException) -> BaseException:
-        if isinstance(error, LinkLostError | ResponseError):
-            return StoreError(f"The store {self._address.shown} cannot be written: {error}.")
-        return error
+    def _unwritable(self, error: Exception) -> StoreError:
+        return StoreError(f"The store {self._address.shown} cannot be written: {error}.")
 
     def _lost(self) -> StoreError:
         return StoreError(f"Another migration has begun to write into the store {self._address.shown}.")
@@ -197,18 +198,19 @@ class ValkeyImporter:
     # --- writing
 
     def _write(self, *command: Argument) -> None:
-        self._commands.append(command)
-        self._size += sum(len(word) for word in command if not isinstance(word, int))
+        words = [word.decode() if isinstance(word, bytes) else str(word) for word in command]
+        self._commands.append(words)
+        self._size += sum(map(len, words))
 
     async def _flush(self) -> None:
         commands, self._commands, self._size = self._commands, [], 0
-        words = [word for command in commands for word in (len(command), *command)]
-        if not await self._run("import_write", int(LOCK_TIME * 1000), *words):
+        if not await self._run("import_write", int(LOCK_TIME * 1000), orjson.dumps(commands)):
             raise self._lost()
 
     @property
     def _running_ms(self) -> int:
-        return self._start.running_ms
+        """Where the running time goes on. No session is suspended at 0."""
+        return max(self._start.running_ms, 1)
 
     @property
     def _version(self) -> int:

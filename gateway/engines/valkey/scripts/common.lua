@@ -8,7 +8,7 @@
 --   epoch, run     the epoch that names the positions, and the run of the server in which it began
 --   running, beat  the running time at the last heartbeat of any node, and the server's time then, in ms
 --   grace          until when no lease is taken, by the server's time in ms
---   importing      alone, while a migration writes the store, or after one that was interrupted (`import_begin`)
+--   importing      while a migration writes the store, and after one that was interrupted: no node may use it
 
 local META = KEYS[1]
 local PREFIX = string.sub(META, 1, -5)
