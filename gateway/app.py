@@ -228,7 +228,7 @@ class Gateway:
         self._sessions.stop()
         self._socketio.eio.accepting = False
         if self._bound is not None:
-            self._bound.close()  # new clients are for the other workers
+            self._bound.leave_port()  # new clients are for the other workers
         connections = self._manager.connections
         await steps.run("disconnect the clients", disconnect_all(connections), until=CLIENTS_DEADLINE)
         if not await self._manager.drained(min(CLOSE_TIMEOUT, steps.left_until(CLIENTS_DEADLINE))):

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from gateway.commands import asyncapi, backup
+from gateway.commands import asyncapi, backup, migrate
 from gateway.commands.launch import launch
 from gateway.options import SettingsCommand, settings_from
 from gateway.streams import open_missing
@@ -23,7 +23,7 @@ EPILOG = (
     "an empty variable counts as unset."
 )
 
-COMMANDS: tuple[click.Command, ...] = (asyncapi.command, backup.command)
+COMMANDS: tuple[click.Command, ...] = (asyncapi.command, backup.command, migrate.command)
 """The subcommands. The other modules in ``gateway/commands/`` are what ``gateway`` does without one."""
 
 CONTEXT: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}

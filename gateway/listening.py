@@ -265,10 +265,11 @@ class Listening:
         """``own``: one at which other nodes reach this one, because others listen on the port of ``sockets``, too.
         ``host``: how the operator calls the address of the first of these. ``base_path``: where the page is served.
         """
-        self._servers: list[asyncio.Server] = []
+        self._servers: dict[socket.socket, asyncio.Server] = {}
+        self._own = own
         self._sockets = sockets if own is None else [own, *sockets]
         self._unix = unix
-        names = [listening.getsockname() for listening in self._sockets]
+        names = self._names = [listening.getsockname() for listening in self._sockets]
         self.addresses = [shown(name[0], name[1]) for name in names]
         """The addresses listened on, as people write them."""
         self.url = url_of(host, sockets[0].getsockname()[1], base_path) if sockets else None
@@ -311,7 +312,7 @@ class Listening:
         for listening in [*self._sockets, *([self._unix.listening] if self._unix else [])]:
             # asyncio also uses `backlog` as the number of accept() calls in a row, and when file descriptors have run
             # out, it schedules that many retries each time. So asyncio gets 1, and the system the real one below.
-            self._servers.append(await loop.create_server(protocol_factory, sock=listening, backlog=1))
+            self._servers[listening] = await loop.create_server(protocol_factory, sock=listening, backlog=1)
             listening.listen(BACKLOG)
 
     def node_address(self, towards: str) -> str | None:
@@ -326,9 +327,21 @@ class Listening:
             host = _address_towards(towards, self._sockets[0].family)
         return shown(host, port)
 
+    @property
+    def node_port(self) -> int | None:
+        """The port at which other nodes reach this one; None where it listens on a Unix socket alone."""
+        return self._names[0][1] if self._names else None
+
+    def leave_port(self) -> None:
+        """Leave new connections to the others that listen on the same port; nodes still reach this one at its own."""
+        for listening, server in self._servers.items():
+            if listening is not self._own:
+                server.close()
+        stop_listening([listening for listening in self._sockets if listening is not self._own])
+
     def close(self) -> None:
         """Stop accepting connections."""
-        for server in self._servers:
+        for server in self._servers.values():
             server.close()
         stop_listening(self._sockets)
         _close(self._sockets)

@@ -68,7 +68,7 @@ class Listening(GatewayProcess):
 )
 async def test_a_node_announces_where_others_reach_it(host: str, towards: str, announced: str) -> None:
     """Where it listens; if that is everywhere, at the address from which it reaches the store."""
-    listening = listen([host], 0, None)
+    listening = listen.bind([host], 0, None)
     try:
         address = listening.node_address(towards)
         assert address is not None
@@ -80,7 +80,7 @@ async def test_a_node_announces_where_others_reach_it(host: str, towards: str, a
 
 async def test_a_node_on_a_unix_socket_announces_nothing(tmp_path: Path) -> None:
     """No other machine can reach it."""
-    listening = listen([], 0, str(tmp_path / "s"))
+    listening = listen.bind([], 0, str(tmp_path / "s"))
     assert listening.node_address("127.0.0.1") is None
     listening.close()
 

@@ -288,6 +288,19 @@ async def test_clients_of_all_workers_share_rooms_and_survive_the_end_of_one(fol
         assert await own.stop() == 0
 
 
+@pytest.mark.parametrize("wire", ["socketio-polling", "socketio-polling-only"])
+async def test_clients_that_poll_need_no_sticky_sessions(folder: Path, join: Join, wire: str) -> None:
+    """Each of their requests may come to another worker than the one that has their session."""
+    async with Machine(folder) as own:
+        alice, *others = [await join(wire, to=own) for _ in range(6)]
+        room = await make_room(alice, *others)
+        for number in range(5):
+            await succeed(alice, "send-msg", room=room, content=str(number))
+            for other in others:
+                assert (await other.next_event("message")).fields["content"] == str(number)
+        assert await own.stop() == 0
+
+
 async def test_everything_acked_survives_the_end_of_all_processes(folder: Path, join: Join) -> None:
     """Killed all at once, and started again, with another number of workers."""
     own = Machine(folder)

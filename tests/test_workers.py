@@ -553,9 +553,21 @@ def test_without_a_server_the_refusal_says_how_to_get_one(tmp_path: Path, monkey
 def test_limits_are_for_all_workers_together() -> None:
     """Each gets its share of the connections and of the memory."""
     part = Assignment(number=1, workers=3, channel=0, sockets=(), unix_socket=None)
-    assert part.share_of(parse(["--max-connections", "100"])).max_connections == 34
-    assert part.share_of(parse(["--max-memory", "600"])).max_memory == 200
-    assert part.share_of(parse()).max_memory == machine_memory() // 6
+    assert part.settings_for(parse(["--max-connections", "100"]), 1).max_connections == 34
+    assert part.settings_for(parse(["--max-memory", "600"]), 1).max_memory == 200
+    assert part.settings_for(parse(), 1).max_memory == machine_memory() // 6
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize(
+    ("given", "announced"),
+    [(None, None), ("node7.example:8080", "node7.example:41234"), ("[fd00::7]:8080", "[fd00::7]:41234")],
+)
+def test_workers_are_reached_at_ports_of_their_own(given: str | None, announced: str | None) -> None:
+    """At the address that is named: its port is that of all workers."""
+    part = Assignment(number=1, workers=2, channel=0, sockets=(), unix_socket=None)
+    words = [] if given is None else ["--node-address", given]
+    assert part.settings_for(parse(words), 41234).node_address == announced
 
 
 # --- states and times

@@ -64,7 +64,8 @@ async def _serve(settings: Settings, signals: Signals, assignment: Assignment | 
         if assignment is None:
             gateway = Gateway(settings)
         else:
-            gateway = Gateway(assignment.share_of(settings), listening=assignment.listening(settings))
+            inherited = assignment.listening(settings)
+            gateway = Gateway(assignment.settings_for(settings, inherited.node_port), listening=inherited)
         listening = await gateway.start()
     except (StoreError, ListenError) as error:
         raise click.ClickException(str(error)) from None

@@ -63,10 +63,16 @@ class Assignment:
         os.set_blocking(assignment.channel, False)
         return assignment
 
-    def share_of(self, settings: Settings) -> Settings:
-        """The settings for this worker: its share of the limits that are for all workers together."""
+    def settings_for(self, settings: Settings, node_port: int | None) -> Settings:
+        """The settings for this worker: its share of the limits that are for all workers together, and its own port in
+        the address at which other nodes reach it.
+        """
+        address = settings.node_address
+        if address is not None and node_port is not None:
+            address = f"{address.rpartition(':')[0]}:{node_port}"
         return dataclasses.replace(
             settings,
+            node_address=address,
             max_connections=-(-settings.max_connections // self.workers),
             max_memory=max(1, (settings.max_memory or machine_memory() // 2) // self.workers),
         )

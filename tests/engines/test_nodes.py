@@ -10,11 +10,12 @@ from dataclasses import dataclass
 import orjson
 import pytest
 
-from engines.conftest import AddNode, Node, Recorder
+from engines.conftest import SHARED, AddNode, Clock, Node, Recorder
 from gateway.engines.effects import Attachment, Detachment, Publication, Session
 from gateway.errors import GatewayError, RoomExists, Unavailable, UsernameTaken
 from gateway.rules.sessions import Claim, ResumePoint
-from harness.waiting import until
+from harness.valkey import ValkeyProxy, ValkeyServer
+from harness.waiting import poll_until, until
 
 
 async def meet(*nodes: Node) -> list[Session]:
@@ -328,6 +329,43 @@ async def test_a_node_that_comes_back_after_its_lease_was_taken_is_fenced(add_no
     await second.add_members("user1", "tea", ("new",))
     await second.append_message("user1", "tea", "hello", None)
     await until(lambda: first.messages("tea")[-1:] == ["hello"])
+
+
+async def test_a_stray_session_that_is_resumed_where_it_was_stays_live(server: ValkeyServer, clock: Clock) -> None:
+    """Its connection was lost while the server was away, so that it was taken for one of a node that is gone. Nobody
+    had suspended it when its client came back to the same node.
+    """
+    async with ValkeyProxy(server.store(SHARED)) as proxy:
+        node = Node(server, proxy, clock)  # nothing on it suspends sessions by itself
+        await node.open(node.recorder)
+        await node.login("bob")
+        alice = await node.login("alice")
+        await node.create_room("bob", "tea", ("alice",))
+        node.cut_off()
+        node.recorder.live.forget("c-alice")
+        await proxy.listen()
+        await poll_until(lambda: is_stray(server, alice))
+        await return_soon(node, alice, "c2-alice")
+        assert not await is_stray(server, alice)
+        await node.suspend_orphaned_sessions()
+        assert (await node.find_users("bob", "alice", 1)).users == ("alice",)
+        await node.close(1)
+
+
+async def is_stray(server: ValkeyServer, session: Session) -> bool:
+    key = f"{{{SHARED}}}:live:lost"
+    return bool(await server.command("SISMEMBER", key, f"{session.sid} {session.username}"))
+
+
+async def return_soon(node: Node, session: Session, connection: str) -> None:
+    """Resume a session on a new connection, as soon as the server is there."""
+    while True:
+        try:
+            await node.resume(session, None, connection)
+        except Unavailable:
+            await asyncio.sleep(0.005)  # the server is not there yet
+        else:
+            return
 
 
 async def test_what_a_stopped_node_had_begun_is_not_written_after_its_lease_was_taken(add_node: AddNode) -> None:

@@ -161,6 +161,14 @@ class Member(ABC):
                 return tick
             await asyncio.sleep(PAUSE)  # before the next attempt
 
+    async def online_in(self, room: str) -> set[str]:
+        """The members of a room that are shown as online, and those that are not, with a minus before their names."""
+        reply = await self.insist("list-members", room=room, limit=PAGE)
+        if not reply["ok"] or reply["more"]:
+            self._history.note("refused", self.username, f"members of {room}: {reply}")
+            return set()
+        return {("" if member["online"] else "-") + member["username"] for member in reply["members"]}
+
     async def read_whole_log(self, room: str) -> list[dict[str, Any]]:
         while True:
             try:

@@ -58,9 +58,7 @@ class Size:
     """Connections that are lost or stalled in a second, besides those that are reset by the dozen."""
     clients: int = 52
     pollers: int = 5
-    """One client in that many never upgrades, and some begin with polling; 0: all are on WebSockets. A poll costs this
-    process more than many messages on a WebSocket.
-    """
+    """One client in that many never upgrades. A poll costs this process more than many messages on a WebSocket."""
     guests: int = 8
     senders: int = 20
     rate: float = 3
@@ -108,7 +106,6 @@ NODES = Size(
     nodes=3,
     losses=3,
     clients=24,
-    pollers=0,  # several nodes need sticky sessions for them
     guests=4,
     senders=12,
     room=8,
@@ -122,6 +119,7 @@ MANY_NODES = dataclasses.replace(
     longest=15,
     losses=5,
     clients=100,
+    pollers=20,
     guests=10,
     senders=50,
     rate=4,
@@ -205,7 +203,7 @@ async def test_no_trouble_loses_a_message(size: Size, open_site: OpenSite, drive
         site = await open_site(size, chance)
         members: list[Member] = []
         for number in range(size.clients):
-            wire = wire_of(size, number)
+            wire = WIRES[number % len(WIRES)] if number % size.pollers else "socketio-polling-only"
             url, common = site.urls[number // 5 % 2], (fresh_name(), history, chance, size.pause)
             member: Member = JSONMember(url, *common) if wire == "json" else StockMember(url, *common, driver, wire)
             members.append(await stack.enter_async_context(member))
@@ -216,6 +214,7 @@ async def test_no_trouble_loses_a_message(size: Size, open_site: OpenSite, drive
         marks.append(time.monotonic())
         async with asyncio.timeout(size.limit):
             await asyncio.gather(*(member.settle() for member in members))
+            await see_all_online(rooms, members, history, size.back)
             for room in rooms:
                 readers = [member for member in members if room in member.rooms][:READERS]
                 for reader in readers:
@@ -237,6 +236,18 @@ async def test_no_trouble_loses_a_message(size: Size, open_site: OpenSite, drive
     assert counts["recovered"] > size.clients // 2, counts
 
 
+async def see_all_online(rooms: list[str], members: list[Member], history: History, seconds: float) -> None:
+    """All who stay are shown as online, and nobody else is there, soon after the end of the trouble."""
+    end = time.monotonic() + seconds
+    for room in rooms:
+        there = [member for member in members if room in member.rooms]
+        while shown := await there[0].online_in(room) ^ {member.username for member in there}:
+            if time.monotonic() > end:
+                history.note("mistaken", room, f"{there[0].username} sees that there is, or is missing: {shown}")
+                break
+            await asyncio.sleep(0.5)  # a session that was lost at the end is on its way
+
+
 def judge(history: History, late: dict[str, float], run: str) -> None:
     """Fail with the violations, and with what the clients concerned went through."""
     violations = history.judge()
@@ -244,13 +255,6 @@ def judge(history: History, late: dict[str, float], run: str) -> None:
     concerned = dict.fromkeys([*(violation.where.split()[0] for violation in violations), *late])
     trails = [f"{name}:\n{history.evidence(name)}" for name in itertools.islice(concerned, 3)]
     assert not found, "\n".join([f"{run}, {len(violations)} violations:", *found, *trails])
-
-
-def wire_of(size: Size, number: int) -> str:
-    """The wire of a member."""
-    if not size.pollers:
-        return WIRES[number % 2]
-    return WIRES[number % len(WIRES)] if number % size.pollers else "socketio-polling-only"
 
 
 async def make_rooms(size: Size, members: list[Member], chance: random.Random) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
@@ -76,7 +77,16 @@ class Address:
     @property
     def meta(self) -> str:
         """The key of the store's hash."""
-        return f"{{{self.prefix}}}:meta"
+        return self.key("meta")
+
+    def key(self, kind: str, name: str | int | None = None) -> str:
+        """As ``key`` in ``scripts/common.lua``."""
+        return f"{{{self.prefix}}}:{kind}" if name is None else f"{{{self.prefix}}}:{kind}:{name}"
+
+    def pattern(self, kind: str | None = None) -> str:
+        """What SCAN takes for the keys of one kind that have a name, or for all keys."""
+        prefix = re.sub(r"([*?\[\]\\])", r"\\\1", self.prefix)
+        return f"{{{prefix}}}:*" if kind is None else f"{{{prefix}}}:{kind}:*"
 
     def channel_of_room(self, room_id: int) -> str:
         return f"{{{self.prefix}}}:in:{room_id}"

@@ -202,7 +202,12 @@ class ValkeyEngine:
         """
         (held,) = await self._node.read("held", self._node.id)
         await self._hub.passed(self._node.read_position)
-        strays = [key for key in held if not self._subscriber.has_session(*split_session_key(key))]
+        strays = [
+            value
+            for key, connection in zip(held[::2], held[1::2], strict=True)
+            if not self._subscriber.has_session(*split_session_key(key))
+            for value in (key, connection)
+        ]
         if strays:
             await self._node.run("disown", self._node.id, *strays)
         self._is_unsure = False

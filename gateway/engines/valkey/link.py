@@ -13,11 +13,10 @@ import math
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
+from hiredis import pack_command
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from redis.asyncio.connection import AbstractConnection
 
     from gateway.engines.valkey.scripts import Script
@@ -38,7 +37,7 @@ class Link:
     def __init__(self, connection: AbstractConnection) -> None:
         self._connection = connection
         self._loop = asyncio.get_running_loop()
-        self._unsent: list[Sequence[Argument]] = []
+        self._unsent: list[tuple[Argument, ...]] = []
         self._waiting: deque[tuple[asyncio.Future[Any], float]] = deque()
         self._wanted = asyncio.Event()
         self._lost = asyncio.Event()
@@ -95,7 +94,7 @@ class Link:
             self._wanted.clear()
             commands, self._unsent = self._unsent, []
             try:
-                packed = self._connection.pack_commands(commands)
+                packed = b"".join(map(pack_command, commands))  # type: ignore[arg-type]  # its stub has one argument
                 await self._connection.send_packed_command(packed, check_health=False)
             except (RedisError, OSError) as error:
                 self._lose(error)

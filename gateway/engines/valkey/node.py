@@ -46,6 +46,8 @@ FIRST_PAUSE: Final = 0.05
 LAST_PAUSE: Final = 5.0
 """Seconds between two attempts to connect: at first, and at most."""
 
+MIGRATE_AGAIN: Final = "wait until it is, or run it again: gateway migrate"
+
 RETRY_AFTER: Final = 1.0
 """In how many seconds a client may ask again, where the server cannot be reached."""
 
@@ -189,7 +191,7 @@ class Node:
         link = Link(await self.address.connect())
         try:
             await link.open()
-            run = await _check_server(link)
+            run = await check_server(link)
             self.durability = await _durability_of(link)
             await self._hello(link, run, anew=anew)
         except BaseException:
@@ -204,6 +206,8 @@ class Node:
         if reply[0] == b"fenced":
             await self._hello(link, run, anew=True)
             return
+        if reply[0] == b"importing":
+            raise StoreError(f"A migration into the store {self.address.shown} was not completed; {MIGRATE_AGAIN}.")
         position, running, epochs, self.secret, server_ms, self.windows_began = reply
         self._server_time = (server_ms, time.monotonic())
         self._link, self._run_id, self.id = link, run, node
@@ -274,7 +278,7 @@ async def _durability_of(link: Link) -> Durability:
     return {b"always": Durability.DISK, b"everysec": Durability.SECOND}.get(fsync, Durability.MEMORY)
 
 
-async def _check_server(link: Link) -> str:
+async def check_server(link: Link) -> str:
     """The run of the server. Raises StoreError: it is none that can keep a store."""
     info = dict(re.findall(r"(\w+):([^\r\n]*)", (await link.call("INFO")).decode(errors="replace")))
     if info.get("role") == "slave":

@@ -44,4 +44,7 @@ _PARTS: Final = {
     "append": ("common", "log"),
     "commit": ("common", "log"),
     COMMIT_ADDING: ("common", "log"),
+    "import_begin": ("common",),
+    "import_write": ("common",),
+    "import_end": ("common",),
 }

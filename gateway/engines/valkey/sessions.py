@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from gateway.engines.valkey.records import encode_session, pairs, session_key, split_session_key
 from gateway.engines.valkey.workspace import Read
@@ -25,18 +25,22 @@ class Sessions:
         return {username: tuple(user.sessions.values()) for username, user in users.items() if user.sessions}
 
     async def suspended_until(self, running_ms: int, limit: int) -> Sequence[SessionRecord]:
-        found = await self._named(await Read("suspended", running_ms, limit))
+        (keys,) = await Read("suspended", running_ms, limit)
+        found = await self._named(keys)
         return [session for session in found if (session.suspended_at or running_ms + 1) <= running_ms]
 
     async def orphaned(self, limit: int) -> Sequence[SessionRecord]:
-        found = await self._named(await Read("orphaned", limit))
-        return [session for session in found if session.holder is not None]
+        (found,) = await Read("orphaned", limit)
+        gone = {node.decode() for node in found[1::2]}
+        # One that the index names may have been resumed elsewhere by the time at which it is read.
+        sessions = await self._named(found[::2])
+        return [session for session in sessions if session.holder is not None and session.holder.node in gone]
 
-    async def _named(self, reply: list[Any]) -> list[SessionRecord]:
+    async def _named(self, keys: Sequence[bytes]) -> list[SessionRecord]:
         """The sessions that an index names, as they are now."""
-        keys = [split_session_key(key) for key in reply[0]]
-        users = await self._draft.users([username for _, username in keys])
-        return [users[username].sessions[sid] for sid, username in keys if sid in users[username].sessions]
+        names = [split_session_key(key) for key in keys]
+        users = await self._draft.users([username for _, username in names])
+        return [users[username].sessions[sid] for sid, username in names if sid in users[username].sessions]
 
     async def online(self, prefix: str, limit: int) -> Sequence[str]:
         (found,) = await Read("names", prefix, limit, limit, "")

@@ -5,7 +5,8 @@
 -- JSON: the spellings to look for, in order.
 -- Returns {status, position, time, index of the spelling}. Status: 'sent', 'duplicate', 'fenced', or 'none'.
 local author, id = ARGV[4], ARGV[6]
-if fenced(ARGV[2], ARGV[3]) then return {'fenced'} end
+local newest = position_for(ARGV[2], ARGV[3])
+if not newest then return {'fenced'} end
 local room, spelling
 for at = 12, #ARGV, 2 do
   local found = redis.call('HGET', key('names'), ARGV[at])
@@ -20,15 +21,15 @@ if id ~= '' then
   local sent = find_sent(room, author, id)
   if sent then return {'duplicate', 0, sent, index} end
 end
-local place = key('room', room)
-local ts = math.max(now(), number(redis.call('HGET', place, 'ts')))
-local position = number(redis.call('HGET', META, 'position')) + 1
+local position, ts = newest + 1, now()
 local shown = id
 if id == '' then shown = '"' .. ARGV[7] .. '.' .. text(position) .. '"' end
-local body = '{"id":' .. shown .. ',"room":' .. ARGV[spelling + 1] .. ARGV[8] .. text(ts) .. '}'
+local function write(newest_ts)
+  ts = math.max(ts, newest_ts)
+  return '{"id":' .. shown .. ',"room":' .. ARGV[spelling + 1] .. ARGV[8] .. text(ts) .. '}', text(ts)
+end
 redis.call('HSET', META, 'position', text(position))
-redis.call('HSET', place, 'ts', text(ts))
-append(room, 'm', position, 'message', author, ARGV[5], body, id)
+local count, size = append(room, 'm', position, 'message', author, ARGV[5], id, write)
 if id ~= '' then note_sent(room, author, id, position, ts) end
-trim(room, 'm', tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11]))
+trim(room, 'm', count, size, tonumber(ARGV[9]), tonumber(ARGV[10]), tonumber(ARGV[11]))
 return {'sent', position, ts, index}

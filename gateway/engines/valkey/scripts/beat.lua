@@ -4,12 +4,12 @@
 --
 -- The publication on the node's own channel is the probe of its subscription.
 local node, epoch = ARGV[2], ARGV[3]
-if fenced(node, epoch) then return {} end
+local position = position_for(node, epoch)
+if not position then return {} end
 local time, running_ms = count_beat()
 redis.call('ZADD', key('leases'), text(time + LEASE), node)
 local moved = redis.call('HGET', key('node', node), 'address') ~= ARGV[4]
 redis.call('HSET', key('node', node), 'address', ARGV[4])
-local position = number(redis.call('HGET', META, 'position'))
 redis.call('PUBLISH', key('to', node), '[0,' .. text(position) .. ',"probe"]\n')
 local expired = {}
 if time > number(redis.call('HGET', META, 'grace')) then

@@ -5,7 +5,8 @@
 -- A write is {function below, arguments …}.
 -- Returns {status, position, checks that failed …}. Status: 'done', 'conflict' (nothing was written) or 'fenced'.
 local node = ARGV[2]
-if fenced(node, ARGV[3]) then return {'fenced'} end
+local position = position_for(node, ARGV[3])
+if not position then return {'fenced'} end
 
 local failed = {'conflict', 0}
 for _, check in ipairs(cjson.decode(ARGV[4])) do
@@ -19,7 +20,6 @@ if #failed > 2 then return failed end
 
 local history_size, history_bytes, retry, decline =
   tonumber(ARGV[6]), tonumber(ARGV[7]), tonumber(ARGV[8]), tonumber(ARGV[9])
-local position = number(redis.call('HGET', META, 'position'))
 local version = text(position + 1)
 
 local function take_position()
@@ -169,8 +169,9 @@ function writes.remove_member(username, rooms)
 end
 
 function writes.append(room, event, author, body)
-  append(room, 'n', take_position(), event, author, cjson.encode(author), body, '')
-  trim(room, 'n', history_size, history_bytes, retry)
+  local write = function() return body end
+  local count, size = append(room, 'n', take_position(), event, author, cjson.encode(author), '', write)
+  trim(room, 'n', count, size, history_size, history_bytes, retry)
 end
 
 function writes.publish(room, event, author, body)

@@ -9,6 +9,7 @@
 --   running, beat  the running time at the last heartbeat of any node, and the server's time then, in ms
 --   windows        the running time when the first node came back after none was there: recovery windows begin then
 --   grace          until when no lease is taken, by the server's time in ms
+--   importing      while a migration writes the store, and after one that was interrupted: no node may use it
 
 local META = KEYS[1]
 local PREFIX = string.sub(META, 1, -5)
@@ -59,8 +60,10 @@ local function count_beat()
   return time, running_ms
 end
 
--- Whether a node may write: its lease was not taken, and the epoch it knows is the newest.
-local function fenced(node, epoch)
-  if redis.call('HGET', META, 'epoch') ~= epoch then return true end
-  return redis.call('ZSCORE', key('leases'), node) == false
+-- The newest position, for a node that may write: its lease was not taken, and the epoch it knows is the newest. Else nil:
+-- the node is fenced.
+local function position_for(node, epoch)
+  local meta = redis.call('HMGET', META, 'epoch', 'position')
+  if meta[1] ~= epoch or not redis.call('ZSCORE', key('leases'), node) then return nil end
+  return number(meta[2])
 end

@@ -1,11 +1,13 @@
 -- A node comes, or has a new connection. ARGV: shift, node, address, run of the server, name for a new epoch,
 -- 1 where the identity is a new one, and random bytes for the secret of the nodes, if they have none.
 -- Returns {position, running, {epoch, first, epoch, first, …}, secret, server's time in ms, when recovery windows begin};
--- or {'fenced'} where the node is to take a new identity, since others have taken its lease.
+-- or {'fenced'} where the node is to take a new identity, since others have taken its lease; or {'importing'} where a
+-- migration into the store was not completed.
 --
 -- A server that has started since the newest epoch began, or one that was emptied, gets a new epoch: it may lack what
 -- clients have seen. An offset is good up to the end of its epoch, which is where the next one begins here.
 local node, address, run, fresh = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+if redis.call('HEXISTS', META, 'importing') == 1 then return {'importing'} end
 if ARGV[6] == '0' and not redis.call('ZSCORE', key('leases'), node) then return {'fenced'} end
 local position = number(redis.call('HGET', META, 'position'))
 if redis.call('HGET', META, 'run') ~= run then

@@ -15,18 +15,23 @@ local function entry_fields(fields)
 end
 
 -- Append an entry and publish it to the nodes that have members of the room: [position, previous, event, author] in
--- JSON, a line feed, and the body.
-local function append(room, kind, position, event, author, author_json, body, id)
+-- JSON, a line feed, and the body. `write` returns the body, and the time of a message as text, given the time of the
+-- newest one. Returns how many entries of its kind the room has now, and their size.
+local function append(room, kind, position, event, author, author_json, id, write)
   local place, at = key('room', room), text(position)
-  local known = redis.call('HMGET', place, 'last', kind .. 'p', kind .. 'a', kind .. 'c', kind .. 'z', kind .. 'o')
+  local known = redis.call('HMGET', place, 'last', kind .. 'p', kind .. 'a', kind .. 'c', kind .. 'z', kind .. 'o',
+    kind .. 'tc', kind .. 'tz', 'ts')
   local last, other = known[1] or '0', known[2] or '0'
   if known[3] == author then other = known[6] end
-  local count, size = text(number(known[4]) + 1), text(number(known[5]) + #body)
+  local body, ts = write(number(known[9]))
+  local count, size = number(known[4]) + 1, number(known[5]) + #body
+  local count_text, size_text = text(count), text(size)
   redis.call('XADD', key('log' .. kind, room), at .. '-0',
-    'e', event, 'a', author, 'b', body, 'i', id, 'p', last, 'c', count, 'z', size, 'o', other)
-  redis.call('HSET', place, 'last', at,
-    kind .. 'p', at, kind .. 'a', author, kind .. 'c', count, kind .. 'z', size, kind .. 'o', other)
+    'e', event, 'a', author, 'b', body, 'i', id, 'p', last, 'c', count_text, 'z', size_text, 'o', other)
+  redis.call('HSET', place, 'last', at, 'ts', ts or known[9] or '0',
+    kind .. 'p', at, kind .. 'a', author, kind .. 'c', count_text, kind .. 'z', size_text, kind .. 'o', other)
   redis.call('PUBLISH', key('in', room), '[' .. at .. ',' .. last .. ',"' .. event .. '",' .. author_json .. ']\n' .. body)
+  return count - number(known[7]), size - number(known[8])
 end
 
 -- When an author sent a message with that id to the room, in ms; nil if it did not, or before it became a member.
@@ -66,17 +71,16 @@ local function forget_sent(room, oldest)
   end
 end
 
--- Delete the oldest entries beyond the bounds, a few at a time. The newest is always kept.
-local function trim(room, kind, max_count, max_size, retry)
+-- Delete the oldest entries beyond the bounds, a few at a time; there are `count`, of `size` bytes. The newest is kept.
+local function trim(room, kind, count, size, max_count, max_size, retry)
   local place, stream = key('room', room), key('log' .. kind, room)
   for _ = 1, 16 do
-    local known = redis.call('HMGET', place, kind .. 'c', kind .. 'z', kind .. 'tc', kind .. 'tz')
-    local count, size = number(known[1]) - number(known[3]), number(known[2]) - number(known[4])
     if count <= max_count and (size <= max_size or count <= 1) then return end
     local oldest = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
     if not oldest then return end
     local entry = entry_fields(oldest[2])
     redis.call('XDEL', stream, oldest[1])
+    count, size = count - 1, size - #entry.b
     redis.call('HSET', place, kind .. 'tp', string.sub(oldest[1], 1, -3), kind .. 'ta', entry.a, kind .. 'tc', entry.c,
       kind .. 'tz', entry.z, kind .. 'to', entry.o)
     if entry.i ~= '' then

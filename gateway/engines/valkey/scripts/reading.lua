@@ -14,3 +14,12 @@ local function members_shown(usernames)
   end
   return found
 end
+
+-- What a user's hash has of a session ('sid username'), as `records.encode_session` writes it down; the username, and the
+-- field. Nil if there is no such session.
+local function session_record(session)
+  local sid, username = string.match(session, '^(%S+) (.*)$')
+  local record = redis.call('HGET', key('user', username), 's' .. sid)
+  if not record then return nil end
+  return cjson.decode(record), username, 's' .. sid
+end
