@@ -173,7 +173,9 @@ SHARED = "shared"
 class Node(Store):
     """One of the nodes that share a Valkey server, which it reaches through a proxy of its own."""
 
-    policy = replace(POLICY, max_members=200, history_size=2000, history_bytes=2**25, presence_limit=20)
+    policy = replace(
+        POLICY, max_members=200, history_size=10_000, history_bytes=2**25, replay_size=2**25, presence_limit=20
+    )
 
     def __init__(self, server: ValkeyServer, proxy: ValkeyProxy, clock: Clock) -> None:
         super().__init__(lambda: valkey_engine(proxy.url, clock, self.policy), clock, self.policy)
