@@ -102,6 +102,18 @@ def _parse_host(host: str) -> str:
     return host
 
 
+def parse_host_port(text: str) -> str:
+    """``host:port``, in lower case; an IPv6 address is in brackets.
+
+    Raises:
+        ValueError: one of them is missing or wrong.
+    """
+    host, port = _split_port(text)
+    if not port:
+        raise ValueError("no port")
+    return f"{_parse_host(host)}:{port}"
+
+
 def same_form(origin: str) -> str | None:
     """The ``Origin`` header of a request in the form of `parse_origin`, or None if it is not an origin."""
     return _same_form(origin) if len(origin) <= MAX_ORIGIN_LENGTH and "*" not in origin else None

@@ -20,11 +20,13 @@ from gateway.errors import StoreError
 from gateway.listening import Listening
 from gateway.logs import get_logger
 from gateway.manager import ChatManager
+from gateway.memory import machine_memory
 from gateway.observe import NullObserver
 from gateway.openfiles import FileWatch
 from gateway.pipeline import Pipeline
 from gateway.rules.store import Store
-from gateway.servers.budget import Budget, machine_memory
+from gateway.servers import Forwarding
+from gateway.servers.budget import Budget
 from gateway.servers.heartbeats import Heartbeats
 from gateway.servers.http.proxies import Proxies
 from gateway.servers.http.runner import Runner
@@ -39,7 +41,7 @@ from gateway.wires.socketio.namespace import ChatNamespace, socket_server
 
 if TYPE_CHECKING:
     from gateway.config import Settings
-    from gateway.engines.base import Engine
+    from gateway.engines.base import Cluster, Engine
     from gateway.observe import Observer
 
 CLOSE_TIMEOUT = 5.0
@@ -55,13 +57,16 @@ NOT_SAVED_ADVICE = (
     "Sessions that have just ended or been lost may reappear as suspended."
 )
 
+NO_ADDRESS_ADVICE = (
+    "Long-polling requests that come to another gateway are those of an unknown session there. Name an address with "
+    "--node-address HOST:PORT, use sticky sessions, or let clients use WebSocket alone."
+)
+
 SILENCE_TIMEOUT = 10.0
 """How long a new connection may take to send its first byte, in seconds."""
 
 MAX_FIELD_SIZE = 32_768
 """The largest header of a request, in bytes: other services on the same host may have set 16 KiB of cookies or more."""
-
-NO_CLIENT = "A store on Valkey or Redis needs the package redis; install chat-gateway with its extra: .[redis]"
 
 logger = get_logger(__name__)
 
@@ -90,7 +95,7 @@ def _create_engine(url: str, policy: Policy, observer: Observer) -> Engine:
         try:
             from gateway.engines.valkey.engine import ValkeyEngine  # noqa: PLC0415 - redis-py is an extra
         except ModuleNotFoundError:
-            raise StoreError(NO_CLIENT) from None
+            raise StoreError.needs_redis() from None
         return ValkeyEngine(url, policy, observer)
     path = url.removeprefix("sqlite://").removeprefix("/")
     return SQLiteEngine(path or ":memory:", policy, observer)
@@ -99,8 +104,12 @@ def _create_engine(url: str, policy: Policy, observer: Observer) -> Engine:
 class Gateway:
     """A running gateway: its store, its clients and its HTTP server."""
 
-    def __init__(self, settings: Settings, observer: Observer | None = None) -> None:
-        """``observer`` is called for what happens; None is nobody."""
+    def __init__(
+        self, settings: Settings, observer: Observer | None = None, *, listening: Listening | None = None
+    ) -> None:
+        """``observer`` is called for what happens; None is nobody. ``listening``: where to listen, if it is not to be
+        bound as the settings say.
+        """
         self._settings = settings
         observer = observer or NullObserver()
         self._store = create_store(settings, observer)
@@ -113,6 +122,11 @@ class Gateway:
         pipeline = Pipeline(Chat(self._store), rates, dataclasses.asdict(settings), observer)
         origins = OriginPolicy(settings.allowed_origins, Proxies(settings.trust_proxy or ()))
         base = settings.base_path.rstrip("/")
+        self._cluster = self._store.cluster()
+        self._forwarding = None
+        if self._cluster is not None:
+            self._forwarding = Forwarding(self._cluster, reply_timeout=settings.ping_interval + settings.ping_timeout)
+            self._cluster.watch(self._forwarding.drop)
         self._socketio = socket_server(
             ChatNamespace(self._manager, self._sessions, pipeline),
             origins,
@@ -122,7 +136,9 @@ class Gateway:
             max_buffer=settings.max_buffer,
             seats=seats,
             budget=budget,
+            forwarder=self._forwarding,
         )
+        self._bound = listening
         self._listening: Listening | None = None
         self._upgrades: Upgrades | None = None
         self._tasks = TaskOwner()
@@ -172,13 +188,15 @@ class Gateway:
             self._sessions.start()
             self._tasks.start(FileWatch().run())
             await self._runner.setup()
-            listening = self._listening = Listening(
+            listening = self._listening = self._bound or Listening.bind(
                 settings.host, settings.port, settings.unix_socket, base_path=settings.base_path
             )
             http = cast("web.Server", self._runner.server)  # not None between setup and cleanup
             takers = [self._socketio.eio.take_handshake, self._plain.take_handshake]
             self._upgrades = Upgrades(http, takers, timeout=SILENCE_TIMEOUT)
             await listening.start(self._upgrades, unsent_timeout=settings.ping_interval + settings.ping_timeout)
+            if self._cluster is not None:
+                await self._announce(self._cluster, listening)
         except BaseException:
             await self.stop()
             raise
@@ -191,6 +209,14 @@ class Gateway:
         )
         return listening
 
+    async def _announce(self, cluster: Cluster, listening: Listening) -> None:
+        """Tell the other nodes where this one is reached."""
+        address = self._settings.node_address or listening.node_address(cluster.host)
+        if address is None:
+            logger.warning("other nodes cannot reach this one", advice=NO_ADDRESS_ADVICE)
+        else:
+            await cluster.announce(address)
+
     async def stop(self) -> bool:
         """Disconnect every client so that it reconnects, and close the store, within `STORE_DEADLINE` seconds.
 
@@ -199,6 +225,8 @@ class Gateway:
         steps = Steps()
         self._sessions.stop()
         self._socketio.eio.accepting = False
+        if self._bound is not None:
+            self._bound.close()  # new clients are for the other workers
         connections = self._manager.connections
         await steps.run("disconnect the clients", disconnect_all(connections), until=CLIENTS_DEADLINE)
         if not await self._manager.drained(min(CLOSE_TIMEOUT, steps.left_until(CLIENTS_DEADLINE))):

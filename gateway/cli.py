@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from gateway.commands import asyncapi, backup, migrate
-from gateway.commands.serve import serve
+from gateway.commands.launch import launch
 from gateway.options import SettingsCommand, settings_from
 from gateway.streams import open_missing
 
@@ -24,7 +24,7 @@ EPILOG = (
 )
 
 COMMANDS: tuple[click.Command, ...] = (asyncapi.command, backup.command, migrate.command)
-"""The subcommands: the ``command`` of each module in ``gateway/commands/`` except ``serve``."""
+"""The subcommands. The other modules in ``gateway/commands/`` are what ``gateway`` does without one."""
 
 CONTEXT: dict[str, Any] = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -56,4 +56,4 @@ def _serve_command() -> click.Command:
 
 @click.pass_context
 def _serve(ctx: click.Context, /, **_: Any) -> None:
-    serve(settings_from(ctx))
+    launch(settings_from(ctx))

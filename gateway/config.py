@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Final
 
 import click
 
-from gateway.addresses import Network, parse_base_path, parse_networks, parse_origin
+from gateway.addresses import Network, parse_base_path, parse_host_port, parse_networks, parse_origin
 from gateway.protocol.limits import ID_LENGTH
 
 
@@ -68,7 +68,12 @@ class Size(click.ParamType[int]):
         return str(size)
 
 
-SERVER_SCHEMES: Final = frozenset({"redis", "rediss", "valkey", "valkeys", "unix"})
+SERVER_SCHEMES: Final = frozenset(
+    {
+        "unix",
+        *(f"{name}{way}" for name in ("redis", "rediss", "valkey", "valkeys") for way in ("", "+sentinel")),
+    }
+)
 """Of the URLs of stores on a server."""
 
 
@@ -119,6 +124,18 @@ class Address(click.ParamType[str]):
         if not address or any(character in address for character in " ,/[]"):
             self.fail(f"{value!r} is not an address such as 127.0.0.1, :: or localhost", param, ctx)
         return address
+
+
+class HostPort(click.ParamType[str]):
+    """A host and a port, such as ``10.0.0.5:8080`` or ``[fd00::5]:8080``."""
+
+    name = "address"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            return parse_host_port(str(value).strip())
+        except ValueError:
+            self.fail(f"{value!r} is not a host and a port such as 10.0.0.5:8080 or node7.example:8080", param, ctx)
 
 
 class SocketPath(click.ParamType[str]):
@@ -235,11 +252,27 @@ class Settings:
         "value) trusts all.  [default: none]",
         without_value="*",
     )
+    node_address: str | None = setting(
+        None,
+        HostPort(),
+        "HOST:PORT",
+        "Where other nodes of the same store reach this one, over plain HTTP.  [default: where it listens; if that is "
+        "every address, the one from which it reaches the store]",
+    )
     keep_alive: float = setting(
         75.0, Number(min=1), "SECONDS", "How long an HTTP connection may wait for its next request."
     )
     ping_interval: float = setting(25.0, Number(min=1), "SECONDS", "How often each client is pinged.")
     ping_timeout: float = setting(20.0, Number(min=1), "SECONDS", "How long a client has to reply to a ping.")
+    workers: int = setting(
+        1,
+        Whole(1, 256),
+        "N",
+        "How many processes serve clients on the same port (Linux); one for each core is usual. They share a store on "
+        "Redis or Valkey or, with the extra `local`, a Valkey server that they run for themselves; if --store is "
+        "sqlite:///PATH, its files are in PATH.valkey.",
+        also="WEB_CONCURRENCY",
+    )
 
     store: str = setting(
         "sqlite:///gateway.db",
@@ -287,7 +320,12 @@ class Settings:
         "once, which ends the session.  [default: --recovery-window, which is the maximum]",
     )
 
-    max_connections: int = setting(20_000, POSITIVE, "N", "How many connections may be open at once, logged in or not.")
+    max_connections: int = setting(
+        20_000,
+        POSITIVE,
+        "N",
+        "How many connections may be open at once, logged in or not; with --workers, of all together.",
+    )
     max_memory: int | None = setting(
         None,
         Size(),

@@ -1,4 +1,11 @@
-"""The sockets that the gateway listens on: IPv4 and IPv6 addresses, all with the same port, and a Unix socket."""
+"""The sockets that the gateway listens on: IPv4 and IPv6 addresses, all with the same port, and a Unix socket.
+
+Several workers share a port: each has sockets of its own, bound with SO_REUSEPORT, and Linux distributes new
+connections evenly over those that are listening. One socket for all would not do that: the worker that wakes up first
+accepts all that are waiting, and WebSockets stay for hours. The supervisor binds the sockets and keeps them, so that
+nobody else gets the port while a worker is restarted; each worker makes its own listen when it can serve. A Unix socket
+cannot be bound twice, so that is one for all.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +16,7 @@ import os
 import socket
 import stat
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -64,6 +71,49 @@ def open_sockets(hosts: Sequence[str], port: int) -> list[socket.socket]:
     raise ListenError(f"No port is free on all of {', '.join(hosts)}; choose one with --port.")
 
 
+def open_shared_sockets(hosts: Sequence[str], port: int, workers: int) -> list[list[socket.socket]]:
+    """For each worker, sockets that are bound to the same port of every address of ``hosts``, and do not listen yet.
+
+    Raises:
+        ListenError: one of the hosts cannot be listened on.
+    """
+    # Sockets with SO_REUSEPORT may be bound beside those of another gateway of this user; others may not.
+    exclusive = open_sockets(hosts, port)
+    bound = [(listening.family, listening.getsockname()) for listening in exclusive]
+    _close(exclusive)
+    groups: list[list[socket.socket]] = []
+    try:
+        for _ in range(workers):
+            groups.append([])
+            for family, address in bound:
+                groups[-1].append(_bind_shared(family, address))
+    except OSError as error:
+        for group in groups:
+            _close(group)
+        raise _problem(shown(address[0], address[1]), error) from None
+    return groups
+
+
+def _bind_shared(family: socket.AddressFamily | int, address: tuple[Any, ...]) -> socket.socket:
+    sharing = _new_socket(family)
+    try:
+        sharing.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sharing.bind(address)
+    except BaseException:
+        sharing.close()
+        raise
+    return sharing
+
+
+def stop_listening(sockets: Sequence[socket.socket]) -> None:
+    """Have the system send new connections to the sockets of other workers. These keep their port, and can listen
+    again. To close one would not be enough: another process may have it open, too.
+    """
+    for listening in sockets:
+        with contextlib.suppress(OSError):  # it was not listening
+            listening.shutdown(socket.SHUT_RDWR)
+
+
 def _resolve(host: str) -> list[Endpoint]:
     try:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
@@ -110,12 +160,8 @@ def _problem(where: str, error: OSError | UnicodeError) -> ListenError:
 
 
 def _bind(endpoint: Endpoint, port: int) -> socket.socket:
-    listening = socket.socket(endpoint.family, socket.SOCK_STREAM)
+    listening = _new_socket(endpoint.family)
     try:
-        if os.name == "posix":
-            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if endpoint.family == socket.AF_INET6:
-            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         listening.bind((endpoint.address, port, *endpoint.scope))
         listening.listen(BACKLOG)  # now: on Linux, only this may report that the address is in use
     except BaseException:
@@ -124,86 +170,135 @@ def _bind(endpoint: Endpoint, port: int) -> socket.socket:
     return listening
 
 
-def _close(sockets: list[socket.socket]) -> None:
+def _new_socket(family: socket.AddressFamily | int) -> socket.socket:
+    created = socket.socket(family, socket.SOCK_STREAM)
+    if os.name == "posix":
+        created.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if family == socket.AF_INET6:
+        created.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    return created
+
+
+def _close(sockets: Sequence[socket.socket]) -> None:
     for listening in sockets:
         listening.close()
 
 
+@dataclass(frozen=True, slots=True)
 class UnixSocket:
-    """A Unix socket in the file system, until `remove`."""
+    """A Unix socket in the file system."""
 
-    def __init__(self, path: str) -> None:
-        """Bind ``path``. A socket that a process has left there is replaced, if the process has ended.
+    path: str
+    listening: socket.socket
+    _identity: tuple[int, int] | None
+    """Device and inode of the file; None if another process is to remove it."""
+
+    @classmethod
+    def bind(cls, path: str) -> Self:
+        """Listen on ``path``, until `remove`. A socket that a process has left there is replaced, if the process has
+        ended.
 
         Raises:
             ListenError: another process listens there, or it is not a socket, or it cannot be created.
         """
         if not hasattr(socket, "AF_UNIX"):
             raise ListenError("This system has no Unix sockets; choose an address with --host and --port.")
-        self.path = path
-        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        created = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            self._remove_stale()
-            self.socket.bind(path)
+            _remove_stale(path)
+            created.bind(path)
             os.chmod(path, SOCKET_MODE)
-            self.socket.listen(BACKLOG)
-            self._identity = _identity(path)
+            created.listen(BACKLOG)
+            return cls(path, created, _identity(path))
         except OSError as error:
-            self.socket.close()
+            created.close()
             reason = error.strerror or str(error)
             raise ListenError(
                 f"Cannot listen on the Unix socket {path}: {reason}; choose another path with --unix-socket."
             ) from None
 
-    def _remove_stale(self) -> None:
-        try:
-            mode = os.lstat(self.path).st_mode
-        except FileNotFoundError:
-            return
-        if not stat.S_ISSOCK(mode):
-            raise OSError("there is a file that is not a socket")
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-            probe.settimeout(1)
-            try:
-                probe.connect(self.path)
-            except (ConnectionRefusedError, FileNotFoundError):
-                with contextlib.suppress(FileNotFoundError):
-                    os.unlink(self.path)
-                return
-            except TimeoutError:
-                pass  # another process listens, and is busy
-        raise OSError("another process listens on it")
+    @classmethod
+    def inherit(cls, path: str, descriptor: int) -> Self:
+        """The socket that another process has bound to ``path``, and shares."""
+        return cls(path, socket.socket(fileno=descriptor), None)
 
     def remove(self) -> None:
-        """Delete the file, unless it belongs to another process by now."""
+        """Close it, and delete the file, unless it belongs to another process by now."""
+        self.listening.close()
         with contextlib.suppress(OSError):
             if _identity(self.path) == self._identity:
                 os.unlink(self.path)
 
 
+def _remove_stale(path: str) -> None:
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise OSError("there is a file that is not a socket")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1)
+        try:
+            probe.connect(path)
+        except (ConnectionRefusedError, FileNotFoundError):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+            return
+        except TimeoutError:
+            pass  # another process listens, and is busy
+    raise OSError("another process listens on it")
+
+
 class Listening:
     """Accepts connections on addresses and on a Unix socket, until it is closed."""
 
-    def __init__(self, hosts: Sequence[str], port: int, unix_socket: str | None, *, base_path: str = "/") -> None:
-        """Bind all of them. ``base_path`` is where the page is served.
+    def __init__(
+        self,
+        sockets: Sequence[socket.socket],
+        unix: UnixSocket | None = None,
+        own: socket.socket | None = None,
+        *,
+        host: str = "",
+        base_path: str = "/",
+    ) -> None:
+        """``own``: one at which other nodes reach this one, because others listen on the port of ``sockets``, too.
+        ``host``: how the operator calls the address of the first of these. ``base_path``: where the page is served.
+        """
+        self._servers: list[asyncio.Server] = []
+        self._sockets = sockets if own is None else [own, *sockets]
+        self._unix = unix
+        names = [listening.getsockname() for listening in self._sockets]
+        self.addresses = [shown(name[0], name[1]) for name in names]
+        """The addresses listened on, as people write them."""
+        self.url = url_of(host, sockets[0].getsockname()[1], base_path) if sockets else None
+        """The URL of the page, for a browser on this machine; None if there is only the Unix socket."""
+        if unix is not None:
+            self.addresses.append(f"unix:{unix.path}")
+
+    @classmethod
+    def bind(cls, hosts: Sequence[str], port: int, unix_socket: str | None, *, base_path: str = "/") -> Self:
+        """Bind all of them.
 
         Raises:
             ListenError: one of them cannot be listened on.
         """
-        self._servers: list[asyncio.Server] = []
-        self._sockets = open_sockets(hosts, port)
+        sockets = open_sockets(hosts, port)
         try:
-            self._unix = None if unix_socket is None else UnixSocket(unix_socket)
+            unix = None if unix_socket is None else UnixSocket.bind(unix_socket)
         except ListenError:
-            _close(self._sockets)
+            _close(sockets)
             raise
-        names = [listening.getsockname() for listening in self._sockets]
-        self.addresses = [shown(name[0], name[1]) for name in names]
-        """The addresses listened on, as people write them."""
-        self.url = url_of(hosts[0], names[0][1], base_path) if names else None
-        """The URL of the page, for a browser on this machine; None if there is only the Unix socket."""
-        if unix_socket is not None:
-            self.addresses.append(f"unix:{unix_socket}")
+        return cls(sockets, unix, host=next(iter(hosts), ""), base_path=base_path)
+
+    @property
+    def ready_line(self) -> str:
+        """The line that says which URL to open, and the addresses listened on if they differ from it."""
+        addresses = " and ".join(self.addresses)
+        if self.url is None:
+            return f"Gateway ready: listening on {addresses}"
+        more = "" if self.url.startswith(f"http://{addresses}/") else f" (listening on {addresses})"
+        return f"Gateway ready: open {self.url}{more}"
 
     async def start(self, protocol_factory: Callable[[], asyncio.BaseProtocol], *, unsent_timeout: float) -> None:
         """Accept connections. A TCP connection on which the client accepts no data for ``unsent_timeout`` seconds
@@ -213,20 +308,46 @@ class Listening:
             if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; accepted sockets inherit it
                 listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(1000 * unsent_timeout))
         loop = asyncio.get_running_loop()
-        for listening in [*self._sockets, *([self._unix.socket] if self._unix else [])]:
+        for listening in [*self._sockets, *([self._unix.listening] if self._unix else [])]:
             # asyncio also uses `backlog` as the number of accept() calls in a row, and when file descriptors have run
             # out, it schedules that many retries each time. So asyncio gets 1, and the system the real one below.
             self._servers.append(await loop.create_server(protocol_factory, sock=listening, backlog=1))
             listening.listen(BACKLOG)
 
+    def node_address(self, towards: str) -> str | None:
+        """``host:port`` at which other nodes reach this one; None where it listens on a Unix socket alone. Of all
+        addresses of the machine it is the one from which ``towards`` is reached, a host that all nodes reach, such as
+        that of their store.
+        """
+        if not self._sockets:
+            return None
+        host, port = self._sockets[0].getsockname()[:2]
+        if host in {"0.0.0.0", "::"}:  # noqa: S104 - they are only recognised
+            host = _address_towards(towards, self._sockets[0].family)
+        return shown(host, port)
+
     def close(self) -> None:
         """Stop accepting connections."""
         for server in self._servers:
             server.close()
+        stop_listening(self._sockets)
         _close(self._sockets)
         if self._unix is not None:
-            self._unix.socket.close()
             self._unix.remove()
+
+
+def _address_towards(host: str, family: int) -> str:
+    """The address of this machine from which ``host`` is reached; nothing is sent. The machine's own, where it is not.
+
+    The name is looked up at once: this is for the start, when nobody waits.
+    """
+    try:
+        (_, _, _, _, address), *_ = socket.getaddrinfo(host, 9, family, socket.SOCK_DGRAM)
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect(address)
+            return str(probe.getsockname()[0])
+    except OSError:
+        return "::1" if family == socket.AF_INET6 else "127.0.0.1"
 
 
 def _identity(path: str) -> tuple[int, int]:

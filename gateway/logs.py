@@ -16,7 +16,9 @@ import structlog
 from gateway.streams import QueuedStream
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+
+    from structlog.typing import EventDict
 
 DRAIN_TIMEOUT = 1.0
 """How long the process waits for queued log lines to be written when it ends, in seconds."""
@@ -25,11 +27,11 @@ FORCED_DRAIN_TIMEOUT = 0.5
 """The same if the shutdown has missed its deadline already."""
 
 
-def configure(level: str, log_format: str) -> None:
-    """Write the gateway's own events and the libraries' warnings to stderr in one format. From now on, writes to
-    `sys.stderr` do not block.
+def configure(level: str, log_format: str, worker: int | None = None) -> None:
+    """Write the gateway's own events and the libraries' warnings to stderr in one format; as a worker, with its number.
+    From now on, writes to `sys.stderr` do not block.
     """
-    formatter = _formatter(log_format)
+    formatter = _formatter(log_format, {} if worker is None else {"worker": worker})
     stream = QueuedStream(2, _dropped_line(formatter))
     atexit.register(stream.drain, DRAIN_TIMEOUT)
     sys.stderr = stream
@@ -61,12 +63,18 @@ def _dropped_line(formatter: logging.Formatter) -> Callable[[int], str]:
     return line
 
 
-def _formatter(log_format: str) -> logging.Formatter:
+def _formatter(log_format: str, fields: Mapping[str, object]) -> logging.Formatter:
+    """``fields`` are part of each line."""
+
+    def add_fields(_logger: object, _method: str, event: EventDict) -> EventDict:
+        return {**event, **fields}
+
     shared: list[structlog.typing.Processor] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.stdlib.ExtraAdder(),
+        add_fields,
     ]
     renderer: structlog.typing.Processor
     if log_format == "json":

@@ -107,7 +107,8 @@ class SettingsCommand(click.Command):
 def settings_from(ctx: click.Context) -> Settings:
     """The settings from the command line and the environment.
 
-    A platform that sets ``PORT`` connects from outside the machine, so the default host is then not the loopback.
+    A platform that sets ``PORT`` connects from outside the machine, so the default host is then not the loopback. One
+    that sets ``WEB_CONCURRENCY`` may do so by itself, as Heroku does, so that never decides where data is kept.
     Raises click.UsageError if settings contradict each other.
     """
     values: dict[str, Any] = dict(ctx.params)
@@ -117,11 +118,24 @@ def settings_from(ctx: click.Context) -> Settings:
             values["host"] = ("0.0.0.0",)  # noqa: S104 - what PORT asks for
         elif port_given or values["unix_socket"] is None:
             values["host"] = ("127.0.0.1",)
+    if values["store"].startswith("sqlite:") and _is_from(ctx, "workers", "WEB_CONCURRENCY"):
+        values["workers"] = 1
     settings = Settings(**values)
     problem = contradiction(settings)
     if problem is not None:
         raise click.UsageError(problem, ctx)
     return settings
+
+
+def _is_from(ctx: click.Context, name: str, variable: str) -> bool:
+    """Whether the value of a setting was read from that environment variable."""
+    if ctx.get_parameter_source(name) is not ParameterSource.ENVIRONMENT:
+        return False
+    return any(
+        option.name == name and option.variable() == variable
+        for option in ctx.command.params
+        if isinstance(option, SettingOption)
+    )
 
 
 def unknown_variables() -> list[tuple[str, str | None]]:

@@ -53,7 +53,9 @@ little longer than the last requests of a distant client take.
 """
 
 POLL_INTERVAL = 0.01
-"""How often a waiting log-in checks whether the holder may still be leaving, in seconds."""
+"""How often a waiting log-in checks whether the holder may still be leaving, in seconds. If the holder is on another
+node, the checks are calls of the store, and each comes after twice the time of the one before.
+"""
 
 LOGIN_TIMEOUT = 5.0
 """How long the store may take for a log-in, in seconds."""
@@ -146,6 +148,7 @@ class Sessions:
         """Attach the session. If the name is taken by a client that may be leaving, wait for it and try again."""
         loop = asyncio.get_running_loop()
         end = loop.time() + LEAVE_TIMEOUT
+        pause = POLL_INTERVAL
         while True:
             try:
                 await self._store.attach_session(claim)
@@ -153,17 +156,21 @@ class Sessions:
                 if (
                     taken.retry_after is not None
                     or loop.time() >= end
-                    or not await self._wait_for_release(claim.username, end)
+                    or not await self._wait_for_release(claim.username, end, pause)
                 ):
                     raise
+                pause *= 2
             else:
                 return
 
-    async def _wait_for_release(self, username: str, end: float) -> bool:
-        """Wait until ``end`` for the holder of a name, if it may be leaving. Returns whether to try again."""
+    async def _wait_for_release(self, username: str, end: float, pause: float) -> bool:
+        """Wait until ``end`` for the holder of a name, if it may be leaving. Returns whether to try again.
+
+        Where the holder is on another node, only the store knows: it is asked again after ``pause`` seconds.
+        """
         holder = self._delivery.holder(username)
         if holder is None:
-            await asyncio.sleep(POLL_INTERVAL)
+            await asyncio.sleep(min(pause, max(0, end - asyncio.get_running_loop().time())))
             return True
         leaving = asyncio.Event()
         self._leaving[holder.connection_id].add(leaving)

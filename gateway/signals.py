@@ -13,17 +13,20 @@ import os
 import signal
 import threading
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NoReturn
 
 from gateway import logs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
 STOP_LIMIT: Final = 9.0
 """How long the shutdown may take before the process is ended, in seconds: README promises ten, and writing the last log
 lines may take half a second.
 """
+
+EXIT_INCOMPLETE: Final = 3
+"""The exit status of an incomplete shutdown; the log has the reason."""
 
 REPEAT_WINDOW: Final = 0.2
 """For how many seconds after the first signal further ones are ignored: ``timeout`` sends two, and a process manager
@@ -41,15 +44,17 @@ class Signals:
     that all threads inherit the blocked signals and only the one that waits receives them.
     """
 
-    def __init__(self) -> None:
-        self._stopping: set[int] = set()
+    def __init__(self, also: Collection[int] = ()) -> None:
+        """``also``: signals that are awaited besides those that are described above."""
+        self.stopping: set[int] = set()
+        """Those that shut the gateway down."""
         self._awaited: set[int] = set()
         if not hasattr(signal, "pthread_sigmask"):  # Windows: Ctrl-C raises KeyboardInterrupt instead
             return
-        self._stopping = {signal.SIGTERM, signal.SIGINT}
+        self.stopping = {signal.SIGTERM, signal.SIGINT}
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
-            self._stopping.add(signal.SIGHUP)
-        self._awaited = {*self._stopping, signal.SIGQUIT}
+            self.stopping.add(signal.SIGHUP)
+        self._awaited = {*self.stopping, signal.SIGQUIT, *also}
         for number in self._awaited:
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_BLOCK, self._awaited)
@@ -71,7 +76,7 @@ class Signals:
         return stopping
 
     def _listen(self, stop: Callable[[], None], timed_out_status: int) -> None:
-        while (number := self._next()) not in self._stopping:
+        while (number := self._next()) not in self.stopping:
             log_stacks()
         first = time.monotonic()
         logger.info("stopping", signal=signal.Signals(number).name)
@@ -79,16 +84,21 @@ class Signals:
         timer.daemon = True
         timer.start()
         stop()
-        while (number := self._next()) not in self._stopping or time.monotonic() < first + REPEAT_WINDOW:
-            if number not in self._stopping:
+        while (number := self._next()) not in self.stopping or time.monotonic() < first + REPEAT_WINDOW:
+            if number not in self.stopping:
                 log_stacks()
-        _end(number)
+        end_by(number)
+
+    def next(self, timeout: float) -> int | None:
+        """The next signal, if one comes within ``timeout`` seconds: for a process without an event loop (Linux)."""
+        received = signal.sigtimedwait(self._awaited, timeout)
+        return None if received is None else received.si_signo
 
     def _next(self) -> int:
         return int(signal.sigwait(self._awaited))
 
 
-def _end(number: int) -> None:
+def end_by(number: int) -> NoReturn:
     """End the process as the signal ends one that does not handle it."""
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
     os.kill(os.getpid(), number)

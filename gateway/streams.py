@@ -148,12 +148,23 @@ class QueuedStream(io.TextIOBase):
 
     def _write_down(self, text: str) -> bool:
         """Write to the descriptor, however long that takes. Returns whether that was possible."""
-        data = memoryview(text.encode(errors="backslashreplace"))
-        while data:
+        data = text.encode(errors="backslashreplace")
+        written = 0
+        while written < len(data):
             try:
-                data = data[os.write(self._descriptor, data) :]
+                written += os.write(self._descriptor, data[written : _end_of_lines(data, written)])
             except BlockingIOError:  # another process that shares it has made it non-blocking
                 select.select([], [self._descriptor], [], 1)
             except OSError:  # the reader is gone, or the disk is full
                 return False
         return True
+
+
+def _end_of_lines(data: bytes, start: int) -> int:
+    """Where to end a write that begins at ``start``: after as many whole lines as a pipe takes in one piece, but at
+    least one. So the lines of several processes do not get mixed up.
+    """
+    if len(data) - start <= WRITE_SIZE:
+        return len(data)
+    end = data.rfind(b"\n", start, start + WRITE_SIZE) + 1 or data.find(b"\n", start) + 1
+    return end or len(data)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Generator
     from pathlib import Path
 
-    from harness.client import ChatClient, Join
+    from harness.client import ChatClient, HasURL, Join
     from harness.process import StartGateway
     from harness.valkey import StartValkey
 
@@ -133,7 +133,7 @@ async def join(gateway: GatewayProcess, driver: Driver) -> AsyncIterator[Join]:
     async with AsyncExitStack() as stack:
 
         async def login(
-            wire: str = "json", username: str | None = None, *, to: GatewayProcess | None = None, **options: Any
+            wire: str = "json", username: str | None = None, *, to: HasURL | None = None, **options: Any
         ) -> Any:
             url, username = (to or gateway).url, username or fresh_name()
             client: ChatClient | BareClient

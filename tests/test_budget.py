@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from gateway.servers.budget import GRACE, Budget, machine_memory
+from gateway.memory import machine_memory
+from gateway.servers.budget import GRACE, Budget
 from gateway.servers.pauses import Pause
 from harness.client import Join, make_room, succeed
 from harness.http import WEBSOCKET_HEADERS

@@ -42,7 +42,12 @@ COMMAND = Path(sys.executable).with_name("gateway")
 def parse(arguments: list[str] | None = None, **environment: str) -> Settings:
     """Settings from arguments and environment variables."""
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("PORT", "REDIS_URL", *(name for name in os.environ if name.startswith("GATEWAY_"))):
+        for name in (
+            "PORT",
+            "REDIS_URL",
+            "WEB_CONCURRENCY",
+            *(name for name in os.environ if name.startswith("GATEWAY_")),
+        ):
             patch.delenv(name, raising=False)
         for name, value in environment.items():
             patch.setenv(name, value)
@@ -75,6 +80,7 @@ def test_every_setting_is_a_flag_and_a_variable(field: dataclasses.Field[object]
         "log_format": "json",
         "allowed_origins": "https://a.example, http://b.example:3000/",
         "base_path": "/chat",
+        "node_address": "10.0.0.5:8080",
         "trust_proxy": "10.0.0.0/8, ::1",
         "require_durable": "yes",
     }
@@ -117,6 +123,17 @@ def test_a_unix_socket_replaces_the_default_port() -> None:
     assert parse(["--unix-socket", "g.sock", "--port", "1"]).host == ("127.0.0.1",)
     assert parse(["--unix-socket", "g.sock", "--host", "::1"]).host == ("::1",)
     assert parse(["--unix-socket", "g.sock"], PORT="5").host == ("0.0.0.0",)  # noqa: S104 - as above
+
+
+def test_the_address_of_a_node_is_a_host_and_a_port() -> None:
+    for written, meant in (("Node7.Example:80", "node7.example:80"), ("[FD00::0:5]:8080", "[fd00::5]:8080")):
+        assert parse(["--node-address", written]).node_address == meant
+
+
+@pytest.mark.parametrize("wrong", ["10.0.0.5", "http://10.0.0.5:80", "10.0.0.5:99999", ":80", "fd00::5:8080", "a b:80"])
+def test_the_address_of_a_node_that_nobody_could_reach_is_refused(wrong: str) -> None:
+    with pytest.raises(click.BadParameter, match="is not a host and a port such as"):
+        parse(["--node-address", wrong])
 
 
 def test_origins_are_a_list() -> None:

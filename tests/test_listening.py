@@ -14,6 +14,7 @@ import aiohttp
 import pytest
 from websockets.asyncio.client import unix_connect
 
+from gateway.listening import Listening as listen  # noqa: N813 - this module has a process of that name
 from harness.http import request
 from harness.inbox import TIMEOUT
 from harness.process import GatewayProcess
@@ -53,6 +54,35 @@ class Listening(GatewayProcess):
     @property
     def port(self) -> int:
         return int(self.url.rpartition(":")[2])
+
+
+@pytest.mark.parametrize(
+    ("host", "towards", "announced"),
+    [
+        ("127.0.0.1", "192.0.2.1", "127.0.0.1"),
+        (EVERY, "127.0.0.1", "127.0.0.1"),
+        (EVERY, "no such host", "127.0.0.1"),
+        ("::1", "127.0.0.1", "[::1]"),
+        ("::", "::1", "[::1]"),
+    ],
+)
+async def test_a_node_announces_where_others_reach_it(host: str, towards: str, announced: str) -> None:
+    """Where it listens; if that is everywhere, at the address from which it reaches the store."""
+    listening = listen([host], 0, None)
+    try:
+        address = listening.node_address(towards)
+        assert address is not None
+        assert address.rpartition(":")[0] == announced
+        assert address.rpartition(":")[2] == listening.addresses[0].rpartition(":")[2]
+    finally:
+        listening.close()
+
+
+async def test_a_node_on_a_unix_socket_announces_nothing(tmp_path: Path) -> None:
+    """No other machine can reach it."""
+    listening = listen([], 0, str(tmp_path / "s"))
+    assert listening.node_address("127.0.0.1") is None
+    listening.close()
 
 
 @pytest.mark.parametrize(

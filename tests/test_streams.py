@@ -12,13 +12,16 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Self
 
 import pytest
 
+from gateway.streams import QueuedStream
 from harness.http import request
 from harness.inbox import TIMEOUT
 from harness.names import fresh_name
@@ -256,3 +259,26 @@ def test_output_of_python_itself_does_not_block() -> None:
     )
     with subprocess.Popen([sys.executable, "-c", words], stderr=subprocess.PIPE) as process:
         assert process.wait(30) == 5
+
+
+def test_lines_of_several_processes_do_not_get_mixed_up() -> None:
+    """Workers share one stderr. A pipe takes 4096 bytes in one piece; more may have those of another process in it."""
+    reading, writing = os.pipe()
+    streams = [QueuedStream(writing, str) for _ in range(2)]  # two queues, as in two processes
+    lines = [f"{letter * 500}\n" for letter in "ab"] + [f"{'c' * 9000}\n"]
+    received = bytearray()
+    reader = threading.Thread(
+        target=lambda: [received.extend(data) for data in iter(lambda: os.read(reading, 777), b"")]
+    )
+    reader.start()
+    for _ in range(300):
+        streams[0].write(lines[0])
+        streams[1].write(lines[1])
+    assert all(stream.drain(TIMEOUT) for stream in streams)
+    streams[0].write(lines[0] + lines[2] + lines[0])
+    assert streams[0].drain(TIMEOUT)
+    os.close(writing)
+    reader.join(TIMEOUT)
+    os.close(reading)
+    counts = Counter(received.decode().splitlines(keepends=True))
+    assert counts == {lines[0]: 302, lines[1]: 300, lines[2]: 1}

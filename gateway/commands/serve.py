@@ -1,10 +1,9 @@
-"""Running the gateway until a signal stops it: what ``gateway`` does without a subcommand."""
+"""Serving clients in this process until a signal stops it: the whole gateway, or one of its workers."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
-import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -12,17 +11,18 @@ import click
 
 from gateway import logs, openfiles
 from gateway.app import Gateway
+from gateway.commands.advice import advise
 from gateway.errors import StoreError
 from gateway.listening import ListenError
-from gateway.options import unknown_variables
-from gateway.signals import Signals
+from gateway.signals import EXIT_INCOMPLETE, Signals
 from gateway.streams import print_line
+from gateway.tasks import TaskOwner
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from gateway.config import Settings
-    from gateway.listening import Listening
+    from gateway.workers.assignment import Assignment
 
 SWITCH_INTERVAL = 0.000_5
 """How long a thread waits for the GIL before it asks the running one to release it, in seconds
@@ -36,74 +36,49 @@ iteration may create and drop. With 10,000 connections, a full collection takes 
 these thresholds it is due after 50 million objects.
 """
 
-LOST_WITH_THE_PROCESS = (
-    "Sessions, rooms and messages are lost when this process ends. Keep them in a file with --store sqlite:///PATH."
-)
 
-LOST_WITH_THE_DYNO = (
-    "A dyno's disk is wiped at every restart, at least once a day, and sessions, rooms and messages are lost with it. "
-    "They persist in a Valkey or Redis server (--store redis://…, or REDIS_URL), "
-    "or on a platform with a volume (--store sqlite:///PATH)."
-)
-
-EXIT_INCOMPLETE = 3
-"""The exit status of an incomplete shutdown; the log has the reason."""
-
-logger = logs.get_logger(__name__)
-
-
-def serve(settings: Settings) -> None:
-    """Run the gateway until a signal stops it.
+def serve(settings: Settings, assignment: Assignment | None = None) -> None:
+    """Serve until a signal; with an ``assignment``, as a worker.
 
     Raises:
         click.ClickException: it cannot start; the message says why.
     """
     signals = Signals()
-    logs.configure(settings.log_level, settings.log_format)
+    logs.configure(settings.log_level, settings.log_format, None if assignment is None else assignment.number)
     openfiles.raise_limit()
-    _warn(settings)
+    if assignment is None:
+        advise(settings)
     sys.setswitchinterval(SWITCH_INTERVAL)
     gc.freeze()  # what exists now lives as long as the process, and need not be searched for garbage
     gc.set_threshold(*GC_THRESHOLDS)
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        if not runner.run(_serve(settings, signals)):
+        if not runner.run(_serve(settings, signals, assignment)):
             # A thread may hang, and a normal exit of the interpreter would wait for it.
             logs.end_process(EXIT_INCOMPLETE)
 
 
-def _warn(settings: Settings) -> None:
-    """Log what the operator may not be aware of."""
-    for name, meant in unknown_variables():
-        logger.warning("unknown environment variable", name=name, **({"did_you_mean": meant} if meant else {}))
-    if settings.store == "sqlite://":
-        logger.warning("the store is in memory", store=settings.store, advice=LOST_WITH_THE_PROCESS)
-    elif "DYNO" in os.environ and settings.store.startswith("sqlite:"):
-        logger.warning("the disk is ephemeral", store=settings.store, advice=LOST_WITH_THE_DYNO)
-
-
-async def _serve(settings: Settings, signals: Signals) -> bool:
+async def _serve(settings: Settings, signals: Signals, assignment: Assignment | None) -> bool:
     """Serve until a signal. Returns whether the shutdown was complete."""
     stopping = signals.wait(EXIT_INCOMPLETE)
     try:
-        gateway = Gateway(settings)
+        if assignment is None:
+            gateway = Gateway(settings)
+        else:
+            gateway = Gateway(assignment.share_of(settings), listening=assignment.listening(settings))
         listening = await gateway.start()
     except (StoreError, ListenError) as error:
         raise click.ClickException(str(error)) from None
+    tasks = TaskOwner()
     try:
-        print_line(_ready_line(listening))
+        if assignment is None:
+            print_line(listening.ready_line)
+        else:
+            tasks.start(assignment.report())
         await stopping.wait()
     finally:
         complete = await gateway.stop()
+        await tasks.close(grace=0)
     return complete
-
-
-def _ready_line(listening: Listening) -> str:
-    """The line that says which URL to open, and the addresses listened on if they differ from it."""
-    addresses = " and ".join(listening.addresses)
-    if listening.url is None:
-        return f"Gateway ready: listening on {addresses}"
-    more = "" if listening.url.startswith(f"http://{addresses}/") else f" (listening on {addresses})"
-    return f"Gateway ready: open {listening.url}{more}"
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

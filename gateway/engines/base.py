@@ -22,8 +22,8 @@ an unknown epoch, or beyond the end of its epoch, recovers nothing.
 
 **Many nodes** may share a store. A session is live on one of them. A `Publication` for a whole room goes to every node
 that has a member of the room, one for recipients and a `Movement` to the nodes where these users have live sessions,
-and an `Attachment` to its node and to the node of the connection that it replaces. So an engine subscribes its node to
-the rooms of the sessions that are live there. An engine that only one process can open has one node.
+an `Attachment` to its node, and a `Detachment` to the node of the connection that it replaces. So an engine subscribes
+its node to the rooms of the sessions that are live there. An engine that only one process can open has one node.
 """
 
 from __future__ import annotations
@@ -100,6 +100,34 @@ class Durability(Enum):
     UNKNOWN = "the server does not say whether what was acked is on its disk"
 
 
+class Cluster(Protocol):
+    """The nodes that share a store, as one of them sees it."""
+
+    @property
+    def node(self) -> str:
+        """The id of this node. It changes if the node loses its lease."""
+
+    @property
+    def secret(self) -> bytes:
+        """What all nodes know, and nobody else."""
+
+    @property
+    def host(self) -> str:
+        """Where the store is: a host that all nodes reach."""
+
+    def address_of(self, node: str) -> str | None:
+        """What a node has announced; None if it is gone, or has announced nothing."""
+
+    def now(self) -> float:
+        """The time in seconds, by the clock of the store."""
+
+    async def announce(self, address: str) -> None:
+        """Tell the others where this node can be reached. Raises `Unavailable`."""
+
+    def watch(self, gone: Callable[[str], None]) -> None:
+        """Have ``gone`` called with the id of each node that is gone."""
+
+
 class Engine(Protocol):
     """See the module's docstring for what each call guarantees. Any call may raise `Unavailable`."""
 
@@ -117,6 +145,9 @@ class Engine(Protocol):
         Returns whether everything was stored. Calls that the store does not complete in time get `Unavailable`; what
         they write may or may not be stored.
         """
+
+    def cluster(self) -> Cluster | None:
+        """The other nodes; None where there is one only."""
 
     def durability(self) -> Durability:
         """What holds of a call that has returned. Of a server with replicas: unless one takes over that lacks the

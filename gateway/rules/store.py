@@ -17,7 +17,7 @@ from gateway.protocol.names import spellings
 from gateway.rules import messages, people, rooms, sessions
 
 if TYPE_CHECKING:
-    from gateway.engines.base import Durability, Engine, Policy, Receipt
+    from gateway.engines.base import Cluster, Durability, Engine, Policy, Receipt
     from gateway.engines.effects import Subscriber
     from gateway.engines.transaction import Messages, Transaction
     from gateway.events import Room
@@ -43,6 +43,10 @@ class Store:
     async def close(self, timeout: float) -> bool:  # noqa: ASYNC109 - see `Engine.close`
         """See `Engine.close`."""
         return await self._engine.close(timeout)
+
+    def cluster(self) -> Cluster | None:
+        """See `Engine.cluster`."""
+        return self._engine.cluster()
 
     def durability(self) -> Durability:
         """See `Engine.durability`."""

@@ -5,6 +5,7 @@ nothing of the chat.
 import logging
 
 from gateway.servers.budget import Budget
+from gateway.servers.engineio.forwarding import Directory, Forwarding
 from gateway.servers.engineio.server import EngineServer
 from gateway.servers.http.runner import Runner
 from gateway.servers.http.upgrades import Upgrades
@@ -20,8 +21,10 @@ for name in ("gateway.servers", "gateway.socketio"):
 __all__ = [
     "Budget",
     "Client",
+    "Directory",
     "EngineServer",
     "EventHandler",
+    "Forwarding",
     "Manager",
     "Runner",
     "Seats",

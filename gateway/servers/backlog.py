@@ -63,6 +63,7 @@ class Backlog:
         "_allowed",
         "_base",
         "_due",
+        "_due_at",
         "_in_one_go",
         "_judge",
         "_judged",
@@ -89,6 +90,8 @@ class Backlog:
         self._taken = 0
         self._taken_before = 0
         self._due: asyncio.TimerHandle | None = None
+        self._due_at = 0.0
+        """When that is, by the loop's clock."""
         self._judged = False
         """Whether the client was cut: the close frame that is still written to it must not cut it again."""
 
@@ -127,8 +130,10 @@ class Backlog:
         return self._base + self._max_buffer // 2 + READING * (self._taken + self._taken_before)
 
     def _decide_in(self, seconds: float, loop: asyncio.AbstractEventLoop) -> None:
-        if self._due is None or self._due.when() > loop.time() + seconds:
+        at = loop.time() + seconds
+        if self._due is None or self._due_at > at:
             self.close()
+            self._due_at = at
             self._due = loop.call_later(seconds, self._decide, loop, seconds == STALL_TIMEOUT)
 
     def _decide(self, loop: asyncio.AbstractEventLoop, lasting: bool) -> None:

@@ -19,27 +19,22 @@ LATE: Final = 0.1
 class Deadline:
     """Calls ``missed`` when the time is over, unless it is cancelled before."""
 
-    __slots__ = ("_missed", "_timer")
+    __slots__ = ("_missed", "_timer", "at")
 
     def __init__(self, seconds: float, missed: Callable[[], None]) -> None:
+        loop = asyncio.get_running_loop()
         self._missed = missed
-        self._timer = asyncio.get_running_loop().call_later(seconds, self._due)
-
-    def when(self) -> float:
-        """A time of the loop's clock."""
-        return self._timer.when()
+        self.at = loop.time() + seconds
+        """By the loop's clock. (uvloop's own handles do not know it where it is less than a millisecond away.)"""
+        self._timer = loop.call_later(seconds, self._due)
 
     def cancel(self) -> None:
         self._timer.cancel()
 
     def _due(self) -> None:
-        late = lateness(self._timer)
+        loop = asyncio.get_running_loop()
+        late = loop.time() - self.at
         if late > LATE:
-            self._timer = asyncio.get_running_loop().call_later(late, self._missed)  # once: the loop may be overloaded
+            self._timer = loop.call_later(late, self._missed)  # once: the loop may be overloaded
         else:
             self._missed()
-
-
-def lateness(timer: asyncio.TimerHandle) -> float:
-    """How many seconds ago a timer was due."""
-    return asyncio.get_running_loop().time() - timer.when()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
-from gateway.servers.deadline import LATE, lateness
+from gateway.servers.deadline import LATE
 
 
 class Heartbeat(Protocol):
@@ -33,6 +33,8 @@ class Heartbeats:
         self._resting: dict[Heartbeat, float] = {}
         self._pinged: dict[Heartbeat, float] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._due = 0.0
+        """When it is due. (uvloop's handles do not know it where it is less than a millisecond away, or over.)"""
         self._lenient = False
         """Whether pongs were given more time when the timer was due last."""
 
@@ -42,9 +44,9 @@ class Heartbeats:
         self._pinged.pop(connection, None)
         self._resting.pop(connection, None)
         due = self._resting[connection] = loop.time() + self._interval
-        if self._timer is None or due < self._timer.when():
+        if self._timer is None or due < self._due:
             self.close()
-            self._timer = loop.call_at(due, self._beat, loop)
+            self._wake_at(due, loop)
 
     def answered(self, connection: Heartbeat) -> None:
         """A pong came. An unsolicited one changes nothing."""
@@ -63,7 +65,13 @@ class Heartbeats:
 
     def _schedule(self, loop: asyncio.AbstractEventLoop) -> None:
         due = [next(iter(waiting.values())) for waiting in (self._resting, self._pinged) if waiting]
-        self._timer = loop.call_at(min(due), self._beat, loop) if due else None
+        self._timer = None
+        if due:
+            self._wake_at(min(due), loop)
+
+    def _wake_at(self, due: float, loop: asyncio.AbstractEventLoop) -> None:
+        self._due = due
+        self._timer = loop.call_at(due, self._beat, loop)
 
     def _be_lenient(self, now: float, late: float) -> None:
         """Give pongs more time if the loop stood still, as `Deadline` does; but ping as soon as possible."""
@@ -73,7 +81,7 @@ class Heartbeats:
 
     def _beat(self, loop: asyncio.AbstractEventLoop) -> None:
         now = loop.time()
-        self._be_lenient(now, 0 if self._timer is None else lateness(self._timer))
+        self._be_lenient(now, now - self._due)
         # What is done to one connection may close others, so each is looked up again.
         for connection in _due(self._pinged, now + self._grain):
             if self._pinged.pop(connection, None) is not None:

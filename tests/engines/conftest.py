@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import orjson
 import pytest
 
-from engines.leases import end_leases
+from engines.leases import end_lease
 from engines.live import LiveMembers
 from engines.plans import Statements, faults
 from gateway.engines.base import Engine, ListUsers, Policy
@@ -193,7 +193,7 @@ class Node(Store):
 
     async def end_lease(self) -> None:
         """The node has not extended its lease for too long; it has had at least one log-in."""
-        await end_leases(self._server, SHARED, self.recorder.last_attachment.holder.node)
+        await end_lease(self._server, SHARED, self.recorder.last_attachment.holder.node)
 
     def cut_off(self) -> None:
         """The server cannot be reached from here, until `Proxy.listen`."""

@@ -5,8 +5,13 @@ from __future__ import annotations
 from harness.valkey import ValkeyServer
 
 
-async def end_leases(server: ValkeyServer, prefix: str, *nodes: str) -> None:
-    """As if these nodes of a store, or all of them, had not extended their leases for too long."""
-    key = f"{{{prefix}}}:leases"
-    for node in nodes or await server.command("ZRANGE", key, 0, -1):
-        await server.command("ZADD", key, "XX", 0, node)
+async def end_lease(server: ValkeyServer, prefix: str, node: str) -> None:
+    """As if a node of a store had not extended its lease for too long: the next to show that it lives takes it."""
+    await server.command("ZADD", f"{{{prefix}}}:leases", "XX", 0, node)
+
+
+async def take_leases(server: ValkeyServer, prefix: str) -> None:
+    """As if the leases of all nodes had been over, and taken."""
+    for node in await server.command("ZRANGE", f"{{{prefix}}}:leases", 0, -1):
+        await server.command("ZREM", f"{{{prefix}}}:leases", node)
+        await server.command("SADD", f"{{{prefix}}}:gone", node)

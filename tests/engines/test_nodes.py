@@ -186,6 +186,24 @@ async def test_a_resume_on_another_node_detaches_the_connection_that_held_the_se
     assert (await first.find_users("user1", "user0", 1)).users == ("user0",)
 
 
+async def test_a_new_session_receives_nothing_of_the_rooms_of_the_one_before(add_node: AddNode) -> None:
+    """It takes the name of one to which no client can return, and which ends with that; others talk meanwhile."""
+    first, second = await add_node(), await add_node()
+    await meet(first, second)
+
+    async def talk() -> None:
+        for number in itertools.count():
+            await second.append_message("user1", "tea", str(number), None)
+
+    talking = asyncio.ensure_future(talk())
+    for number in range(20):
+        session = await first.attach_session(Claim("guest", f"c{number}", None, resumable=False))
+        assert first.recorder.last_attachment.missed == ()
+        await second.add_members("user1", "tea", ("guest",))
+        await first.suspend_session(session, f"c{number}")
+    talking.cancel()
+
+
 @dataclass
 class Traveller:
     """A client that continues its session now on this node, and now on that one."""

@@ -9,7 +9,6 @@ from harness.names import fresh_name
 if TYPE_CHECKING:
     from harness.inbox import Event, Inbox
     from harness.plain import BareClient, JsonClient
-    from harness.process import GatewayProcess
     from harness.stock import SocketIOClient
 
 Reply = dict[str, Any]
@@ -63,6 +62,13 @@ class ChatClient(Protocol):
         """Lose the transport, without closing the session."""
 
 
+class HasURL(Protocol):
+    """What clients can connect to: a gateway, or a proxy before some."""
+
+    @property
+    def url(self) -> str: ...
+
+
 StockWire = Literal["socketio-websocket", "socketio-polling", "socketio-polling-only"]
 
 
@@ -75,23 +81,23 @@ class Join(Protocol):
         wire: Literal["json"] = "json",
         username: str | None = None,
         *,
-        to: GatewayProcess | None = None,
+        to: HasURL | None = None,
         **options: Any,
     ) -> JsonClient: ...
 
     @overload
     async def __call__(
-        self, wire: Literal["bare"], username: str | None = None, *, to: GatewayProcess | None = None, **options: Any
+        self, wire: Literal["bare"], username: str | None = None, *, to: HasURL | None = None, **options: Any
     ) -> BareClient: ...
 
     @overload
     async def __call__(
-        self, wire: StockWire, username: str | None = None, *, to: GatewayProcess | None = None, **options: Any
+        self, wire: StockWire, username: str | None = None, *, to: HasURL | None = None, **options: Any
     ) -> SocketIOClient: ...
 
     @overload
     async def __call__(
-        self, wire: str, username: str | None = None, *, to: GatewayProcess | None = None, **options: Any
+        self, wire: str, username: str | None = None, *, to: HasURL | None = None, **options: Any
     ) -> ChatClient: ...
 
 

@@ -38,7 +38,7 @@ def die_with_parent() -> None:
 
 def clean_environment() -> dict[str, str]:
     """Our environment, without the variables of the gateway."""
-    hidden = {"PORT", "REDIS_URL"}
+    hidden = {"PORT", "REDIS_URL", "WEB_CONCURRENCY"}
     return {name: value for name, value in os.environ.items() if name not in hidden and not name.startswith("GATEWAY_")}
 
 

@@ -6,6 +6,7 @@ What `Proxy` does is for all connections, those to come included; what `Link` do
 from __future__ import annotations
 
 import asyncio
+import itertools
 import socket
 import struct
 from collections import deque
@@ -168,19 +169,21 @@ class End(asyncio.Protocol):
 
 
 class Proxy:
-    """Between clients and a server that may be down at times."""
+    """Between clients and servers that may be down at times."""
 
-    def __init__(self, target: str, *, holding: tuple[bytes, ...] = (), mark: bytes = b"") -> None:
-        """``target``: the URL of the server. New connections that begin with one of ``holding`` are stalled. Those
-        whose clients have sent ``mark`` can be told from others.
+    def __init__(self, *targets: str, holding: tuple[bytes, ...] = (), mark: bytes = b"") -> None:
+        """``targets``: the URLs of the servers; each connection goes to the next one that accepts it. New connections
+        that begin with one of ``holding`` are stalled. Those whose clients have sent ``mark`` can be told from others.
         """
+        self.targets = targets
+        """Where connections go; those that there are stay where they went."""
         self.holding = holding
         self.mark = mark
         self.muted = False
         """Whether what the server sends is dropped."""
         self.delay = 0.0
         """By how many seconds everything is delayed, in each direction."""
-        self._target = urlsplit(target)
+        self._turns = itertools.count()
         self._stalled = False
         self._port = stable_port()
         self._links: dict[Link, None] = {}
@@ -199,8 +202,8 @@ class Proxy:
 
     @property
     def url(self) -> str:
-        """The URL of the server, through the proxy."""
-        return self._target._replace(netloc=f"127.0.0.1:{self._port}").geturl()
+        """The URL of the servers, through the proxy."""
+        return urlsplit(self.targets[0])._replace(netloc=f"127.0.0.1:{self._port}").geturl()
 
     def pick(self, chance: Random) -> Link | None:
         """One of the connections, handshakes included."""
@@ -251,12 +254,15 @@ class Proxy:
         return link.client
 
     async def _open(self, link: Link) -> None:
-        try:
-            await asyncio.get_running_loop().create_connection(
-                lambda: link.server, self._target.hostname, self._target.port
-            )
-        except OSError:
+        if not await self._connect(link) or link.client.transport is None:  # it has hung up in the meantime
             link.reset()
-            return
-        if link.client.transport is None:  # it has hung up in the meantime
-            link.reset()
+
+    async def _connect(self, link: Link) -> bool:
+        """Connect to the next server that accepts. Returns whether one did."""
+        first = next(self._turns)
+        for number in range(len(self.targets)):
+            target = urlsplit(self.targets[(first + number) % len(self.targets)])
+            with suppress(OSError):
+                await asyncio.get_running_loop().create_connection(lambda: link.server, target.hostname, target.port)
+                return True
+        return False

@@ -66,9 +66,10 @@ class Login:
         if session is None or (self.pid not in session.pids and world.is_claimable(session)):
             if isinstance(got, Taken):
                 return f"{self.actor} is free"
+            before = world.count
             world.claim(self.actor, self.connection, got.session.sid, got.session.pid)
             world.sessions[self.actor].welcome = got.offset
-            play.bind(got.offset, world.count)
+            play.bind(got.offset, world.count if play.storage.sees_own_writes else before)
             return got if not got.recovered and got.rooms == () and got.missed == () else "a new session"
         if self.pid not in session.pids:
             return self._taken(world, session.connection is None, session.suspended_at, got)
@@ -93,15 +94,16 @@ class Login:
         rooms = [world.shape(room, self.actor) for room in world.rooms_of(self.actor)]
         if got.recovered:
             world.recovered(self.actor, self.pid)
-            expected = [(entry.event, entry.body) for entry in missed.entries] if missed.complete else "not recovered"
+            entries = play.in_order_of(got.missed, missed.entries)
+            expected = [(entry.event, entry.body) for entry in entries] if missed.complete else "not recovered"
             replayed = [(publication.event, orjson.loads(publication.body)) for publication in got.missed]
             offsets = [publication.offset for publication in got.missed]
             if expected == replayed:
-                for offset, entry in zip(offsets, missed.entries, strict=True):
+                for offset, entry in zip(offsets, entries, strict=True):
                     play.bind(offset, entry.number)
         else:
             world.not_recovered(self.actor, self.pid, got.session.pid)
-            expected = "recovered" if missed.certain else []
+            expected = "recovered" if missed.certain and play.is_certain(self.offset) else []
             replayed = list(got.missed)
             if got.session.pid == self.pid:
                 return "another pid: the stock client takes the same one for a recovery"

@@ -17,7 +17,7 @@ from model.receivers import Arrived, Receivers
 from model.world import Entry, Refused, World
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from gateway.engines.base import Policy
@@ -57,8 +57,10 @@ class Play:
         """Which event of the model an offset names."""
         self._tried: dict[str, int] = {}
         """The same, in the order of calls that is being tried."""
-        self._lost: set[str] = set()
-        """Offsets of events that are not in the store: it was put back from a backup."""
+        self._vague: list[range] = []
+        """Numbers of events among which some were not published here: which of them is which is not known."""
+        self._lost: dict[str, int] = {}
+        """Offsets that were given out after a backup that was put back since, and what they named."""
         self._backups: list[tuple[Path, World, dict[str, int]]] = []
 
     # --- time, as the engine is given it
@@ -73,20 +75,43 @@ class Play:
 
     def number(self, offset: str | None) -> int | None:
         """The number of the event that an offset names in the model; None where it names nothing."""
-        return None if offset is None else self._numbers.get(offset)
+        if offset is None:
+            return None
+        lost = self._lost.get(offset, self.world.count + 1)
+        return self._numbers.get(offset, lost if lost <= self.world.restored else None)
+
+    def is_certain(self, offset: str | None) -> bool:
+        """Whether an offset must name something. One that was given out after a backup may, if its event is in it."""
+        return offset in self._numbers
 
     def bind(self, offset: str | None, number: int) -> None:
         """An event of the model was seen with that offset, in the order of calls that is being tried."""
         assert offset is not None, "a stored event without an offset"
-        if offset in self._lost:
+        if not self._is_same(self._lost.get(offset, number), number):
             raise Contradiction(f"the offset {offset} was given out before the backup was restored, and again")
         known = self._numbers[offset] if offset in self._numbers else self._tried.setdefault(offset, number)
-        if known != number:
+        if not self._is_same(known, number):
             raise Contradiction(f"the offset {offset} names two events")
+
+    def _is_same(self, number: int, other: int) -> bool:
+        return number == other or any(number in vague and other in vague for vague in self._vague)
+
+    def in_order_of(self, replay: Sequence[Publication], entries: list[Entry]) -> list[Entry]:
+        """Entries as they are replayed, as far as their order is not known."""
+        left = list(entries)
+        for place, publication in enumerate(replay[: len(left)]):
+            for later in range(place, len(left)):
+                if self._is_same(left[place].number, left[later].number) and is_replay_of(left[later], publication):
+                    left.insert(place, left.pop(later))
+                    break
+        return left
 
     def _adopt(self, world: World) -> None:
         """The order of calls that was tried explains what the engine did."""
         self.world = world
+        numbers = [entry.number for entry in world.appended]
+        if not {*numbers} <= {*self._tried.values()}:
+            self._vague.append(range(numbers[0], numbers[-1] + 1))
         world.sent.clear()
         world.appended.clear()
         self._numbers |= self._tried
@@ -276,36 +301,54 @@ class Play:
         await self.storage.restore(backup)
         world = copy.deepcopy(world)
         world.wall, world.monotonic, world.stepped = self.world.wall, self.world.monotonic, True
-        self._lost = {*self._lost, *self._numbers} - set(numbers)
+        world.restored = world.count
+        self._vague = [vague for vague in self._vague if vague[-1] <= world.count]
+        self._lost = {offset: at for offset, at in (self._lost | self._numbers).items() if offset not in numbers}
         self._numbers = dict(numbers)
         self.world = world
         world.restart()
         await self._open()
 
     async def expire(self) -> None:
-        """End all sessions whose window is over."""
+        """End all sessions whose window is over, in an order that is up to the engine."""
         self.trail.append("expire")
         while await self.engine.end_expired_sessions():
             pass
-        order = list(dict.fromkeys(self.receivers.left))
-        self.world.expire(order)
-        problem = self._mismatch(self.world, [], self.receivers.take(), complete=True)
-        if problem is not None:
-            raise self._violation(problem)
-        self._adopt(self.world)
+        seen = list(dict.fromkeys(self.receivers.left))
+        arrived = self.receivers.take()
+        problem: str | None = None
+        for order in _merges(seen, [name for name in self.world.over() if name not in seen]):
+            world = copy.deepcopy(self.world)
+            world.expire(order)
+            problem = self._mismatch(world, [], arrived, complete=True)
+            if problem is None:
+                self._adopt(world)
+                return
+        raise self._violation(problem or "")
 
     def _violation(self, problem: str) -> Violation:
         steps = "\n".join(f"  {line}" for line in self.trail[-40:])
         return Violation(f"seed {self._seed}, step {len(self.trail)}: {problem}\nafter\n{steps}")
 
 
+def _merges(seen: list[str], unseen: list[str]) -> Iterator[list[str]]:
+    """All orders of names in which those in ``seen`` keep theirs."""
+    if not unseen:
+        yield seen
+    for order in _merges(seen, unseen[1:]) if unseen else ():
+        for place in range(len(order), -1, -1):
+            yield [*order[:place], unseen[0], *order[place:]]
+
+
 def _is_publication_of(entry: Entry, publication: Publication) -> bool:
     recipients = None if entry.recipient is None else (entry.recipient,)
-    return (entry.event, entry.author, recipients) == (
-        publication.event,
-        publication.author,
-        publication.recipients,
-    ) and entry.body == orjson.loads(publication.body)
+    return (entry.author, recipients) == (publication.author, publication.recipients) and is_replay_of(
+        entry, publication
+    )
+
+
+def is_replay_of(entry: Entry, publication: Publication) -> bool:
+    return (entry.event, entry.body) == (publication.event, orjson.loads(publication.body))
 
 
 def _orders(calls: tuple[Call, ...]) -> Iterator[tuple[int, ...]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from engines.conftest import sqlite_store
-from engines.leases import end_leases
+from engines.leases import take_leases
 from gateway.engines.valkey.engine import ValkeyEngine
 from gateway.observe import NullObserver
 from gateway.rules.store import Store
@@ -35,6 +35,8 @@ class Storage(Protocol):
     """Whether setting the system clock is of any interest to the engine."""
     publishes_all: bool
     """Whether the engine publishes what no live session receives."""
+    sees_own_writes: bool
+    """Whether a session that ends another one begins after the events of that end, or before them."""
 
     async def start(self) -> None: ...
     async def close(self) -> None: ...
@@ -60,6 +62,7 @@ class SQLiteFiles:
     begin = START
     uses_system_clock = True
     publishes_all = True
+    sees_own_writes = True
 
     def __init__(self, folder: Path, policy: Policy, play: Play) -> None:
         self._folder = folder
@@ -110,6 +113,7 @@ class ValkeyFolder:
 
     uses_system_clock = False
     publishes_all = False
+    sees_own_writes = False
 
     def __init__(self, folder: Path, policy: Policy, play: Play) -> None:
         self.begin = time.time()
@@ -150,7 +154,7 @@ class ValkeyFolder:
             await self._server.kill9()
             await self._server.restart()
         await engine.close(0)
-        await end_leases(self._server, PREFIX)
+        await take_leases(self._server, PREFIX)
 
     async def back_up(self) -> Path:
         """What the server has replied to is in its append-only file."""
@@ -161,4 +165,4 @@ class ValkeyFolder:
         shutil.rmtree(self._folder)
         shutil.copytree(backup, self._folder)
         await self._server.restart()
-        await end_leases(self._server, PREFIX)
+        await take_leases(self._server, PREFIX)

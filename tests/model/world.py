@@ -136,6 +136,8 @@ class World:
         """Whether the system clock was ever set."""
         self.count = 0
         """The number of the newest stored event."""
+        self.restored = 0
+        """Up to which number the events are those of a backup that was put back."""
         self.sessions: dict[str, Session] = {}
         self.rooms: dict[str, Room] = {}
         self.direct: dict[frozenset[str], Room] = {}
@@ -205,10 +207,13 @@ class World:
         if session is not None and session.connection == connection:
             self._end(username)
 
+    def over(self) -> list[str]:
+        """Users whose recovery window is over."""
+        return [name for name, session in self.sessions.items() if session.connection is None and self.is_over(session)]
+
     def expire(self, order: list[str]) -> None:
-        """End the sessions whose window is over: first those in ``order``, which is up to the engine."""
-        over = [name for name, session in self.sessions.items() if session.connection is None and self.is_over(session)]
-        for username in sorted(over, key=lambda name: order.index(name) if name in order else len(order)):
+        """End the sessions whose window is over, in that order."""
+        for username in sorted(self.over(), key=order.index):
             self._end(username)
 
     def is_over(self, session: Session) -> bool:

@@ -21,10 +21,15 @@ OPTIONS: dict[str, Any] = {"ping_interval": 0.3, "ping_timeout": 0.2, "max_http_
 
 @asynccontextmanager
 async def serving(
-    server: EngineServer | SocketServer, path: str, *, past_aiohttp: bool = False, **options: Any
+    server: EngineServer | SocketServer,
+    path: str,
+    *,
+    past_aiohttp: bool = False,
+    address: tuple[str, int] = ("127.0.0.1", 0),
+    **options: Any,
 ) -> AsyncIterator[str]:
-    """The URL of a server under ``path``. ``past_aiohttp``: it takes handshakes before aiohttp does. ``options``: those
-    of aiohttp's runner.
+    """The URL of a server under ``path``. ``past_aiohttp``: it takes handshakes before aiohttp does. ``address``: where
+    it listens. ``options``: those of aiohttp's runner.
     """
     app = web.Application()
     server.attach(app, path)
@@ -34,7 +39,7 @@ async def serving(
     engine: EngineServer = getattr(server, "eio", server)
     upgrades = Upgrades(runner.server, [engine.take_handshake], timeout=5.0)
     protocols = upgrades if past_aiohttp else runner.server
-    listening = await asyncio.get_running_loop().create_server(protocols, "127.0.0.1", 0)
+    listening = await asyncio.get_running_loop().create_server(protocols, *address)
     try:
         yield f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/{path}/"
     finally:

@@ -193,3 +193,43 @@ def test_pongs_may_come_later_when_the_loop_stood_still() -> None:
         heartbeats.close()
 
     uvloop.run(run())
+
+
+class Slow(Pinged):
+    """Sending its ping takes so long that the next one is late."""
+
+    def ping(self) -> None:
+        super().ping()
+        time.sleep(0.02)  # the loop is late
+        asyncio.get_running_loop().call_later(TIMEOUT, int)  # as for what is written; now uvloop knows how late it is
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_a_loop_that_is_always_late_pings_all_the_same(loop: str) -> None:
+    """What is due next may be over before the timer for it is set: uvloop's handle does not say when that was."""
+
+    async def run() -> None:
+        heartbeats, connections = Heartbeats(0.01, 5), [Slow() for _ in range(3)]
+        for connection in connections:
+            heartbeats.add(connection)
+            await asyncio.sleep(0.003)  # so that they are due at different times
+        await until(lambda: all(connection.pings for connection in connections))
+        for connection in connections:
+            heartbeats.answered(connection)
+        await until(lambda: all(connection.pings > 1 for connection in connections))
+        heartbeats.close()
+
+    (uvloop.run if loop == "uvloop" else asyncio.run)(run())
+
+
+@pytest.mark.fast
+@pytest.mark.parametrize("seconds", [-1, 0, 0.000_1])
+def test_a_deadline_may_be_over_at_once(seconds: float) -> None:
+    async def run() -> None:
+        missed = asyncio.Event()
+        start = asyncio.get_running_loop().time()
+        assert Deadline(seconds, missed.set).at == pytest.approx(start + seconds, abs=0.05)
+        await asyncio.wait_for(missed.wait(), TIMEOUT)
+
+    uvloop.run(run())

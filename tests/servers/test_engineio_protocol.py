@@ -14,14 +14,20 @@ from websockets.asyncio.client import connect
 from harness.http import WEBSOCKET_HEADERS, request
 from harness.http1 import connection, head, masked
 from harness.waiting import until
+from servers.nodes import behind_another_node
 from servers.serving import closed, echo_server, polled, serving
 
 POLLING = "?EIO=4&transport=polling"
 WEBSOCKET = "?EIO=4&transport=websocket"
 
 
-@pytest.fixture(params=["aiohttp", "past-aiohttp"])
+@pytest.fixture(params=["aiohttp", "past-aiohttp", "another-node"])
 async def server(request: pytest.FixtureRequest) -> AsyncIterator[Any]:
+    """``another-node``: the requests of a session come to another node than the one that has it."""
+    if request.param == "another-node":
+        async with behind_another_node("engine.io") as server:
+            yield server
+        return
     server = echo_server()
     async with serving(server, "engine.io", past_aiohttp=request.param == "past-aiohttp") as server.url:
         yield server

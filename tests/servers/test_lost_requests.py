@@ -20,6 +20,7 @@ from harness.node import Driver, install_packages
 from harness.process import GatewayProcess
 from harness.stock import SocketIOClient
 from harness.waiting import until
+from servers.nodes import behind_another_node
 from servers.serving import echo_server, serving
 
 POLLING = "?EIO=4&transport=polling"
@@ -27,10 +28,17 @@ AT_ONCE = 1.0
 """Seconds within which a loss is noticed, on a machine that may have much else to do; pings take longer here."""
 
 
-@pytest.fixture(params=["aiohttp", "handlers-cancelled"])
+@pytest.fixture(params=["aiohttp", "handlers-cancelled", "another-node"])
 async def server(request: pytest.FixtureRequest) -> AsyncIterator[Any]:
-    """On aiohttp's own server, also where it cancels the handlers of lost requests."""
-    server = echo_server(ping_interval=60, ping_timeout=60, max_http_buffer_size=10_000_000)
+    """On aiohttp's own server, also where it cancels the handlers of lost requests; and where the requests of a session
+    come to another node than the one that has it.
+    """
+    options = {"ping_interval": 60, "ping_timeout": 60, "max_http_buffer_size": 10_000_000}
+    if request.param == "another-node":
+        async with behind_another_node("engine.io", **options) as server:
+            yield server
+        return
+    server = echo_server(**options)
     cancelling = request.param == "handlers-cancelled"
     async with serving(server, "engine.io", handler_cancellation=cancelling) as server.url:
         yield server

@@ -142,7 +142,8 @@ class Member(ABC):
         visit.over = self._history.tick()
 
     async def settle(self) -> int:
-        """Until it is back with nothing left to fetch, and a round trip has brought all that was on the way.
+        """Until it is back with nothing left to fetch, and a round trip has brought all that was on the way: through
+        what the store publishes in one order. A reply that only reads may overtake what came from other nodes.
 
         Returns the tick at which that began: of what was acked before, nothing is missing.
         """
@@ -152,12 +153,13 @@ class Member(ABC):
                 await self._fetcher
             before, tick = self.welcomes, self._history.tick()
             try:
-                await self.call("list-rooms")
+                reply = await self.call("typing", room=self.rooms[0])
             except LostError:
                 await asyncio.sleep(PAUSE)  # before the next attempt
                 continue
-            if self.online and self.welcomes == before and not self._behind:
+            if reply["ok"] and self.online and self.welcomes == before and not self._behind:
                 return tick
+            await asyncio.sleep(PAUSE)  # before the next attempt
 
     async def read_whole_log(self, room: str) -> list[dict[str, Any]]:
         while True:
@@ -373,29 +375,36 @@ class StockMember(Member):
             self._history.trace(self.username, f"{kind} {value}")
         match kind:
             case "event":
-                fields, *offset = value["args"]
-                if value["name"] == "welcome":
-                    self._set_online(True)
-                    if fields["recovered"] is not self._recovered:
-                        problem = f"welcome says {fields['recovered']}, the client {self._recovered}"
-                        self._history.note("disagreed", self.username, problem)
-                self._on_event(value["name"], fields, offset[0] if offset else None)
+                self._event(value["name"], *value["args"])
             case "connect":
                 self._recovered = value["recovered"]
             case "disconnect":
                 self._set_online(False)
                 if value["reason"] == "io server disconnect":
-                    self._come_back("was sent away")
+                    self._refused("was sent away", final=True)
             case "stranded":
                 # No network loses a connection in this way: the client would receive these twice.
                 self._history.note("stranded", self.username, f"{value['packets']} packets when it lost its connection")
             case "connect_error" if value.get("data"):
-                self._come_back(str(value["data"]))
+                self._refused(str(value["data"]), final=value["data"]["code"] not in TEMPORARY)
 
-    def _come_back(self, why: str) -> None:
-        """The client would not come back."""
-        self._history.note("refused", self.username, why)
-        self._connecting = asyncio.create_task(self._do("connect"))
+    def _event(self, name: str, fields: dict[str, Any], offset: str | None = None) -> None:
+        if name == "welcome":
+            self._set_online(True)
+            if fields["recovered"] is not self._recovered:
+                problem = f"welcome says {fields['recovered']}, the client {self._recovered}"
+                self._history.note("disagreed", self.username, problem)
+        self._on_event(name, fields, offset)
+
+    def _refused(self, why: str, *, final: bool) -> None:
+        """The client would not come back by itself."""
+        if final:
+            self._history.note("refused", self.username, why)
+        self._connecting = asyncio.create_task(self._connect_later())
+
+    async def _connect_later(self) -> None:
+        await asyncio.sleep(self._random.uniform(0, self._pause))  # before the next attempt
+        await self._do("connect")
 
     def _set_online(self, online: bool) -> None:
         self._online = online
@@ -458,7 +467,7 @@ class Guest:
         for _ in range(self._random.randrange(1, 6)):
             await asyncio.sleep(self._random.uniform(0.1, 1))  # it stays for a while
             tick = self._history.tick()
-            await self._ask(connection, action="list-rooms")
+            await self._ask(connection, action="typing", room=room)
             visit.seen = tick
         if self._random.random() < 0.3:
             raise LostError
@@ -466,12 +475,18 @@ class Guest:
         visit.over = self._history.tick()
 
     async def _ask(self, connection: ClientConnection, **action: str) -> None:
-        await connection.send(dump(action))
-        reply = await self._replies.get()
-        if reply is None:
-            raise LostError
-        if not reply.get("ok"):
-            self._history.note("refused", self._username, f"{action}: {reply}")
+        """Ask until there is a final reply."""
+        while True:
+            await connection.send(dump(action))
+            reply = await self._replies.get()
+            if reply is None:
+                raise LostError
+            if reply.get("ok"):
+                return
+            if reply["error"]["code"] not in TEMPORARY:
+                self._history.note("refused", self._username, f"{action}: {reply}")
+                return
+            await asyncio.sleep(PAUSE)  # before the next attempt
 
     async def _read(self, connection: ClientConnection) -> None:
         with suppress(WebSocketException):

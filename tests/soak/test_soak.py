@@ -1,6 +1,7 @@
-"""Many clients on all wires talk, come and go while connections are reset and stalled and the gateway is killed.
+"""Many clients on all wires talk, come and go while connections are reset and stalled, and the gateway is killed; or
+gateways that share a Valkey server are killed, stopped, paused and cut off from it, and so is the server.
 
-The suite runs it for a minute. At full size, alone on its machine, it is
+The suite runs each for about a minute. At full size, alone on its machine, they are
 
     SOAK=full .venv/bin/pytest -n0 tests/soak
 
@@ -24,12 +25,19 @@ import pytest
 from harness.names import fresh_name
 from harness.process import stable_port
 from harness.proxy import Proxy
+from harness.valkey import ValkeyProxy
 from soak.checker import History, Message
 from soak.members import Guest, JSONMember, Member, StockMember
+from soak.troubles import Kills, Losses, Node, Outages, Trouble
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+
     from harness.node import Driver
-    from harness.process import GatewayProcess, StartGateway
+    from harness.process import StartGateway
+    from harness.valkey import StartValkey
+
+    OpenSite = Callable[["Size", random.Random], Awaitable["Site"]]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,11 +49,18 @@ class Size:
     """How long the trouble lasts at least; it goes on until there were that many `deliveries`."""
     deliveries: int = 2_000
     kills: int = 10
+    """Of the gateway, where there is one."""
+    nodes: int = 1
+    """Gateways. One has a file of its own, several share a Valkey server."""
+    longest: float = 9
+    """Seconds that a node, the server or the way between them is away at most. A node's lease is shorter."""
     losses: float = 10
     """Connections that are lost or stalled in a second, besides those that are reset by the dozen."""
     clients: int = 52
     pollers: int = 5
-    """One client in that many never upgrades. A poll costs this process more than many messages on a WebSocket."""
+    """One client in that many never upgrades, and some begin with polling; 0: all are on WebSockets. A poll costs this
+    process more than many messages on a WebSocket.
+    """
     guests: int = 8
     senders: int = 20
     rate: float = 3
@@ -87,11 +102,37 @@ KILLS = Size(
     room=5,
     limit=1_000,
 )
-SIZES = {"suite": [Size(name="a minute")], "full": [CROWD, KILLS]}
+NODES = Size(
+    name="three nodes",
+    seconds=45,
+    nodes=3,
+    losses=3,
+    clients=24,
+    pollers=0,  # several nodes need sticky sessions for them
+    guests=4,
+    senders=12,
+    room=8,
+    back=10,
+)
+MANY_NODES = dataclasses.replace(
+    NODES,
+    name="three nodes and 100 clients",
+    seconds=600,
+    deliveries=1_000_000,
+    longest=15,
+    losses=5,
+    clients=100,
+    guests=10,
+    senders=50,
+    rate=4,
+    room=12,
+    limit=1_800,
+)
+SIZES = {"suite": [Size(name="a minute"), NODES], "full": [CROWD, KILLS, MANY_NODES]}
 CHANGES = {
     field.name: float(value) if field.type == "float" else int(value)
     for field in dataclasses.fields(Size)
-    if (value := os.environ.get(f"SOAK_{field.name.upper()}"))
+    if field.name != "name" and (value := os.environ.get(f"SOAK_{field.name.upper()}"))
 }
 SOAKS = [dataclasses.replace(size, **CHANGES) for size in SIZES[os.environ.get("SOAK", "suite")]]
 SEED = int(os.environ.get("SOAK_SEED") or random.SystemRandom().randrange(1_000_000))
@@ -99,8 +140,15 @@ SEED = int(os.environ.get("SOAK_SEED") or random.SystemRandom().randrange(1_000_
 WIRES = ("json", "socketio-websocket", "socketio-polling", "json")
 PRESENCE_LIMIT = 40
 """In the rooms of the full size, half of all events would be presence."""
-LIFE = 1.0
-"""Seconds that a gateway lives at least, once half of the clients are back."""
+# Little is replayed, so that some clients have to fetch. The heartbeat is short, so that stalls are noticed.
+SETTINGS = {
+    "history_size": 1_000_000,
+    "max_buffer": 24_000,
+    "ping_interval": 2,
+    "ping_timeout": 2,
+    "presence_limit": PRESENCE_LIMIT,
+    "decline_window": 0,
+}
 READERS = 4
 """Members of each room who read its whole log in the end."""
 SHOWN = 20
@@ -108,34 +156,63 @@ SHOWN = 20
 logger = logging.getLogger(__name__)
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Site:
+    """Where clients connect, and what happens there."""
+
+    urls: tuple[str, str]
+    """Without and with lost connections."""
+    proxy: Proxy
+    """Of the connections that are lost."""
+    trouble: Trouble
+
+
+@pytest.fixture
+async def open_site(start_gateway: StartGateway, start_valkey: StartValkey) -> AsyncIterator[OpenSite]:
+    """Starts what a soak of some size needs."""
+    async with AsyncExitStack() as stack:
+
+        async def open_alone(size: Size, chance: random.Random) -> Site:
+            gateway = await start_gateway(on_disk=True, port=stable_port(), **SETTINGS)
+            proxy = await stack.enter_async_context(Proxy(gateway.url))
+            return Site((gateway.url, proxy.url), proxy, Kills(chance, gateway, size.kills))
+
+        async def open_together(size: Size, chance: random.Random) -> Site:
+            server = await start_valkey()
+            nodes = []
+            for _ in range(size.nodes):
+                way = await stack.enter_async_context(ValkeyProxy(server.store("soak")))
+                gateway = await start_gateway(store=way.url, port=stable_port(), log_level="warning", **SETTINGS)
+                nodes.append(Node(gateway, way))
+            urls = [node.gateway.url for node in nodes]
+            calm, proxy = [await stack.enter_async_context(Proxy(*urls)) for _ in range(2)]
+            return Site((calm.url, proxy.url), proxy, Outages(chance, nodes, server, size.longest))
+
+        async def open_(size: Size, chance: random.Random) -> Site:
+            return await (open_alone if size.nodes == 1 else open_together)(size, chance)
+
+        yield open_
+
+
 @pytest.mark.parametrize(
     "size", [pytest.param(size, id=size.name, marks=pytest.mark.timeout(2 * size.limit)) for size in SOAKS]
 )
-async def test_kills_and_lost_connections_lose_no_message(
-    size: Size, start_gateway: StartGateway, driver: Driver
-) -> None:
+async def test_no_trouble_loses_a_message(size: Size, open_site: OpenSite, driver: Driver) -> None:
     """Every acked message of a room is seen by each of its members exactly once, and in one order."""
     chance = random.Random(SEED)  # noqa: S311 (no secret)
     history = History()
-    # Little is replayed, so that some clients have to fetch. The heartbeat is short, so that stalls are noticed.
-    own = {"history_size": 1_000_000, "max_buffer": 24_000, "ping_interval": 2, "ping_timeout": 2}
-    gateway = await start_gateway(
-        on_disk=True, port=stable_port(), presence_limit=PRESENCE_LIMIT, decline_window=0, **own
-    )
     async with AsyncExitStack() as stack:
-        proxy = await stack.enter_async_context(Proxy(gateway.url))
-        urls = (gateway.url, proxy.url)
+        site = await open_site(size, chance)
         members: list[Member] = []
         for number in range(size.clients):
-            wire = WIRES[number % len(WIRES)] if number % size.pollers else "socketio-polling-only"
-            url, common = urls[number // 5 % 2], (fresh_name(), history, chance, size.pause)
+            wire = wire_of(size, number)
+            url, common = site.urls[number // 5 % 2], (fresh_name(), history, chance, size.pause)
             member: Member = JSONMember(url, *common) if wire == "json" else StockMember(url, *common, driver, wire)
             members.append(await stack.enter_async_context(member))
-        guests = [Guest(urls[number % 2], fresh_name("guest"), history, chance) for number in range(size.guests)]
+        guests = [Guest(site.urls[number % 2], fresh_name("guest"), history, chance) for number in range(size.guests)]
         rooms = await make_rooms(size, members, chance)
         marks = [time.monotonic()]
-        soak = Soak(size, gateway, proxy, members, guests, history, chance)
-        back = await soak.run()
+        back = await Soak(size, site, members, guests, history, chance).run()
         marks.append(time.monotonic())
         async with asyncio.timeout(size.limit):
             await asyncio.gather(*(member.settle() for member in members))
@@ -148,8 +225,8 @@ async def test_kills_and_lost_connections_lose_no_message(
         **history.counts,
         "seconds": [round(end - begin, 1) for begin, end in itertools.pairwise(marks)],
         "back": round(max(back.values()), 1),
-        "kills": size.kills,
-        "a second": round(history.counts["acked"] / soak.up),
+        **site.trouble.counts,
+        "a second": round(history.counts["acked"] / site.trouble.up),
         "returns": sum(member.welcomes - 1 for member in members),
         "recovered": sum(member.recoveries for member in members),
     }
@@ -167,6 +244,13 @@ def judge(history: History, late: dict[str, float], run: str) -> None:
     concerned = dict.fromkeys([*(violation.where.split()[0] for violation in violations), *late])
     trails = [f"{name}:\n{history.evidence(name)}" for name in itertools.islice(concerned, 3)]
     assert not found, "\n".join([f"{run}, {len(violations)} violations:", *found, *trails])
+
+
+def wire_of(size: Size, number: int) -> str:
+    """The wire of a member."""
+    if not size.pollers:
+        return WIRES[number % 2]
+    return WIRES[number % len(WIRES)] if number % size.pollers else "socketio-polling-only"
 
 
 async def make_rooms(size: Size, members: list[Member], chance: random.Random) -> list[str]:
@@ -190,23 +274,19 @@ class Soak:
     def __init__(
         self,
         size: Size,
-        gateway: GatewayProcess,
-        proxy: Proxy,
+        site: Site,
         members: list[Member],
         guests: list[Guest],
         history: History,
         chance: random.Random,
     ) -> None:
         self.size = size
-        self.gateway = gateway
-        self.proxy = proxy
+        self.site = site
         self.members = members
         self.guests = guests
         self.history = history
         self.chance = chance
         self.over = asyncio.Event()
-        self.up = 0.0
-        """Seconds of the trouble in which there was a gateway."""
         self.hosts: dict[str, list[Member]] = {}
         for member in members:
             for room in member.rooms:
@@ -214,7 +294,7 @@ class Soak:
 
     async def run(self) -> dict[str, float]:
         """When this returns, the trouble is over and every message is acked. How long each member took to be back."""
-        size = self.size
+        size, losses = self.size, Losses(self.site.proxy, self.members, self.chance, self.size.losses)
         async with asyncio.timeout(size.limit), asyncio.TaskGroup() as tasks:
             for number, member in enumerate(self.members[: size.senders]):
                 lanes = 1 + number % 3  # how many messages of a sender are on their way at once
@@ -224,14 +304,17 @@ class Soak:
                 tasks.create_task(self._wander(member))
             for guest in self.guests:
                 tasks.create_task(guest.come_and_go(self.hosts, self.over))
-            trouble = [tasks.create_task(make()) for make in (self._lose, self._reset_many)]
-            await self._kill()
+            losing = [tasks.create_task(lose()) for lose in (losses.lose_some, losses.lose_many)]
+            await self.site.trouble.run(size.seconds, self.members, self._is_enough)
             self.over.set()
-            for task in trouble:
+            for task in losing:
                 task.cancel()
-            self.proxy.flow()
+            self.site.proxy.flow()
             returns = [tasks.create_task(self._time_return(member)) for member in self.members]
         return {member.username: task.result() for member, task in zip(self.members, returns, strict=True)}
+
+    def _is_enough(self) -> bool:
+        return self.history.deliveries >= self.size.deliveries
 
     async def _time_return(self, member: Member) -> float:
         began = time.monotonic()
@@ -256,51 +339,3 @@ class Soak:
         while foreign and not self.over.is_set():
             room = self.chance.choice(foreign)
             await member.visit(room, self.chance.choice(self.hosts[room]), self.chance.uniform(0, 5))
-
-    async def _kill(self) -> None:
-        """Kill the gateway and start it again, as often as the size says, until the trouble has lasted long enough."""
-        began = since = time.monotonic()
-        for number in range(self.size.kills):
-            due = began + self.size.seconds * (number + self.chance.uniform(0.5, 1)) / self.size.kills
-            await self._half_back()
-            await asyncio.sleep(max(LIFE, due - time.monotonic()))  # a life of the gateway
-            self.up += time.monotonic() - since
-            await self.gateway.kill9()
-            await self.gateway.restart()
-            since = time.monotonic()
-        await asyncio.sleep(max(LIFE, began + self.size.seconds - time.monotonic()))  # its last life
-        while self.history.deliveries < self.size.deliveries:  # noqa: ASYNC110 (there is no event for each delivery)
-            await asyncio.sleep(1)  # the trouble goes on
-        self.up += time.monotonic() - since
-
-    async def _half_back(self) -> None:
-        while 2 * sum(member.online for member in self.members) < len(self.members):  # noqa: ASYNC110 (there is no event)
-            await asyncio.sleep(0.1)  # the trouble goes on
-
-    async def _lose(self) -> None:
-        """Lose connections, on either side or between, and stall them."""
-        while not self.over.is_set():
-            link = self.proxy.pick(self.chance)
-            match self.chance.choice(("lose", "lose", "reset", "stall", "stall")):
-                case "lose":
-                    member = self.chance.choice(self.members)
-                    if member.online:
-                        await member.lose()
-                case "reset" if link is not None:
-                    link.reset()
-                case "stall" if link is not None:
-                    link.stall(self.chance.uniform(0.1, 5))
-            await asyncio.sleep(self.chance.expovariate(self.size.losses))  # at their rate
-
-    async def _reset_many(self) -> None:
-        """Every 1 to 5 seconds reset or stall one in ten connections, or stall them all."""
-        while not self.over.is_set():
-            what = self.chance.choice(("reset", "reset", "stall", "stall all"))
-            seconds = self.chance.uniform(0.1, 2)
-            for link in self.proxy.links():
-                if what == "stall all" or self.chance.random() < 0.1:
-                    if what == "reset":
-                        link.reset()
-                    else:
-                        link.stall(seconds)
-            await asyncio.sleep(self.chance.uniform(1, 5))  # at their rate

@@ -79,6 +79,9 @@ class SQLiteEngine:
         is_kept = await self._commits.close(timeout)
         return is_kept and self._file_problem() is None
 
+    def cluster(self) -> None:
+        """Only one process can open the file."""
+
     def durability(self) -> Durability:
         return Durability.MEMORY if self._path == MEMORY else Durability.DISK
 

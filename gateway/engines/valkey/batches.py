@@ -17,13 +17,14 @@ import asyncio
 import random
 import time
 from collections import deque
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import orjson
 
 from gateway.engines.base import NOBODY
+from gateway.engines.valkey.draft import Draft
 from gateway.engines.valkey.node import RETRY_AFTER
+from gateway.engines.valkey.runs import Call, Run, apply, checks_of, group_by_rooms, is_outdated, user_checks
 from gateway.engines.valkey.scripts import COMMIT_ADDING
 from gateway.engines.valkey.transaction import ValkeyTransaction
 from gateway.engines.valkey.workspace import PostponedError, Read, Workspace
@@ -31,10 +32,9 @@ from gateway.errors import GatewayError, Stopping, Unavailable
 from gateway.logs import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Sequence
+    from collections.abc import Sequence
 
     from gateway.engines.base import Policy, Rule
-    from gateway.engines.transaction import RoomId
     from gateway.engines.valkey.hub import Pending
     from gateway.engines.valkey.node import Node
 
@@ -47,49 +47,8 @@ MAX_AT_ONCE: Final = 64
 MAX_TIME: Final = 5.0
 """How long a rule is tried, in seconds, while other nodes are faster again and again."""
 
-RUN_TIME: Final = 0.02
-"""How long one run of a rule may take before it stops where it can (`Transaction.has_time`), in seconds."""
-
 FEW_CONFLICTS: Final = 2
 """After how many conflicts a batch waits a moment, so that nodes do not keep making each other fail."""
-
-
-@dataclass(slots=True)
-class Call:
-    """A rule that waits. Its result is set together with the position at which it was committed."""
-
-    client: str
-    rule: Rule[Any]
-    future: asyncio.Future[tuple[Any, int]]
-    gives_up_at: float
-    low_priority: bool
-    conflicts: int = 0
-
-
-@dataclass(slots=True)
-class Run:
-    """One run of a call's rule."""
-
-    call: Call
-    tx: ValkeyTransaction
-    rule: Coroutine[Any, Any, Any]
-    read: Read | None = None
-    """What it waits for."""
-    rounds: int = 0
-    result: Any = None
-    error: Exception | None = None
-
-    @property
-    def has_written(self) -> bool:
-        return self.error is None and bool(self.tx.writes)
-
-
-@dataclass(slots=True)
-class Group:
-    """Runs that are committed together: they change rooms in common."""
-
-    runs: list[Run] = field(default_factory=list)
-    rooms: set[RoomId] = field(default_factory=set)
 
 
 class Batches:
@@ -158,10 +117,10 @@ class Batches:
         return taken
 
     async def _run_batch(self, calls: Sequence[Call]) -> None:
-        workspace = Workspace()
+        workspace = Workspace(self._node.windows_began)
         again: list[Call] = []
         done = await self._run_rules([self._begin(call, workspace) for call in calls], workspace, again)
-        groups = _group([run for run in done if run.has_written])
+        groups = group_by_rooms([run for run in done if run.has_written])
         results = await asyncio.gather(*(self._commit(group.runs) for group in groups), return_exceptions=True)
         for group, result in zip(groups, results, strict=True):
             if isinstance(result, BaseException):
@@ -176,10 +135,8 @@ class Batches:
         await self._put_back(again)
 
     def _begin(self, call: Call, workspace: Workspace) -> Run:
-        tx = ValkeyTransaction(
-            workspace, self._node, self._policy, ends_at=time.perf_counter() + RUN_TIME, clock=time.perf_counter
-        )
-        return Run(call, tx, call.rule(tx))
+        draft = Draft(workspace, self._node, self._policy)
+        return Run(call, draft, call.rule(ValkeyTransaction(draft)))
 
     async def _run_rules(self, runs: list[Run], workspace: Workspace, again: list[Call]) -> list[Run]:
         """Run rules to their ends; those in the way of others are added to ``again``."""
@@ -191,10 +148,10 @@ class Batches:
                     waiting.append(run)
                 elif isinstance(run.error, PostponedError):
                     again.append(run.call)
-                elif _is_outdated(run, workspace):
+                elif is_outdated(run, workspace):
                     waiting.append(self._begin(run.call, workspace))
                 else:
-                    _apply(run, workspace)
+                    apply(run, workspace)
                     done.append(run)
             await self._read(
                 [run.read for run in waiting if run.read is not None and run.read.reply is None], workspace
@@ -226,15 +183,15 @@ class Batches:
 
     async def _commit(self, runs: Sequence[Run]) -> int | None:
         """The position of the commit; None where what the rules have read does not hold any more."""
-        policy, pending = self._policy, {token: each for run in runs for token, each in run.tx.pending.items()}
+        policy, pending = self._policy, {token: each for run in runs for token, each in run.draft.pending.items()}
         self.pending |= pending
         try:
             status, position, *_ = await self._node.run(
-                COMMIT_ADDING if any(run.tx.adds for run in runs) else "commit",
+                COMMIT_ADDING if any(run.draft.adds for run in runs) else "commit",
                 self._node.id,
                 self._node.epochs.current,
-                orjson.dumps(_checks(runs)),
-                orjson.dumps([write for run in runs for write in run.tx.writes]),
+                orjson.dumps(checks_of(runs)),
+                orjson.dumps([write for run in runs for write in run.draft.writes]),
                 policy.history_size,
                 policy.history_bytes,
                 int(1000 * (2 * policy.recovery_window + 60)),
@@ -267,7 +224,7 @@ class Batches:
                 self._fail([run], run.error)
 
     async def _still_holds(self, run: Run) -> bool:
-        checks = _user_checks([run])
+        checks = user_checks([run])
         status, *_ = await self._node.run(
             "commit", self._node.id, self._node.epochs.current, orjson.dumps(checks), b"[]", 0, 0, 0, 0
         )
@@ -290,84 +247,6 @@ class Batches:
             (self._later if call.low_priority else self._waiting).appendleft(call)
         if kept and min(call.conflicts for call in kept) > FEW_CONFLICTS:
             await asyncio.sleep(random.uniform(0, 0.002))  # noqa: S311 - no secret
-
-
-def _is_outdated(run: Run, workspace: Workspace) -> bool:
-    """Whether another rule of the batch has changed what a rule had read, since it read it."""
-    if any(workspace.users[name].is_written for name in run.tx.read_users):
-        return True
-    return any(workspace.rooms[room_id].changes != known for room_id, known in run.tx.read_rooms.items())
-
-
-def _apply(run: Run, workspace: Workspace) -> None:
-    """Let the other rules of the batch see what a rule has written."""
-    if not run.has_written:
-        return
-    for username in run.tx.written_users:
-        if username in workspace.users:
-            workspace.users[username].is_written = True
-    for state in run.tx.written_rooms.values():
-        state.changes += 1
-    for name, *arguments in run.tx.writes:
-        _apply_to_rooms(name, arguments, run.tx, workspace)
-
-
-def _apply_to_rooms(name: str, arguments: list[Any], tx: ValkeyTransaction, workspace: Workspace) -> None:
-    match name, arguments:
-        case "create_room", [room_id, *_]:
-            workspace.name_room(tx.written_rooms[int(room_id)])  # type: ignore[index]
-        case "delete_room", [room_id]:
-            workspace.unname_room(tx.written_rooms[int(room_id)])  # type: ignore[index]
-        case "add_members", [room_id, usernames, *_]:
-            state = tx.written_rooms[int(room_id)]  # type: ignore[index]
-            state.record = state.record._replace(member_count=state.record.member_count + len(usernames))
-            for username in usernames:
-                user = workspace.users.get(username)
-                online = user is not None and any(session.holder for session in user.sessions.values())
-                state.added[username] = online
-                state.removed.discard(username)
-        case "remove_member", [username, room_ids]:
-            for room_id in room_ids:
-                state = tx.written_rooms[int(room_id)]  # type: ignore[index]
-                state.record = state.record._replace(member_count=state.record.member_count - 1)
-                state.removed.add(username)
-                state.added.pop(username, None)
-
-
-def _group(runs: Sequence[Run]) -> list[Group]:
-    """Runs that change rooms in common, each in the order in which they ended."""
-    groups: list[Group] = []
-    for run in runs:
-        rooms = set(run.tx.written_rooms)
-        related = [group for group in groups if group.rooms & rooms]
-        merged = Group()
-        for group in related:
-            merged.runs += group.runs
-            merged.rooms |= group.rooms
-            groups.remove(group)
-        merged.runs.append(run)
-        merged.rooms |= rooms
-        groups.append(merged)
-    return groups
-
-
-def _checks(runs: Sequence[Run]) -> list[tuple[str, str, str, str]]:
-    """What must still be as it was read (``scripts/commit.lua``)."""
-    checks = dict.fromkeys(_user_checks(runs))
-    for run in runs:
-        for room_id, state in run.tx.written_rooms.items():
-            checks["room", str(room_id), "v", state.version] = None
-            if not state.version:
-                checks["names", "", state.record.name, ""] = None
-                if state.record.pair is not None:
-                    checks["pairs", "", state.record.pair, ""] = None
-            elif room_id in run.tx.read_streams:
-                checks["room", str(room_id), "last", state.newest] = None
-    return list(checks)
-
-
-def _user_checks(runs: Sequence[Run]) -> list[tuple[str, str, str, str]]:
-    return [("user", name, "v", run.tx.workspace.users[name].version) for run in runs for name in run.tx.read_users]
 
 
 def _note_conflict(runs: Sequence[Run]) -> None:

@@ -67,7 +67,7 @@ class Channels:
             raise
 
     def close_unused(self, used: Iterable[Channel], subscription: Subscription, *, after: int) -> None:
-        """Unsubscribe from what has had no members here in more than ``after`` sweeps; in this one, ``used`` have some."""
+        """Unsubscribe from what has had no members here for more than ``after`` sweeps; ``used``: what has some now."""
         kept = {channel.room_id for channel in used}
         unused = []
         for channel in self._by_id.values():

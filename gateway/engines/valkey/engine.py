@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 from gateway.engines.base import NOBODY, Receipt
 from gateway.engines.valkey.address import Address
 from gateway.engines.valkey.batches import Batches
+from gateway.engines.valkey.cluster import Cluster
 from gateway.engines.valkey.hub import Hub
 from gateway.engines.valkey.node import FIRST_PAUSE, LAST_PAUSE, RETRY_AFTER, Node
 from gateway.engines.valkey.records import split_session_key
@@ -48,17 +49,16 @@ class ValkeyEngine:
         policy: Policy,
         observer: Observer,
         *,
-        announced: str = "",
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """``url``: see `Address.parse`. ``announced``: where other nodes reach this one. ``clock`` returns Unix time:
+        """``url``: see `Address.parse`. ``clock`` returns Unix time:
         what it is ahead of the system's is added to the server's time.
         """
         self._policy = policy
         self._observer = observer
         self._clock = clock
         self._address = Address.parse(url)
-        self._node = Node(self._address, self, shift=self._shift, announced=announced)
+        self._node = Node(self._address, self, shift=self._shift)
         self._batches = Batches(self._node, policy)
         self._subscriber: Subscriber
         self._hub: Hub
@@ -104,6 +104,9 @@ class ValkeyEngine:
     def problem(self) -> str | None:
         return self._node.problem()
 
+    def cluster(self) -> Cluster:
+        return Cluster(self._node)
+
     def durability(self) -> Durability:
         return self._node.durability
 
@@ -115,9 +118,10 @@ class ValkeyEngine:
         try:
             if before is not None:
                 await asyncio.shield(before)
+            hub = self._hub  # of the identity with which it is committed
             result, position = await self._batches.put(client, rule, low_priority=low_priority)
             if position:
-                await self._hub.passed(position)
+                await hub.passed(position)
             return result
         finally:
             mine.set_result(None)
@@ -129,6 +133,7 @@ class ValkeyEngine:
     ) -> Receipt:
         if (before := self._last.get(actor)) is not None:
             await asyncio.shield(before)
+        hub = self._hub
         author, text, random = orjson.dumps(actor), orjson.dumps(content), next(self._random)
         status, *reply = await self._node.run(
             "append",
@@ -152,8 +157,8 @@ class ValkeyEngine:
         position, ts, index = reply
         if status == b"duplicate":
             return Receipt(message_id or "", ts, duplicate=True)
-        if self._hub.serves(room_names[index]):
-            await self._hub.passed(position)
+        if hub.serves(room_names[index]):
+            await hub.passed(position)
         return Receipt(f"{random}.{position}" if message_id is None else message_id, ts, duplicate=False)
 
     # --- an `Owner` of the node
@@ -180,7 +185,7 @@ class ValkeyEngine:
     # --- the subscription
 
     async def _subscribe(self) -> None:
-        subscription = Subscription(self._address.connect(), self._hub)
+        subscription = Subscription(await self._address.connect(), self._hub)
         try:
             await subscription.open()
             self._subscription = subscription

@@ -166,7 +166,7 @@ class ValkeyExporter:
 
     async def _users(self, usernames: list[str]) -> list[dump.Record]:
         hashes = await self._call_all(*(("HGETALL", self._address.key("user", name)) for name in usernames))
-        users = {name: decode_user(name, fields) for name, fields in zip(usernames, hashes, strict=True)}
+        users = {name: decode_user(name, fields, 0) for name, fields in zip(usernames, hashes, strict=True)}
         sessions = [
             dump.Session(
                 session.sid,

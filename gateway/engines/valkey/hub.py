@@ -135,6 +135,8 @@ class Hub:
             item = parse_node(message)
             if isinstance(item, Probe):
                 self.last_probe = asyncio.get_running_loop().time()
+                if item.nodes_changed:
+                    self._node.look_around()
             self._receive(item)
 
     def _receive(self, item: Item) -> None:
@@ -171,7 +173,7 @@ class Hub:
         return True
 
     def _missing(self, notice: Notice) -> list[Channel]:
-        """The channels that a notice needs before it is delivered: an attachment that is not filled, all of its rooms."""
+        """The channels that a notice needs before it is delivered: an attachment to be filled, those of its rooms."""
         if notice.position <= self._newest_notice:
             return []
         match notice.kind, notice.fields:

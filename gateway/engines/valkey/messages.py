@@ -66,9 +66,12 @@ class Notice:
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """Shows that everything up to the newest position was received: 0, that position, ``"probe"``."""
+    """Shows that everything up to the newest position was received: 0, that position, and ``"probe"``, or ``"nodes"``
+    where one of the nodes can be reached somewhere else than before.
+    """
 
     stamp: int
+    nodes_changed: bool = False
 
     @property
     def order(self) -> tuple[int, int]:
@@ -89,7 +92,7 @@ def parse_room(room_id: int, message: bytes) -> RoomEvent | VolatileEvent:
 def parse_node(message: bytes) -> Notice | Probe:
     head, _, body = message.partition(b"\n")
     position, previous, kind, *fields = orjson.loads(head)
-    return Notice(position, previous, kind, fields, body) if position else Probe(previous)
+    return Notice(position, previous, kind, fields, body) if position else Probe(previous, kind == "nodes")
 
 
 def entry(room_id: int, fields: list[Any]) -> RoomEvent:

@@ -69,8 +69,8 @@ class Owner(Protocol):
 class Node:
     """The identity of this process in the store, and what it asks of the server."""
 
-    def __init__(self, address: Address, owner: Owner, *, shift: Callable[[], int], announced: str = "") -> None:
-        """``announced``: where other nodes reach this one. ``shift``: what is added to the server's time, in ms."""
+    def __init__(self, address: Address, owner: Owner, *, shift: Callable[[], int]) -> None:
+        """``shift``: by how much tests have moved the server's time, in ms."""
         self.address = address
         self.id = ""
         self.epochs = Epochs([("", 0)])
@@ -79,9 +79,17 @@ class Node:
         """The newest position that is known here."""
         self.others: dict[str, str] = {}
         """Where the nodes that live are reached, by their ids."""
+        self.windows_began = 0
+        """The running time in ms, since when those of suspended sessions count: no client could return before."""
+        self.secret = b""
+        """Known to all nodes."""
         self._owner = owner
         self._shift = shift
-        self._announced = announced
+        self._announced = ""
+        self._changed = asyncio.Event()
+        self._gone: list[Callable[[str], None]] = []
+        self._server_time: tuple[int, float] = (0, 0.0)
+        """The server's clock in ms, and when it was that."""
         self._link: Link | None = None
         self._run_id = ""
         """Of the server's process."""
@@ -153,6 +161,24 @@ class Node:
         self.position = max(self.position, position)
         self._running = (running - self._shift(), time.monotonic())
 
+    def server_time(self) -> float:
+        """The server's clock, in seconds."""
+        server_ms, at = self._server_time
+        return server_ms / 1000 + time.monotonic() - at
+
+    async def announce(self, address: str) -> None:
+        """Tell the others where this node can be reached. Raises Unavailable."""
+        self._announced = address
+        await self._show_life(await self.run("beat", self.id, self.epochs.current, address))
+
+    def look_around(self) -> None:
+        """Another node can be reached somewhere else than before: ask at once."""
+        self._changed.set()
+
+    def watch(self, gone: Callable[[str], None]) -> None:
+        """Have ``gone`` called with the id of each node that is gone."""
+        self._gone.append(gone)
+
     async def fence(self) -> None:
         """Begin again with a new identity: nothing that was live on this node is any more."""
         if self._link is not None:
@@ -162,7 +188,7 @@ class Node:
     # --- the connection
 
     async def _connect(self, *, anew: bool) -> None:
-        link = Link(self.address.connect())
+        link = Link(await self.address.connect())
         try:
             await link.open()
             run = await check_server(link)
@@ -175,14 +201,15 @@ class Node:
     async def _hello(self, link: Link, run: str, *, anew: bool) -> None:
         node = secrets.token_hex(6) if anew else self.id
         new_epoch = secrets.token_hex(6)
-        arguments = (self._shift(), node, self._announced, run, new_epoch, int(anew))
+        arguments = (self._shift(), node, self._announced, run, new_epoch, int(anew), secrets.token_hex(32))
         reply = await link.run(script("hello"), 1, self.address.meta, *arguments)
         if reply[0] == b"fenced":
             await self._hello(link, run, anew=True)
             return
         if reply[0] == b"importing":
             raise StoreError(f"A migration into the store {self.address.shown} was not completed; {MIGRATE_AGAIN}.")
-        position, running, epochs = reply
+        position, running, epochs, self.secret, server_ms, self.windows_began = reply
+        self._server_time = (server_ms, time.monotonic())
         self._link, self._run_id, self.id = link, run, node
         self.position = 0  # it may have gone backwards
         self._note(position, running)
@@ -215,19 +242,30 @@ class Node:
 
     async def _beat(self) -> None:
         while True:
-            await asyncio.sleep(BEAT)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(BEAT):
+                    await self._changed.wait()
+            self._changed.clear()
             try:
-                reply = await self._run("beat", self.id, self.epochs.current)
+                reply = await self._run("beat", self.id, self.epochs.current, self._announced)
             except (LinkLostError, ResponseError):
                 continue
-            if not reply:
-                await self.fence()
-                continue
-            position, running, nodes = reply
-            self._note(position, running)
-            named = [name.decode() for name in nodes]
-            self.others = dict(zip(named[::2], named[1::2], strict=True))
-            self._owner.beaten()
+            await self._show_life(reply)
+
+    async def _show_life(self, reply: list[Any]) -> None:
+        """A heartbeat was replied to."""
+        if not reply:
+            await self.fence()
+            return
+        position, running, nodes, server_ms = reply
+        self._note(position, running)
+        self._server_time = (server_ms, time.monotonic())
+        named = [name.decode() for name in nodes]
+        before, self.others = self.others, dict(zip(named[::2], named[1::2], strict=True))
+        for node in before.keys() - self.others.keys():
+            for gone in self._gone:
+                gone(node)
+        self._owner.beaten()
 
 
 async def _durability_of(link: Link) -> Durability:

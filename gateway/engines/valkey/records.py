@@ -68,12 +68,13 @@ def encode_session(session: SessionRecord) -> str:
     ).decode()
 
 
-def decode_user(username: str, fields: list[bytes]) -> UserState:
+def decode_user(username: str, fields: list[bytes], windows_began: int) -> UserState:
+    """``windows_began``: a session that was suspended before counts as suspended then (`Node.windows_began`)."""
     version, sessions, places = "", {}, {}
     for name, value in _pairs(fields):
         kind, rest = name[:1], name[1:].decode()
         if kind == b"s":
-            sessions[rest] = _session(rest, username, value)
+            sessions[rest] = _session(rest, username, value, windows_began)
         elif kind == b"m":
             joined, invited, peer = orjson.loads(value)
             places[RoomId(int(rest))] = Place(joined, invited, peer)
@@ -82,9 +83,11 @@ def decode_user(username: str, fields: list[bytes]) -> UserState:
     return UserState(version, sessions, places)
 
 
-def _session(sid: str, username: str, value: bytes) -> SessionRecord:
+def _session(sid: str, username: str, value: bytes, windows_began: int) -> SessionRecord:
     pid, previous, where, suspended_at, resumable, began, missed = orjson.loads(value)
     holder = None if where is None else Holder(*where)
+    if suspended_at is not None and resumable:
+        suspended_at = max(suspended_at, windows_began)
     return SessionRecord(sid, username, pid, previous, holder, suspended_at, resumable, began, missed)
 
 

@@ -21,15 +21,16 @@ SCANNED_AT_ONCE: Final = 500
 
 async def visit(address: Address) -> Link:
     """A connection to a server that can keep a store. Raises StoreError."""
-    link = Link(address.connect())
     try:
-        await link.open()
-        await check_server(link)
-    except BaseException as error:
-        await link.close()
-        if isinstance(error, (RedisError, OSError, LinkLostError)):
-            raise StoreError(f"The store {address.shown} cannot be used: {error}") from None
-        raise
+        link = Link(await address.connect())
+        try:
+            await link.open()
+            await check_server(link)
+        except BaseException:
+            await link.close()
+            raise
+    except (RedisError, OSError, LinkLostError) as error:
+        raise StoreError(f"The store {address.shown} cannot be used: {error}") from None
     return link
 
 

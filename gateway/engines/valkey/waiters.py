@@ -15,10 +15,11 @@ class Waiters:
         """Everything up to it was delivered."""
         self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
         self._numbers = itertools.count()
+        self._released = False
 
     async def passed(self, position: int) -> None:
         """Wait until a position is reached."""
-        if position > self.position:
+        if position > self.position and not self._released:
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             heapq.heappush(self._waiting, (position, next(self._numbers), future))
             await future
@@ -31,7 +32,8 @@ class Waiters:
                 future.set_result(None)
 
     def release(self) -> None:
-        """Let everybody go on: nothing will be delivered any more."""
+        """Let everybody go on, and nobody wait any more: nothing will be delivered."""
+        self._released = True
         for *_, future in self._waiting:
             if not future.done():
                 future.set_result(None)

@@ -46,13 +46,13 @@ class Read:
 class Workspace:
     """The users and rooms that a batch has read."""
 
-    def __init__(self) -> None:
+    def __init__(self, windows_began: int) -> None:
+        """``windows_began``: see `Node.windows_began`."""
+        self._windows_began = windows_began
         self.position: int | None = None
         """The newest position when the batch first read something."""
         self.users: dict[str, UserState] = {}
         self.rooms: dict[RoomId, RoomState] = {}
-        self.rounds = 0
-        """How often it has read: what was read at different times need not fit together."""
         self._named: dict[tuple[str, str], RoomId | None] = {}
         """Ids of rooms, by their names and by their pairs."""
 
@@ -62,7 +62,7 @@ class Workspace:
         if missing:
             replies = await Read("users", *missing)
             for username, (fields, rooms) in zip(missing, replies, strict=True):
-                self.users.setdefault(username, decode_user(username, fields))
+                self.users.setdefault(username, decode_user(username, fields, self._windows_began))
                 for room_id, room in zip(rooms[::2], rooms[1::2], strict=True):
                     self.add_room(int(room_id), room)
         if any(self.users[username].is_written for username in usernames):

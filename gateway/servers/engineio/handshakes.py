@@ -37,7 +37,7 @@ class Host(SessionHost, Protocol):
 
     @property
     def asks_application(self) -> bool: ...
-    def generate_id(self) -> str: ...
+    def new_sid(self) -> str: ...
     def opened(self, socket: EngineSocket, environ: dict[str, Any]) -> None: ...
     async def ask(self, sid: str, environ: dict[str, Any]) -> Any: ...
 
@@ -112,7 +112,7 @@ class Handshakes:
         return handshake.accept(stream)
 
     def _new_socket(self, request: web.BaseRequest) -> EngineSocket:
-        socket = EngineSocket(self._server, self._server.generate_id())
+        socket = EngineSocket(self._server, self._server.new_sid())
         socket.base64 = wants_base64(request)
         return socket
 

@@ -18,6 +18,7 @@ from engineio import packet
 
 from gateway.servers.budget import UNLIMITED
 from gateway.servers.engineio.handshakes import Handshakes, wants_base64
+from gateway.servers.engineio.nodes import NotForwarded, Via, node_of, sid_on
 from gateway.servers.engineio.packets import CLOSE, Packet, message_frame
 from gateway.servers.engineio.pollrequests import PollRequests
 from gateway.servers.engineio.replies import Replies
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from aiohttp import web
 
     from gateway.servers.budget import Budget
+    from gateway.servers.engineio.nodes import Forwarder
     from gateway.servers.engineio.socket import EngineSocket
     from gateway.servers.inorder import InOrder
 
@@ -55,14 +57,16 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
         max_buffer: int = 1_048_576,
         seats: Seats | None = None,
         budget: Budget = UNLIMITED,
+        forwarder: Forwarder | None = None,
         async_mode: str | None = None,
         json: Any = None,
         **options: Any,
     ) -> None:
         """``max_buffer``: unsent bytes at which a client that does not read is cut (`backlog`). ``seats``, ``budget``:
         how many clients there may be, and the memory that they may take together; without them there is no limit.
-        ``json``: for this server alone, where python-engineio's is for the process. ``options``: those of the base
-        class.
+        ``forwarder``: where this server is one of several, passes requests on to the others; the ids of sessions then
+        begin with that of the node, and the forwarder is closed with this server. ``json``: for this server alone,
+        where python-engineio's is for the process. ``options``: those of the base class.
 
         Raises:
             ValueError: an option has a value that this server does not support; the message says what to do.
@@ -82,6 +86,7 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
         self._replies = Replies(self, self._cross_origin)
         self._handshakes = Handshakes(self, self._replies)
         self._poll_requests = PollRequests(self._replies, self.reason)
+        self._forwarder = forwarder
         self._path: str | None = None
         self._ending: dict[str, EngineSocket] = {}
         """Sessions whose end the application has not handled yet."""
@@ -94,6 +99,11 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
 
     def generate_id(self) -> str:
         return secrets.token_urlsafe(15)
+
+    def new_sid(self) -> str:
+        """The id of a new session."""
+        id_: str = self.generate_id()
+        return id_ if self._forwarder is None else sid_on(self._forwarder.node, id_)
 
     async def send(self, sid: str, data: Any) -> None:
         if not isinstance(data, str | bytes | bytearray):
@@ -131,6 +141,8 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
         """
         self.accepting = False
         self.heartbeats.close()
+        if self._forwarder is not None:
+            await self._forwarder.close()
         sockets = {**self.sockets, **self._ending}.values()
         if not sockets:
             return
@@ -247,36 +259,60 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
 
     async def handle_request(self, request: web.Request) -> web.StreamResponse:
         """Handle an HTTP request; the handler of the route that ``attach`` makes."""
+        via = Via.CLIENT if self._forwarder is None else self._forwarder.via(request)
         try:
-            allowed = self._cross_origin.allows(request)
+            allowed = via is not Via.CLIENT or self._cross_origin.allows(request)
         except ValueError as error:
             return self._replies.refuse(request, "request", why=error)
         if not (allowed if isinstance(allowed, bool) else await allowed):
             return self._replies.refuse(request, "forbidden")
         if request.method == "OPTIONS":
             return self._replies.respond(request, b"")
+        return await self._dispatch(request, via)
+
+    async def _dispatch(self, request: web.Request, via: Via) -> web.StreamResponse:
+        """Handle a request that may be made."""
         transport = request.query.get("transport")
         if transport is None or transport not in self.transports:
             return self._replies.refuse(request, "transport")
-        return await self._route(request, transport, request.query.get("sid"))
-
-    async def _route(self, request: web.Request, transport: str, sid: str | None) -> web.StreamResponse:
+        sid = request.query.get("sid")
         if sid is None:
             return await self._handshakes.open(request, transport)
+        try:
+            return await self._route(request, transport, sid, via)
+        except NotForwarded as refusal:
+            return self._replies.refuse(request, refusal.error)
+        except HandshakeError as error:
+            return self._replies.refuse(request, "request", why=error)
+
+    async def _route(self, request: web.Request, transport: str, sid: str, via: Via) -> web.StreamResponse:
+        """Handle a request of a session.
+
+        Raises:
+            NotForwarded: the session is not here, nor on a node that can be reached.
+            HandshakeError: the request asks for a WebSocket, but not as RFC 6455 says.
+        """
         socket: EngineSocket | None = self.sockets.get(sid)
         if socket is None:
-            return self._replies.refuse(request, "session")
+            return await self._forward(request, sid)
+        if via is Via.LOST:
+            socket.request_lost(poll=True)
+            return self._replies.respond(request, b"ok")
         if transport == "websocket":
             return self._upgrade(request, socket)
         if request.method == "GET":
             return await self._poll_requests.poll(request, socket)
         return await self._poll_requests.post(request, socket, self.max_http_buffer_size)
 
+    async def _forward(self, request: web.Request, sid: str) -> web.StreamResponse:
+        """Pass a request on to the node that its session's id names."""
+        node = node_of(sid)
+        if self._forwarder is None or node is None or node == self._forwarder.node:
+            raise NotForwarded("session")
+        return await self._forwarder.forward(request, node)
+
     def _upgrade(self, request: web.Request, socket: EngineSocket) -> web.StreamResponse:
-        try:
-            handshake = Handshake(request)
-        except HandshakeError as error:
-            return self._replies.refuse(request, "request", why=error)
+        handshake = Handshake(request)
         upgrade = Upgrade(socket, max_size=self.max_http_buffer_size, limits=self.limits)
         if not socket.can_upgrade:
             response = handshake.accept(upgrade.stream)

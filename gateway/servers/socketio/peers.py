@@ -38,7 +38,7 @@ class Peer:
         if deadline is None:
             return None
         deadline.cancel()
-        return deadline.when()
+        return deadline.at
 
 
 class Peers:

@@ -7,7 +7,7 @@ is decided, accepted or refused.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from aiohttp import web
 from aiohttp.http import HttpVersion11
@@ -21,7 +21,18 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
 
-    from gateway.servers.websocket.stream import WebSocketStream
+
+class Stream(Protocol):
+    """What becomes of a connection whose handshake is accepted: a `WebSocketStream`, or a `relay.Relay`."""
+
+    def open(self, transport: asyncio.Transport, reply: bytes) -> None:
+        """Take the connection: send ``reply``, and receive what comes on it."""
+
+    def data_received(self, data: bytes) -> None:
+        """What the client has sent after the handshake."""
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client has gone away; there is no connection."""
 
 
 class Handshake:
@@ -41,7 +52,7 @@ class Handshake:
         """A context for a decision that takes a while: ``lost`` is called if the client goes away meanwhile."""
         return ConnectionWatch(self.request, lost)
 
-    def accept(self, stream: WebSocketStream) -> web.StreamResponse:
+    def accept(self, stream: Stream) -> web.StreamResponse:
         """Give the connection to ``stream``, which replies and begins to read. If the client has gone away, the stream
         ends. Returns what a handler of aiohttp is to return.
         """

@@ -7,6 +7,7 @@
 --   position       the newest position: every publication and every commit takes the next one
 --   epoch, run     the epoch that names the positions, and the run of the server in which it began
 --   running, beat  the running time at the last heartbeat of any node, and the server's time then, in ms
+--   windows        the running time when the first node came back after none was there: recovery windows begin then
 --   grace          until when no lease is taken, by the server's time in ms
 --   importing      while a migration writes the store, and after one that was interrupted: no node may use it
 
