@@ -157,6 +157,10 @@ class DictSessions(Part):
         found = [s for s in sessions if s.suspended_at is not None and s.suspended_at <= running_ms]
         return sorted(found, key=lambda session: session.suspended_at or 0)[:limit]
 
+    async def orphaned(self, limit: int) -> Sequence[SessionRecord]:
+        held = [s for s in self.tx.read().sessions.values() if s.holder is not None and s.holder.node != self.tx.node]
+        return held[:limit]
+
     async def online(self, prefix: str, limit: int) -> Sequence[str]:
         data = self.tx.read()
         names = {s.username for s in data.sessions.values() if s.holder is not None and s.username.startswith(prefix)}

@@ -119,3 +119,31 @@ def test_a_user_with_several_sessions_receives_an_invitation_as_one_member(rules
     ]
     assert [effect.recipients for effect in invitations if isinstance(effect, Publication)] == [("alice",)]
     assert call(rules.store.list_members("bob", "jam", "", 10)).member_count == 2
+
+
+# --- a node that is gone
+
+
+def test_what_was_live_on_a_node_that_is_gone_is_suspended(rules: Rules, phone: Session) -> None:
+    """The user stays online as long as another session is live; the window of the suspended one begins now."""
+    rules.engine.now = 5_000
+    assert call(rules.store.suspend_orphaned_sessions()) == 1
+    record = rules.engine.data.sessions[phone.sid]
+    assert (record.holder, record.suspended_at) == (None, 5_000)
+    assert presence(rules) == []
+    assert call(rules.store.suspend_orphaned_sessions()) == 0
+    assert rules.engine.data.sessions[laptop(rules).sid].holder is not None
+
+
+def test_a_user_whose_node_is_gone_is_offline(rules: Rules, phone: Session) -> None:
+    call(rules.store.end_session(laptop(rules), "c-alice"))
+    assert call(rules.store.suspend_orphaned_sessions()) == 1
+    assert presence(rules) == [b'{"room":"tea","username":"alice","online":false}']
+
+
+def test_a_session_to_which_no_client_can_return_expires_with_its_node(rules: Rules, phone: Session) -> None:
+    rules.engine.data.sessions[phone.sid] = rules.engine.data.sessions[phone.sid]._replace(resumable=False)
+    call(rules.store.end_session(laptop(rules), "c-alice"))
+    call(rules.store.suspend_orphaned_sessions())
+    assert call(rules.store.end_expired_sessions()) == 1
+    assert "alice" not in {session.username for session in rules.engine.data.sessions.values()}
