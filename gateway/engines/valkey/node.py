@@ -104,7 +104,7 @@ class Node:
         """Raises StoreError: the server cannot be used."""
         try:
             await self._connect(anew=True)
-        except (RedisError, OSError, LinkLostError) as error:
+        except (RedisError, OSError, LinkLostError, Unavailable) as error:
             raise StoreError(f"The store {self.address.shown} cannot be used: {error}") from None
         self._tasks = [asyncio.create_task(keep_running(part)) for part in (self._stay_connected, self._beat)]
 
@@ -234,7 +234,7 @@ class Node:
             await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
             try:
                 await self._connect(anew=False)
-            except (RedisError, OSError, LinkLostError, StoreError) as error:
+            except (RedisError, OSError, LinkLostError, StoreError, Unavailable) as error:
                 self._problem = f"it cannot be reached: {error}"
                 pause = min(2 * pause, LAST_PAUSE)
             else:
