@@ -133,11 +133,11 @@ class ValkeyEngine:
     ) -> Receipt:
         if (before := self._last.get(actor)) is not None:
             await asyncio.shield(before)
-        hub = self._hub
+        hub, node = self._hub, self._node.id
         author, text, random = orjson.dumps(actor), orjson.dumps(content), next(self._random)
         status, *reply = await self._node.run(
             "append",
-            self._node.id,
+            node,
             self._node.epochs.current,
             actor,
             author,
@@ -152,7 +152,7 @@ class ValkeyEngine:
         if status == b"none":
             raise RoomNotFound(room_names[-1])
         if status == b"fenced":
-            await self._node.fence()
+            await self._node.fence(node)
             raise Unavailable("This node lost its place in the cluster; try again.", retry_after=RETRY_AFTER)
         position, ts, index = reply
         if status == b"duplicate":
