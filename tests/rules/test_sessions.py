@@ -38,8 +38,12 @@ def _phone(rules: Rules) -> Session:
 
 def laptop(rules: Rules) -> Session:
     """The first session of alice."""
+    return first_session(rules, "alice")
+
+
+def first_session(rules: Rules, username: str) -> Session:
     attached = [effect for effect in rules.recorder.effects if isinstance(effect, Attachment)]
-    return next(effect.session for effect in attached if effect.session.username == "alice")
+    return next(effect.session for effect in attached if effect.session.username == username)
 
 
 def test_a_user_is_offline_when_the_last_session_is_lost(rules: Rules, phone: Session) -> None:
@@ -119,3 +123,35 @@ def test_a_user_with_several_sessions_receives_an_invitation_as_one_member(rules
     ]
     assert [effect.recipients for effect in invitations if isinstance(effect, Publication)] == [("alice",)]
     assert call(rules.store.list_members("bob", "jam", "", 10)).member_count == 2
+
+
+def test_sessions_that_were_live_on_a_node_that_is_gone_are_suspended(rules: Rules, phone: Session) -> None:
+    """Twenty at a time. A user who has a session on another node stays online."""
+    for number in range(30):
+        add_session(rules, f"user{number}", f"c{number}")
+    assert call(rules.store.suspend_orphaned_sessions()) == 0
+    rules.engine.data.gone.add("there")
+    assert [call(rules.store.suspend_orphaned_sessions()) for _ in range(3)] == [20, 11, 0]
+    assert {record.sid for record in rules.engine.data.sessions.values() if record.holder is not None} == {
+        laptop(rules).sid,
+        first_session(rules, "bob").sid,
+    }
+    assert presence(rules) == []
+    assert call(rules.store.end_expired_sessions()) == 0
+    call(rules.store.attach_session(Claim("alice", "c-back", ResumePoint(phone.pid, "1"))))
+
+
+def test_members_are_told_of_users_whose_node_is_gone(rules: Rules, phone: Session) -> None:
+    call(rules.store.suspend_session(laptop(rules), "c-alice"))
+    rules.engine.data.gone.add("there")
+    assert call(rules.store.suspend_orphaned_sessions()) == 1
+    assert presence(rules) == [b'{"room":"tea","username":"alice","online":false}']
+
+
+def test_a_session_on_a_node_that_is_gone_ends_at_once_if_nobody_can_resume_it(rules: Rules, phone: Session) -> None:
+    sessions = rules.engine.data.sessions
+    sessions[phone.sid] = sessions[phone.sid]._replace(resumable=False)
+    rules.engine.data.gone.add("there")
+    assert call(rules.store.suspend_orphaned_sessions()) == 1
+    assert call(rules.store.end_expired_sessions()) == 1
+    assert phone.sid not in sessions
