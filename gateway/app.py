@@ -68,8 +68,6 @@ SILENCE_TIMEOUT = 10.0
 MAX_FIELD_SIZE = 32_768
 """The largest header of a request, in bytes: other services on the same host may have set 16 KiB of cookies or more."""
 
-NO_CLIENT = "A store on Valkey or Redis needs the package redis; install chat-gateway with its extra: .[redis]"
-
 logger = get_logger(__name__)
 
 
@@ -97,7 +95,7 @@ def _create_engine(url: str, policy: Policy, observer: Observer) -> Engine:
         try:
             from gateway.engines.valkey.engine import ValkeyEngine  # noqa: PLC0415 - redis-py is an extra
         except ModuleNotFoundError:
-            raise StoreError(NO_CLIENT) from None
+            raise StoreError.needs_redis() from None
         return ValkeyEngine(url, policy, observer)
     path = url.removeprefix("sqlite://").removeprefix("/")
     return SQLiteEngine(path or ":memory:", policy, observer)

@@ -171,6 +171,10 @@ class Stopping(Unavailable):
 class StoreError(Exception):
     """The store cannot be opened. The message is one line for the operator."""
 
+    @classmethod
+    def needs_redis(cls) -> StoreError:
+        return cls("A store on Valkey or Redis needs the package redis; install chat-gateway with its extra: .[redis]")
+
 
 class CloseReason(Enum):
     """Why the gateway closes a connection."""

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Final
 import click
 
 from gateway.addresses import without_password
-from gateway.app import NO_CLIENT
 from gateway.config import StoreURL
 from gateway.engines import dump
 from gateway.engines.sqlite.exporter import SQLiteExporter
@@ -100,7 +99,7 @@ def exporter_for(url: str) -> Exporter:
     try:
         from gateway.engines.valkey.exporter import ValkeyExporter  # noqa: PLC0415 - redis-py is an extra
     except ModuleNotFoundError:
-        raise StoreError(NO_CLIENT) from None
+        raise StoreError.needs_redis() from None
     return ValkeyExporter(url)
 
 
@@ -110,7 +109,7 @@ def importer_for(url: str) -> Importer:
     try:
         from gateway.engines.valkey.importer import ValkeyImporter  # noqa: PLC0415 - redis-py is an extra
     except ModuleNotFoundError:
-        raise StoreError(NO_CLIENT) from None
+        raise StoreError.needs_redis() from None
     return ValkeyImporter(url)
 
 

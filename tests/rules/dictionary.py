@@ -71,8 +71,6 @@ class Data:
     log: list[Row] = field(default_factory=list)
     trimmed: dict[RoomId, dict[tuple[int | None, str], int]] = field(default_factory=dict)
     """The newest position of each kind and author that was trimmed off a room."""
-    gone: set[str] = field(default_factory=set)
-    """Nodes that are gone."""
     newest: int = 0
     last_room: int = 0
     full: bool = False
@@ -160,8 +158,8 @@ class DictSessions(Part):
         return sorted(found, key=lambda session: session.suspended_at or 0)[:limit]
 
     async def orphaned(self, limit: int) -> Sequence[SessionRecord]:
-        data = self.tx.read()
-        return [s for s in data.sessions.values() if s.holder is not None and s.holder.node in data.gone][:limit]
+        held = [s for s in self.tx.read().sessions.values() if s.holder is not None and s.holder.node != self.tx.node]
+        return held[:limit]
 
     async def online(self, prefix: str, limit: int) -> Sequence[str]:
         data = self.tx.read()

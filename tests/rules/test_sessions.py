@@ -38,12 +38,8 @@ def _phone(rules: Rules) -> Session:
 
 def laptop(rules: Rules) -> Session:
     """The first session of alice."""
-    return first_session(rules, "alice")
-
-
-def first_session(rules: Rules, username: str) -> Session:
     attached = [effect for effect in rules.recorder.effects if isinstance(effect, Attachment)]
-    return next(effect.session for effect in attached if effect.session.username == username)
+    return next(effect.session for effect in attached if effect.session.username == "alice")
 
 
 def test_a_user_is_offline_when_the_last_session_is_lost(rules: Rules, phone: Session) -> None:
@@ -125,33 +121,29 @@ def test_a_user_with_several_sessions_receives_an_invitation_as_one_member(rules
     assert call(rules.store.list_members("bob", "jam", "", 10)).member_count == 2
 
 
-def test_sessions_that_were_live_on_a_node_that_is_gone_are_suspended(rules: Rules, phone: Session) -> None:
-    """Twenty at a time. A user who has a session on another node stays online."""
-    for number in range(30):
-        add_session(rules, f"user{number}", f"c{number}")
-    assert call(rules.store.suspend_orphaned_sessions()) == 0
-    rules.engine.data.gone.add("there")
-    assert [call(rules.store.suspend_orphaned_sessions()) for _ in range(3)] == [20, 11, 0]
-    assert {record.sid for record in rules.engine.data.sessions.values() if record.holder is not None} == {
-        laptop(rules).sid,
-        first_session(rules, "bob").sid,
-    }
+# --- a node that is gone
+
+
+def test_what_was_live_on_a_node_that_is_gone_is_suspended(rules: Rules, phone: Session) -> None:
+    """The user stays online as long as another session is live; the window of the suspended one begins now."""
+    rules.engine.now = 5_000
+    assert call(rules.store.suspend_orphaned_sessions()) == 1
+    record = rules.engine.data.sessions[phone.sid]
+    assert (record.holder, record.suspended_at) == (None, 5_000)
     assert presence(rules) == []
-    assert call(rules.store.end_expired_sessions()) == 0
-    call(rules.store.attach_session(Claim("alice", "c-back", ResumePoint(phone.pid, "1"))))
+    assert call(rules.store.suspend_orphaned_sessions()) == 0
+    assert rules.engine.data.sessions[laptop(rules).sid].holder is not None
 
 
-def test_members_are_told_of_users_whose_node_is_gone(rules: Rules, phone: Session) -> None:
-    call(rules.store.suspend_session(laptop(rules), "c-alice"))
-    rules.engine.data.gone.add("there")
+def test_a_user_whose_node_is_gone_is_offline(rules: Rules, phone: Session) -> None:
+    call(rules.store.end_session(laptop(rules), "c-alice"))
     assert call(rules.store.suspend_orphaned_sessions()) == 1
     assert presence(rules) == [b'{"room":"tea","username":"alice","online":false}']
 
 
-def test_a_session_on_a_node_that_is_gone_ends_at_once_if_nobody_can_resume_it(rules: Rules, phone: Session) -> None:
-    sessions = rules.engine.data.sessions
-    sessions[phone.sid] = sessions[phone.sid]._replace(resumable=False)
-    rules.engine.data.gone.add("there")
-    assert call(rules.store.suspend_orphaned_sessions()) == 1
+def test_a_session_to_which_no_client_can_return_expires_with_its_node(rules: Rules, phone: Session) -> None:
+    rules.engine.data.sessions[phone.sid] = rules.engine.data.sessions[phone.sid]._replace(resumable=False)
+    call(rules.store.end_session(laptop(rules), "c-alice"))
+    call(rules.store.suspend_orphaned_sessions())
     assert call(rules.store.end_expired_sessions()) == 1
-    assert phone.sid not in sessions
+    assert "alice" not in {session.username for session in rules.engine.data.sessions.values()}

@@ -29,7 +29,7 @@ from harness.http1 import connection, head, masked
 from harness.node import Driver
 from harness.process import allow_many_files
 from harness.stock import SocketIOClient
-from harness.waiting import until
+from harness.waiting import poll_until, until
 from servers.nodes import NodeProcess, Table, address_of, chat_server, free_addresses
 from servers.serving import closed, echo_server, serving
 
@@ -714,7 +714,11 @@ async def test_a_stopped_node_keeps_nobody(processes: dict[str, NodeProcess]) ->
         assert "0{" in (await request("GET", f"{b.url}/socket.io/{POLLING}")).text
     finally:
         a.send_signal(signal.SIGCONT)
-    assert is_unknown(await request("GET", a.url + query)), "its client is gone, as it has noticed by now"
+
+    async def is_over() -> bool:
+        return is_unknown(await request("GET", a.url + query))
+
+    await poll_until(is_over)  # whether it sees this poll or the loss of the last one first
 
 
 async def test_problems_are_logged(cluster: Cluster, caplog: pytest.LogCaptureFixture) -> None:
