@@ -68,8 +68,8 @@ class ValkeyEngine:
         self._delivering: asyncio.Task[None] | None = None
         self._calls = Calls()
         self._random = tokens(6)
-        self._is_unsure = False
-        """Whether the connection was lost, and with it perhaps replies to commits."""
+        self._unsure = asyncio.Event()
+        """The connection was lost, and with it perhaps replies to commits."""
 
     def _shift(self) -> int:
         return 0 if self._clock is time.time else round((self._clock() - time.time()) * 1000)
@@ -79,7 +79,7 @@ class ValkeyEngine:
     async def open(self, subscriber: Subscriber) -> None:
         self._subscriber = subscriber
         await self._node.open()
-        parts = (self._batches.run, self._stay_subscribed, self._check)
+        parts = (self._batches.run, self._stay_subscribed, self._check, self._settle_strays)
         self._tasks = [asyncio.create_task(keep_running(part)) for part in parts]
 
     async def close(self, timeout: float) -> bool:  # noqa: ASYNC109 - see `Engine.close`
@@ -110,7 +110,7 @@ class ValkeyEngine:
                 hub = self._hub  # of the identity with which it is committed
                 result, position = await self._batches.put(client, rule, low_priority=low_priority)
                 if position:
-                    await hub.passed(position)
+                    await self._deliver(hub, position)
                 return result
 
     async def append_message(
@@ -146,8 +146,14 @@ class ValkeyEngine:
         if status == b"duplicate":
             return Receipt(message_id or "", ts, duplicate=True)
         if hub.serves(room_names[index]):
-            await hub.passed(position)
+            await self._deliver(hub, position)
         return Receipt(f"{random}.{position}" if message_id is None else message_id, ts, duplicate=False)
+
+    async def _deliver(self, hub: Hub, position: int) -> None:
+        """Wait until everything up to a position was delivered. Raises Unavailable: it never will be."""
+        self._node.note_position(position)
+        if not await hub.passed(position):
+            raise Unavailable("This node lost its place in the cluster; try again.", retry_after=RETRY_AFTER)
 
     # --- an `Owner` of the node
 
@@ -159,7 +165,8 @@ class ValkeyEngine:
                 self._subscriber.missed(None)
             self._hub = Hub(self._node, self._subscriber, self._batches.pending)
             self._delivering = asyncio.create_task(keep_running(self._hub.run))
-        self._is_unsure = not anew
+        if not anew:
+            self._unsure.set()
         if self._subscription is not None:
             self._subscription.abort()  # it is made anew, by `_stay_subscribed`
         elif anew:
@@ -178,18 +185,27 @@ class ValkeyEngine:
             await subscription.open()
             self._subscription = subscription
             await self._hub.resume(subscription)
-            if self._is_unsure:
-                await self._disown_strays()
         except BaseException:
             await subscription.close()
             raise
+
+    async def _settle_strays(self) -> None:
+        while True:
+            await self._unsure.wait()
+            self._unsure.clear()
+            try:
+                await self._disown_strays()
+            except GatewayError:
+                self._unsure.set()
+                await asyncio.sleep(LAST_PAUSE)
 
     async def _disown_strays(self) -> None:
         """Have the sessions suspended that the store takes for live here, and which are not: when the connection was
         lost, so was the reply to their log-in.
         """
         (held,) = await self._node.read("held", self._node.id)
-        await self._hub.passed(self._node.read_position)
+        if not await self._hub.passed(self._node.read_position):
+            return  # nothing is live on what this node is now
         strays = [
             value
             for key, connection in zip(held[::2], held[1::2], strict=True)
@@ -198,7 +214,6 @@ class ValkeyEngine:
         ]
         if strays:
             await self._node.run("disown", self._node.id, *strays)
-        self._is_unsure = False
 
     async def _stay_subscribed(self) -> None:
         pause = FIRST_PAUSE

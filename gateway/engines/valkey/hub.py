@@ -121,9 +121,9 @@ class Hub:
         """Whether the events of a room are received here."""
         return self._channels.has(room)
 
-    async def passed(self, position: int) -> None:
-        """Wait until everything up to a position was delivered."""
-        await self._waiters.passed(position)
+    async def passed(self, position: int) -> bool:
+        """Wait until everything up to a position was delivered; False where this hub is given up before."""
+        return await self._waiters.passed(position)
 
     def release(self) -> None:
         """Nobody is to wait any more: this hub is given up."""
@@ -185,6 +185,7 @@ class Hub:
             position = item.order[0]
         if effects:
             self._subscriber.committed(effects)
+        self._node.note_position(position)
         self._waiters.reach(position)
 
     def _is_ready(self, item: Item) -> bool:

@@ -173,6 +173,10 @@ class Node:
         node = self.id
         await self._show_life(node, await self.run("beat", node, self.epochs.current, address))
 
+    def note_position(self, position: int) -> None:
+        """A position that was given out is known here."""
+        self.position = max(self.position, position)
+
     def look_around(self) -> None:
         """Another node can be reached somewhere else than before: ask at once."""
         self._changed.set()
@@ -213,6 +217,11 @@ class Node:
             return
         if reply[0] == b"importing":
             raise StoreError(f"A migration into the store {self.address.shown} was not completed; {MIGRATE_AGAIN}.")
+        if not anew and int(reply[2][-1]) < self.position and reply[2][-2].decode() != self.epochs.current:
+            # The epoch that has begun does so before what this node has received: the server lacks that.
+            await link.run(script("bye"), 1, self.address.meta, self._shift(), node)
+            await self._hello(link, run, anew=True)
+            return
         position, running, epochs, self.secret, server_ms, self.windows_began = reply
         self._server_time = (server_ms, time.monotonic())
         self._link, self._run_id, self.id = link, run, node

@@ -17,12 +17,13 @@ class Waiters:
         self._numbers = itertools.count()
         self._released = False
 
-    async def passed(self, position: int) -> None:
-        """Wait until a position is reached."""
+    async def passed(self, position: int) -> bool:
+        """Wait until a position is reached; False where it never will be."""
         if position > self.position and not self._released:
             future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             heapq.heappush(self._waiting, (position, next(self._numbers), future))
             await future
+        return position <= self.position
 
     def reach(self, position: int) -> None:
         self.position = max(self.position, position)
