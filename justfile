@@ -49,7 +49,7 @@ model:
 hostile:
     HOSTILE=full {{bin}}/pytest -n0 tests/hostile
 
-# kill the gateway, and lose its clients' connections, for ten minutes
+# kill the gateway, or three nodes and their Valkey server, and lose connections, for ten minutes and more
 soak:
     SOAK=full {{bin}}/pytest -n0 tests/soak
 

@@ -168,6 +168,8 @@ async def test_what_cannot_be_migrated_is_reported_in_one_line(
     connection.execute("PRAGMA user_version = 5")
     connection.close()
     evicting = await start_valkey(maxmemory=100_000_000, maxmemory_policy="allkeys-lru")
+    workers = tmp_path / "workers.db"
+    os.makedirs(f"{workers}.valkey/appendonlydir")
     taken = valkey.store(fresh_name("taken"))
     assert (await migrate(own.store, taken))[0] == 0
     before, new = set(os.listdir(tmp_path)), f"sqlite:///{tmp_path / 'new.db'}"
@@ -181,6 +183,8 @@ async def test_what_cannot_be_migrated_is_reported_in_one_line(
         (1, "another program", (own.store, f"sqlite:///{other}")),
         (1, "the same store", (own.store, f"sqlite:///{tmp_path / '.' / 'chat.db'}")),
         (1, "not empty", (own.store, taken)),
+        (1, "several workers", (own.store, f"sqlite:///{workers}")),
+        (1, "several workers", (f"sqlite:///{workers}", new)),
         (1, "evict", (own.store, evicting.url)),
         (1, "cannot be used", (own.store, f"redis://127.0.0.1:{stable_port()}")),
         (2, "memory", (own.store, "sqlite://")),

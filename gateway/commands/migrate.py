@@ -18,6 +18,7 @@ from gateway.engines import dump
 from gateway.engines.sqlite.exporter import SQLiteExporter
 from gateway.engines.sqlite.importer import SQLiteImporter
 from gateway.errors import StoreError
+from gateway.workers.valkey import folder_of, holds_store
 
 if TYPE_CHECKING:
     from gateway.engines.dump import Exporter, Importer, Record
@@ -60,6 +61,8 @@ async def migrate(source: str, target: str) -> Progress:
     progress, counter = Progress(), itertools.count()
     if source == target or _is_same_file(source, target):
         raise StoreError("The source and the target are the same store.")
+    for url in (source, target):
+        _check_no_private_server(url)
     async with exporter_for(source) as exporter, importer_for(target) as importer:
         async for record in exporter.records():
             await importer.put(record)
@@ -121,6 +124,12 @@ def _is_same_file(source: str, target: str) -> bool:
     if not (source.startswith("sqlite:") and target.startswith("sqlite:")):
         return False
     return os.path.realpath(_path(source)) == os.path.realpath(_path(target))
+
+
+def _check_no_private_server(url: str) -> None:
+    """Check that ``sqlite:///PATH`` does not stand for the folder of a private server (`PrivateValkey`)."""
+    if url.startswith("sqlite:") and holds_store(folder := folder_of(_path(url))):
+        raise StoreError(f"The store of several workers is in {folder}, which cannot be copied; name another file.")
 
 
 def _end(number: int, frame: object) -> None:

@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """``newest``: the newest position there ever was. ``running_ms``: the store's running time. ``epochs``: the name of
-    each, and the position after which it begins (`gateway.engines.epochs`).
+    """``newest``: the newest position there ever was. ``running_ms``: the store's running time, at least 1. ``epochs``:
+    the name of each, and the position after which it begins (`gateway.engines.epochs`).
     """
 
     newest: int

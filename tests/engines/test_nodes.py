@@ -331,6 +331,24 @@ async def test_a_node_that_comes_back_after_its_lease_was_taken_is_fenced(add_no
     await until(lambda: first.messages("tea")[-1:] == ["hello"])
 
 
+async def test_a_node_whose_calls_are_all_refused_takes_one_new_identity(
+    add_node: AddNode, server: ValkeyServer
+) -> None:
+    """However many of its clients find out at once that its lease was taken."""
+    first, second = await add_node(), await add_node()
+    await meet(first, second)
+    first.proxy.stall()
+    calls = [asyncio.ensure_future(first.append_message("user0", "tea", str(number), None)) for number in range(20)]
+    await asyncio.sleep(0.1)  # the commands are sent, and held by the proxy
+    leases = f"{{{SHARED}}}:leases"
+    await server.command("ZREM", leases, first.recorder.last_attachment.holder.node)
+    first.proxy.flow()
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    assert all(isinstance(result, Unavailable) for result in results)
+    assert await server.command("ZCARD", leases) == 2
+    assert first.recorder.gaps == [None]
+
+
 async def test_a_stray_session_that_is_resumed_where_it_was_stays_live(server: ValkeyServer, clock: Clock) -> None:
     """Its connection was lost while the server was away, so that it was taken for one of a node that is gone. Nobody
     had suspended it when its client came back to the same node.

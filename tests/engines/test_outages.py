@@ -19,7 +19,7 @@ import pytest
 
 from engines.conftest import POLICY, SHARED, AddNode, Node, Recorder
 from engines.leases import age
-from engines.test_nodes import meet, sends_again
+from engines.test_nodes import Traveller, meet, sends_again
 from gateway.engines.effects import Attachment, Session
 from gateway.engines.valkey.engine import ValkeyEngine
 from gateway.errors import GatewayError, LimitReached, StoreError, Unavailable
@@ -231,6 +231,35 @@ async def test_killed_subscriptions_lose_nothing(add_node: AddNode, server: Valk
             assert await server.kill_subscribers() >= 2
             await until(lambda: bool(first.proxy.subscribing() and second.proxy.subscribing()))
         assert [talk.refused for talk in talks] == [0, 0]
+
+
+async def test_a_session_that_moves_while_subscriptions_are_killed_misses_nothing(
+    add_node: AddNode, server: ValkeyServer
+) -> None:
+    """A log-in that has returned has been delivered, and all that comes after it is, although what is published is
+    received now, and read then.
+    """
+    first, second, third = [await add_node() for _ in range(3)]
+    alice, *_ = await meet(first, third)
+    client = Traveller(alice, first.recorder, "c-user0", first.recorder.last_attachment.offset, [])
+
+    async def talk() -> None:
+        for number in range(1000):
+            await third.append_message("user1", "tea", str(number), None)
+
+    async def kill() -> None:
+        while True:
+            await server.kill_subscribers()
+            await asyncio.sleep(0.03)  # they subscribe again
+
+    talking, killing = asyncio.ensure_future(talk()), asyncio.ensure_future(kill())
+    for number, node in enumerate(itertools.cycle([second, first])):
+        await client.go_to(node, f"c{number}")
+        if talking.done():
+            break
+    killing.cancel()
+    await until(lambda: client.look() or client.seen[-1:] == ["999"])
+    assert client.seen == [str(number) for number in range(1000)]
 
 
 async def test_a_subscription_closed_for_its_output_buffer_loses_nothing(

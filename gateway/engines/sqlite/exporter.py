@@ -119,7 +119,7 @@ class SQLiteExporter:
     def _records(self) -> Iterator[dump.Record]:
         newest, running_ms = self._db.execute(START).fetchone()
         epochs = self._db.execute("SELECT name, first FROM epochs ORDER BY id").fetchall()
-        yield dump.Start(newest or 0, running_ms or 0, tuple(epochs))
+        yield dump.Start(newest or 0, running_ms or 1, tuple(epochs))
         for position, author, other, first_message, first_notice, *room in self._db.execute(ROOMS):
             trimmed = dump.Trimmed(position, author, other) if position else None
             record = RoomRecord(*room)

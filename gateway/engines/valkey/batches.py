@@ -185,10 +185,11 @@ class Batches:
         """The position of the commit; None where what the rules have read does not hold any more."""
         policy, pending = self._policy, {token: each for run in runs for token, each in run.draft.pending.items()}
         self.pending |= pending
+        node = self._node.id
         try:
             status, position, *_ = await self._node.run(
                 COMMIT_ADDING if any(run.draft.adds for run in runs) else "commit",
-                self._node.id,
+                node,
                 self._node.epochs.current,
                 orjson.dumps(checks_of(runs)),
                 orjson.dumps([write for run in runs for write in run.draft.writes]),
@@ -204,7 +205,7 @@ class Batches:
             return int(position)
         self._drop_pending(pending)
         if status == b"fenced":
-            await self._node.fence()
+            await self._node.fence(node)
             raise Unavailable("This node lost its place in the cluster; try again.", retry_after=RETRY_AFTER)
         return None
 

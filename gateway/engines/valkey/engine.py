@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import orjson
 from redis.exceptions import RedisError
 
-from gateway.engines.base import NOBODY, Receipt
+from gateway.engines.base import Receipt
 from gateway.engines.valkey.address import Address
 from gateway.engines.valkey.batches import Batches
+from gateway.engines.valkey.calls import Calls
 from gateway.engines.valkey.cluster import Cluster
 from gateway.engines.valkey.hub import Hub
 from gateway.engines.valkey.node import FIRST_PAUSE, LAST_PAUSE, RETRY_AFTER, Node
@@ -65,8 +66,7 @@ class ValkeyEngine:
         self._subscription: Subscription | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._delivering: asyncio.Task[None] | None = None
-        self._last: dict[str, asyncio.Future[Any]] = {}
-        """The newest rule of each client that waits or runs."""
+        self._calls = Calls()
         self._random = tokens(6)
         self._is_unsure = False
         """Whether the connection was lost, and with it perhaps replies to commits."""
@@ -83,23 +83,17 @@ class ValkeyEngine:
         self._tasks = [asyncio.create_task(keep_running(part)) for part in parts]
 
     async def close(self, timeout: float) -> bool:  # noqa: ASYNC109 - see `Engine.close`
-        is_kept = await self._finish(timeout)
+        is_kept = await self._calls.finish(timeout)
         self._batches.close()
         for task in (*self._tasks, *([] if self._delivering is None else [self._delivering])):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._delivering is not None:
+            self._hub.release()
         if self._subscription is not None:
             await self._subscription.close()
         await self._node.close()
         return is_kept
-
-    async def _finish(self, seconds: float) -> bool:
-        """Wait for the calls under way."""
-        waiting = list(self._last.values())
-        if not waiting:
-            return True
-        _, late = await asyncio.wait(waiting, timeout=seconds)
-        return not late
 
     def problem(self) -> str | None:
         return self._node.problem()
@@ -111,33 +105,27 @@ class ValkeyEngine:
         return self._node.durability
 
     async def run(self, client: str, rule: Rule[T], *, low_priority: bool = False) -> T:
-        before = None if client == NOBODY else self._last.get(client)
-        mine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        if client != NOBODY:
-            self._last[client] = mine
-        try:
-            if before is not None:
-                await asyncio.shield(before)
-            hub = self._hub  # of the identity with which it is committed
-            result, position = await self._batches.put(client, rule, low_priority=low_priority)
-            if position:
-                await hub.passed(position)
-            return result
-        finally:
-            mine.set_result(None)
-            if self._last.get(client) is mine:
-                del self._last[client]
+        with self._calls.counted():
+            async with self._calls.rule_of(client):
+                hub = self._hub  # of the identity with which it is committed
+                result, position = await self._batches.put(client, rule, low_priority=low_priority)
+                if position:
+                    await hub.passed(position)
+                return result
 
     async def append_message(
         self, actor: str, room_names: Sequence[str], content: str, message_id: str | None
     ) -> Receipt:
-        if (before := self._last.get(actor)) is not None:
-            await asyncio.shield(before)
-        hub = self._hub
+        with self._calls.counted():
+            await self._calls.after_rules_of(actor)
+            return await self._append(actor, room_names, content, message_id)
+
+    async def _append(self, actor: str, room_names: Sequence[str], content: str, message_id: str | None) -> Receipt:
+        hub, node = self._hub, self._node.id
         author, text, random = orjson.dumps(actor), orjson.dumps(content), next(self._random)
         status, *reply = await self._node.run(
             "append",
-            self._node.id,
+            node,
             self._node.epochs.current,
             actor,
             author,
@@ -152,7 +140,7 @@ class ValkeyEngine:
         if status == b"none":
             raise RoomNotFound(room_names[-1])
         if status == b"fenced":
-            await self._node.fence()
+            await self._node.fence(node)
             raise Unavailable("This node lost its place in the cluster; try again.", retry_after=RETRY_AFTER)
         position, ts, index = reply
         if status == b"duplicate":

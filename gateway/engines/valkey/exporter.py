@@ -103,7 +103,7 @@ class ValkeyExporter:
         position, running, *_ = self._use.state
         epochs = await self._link.call("LRANGE", self._address.key("epochs"), 0, -1)
         named = zip([name.decode() for name in epochs[::2]], map(int, epochs[1::2]), strict=True)
-        yield dump.Start(int(position or 0), int(running or 0), tuple(named))
+        yield dump.Start(int(position or 0), int(running or 0) or 1, tuple(named))
         seen: set[bytes] = set()  # a scan may find a thing twice
         async for pairs in scan(self._link, "HSCAN", self._address.key("names")):
             for room_id in pairs[1::2]:

@@ -12,12 +12,14 @@ here before anything newer is delivered:
   missing is read from the logs, as it is after each new subscription, and every few seconds to be sure.
 
 What is read is merged by position with what has been received meanwhile (`messages`). Of what comes twice, the second
-is dropped.
+is dropped. Replies to reads may overtake the subscription, so what was read is delivered only when nothing before it
+can still be under way: all else is left to the subscription, or waits.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
@@ -38,6 +40,9 @@ if TYPE_CHECKING:
 
 ROOMS_AT_ONCE: Final = 256
 """Rooms whose logs are read in one script."""
+
+MOST_NOTICES: Final = 1000
+"""How many notices one script replies (``scripts/since.lua``)."""
 
 SWEEPS: Final = 2
 """For how many sweeps a room without members here stays subscribed to: they may be back soon."""
@@ -73,6 +78,12 @@ class Hub:
         self._arrived = asyncio.Event()
         self._newest_notice = 0
         """The position of the newest notice that was delivered."""
+        self._complete = 0
+        """The position up to which all that this node has to receive is here."""
+        self._received = 0
+        """The newest position that came from the subscription."""
+        self._is_resumed = False
+        """Whether what was published before the subscription was read."""
         self._waiters = Waiters()
         self._subscription: Subscription | None = None
         self.last_probe = 0.0
@@ -88,9 +99,13 @@ class Hub:
             Unavailable
         """
         self._subscription = subscription
+        self._is_resumed, self._received = False, 0
         self.last_probe = asyncio.get_running_loop().time()
         await subscription.subscribe([self._own, *self._channels.names(self._channels)])
         await self.catch_up()
+        self._is_resumed = True
+        self._complete = max(self._complete, self._received)
+        self._arrived.set()
 
     async def run(self) -> None:
         """Deliver, until cancelled."""
@@ -121,10 +136,13 @@ class Hub:
             self._channels.close_unused(used, self._subscription, after=SWEEPS)
 
     async def catch_up(self) -> None:
-        """Read what was published and not received, and put it into the queue. Raises Unavailable."""
-        await self._read_notices()
-        await self._read_rooms(list(self._channels))
-        self._put([Probe(self._node.position)])
+        """Read what was published and not received, and put it into the queue: all of it, up to where the first of
+        several reads was. What came later is received. Raises Unavailable.
+        """
+        notices, until = await self._read_notices()
+        events = await self._read_rooms(list(self._channels), until)
+        self._complete = max(self._complete, until)
+        self._put([*notices, *events, Probe(until)])
 
     # --- a `Receiver`
 
@@ -140,6 +158,12 @@ class Hub:
             self._receive(item)
 
     def _receive(self, item: Item) -> None:
+        self._received = max(self._received, item.order[0])
+        if self._is_resumed:
+            self._complete = max(self._complete, self._received)
+        if self._queue and self._queue[-1].order > item.order:
+            self._put([item])  # before what was read
+            return
         self._queue.append(item)
         self._arrived.set()
 
@@ -164,6 +188,8 @@ class Hub:
         self._waiters.reach(position)
 
     def _is_ready(self, item: Item) -> bool:
+        if item.order[0] > self._complete:
+            return False
         match item:
             case RoomEvent():
                 channel = self._channels.get(item.room_id)
@@ -217,7 +243,10 @@ class Hub:
     async def _prepare(self, first: Item) -> None:
         """Do what the first item in the queue, and others like it, need before they can be delivered."""
         try:
-            if isinstance(first, Notice) and first.previous <= self._newest_notice:
+            if first.order[0] > self._complete:
+                await self._arrived.wait()  # for the probe that was published when it was read
+                self._arrived.clear()
+            elif isinstance(first, Notice) and first.previous <= self._newest_notice:
                 await self._open_rooms()
             else:
                 await self.catch_up()
@@ -253,7 +282,7 @@ class Hub:
             if self._subscription is None:
                 raise ConnectionError
             await self._channels.open(new.values(), self._subscription)
-            await self._read_rooms(list(new.values()))
+            self._put(await self._read_rooms(list(new.values())))
         for notice in notices:
             if notice.kind == "attach" and (pending := self._pending.get(notice.fields[0])) is not None:
                 await self._fill(pending, notice.position)
@@ -262,8 +291,8 @@ class Hub:
         """Add to an attachment what was published after what it missed was read, and before it was committed."""
         if pending.rooms and not pending.is_filled:
             username, rooms = pending.attachment.session.username, pending.rooms
-            found = await self._since(dict.fromkeys(rooms, pending.since))
-            late = sorted((event for event in found if event.position <= position), key=_order)
+            found = await self._since(dict.fromkeys(rooms, pending.since), position)
+            late = sorted(found, key=_order)
             offset = self._node.epochs.offset
             missed = tuple(
                 Publication(each.event, each.body, rooms[each.room_id], offset(each.position), recipients=(username,))
@@ -273,21 +302,26 @@ class Hub:
             pending.attachment = replace(pending.attachment, missed=(*pending.attachment.missed, *missed))
         pending.is_filled = True
 
-    async def _read_notices(self) -> None:
+    async def _read_notices(self) -> tuple[list[Notice], int]:
+        """Notices that were not delivered, and the position up to which these are all."""
         (sent, *_) = await self._node.read("since", self._node.id, self._newest_notice)
+        until = self._node.read_position
         notices = [notice for notice in map(parse_node, sent) if isinstance(notice, Notice)]
         if notices and notices[0].previous > self._newest_notice:
             self._skip_gap(notices[0])  # more was sent than the store keeps for a node
-        self._put(notices)
+        return notices, notices[-1].position if len(notices) == MOST_NOTICES else until
 
-    async def _read_rooms(self, channels: Sequence[Channel]) -> None:
+    async def _read_rooms(self, channels: Sequence[Channel], until: float = math.inf) -> list[RoomEvent]:
+        """What was published in rooms and not delivered, up to a position."""
+        found: list[RoomEvent] = []
         for start in range(0, len(channels), ROOMS_AT_ONCE):
             part = channels[start : start + ROOMS_AT_ONCE]
-            self._put(await self._since({channel.room_id: channel.newest for channel in part}))
+            found += await self._since({channel.room_id: channel.newest for channel in part}, until)
+        return found
 
-    async def _since(self, newest: dict[int, int]) -> list[RoomEvent]:
-        """What was published in rooms after these positions. Members of a room of which it is not all there any more
-        are made to come back and recover.
+    async def _since(self, newest: dict[int, int], until: float) -> list[RoomEvent]:
+        """What was published in rooms after these positions, up to another. Members of a room of which it is not all
+        there any more are made to come back and recover.
         """
         found: list[RoomEvent] = []
         while newest:
@@ -296,9 +330,10 @@ class Hub:
             newest = {}
             for room_id, state, *entries in rooms:
                 events = [entry(int(room_id), fields) for fields in entries]
-                found += events
-                last = max((event.position for event in events), default=0)
-                if state == b"more":
+                wanted = [event for event in events if event.position <= until]
+                found += wanted
+                last = max((event.position for event in wanted), default=0)
+                if state == b"more" and wanted == events:
                     newest[int(room_id)] = last
                 elif state == b"lost":
                     self._give_up(int(room_id), last)

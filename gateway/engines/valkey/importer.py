@@ -148,7 +148,7 @@ class ValkeyImporter:
     async def finish(self) -> None:
         self._end_room()
         await self._flush()
-        if not await self._run("import_end", self._start.newest, self._running_ms):
+        if not await self._run("import_end", self._start.newest, self._start.running_ms):
             raise self._lost()
         self._is_finished = True
 
@@ -206,11 +206,6 @@ class ValkeyImporter:
         commands, self._commands, self._size = self._commands, [], 0
         if not await self._run("import_write", int(LOCK_TIME * 1000), orjson.dumps(commands)):
             raise self._lost()
-
-    @property
-    def _running_ms(self) -> int:
-        """Where the running time goes on. No session is suspended at 0."""
-        return max(self._start.running_ms, 1)
 
     @property
     def _version(self) -> int:
@@ -297,7 +292,7 @@ class ValkeyImporter:
             self._write("HSET", self._address.key("room", log.room), *log.fields())
 
     def _put_session(self, session: dump.Session) -> None:
-        since = self._running_ms if session.resumable else LONG_AGO
+        since = self._start.running_ms if session.resumable else LONG_AGO
         record = SessionRecord(
             session.sid,
             session.username,

@@ -88,6 +88,7 @@ class Node:
         self._announced = ""
         self._changed = asyncio.Event()
         self._gone: list[Callable[[str], None]] = []
+        self._fencing = asyncio.Lock()
         self._server_time: tuple[int, float] = (0, 0.0)
         """The server's clock in ms, and when it was that."""
         self._link: Link | None = None
@@ -104,7 +105,7 @@ class Node:
         """Raises StoreError: the server cannot be used."""
         try:
             await self._connect(anew=True)
-        except (RedisError, OSError, LinkLostError) as error:
+        except (RedisError, OSError, LinkLostError, Unavailable) as error:
             raise StoreError(f"The store {self.address.shown} cannot be used: {error}") from None
         self._tasks = [asyncio.create_task(keep_running(part)) for part in (self._stay_connected, self._beat)]
 
@@ -169,7 +170,8 @@ class Node:
     async def announce(self, address: str) -> None:
         """Tell the others where this node can be reached. Raises Unavailable."""
         self._announced = address
-        await self._show_life(await self.run("beat", self.id, self.epochs.current, address))
+        node = self.id
+        await self._show_life(node, await self.run("beat", node, self.epochs.current, address))
 
     def look_around(self) -> None:
         """Another node can be reached somewhere else than before: ask at once."""
@@ -179,11 +181,14 @@ class Node:
         """Have ``gone`` called with the id of each node that is gone."""
         self._gone.append(gone)
 
-    async def fence(self) -> None:
-        """Begin again with a new identity: nothing that was live on this node is any more."""
-        if self._link is not None:
-            with contextlib.suppress(ResponseError, LinkLostError):
-                await self._hello(self._link, self._run_id, anew=True)
+    async def fence(self, node: str) -> None:
+        """Begin again with a new identity, in the place of ``node``: nothing that was live on it is any more. Of many
+        calls for one identity, the first does it.
+        """
+        async with self._fencing:
+            if self._link is not None and node == self.id:
+                with contextlib.suppress(ResponseError, LinkLostError):
+                    await self._hello(self._link, self._run_id, anew=True)
 
     # --- the connection
 
@@ -234,7 +239,7 @@ class Node:
             await asyncio.sleep(pause * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
             try:
                 await self._connect(anew=False)
-            except (RedisError, OSError, LinkLostError, StoreError) as error:
+            except (RedisError, OSError, LinkLostError, StoreError, Unavailable) as error:
                 self._problem = f"it cannot be reached: {error}"
                 pause = min(2 * pause, LAST_PAUSE)
             else:
@@ -247,24 +252,25 @@ class Node:
                     await self._changed.wait()
             self._changed.clear()
             try:
-                reply = await self._run("beat", self.id, self.epochs.current, self._announced)
+                node = self.id
+                reply = await self._run("beat", node, self.epochs.current, self._announced)
             except (LinkLostError, ResponseError):
                 continue
-            await self._show_life(reply)
+            await self._show_life(node, reply)
 
-    async def _show_life(self, reply: list[Any]) -> None:
-        """A heartbeat was replied to."""
+    async def _show_life(self, node: str, reply: list[Any]) -> None:
+        """A heartbeat of ``node`` was replied to."""
         if not reply:
-            await self.fence()
+            await self.fence(node)
             return
         position, running, nodes, server_ms = reply
         self._note(position, running)
         self._server_time = (server_ms, time.monotonic())
         named = [name.decode() for name in nodes]
         before, self.others = self.others, dict(zip(named[::2], named[1::2], strict=True))
-        for node in before.keys() - self.others.keys():
+        for other in before.keys() - self.others.keys():
             for gone in self._gone:
-                gone(node)
+                gone(other)
         self._owner.beaten()
 
 

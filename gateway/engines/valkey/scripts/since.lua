@@ -2,6 +2,8 @@
 -- position received of each, in pairs. Returns {position, running, {message of the node's channel, …}} and then for each
 -- room where there is anything {id, state, {position, previous, event, author, body} …}: 'all', 'more' (to be asked for
 -- after the last one), or 'lost': some of it was trimmed.
+--
+-- The publication on the node's own channel shows it when all that was published before has been received.
 local MOST = 1000
 
 local function after(stream, position)
@@ -10,7 +12,9 @@ end
 
 local sent = {}
 for _, item in ipairs(after(key('sent', ARGV[2]), ARGV[3])) do sent[#sent + 1] = item[2][2] end
-local reply = {number(redis.call('HGET', META, 'position')), running(), sent}
+local newest = number(redis.call('HGET', META, 'position'))
+redis.call('PUBLISH', key('to', ARGV[2]), '[0,' .. text(newest) .. ',"probe"]\n')
+local reply = {newest, running(), sent}
 for at = 4, #ARGV, 2 do
   local room, position = ARGV[at], ARGV[at + 1]
   local known = redis.call('HMGET', key('room', room), 'last', 'mtp', 'ntp')
