@@ -233,6 +233,8 @@ class Member(ABC):
                 continue
             self._history.trace(self.username, f"fetched {len(page)} of {room}, back to {until}")
             self._history.refetched(self.username, map(Message.of, page))
+            if page and self._newest.get(room) == until:
+                self._newest[room] = page[-1]["offset"]
             if before == self.welcomes:
                 del self._behind[room]
 

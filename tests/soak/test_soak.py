@@ -65,6 +65,8 @@ class Size:
     """Messages a second of each sender, at most."""
     room: int = 13
     """About half of the clients in a room."""
+    buffer: int = 24_000
+    """`--max-buffer`: so little is replayed that some clients have to fetch what they missed."""
     pause: float = 0.2
     """Seconds that a client waits, about, before it tries to come back."""
     back: float = 15
@@ -104,6 +106,7 @@ NODES = Size(
     name="three nodes",
     seconds=45,
     nodes=3,
+    buffer=50_000,  # they are away for longer
     losses=3,
     clients=24,
     guests=4,
@@ -138,10 +141,9 @@ SEED = int(os.environ.get("SOAK_SEED") or random.SystemRandom().randrange(1_000_
 WIRES = ("json", "socketio-websocket", "socketio-polling", "json")
 PRESENCE_LIMIT = 40
 """In the rooms of the full size, half of all events would be presence."""
-# Little is replayed, so that some clients have to fetch. The heartbeat is short, so that stalls are noticed.
+# The heartbeat is short, so that stalls are noticed.
 SETTINGS = {
     "history_size": 1_000_000,
-    "max_buffer": 24_000,
     "ping_interval": 2,
     "ping_timeout": 2,
     "presence_limit": PRESENCE_LIMIT,
@@ -171,7 +173,7 @@ async def open_site(start_gateway: StartGateway, start_valkey: StartValkey) -> A
     async with AsyncExitStack() as stack:
 
         async def open_alone(size: Size, chance: random.Random) -> Site:
-            gateway = await start_gateway(on_disk=True, port=stable_port(), **SETTINGS)
+            gateway = await start_gateway(on_disk=True, port=stable_port(), max_buffer=size.buffer, **SETTINGS)
             proxy = await stack.enter_async_context(Proxy(gateway.url))
             return Site((gateway.url, proxy.url), proxy, Kills(chance, gateway, size.kills))
 
@@ -180,7 +182,8 @@ async def open_site(start_gateway: StartGateway, start_valkey: StartValkey) -> A
             nodes = []
             for _ in range(size.nodes):
                 way = await stack.enter_async_context(ValkeyProxy(server.store("soak")))
-                gateway = await start_gateway(store=way.url, port=stable_port(), log_level="warning", **SETTINGS)
+                settings = {**SETTINGS, "max_buffer": size.buffer, "log_level": "warning"}
+                gateway = await start_gateway(store=way.url, port=stable_port(), **settings)
                 nodes.append(Node(gateway, way))
             urls = [node.gateway.url for node in nodes]
             calm, proxy = [await stack.enter_async_context(Proxy(*urls)) for _ in range(2)]
