@@ -20,6 +20,7 @@ import pytest
 from engines.conftest import POLICY, SHARED, AddNode, Node, Recorder
 from engines.leases import age
 from engines.test_nodes import Traveller, meet, sends_again
+from gateway.engines.base import Receipt
 from gateway.engines.effects import Attachment, Session
 from gateway.engines.valkey.engine import ValkeyEngine
 from gateway.errors import GatewayError, LimitReached, StoreError, Unavailable
@@ -536,9 +537,9 @@ async def test_a_full_server_refuses_what_adds_to_it(add_node: AddNode, server: 
 
 
 async def test_closing_while_the_server_is_away_ends_every_call(add_node: AddNode) -> None:
-    """Also those that the server has replied to, and whose messages were not received."""
-    node = await add_node()
-    await meet(node)
+    """Also those that the server has replied to, and whose messages were not received here: what is acked is stored."""
+    node, other = await add_node(), await add_node()
+    await meet(node, other)
     for link in node.proxy.subscribing():
         link.deafen()
     calls = [asyncio.ensure_future(node.append_message("user0", "tea", str(number), None)) for number in range(5)]
@@ -547,4 +548,6 @@ async def test_closing_while_the_server_is_away_ends_every_call(add_node: AddNod
     assert not await node.close(0.5)
     async with asyncio.timeout(5):
         results = await asyncio.gather(*calls, return_exceptions=True)
-    assert all(isinstance(result, Unavailable) for result in results)
+    assert all(isinstance(result, Receipt | Unavailable) for result in results)
+    acked = [str(number) for number, result in enumerate(results) if isinstance(result, Receipt)]
+    await until(lambda: other.messages("tea")[: len(acked)] == acked)

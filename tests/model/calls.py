@@ -89,7 +89,7 @@ class Login:
         if isinstance(got, Taken):
             return "resumed"
         sid = world.sessions[self.actor].sid
-        missed = world.missed(self.actor, play.number(self.offset), self.offset)
+        missed = play.missed(world, self.actor, self.offset, got.missed)
         replaces = world.resume(self.actor, self.pid, self.connection)
         rooms = [world.shape(room, self.actor) for room in world.rooms_of(self.actor)]
         if got.recovered:

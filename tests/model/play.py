@@ -7,14 +7,16 @@ import copy
 import itertools
 import random
 from collections import defaultdict
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import orjson
 
+from harness.inbox import TIMEOUT
 from harness.waiting import poll_until
 from model.calls import Call, ListRooms, Login, ReadHistory, attempt
 from model.receivers import Arrived, Receivers
-from model.world import Entry, Refused, World
+from model.world import Entry, Missed, Refused, World
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -95,6 +97,17 @@ class Play:
 
     def _is_same(self, number: int, other: int) -> bool:
         return number == other or any(number in vague and other in vague for vague in self._vague)
+
+    def missed(self, world: World, username: str, offset: str | None, replay: Sequence[Publication]) -> Missed:
+        """What a user missed after an offset. Where the order of events is not known, those that were replayed."""
+        number = self.number(offset)
+        missed = world.missed(username, number, offset)
+        for vague in self._vague:
+            if number in vague and len(missed.entries) != len(replay):
+                more = world.missed(username, vague.start - 1, offset)
+                entries = [entry for entry in more.entries if entry.number != number]
+                missed = replace(more, entries=entries if len(entries) == len(replay) else missed.entries)
+        return missed
 
     def in_order_of(self, replay: Sequence[Publication], entries: list[Entry]) -> list[Entry]:
         """Entries as they are replayed, as far as their order is not known."""
@@ -237,9 +250,17 @@ class Play:
         done = [task.result() if task.done() else UNKNOWN for task in tasks]
         arrived = self.receivers.take()
         await self.storage.kill(self.engine)
-        await asyncio.gather(*tasks)
+        await self._end(tasks)
         await self._open()
         await self._find_out(calls, done, arrived)
+
+    async def _end(self, tasks: list[asyncio.Future[Any]]) -> None:
+        """Wait until calls on an engine that was closed have ended, somehow."""
+        try:
+            async with asyncio.timeout(TIMEOUT):
+                await asyncio.gather(*tasks)
+        except TimeoutError:
+            raise self._violation("calls on an engine that was closed never ended") from None
 
     async def _find_out(self, calls: tuple[Call, ...], done: list[Any], arrived: Arrived) -> None:
         """Which calls the engine had kept when it was killed: the first of each user's, as far as any explains all."""
