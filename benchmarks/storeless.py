@@ -10,7 +10,7 @@ import time
 from typing import TYPE_CHECKING, cast
 
 from gateway import app, cli, events
-from gateway.engines.base import Receipt
+from gateway.engines.base import Durability, Receipt
 from gateway.engines.effects import Attachment, Holder, Movement, Publication, Session
 from gateway.errors import RoomExists, RoomNotFound, UnknownUser, UsernameTaken
 from gateway.events import Room
@@ -43,6 +43,12 @@ class NoStore:
     def problem(self) -> str | None:
         return None
 
+    def durability(self) -> Durability:
+        return Durability.MEMORY
+
+    def cluster(self) -> None:
+        """There is one node."""
+
     async def attach_session(self, claim: Claim) -> Session:
         if claim.username in self._users:
             raise UsernameTaken(claim.username)
@@ -58,6 +64,9 @@ class NoStore:
 
     async def abandon_session(self, claim: Claim) -> None:
         self._users.discard(claim.username)
+
+    async def suspend_orphaned_sessions(self) -> int:
+        return 0
 
     async def end_expired_sessions(self) -> int:
         return 0

@@ -51,6 +51,9 @@ class Server:
         await asyncio.sleep(0)
         return reply
 
+    def note_position(self, position: int) -> None:
+        self.position = max(self.position, position)
+
     def previous(self, position: int) -> int:
         return max((each for each, _ in self.events if each < position), default=0)
 
@@ -78,7 +81,7 @@ async def test_what_is_read_does_not_overtake_what_is_under_way() -> None:
     attachment is still on its way, and the one must not be delivered without the other.
     """
     server, recorder, pending = Server(), Recorder(), {}
-    hub = Hub(server, recorder, pending)  # type: ignore[arg-type]
+    hub = Hub(server, recorder, pending, most=50_000)  # type: ignore[arg-type]
     delivering = asyncio.ensure_future(hub.run())
     join(pending, "first", server.position)
     own, room = server.address.channel_of_node("here").encode(), server.address.channel_of_room(ROOM).encode()
@@ -112,7 +115,7 @@ async def test_what_is_read_does_not_overtake_what_is_under_way() -> None:
 async def test_what_is_received_before_a_subscription_is_resumed_waits() -> None:
     """What was published before it is read first: nothing that is received meanwhile shows that this is here."""
     server, recorder, pending = Server(), Recorder(), {}
-    hub = Hub(server, recorder, pending)  # type: ignore[arg-type]
+    hub = Hub(server, recorder, pending, most=50_000)  # type: ignore[arg-type]
     delivering = asyncio.ensure_future(hub.run())
     join(pending, "first", server.position)
     own = server.address.channel_of_node("here").encode()

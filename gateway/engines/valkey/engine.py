@@ -163,7 +163,7 @@ class ValkeyEngine:
                 self._delivering.cancel()
                 self._hub.release()
                 self._subscriber.missed(None)
-            self._hub = Hub(self._node, self._subscriber, self._batches.pending)
+            self._hub = Hub(self._node, self._subscriber, self._batches.pending, most=self._policy.commit_size)
             self._delivering = asyncio.create_task(keep_running(self._hub.run))
         if not anew:
             self._unsure.set()

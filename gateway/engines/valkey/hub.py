@@ -67,8 +67,11 @@ class Pending:
 class Hub:
     """Receives and delivers for one identity of this node; with a new one, a new hub begins."""
 
-    def __init__(self, node: Node, subscriber: Subscriber, pending: dict[str, Pending]) -> None:
-        """``pending``: the attachments that are being committed, or were not delivered yet, by token."""
+    def __init__(self, node: Node, subscriber: Subscriber, pending: dict[str, Pending], *, most: int) -> None:
+        """``pending``: the attachments that are being committed, or were not delivered yet, by token. ``most``: about
+        how many bytes of events are delivered at once (`Policy.commit_size`).
+        """
+        self._most = most
         self._node = node
         self._subscriber = subscriber
         self._pending = pending
@@ -113,8 +116,9 @@ class Hub:
             await self._arrived.wait()
             self._arrived.clear()
             while self._queue:
-                self._deliver_ready()
-                if self._queue:
+                if self._deliver_ready():
+                    await asyncio.sleep(0)  # the transports send what was written
+                elif self._queue:
                     await self._prepare(self._queue[0])
 
     def serves(self, room: str) -> bool:
@@ -175,18 +179,23 @@ class Hub:
 
     # --- delivering
 
-    def _deliver_ready(self) -> None:
-        """Deliver what can be, up to the first item for which something has to be read before."""
+    def _deliver_ready(self) -> bool:
+        """Deliver what can be, up to the first item for which something has to be read before. Returns whether it has
+        stopped because that was enough at once.
+        """
         effects: list[Effect] = []
-        position = 0
-        while self._queue and self._is_ready(self._queue[0]):
+        position = size = 0
+        while self._queue and size < self._most and self._is_ready(self._queue[0]):
             item = self._queue.popleft()
-            effects += self._effects_of(item)
+            for effect in self._effects_of(item):
+                effects.append(effect)
+                size += len(effect.body) if isinstance(effect, Publication) else 0
             position = item.order[0]
         if effects:
             self._subscriber.committed(effects)
         self._node.note_position(position)
         self._waiters.reach(position)
+        return size >= self._most
 
     def _is_ready(self, item: Item) -> bool:
         if item.order[0] > self._complete:

@@ -122,6 +122,8 @@ class Node:
 
     def problem(self) -> str | None:
         """Why the server cannot be used now, as a phrase."""
+        if self._problem is None and self._link is not None and self._link.is_lost:
+            return f"it cannot be reached: {self._link.error}"
         return self._problem
 
     def running_ms(self) -> int:
