@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import settings
 
 from harness import contract
 from harness.names import WIRES, fresh_name
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from harness.process import StartGateway
 
 pytest_plugins = ["harness.speed"]
+
+settings.register_profile("suite", deadline=None)  # how long an example takes says more of the machine
+settings.load_profile("suite")
 
 _shared = pytest.StashKey[GatewayProcess]()
 _running = pytest.StashKey[list[GatewayProcess]]()
