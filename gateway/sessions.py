@@ -108,7 +108,7 @@ class Sessions:
         self._sweeper = self._tasks.start(self._sweep())
 
     def stop(self) -> None:
-        """Accept no more log-ins."""
+        """Refuse all further log-ins."""
         self.accepting = False
 
     async def close(self) -> None:

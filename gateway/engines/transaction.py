@@ -252,8 +252,10 @@ class History(Protocol):
         each range that has any.
         """
 
-    async def invitations(self, memberships: Sequence[Membership]) -> Sequence[Entry]:
-        """The ``room-joined`` event of each of these memberships, all of which are ``invited``."""
+    async def invitations(self, memberships: Sequence[Membership]) -> Sequence[Entry | None]:
+        """The ``room-joined`` event of each of these memberships, all of which are ``invited``; None where it is not
+        there any more.
+        """
 
     async def messages(self, room: RoomRecord, *, after: int, before: int | None, limit: int) -> Messages:
         """The newest messages between two positions, or up to the newest of all. A page ends early when it reaches

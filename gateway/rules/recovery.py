@@ -196,7 +196,10 @@ class _Reading:
         if invited:
             entries = await self._tx.history.invitations(invited)
             for membership, entry in zip(invited, entries, strict=True):
-                self._add(membership.room, entry)
+                if entry is None:
+                    replay.lost = True
+                else:
+                    self._add(membership.room, entry)
 
     def _next_range(self, key: Key, stream: Stream) -> Range | None:
         """What to read next of a stream, or None if everything has been read."""

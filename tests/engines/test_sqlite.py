@@ -112,6 +112,28 @@ def test_an_older_store_is_migrated(tmp_path: Path) -> None:
     connection.close()
 
 
+async def test_a_store_that_lacks_an_invitation_lets_its_user_come_back(tmp_path: Path) -> None:
+    """An earlier version may have deleted it: the session is not recovered, and keeps its rooms."""
+    path, recorder = tmp_path / "gateway.db", Recorder()
+    store = sqlite_store(path)
+    await store.open(recorder)
+    await store.attach_session(Claim("alice", "c-alice"))
+    bob = await store.attach_session(Claim("bob", "c-bob"))
+    offset = recorder.last_attachment.offset
+    await store.create_room("alice", "tea", ("bob",))
+    await store.close(5)
+    connection = sqlite3.connect(path)
+    with connection:
+        assert connection.execute("DELETE FROM log WHERE recipient = 'bob'").rowcount == 1
+    connection.close()
+    store = sqlite_store(path)
+    await store.open(recorder)
+    await store.attach_session(Claim("bob", "c-back", ResumePoint(bob.pid, offset)))
+    attachment = recorder.last_attachment
+    assert (attachment.recovered, [room.room for room in attachment.rooms]) == (False, ["tea"])
+    await store.close(5)
+
+
 def test_a_store_has_an_application_id(tmp_path: Path) -> None:
     connection = open_database(str(tmp_path / "gateway.db"))
     assert connection.execute("PRAGMA application_id").fetchone() == (APPLICATION_ID,)

@@ -319,7 +319,7 @@ class Attacker:
     async def send(self, data: bytes) -> None:
         """Write, as fast as the gateway reads; bytes after its close are dropped."""
         if self.writer.is_closing():
-            await asyncio.sleep(0)  # whoever sends for ever must not block the others for ever
+            await asyncio.sleep(0)  # a sender that never ends must not block the event loop
             return
         try:
             self.writer.write(data)

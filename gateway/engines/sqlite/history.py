@@ -80,14 +80,14 @@ class LogHistory:
                     break
         return Entries(tuple(found), complete=True)
 
-    async def invitations(self, memberships: Sequence[Membership]) -> Sequence[Entry]:
+    async def invitations(self, memberships: Sequence[Membership]) -> Sequence[Entry | None]:
         self._log.flush()
         positions = orjson.dumps([membership.joined for membership in memberships]).decode()
         rows = self._db.execute(
             "SELECT position, event, body FROM log WHERE position IN (SELECT value FROM json_each(?))", (positions,)
         )
         entries = {position: Entry(position, event, body) for position, event, body in rows}
-        return [entries[membership.joined] for membership in memberships]
+        return [entries.get(membership.joined) for membership in memberships]
 
     async def messages(self, room: RoomRecord, *, after: int, before: int | None, limit: int) -> Messages:
         self._log.flush()
