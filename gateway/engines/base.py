@@ -30,7 +30,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -157,6 +157,9 @@ class Engine(Protocol):
     def problem(self) -> str | None:
         """Why the store cannot be written to now, as a phrase for the operator; None while it can."""
 
+    def running_ms(self) -> int:
+        """As `Transaction.running_ms`, as this node knows it; another may know another, by up to `CLOCKS_DIFFER`."""
+
     async def run(self, client: str, rule: Rule[T], *, low_priority: bool = False) -> T:
         """Run ``rule`` in a transaction, commit it, and return what the rule returned. ``client`` is the username that
         it is run for, or `NOBODY`. With ``low_priority``, no client is waiting for it, and calls that clients wait for
@@ -178,6 +181,9 @@ class Engine(Protocol):
             LimitReached: the store is full.
         """
 
+
+CLOCKS_DIFFER: Final = 250
+"""By how many milliseconds the running times that two nodes know may differ."""
 
 NOBODY = ""
 """The client of the gateway's own calls. No username is empty."""

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from gateway import events
+from gateway.engines.base import CLOCKS_DIFFER
 from gateway.engines.effects import Attachment, Holder, Session
 from gateway.engines.transaction import SessionRecord
-from gateway.errors import UsernameTaken
+from gateway.errors import Unavailable, UsernameTaken
 from gateway.rules import recovery
 from gateway.rules.rooms import is_announced, publish_leaving
 from gateway.tokens import hash_token, tokens
@@ -70,20 +71,28 @@ class Claim:
         )
 
 
-async def attach(tx: Transaction, policy: Policy, claim: Claim, replay: Replay | None = None) -> Session | Replay:
-    """Log a client in. Returns its session; or, if more of what it missed has to be read first, the replay so far: then
-    nothing was written, and `attach` is to be called again with that replay, in another transaction.
+async def attach(
+    tx: Transaction, policy: Policy, claim: Claim, came: int, replay: Replay | None = None
+) -> Session | Replay:
+    """Log a client in that came at ``came`` (in the store's running time, ms). Returns its session; or, if more of what
+    it missed has to be read first, the replay so far: then nothing was written, and `attach` is to be called again with
+    that replay, in another transaction.
 
-    A valid ``pid`` wins over the connection that holds the session. If not every missed event can be replayed, the
-    session keeps its rooms but gets a new ``pid``. The name of a suspended session is reserved for
-    `Policy.reserve_names` seconds; if it is claimed after that, the session ends.
+    A valid ``pid`` wins over the connection that holds the session, unless that was attached after the client came: one
+    that gave up waiting, and came back on another node, does not lose its session to its own first attempt.
+
+    If not every missed event can be replayed, the session keeps its rooms but gets a new ``pid``. The name of a
+    suspended session is reserved for `Policy.reserve_names` seconds; if it is claimed after that, the session ends.
 
     Raises:
         UsernameTaken: the name has a live session, or is reserved, and the claim does not have its ``pid``.
+        Unavailable: a later log-in has the session.
     """
     sessions = await _sessions_of(tx, claim.username)
     for session in sessions:
         if claim.resume is not None and claim.is_for(session):
+            if session.holder is not None and session.attached_at > came + CLOCKS_DIFFER:
+                raise Unavailable("A later log-in has the session; try again.")
             replay = replay or recovery.begin(tx, claim.username, claim.resume.offset)
             steps_before, caught_up = replay.steps, replay.done
             memberships = (await tx.members.of([claim.username])).get(claim.username, ())
@@ -107,7 +116,15 @@ def _begin(tx: Transaction, claim: Claim) -> Session:
     holder, newest = Holder(claim.connection, tx.node), tx.log.newest()
     tx.sessions.put(
         SessionRecord(
-            session.sid, session.username, hash_token(session.pid), None, holder, None, claim.resumable, began=newest
+            session.sid,
+            session.username,
+            hash_token(session.pid),
+            None,
+            holder,
+            None,
+            claim.resumable,
+            began=newest,
+            attached_at=tx.running_ms(),
         )
     )
     tx.attach(Attachment(session, holder, (), tx.log.offset(newest), recovered=False))
@@ -136,6 +153,7 @@ async def _resume(
             holder=holder,
             suspended_at=None,
             resumable=True,
+            attached_at=tx.running_ms(),
         )
     )
     tx.attach(

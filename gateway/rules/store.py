@@ -62,10 +62,11 @@ class Store:
         """See `gateway.rules.sessions.attach`. If the client has missed much, this takes several transactions, and then
         another log-in may overtake it.
         """
+        came = self._engine.running_ms()
         replay: Replay | None = None
 
         async def attach(tx: Transaction) -> Session | Replay:
-            return await sessions.attach(tx, self._policy, claim, replay)
+            return await sessions.attach(tx, self._policy, claim, came, replay)
 
         while not isinstance(attached := await self._engine.run(claim.username, attach), Session):
             replay = attached  # as far as it has been read

@@ -337,7 +337,7 @@ def test_events_read_in_a_failed_transaction_are_not_replayed(tmp_path: Path) ->
     tx = SQLiteTransaction(open_database(str(tmp_path / "gateway.db")), POLICY, clocks, slice_time=0)
 
     def attach(claim: Claim, replay: Replay | None = None) -> Session | Replay:
-        return tx.run(lambda running: sessions.attach(running, POLICY, claim, replay))
+        return tx.run(lambda running: sessions.attach(running, POLICY, claim, clocks.running_ms(), replay))
 
     tx.begin()
     tx.open()

@@ -402,6 +402,9 @@ class DictEngine:
     def problem(self) -> str | None:
         return None
 
+    def running_ms(self) -> int:
+        return self.now
+
     async def run(self, client: str, rule: Rule[T], *, low_priority: bool = False) -> T:
         await rule(self._begin())  # its commit is refused: it is run again
         tx = self._begin()

@@ -10,9 +10,10 @@ import orjson
 import pytest
 
 from engines.conftest import POLICY
-from gateway.engines.base import Policy
+from gateway.engines.base import CLOCKS_DIFFER, Policy
 from gateway.engines.effects import Attachment, Session
 from gateway.engines.transaction import Transaction
+from gateway.errors import Unavailable
 from gateway.rules import recovery, sessions
 from gateway.rules.recovery import Replay
 from gateway.rules.sessions import FEW_STEPS, Claim, ResumePoint
@@ -39,10 +40,11 @@ def resume(
     ``short``: a slice reads one batch. ``between`` is called with the number of each slice but the last.
     """
     claim = Claim(session.username, "c-back", ResumePoint(session.pid, offset))
+    came = rules.engine.now
     replay: Replay | None = None
 
     async def attach(tx: Transaction) -> Session | Replay:
-        return await sessions.attach(tx, policy, claim, replay)
+        return await sessions.attach(tx, policy, claim, came, replay)
 
     for slice_ in itertools.count(1):
         rules.engine.runs_short = short
@@ -238,13 +240,30 @@ def test_a_session_that_ends_between_two_slices_is_not_resumed(rules: Rules, bob
     assert (attachment.recovered, attachment.missed, attachment.rooms) == (False, (), ())
 
 
-def test_of_two_log_ins_to_one_session_the_later_one_wins(rules: Rules, bob: Session) -> None:
+def test_of_two_log_ins_to_one_session_at_about_the_same_time_the_slower_one_wins(rules: Rules, bob: Session) -> None:
     offset = rules.last_offset
     rules.send("tea", "alice", *numbers(0, MANY))
     claim = Claim("bob", "c-other", ResumePoint(bob.pid, offset))
     attachment, _ = resume(rules, bob, offset, between=lambda _: call(rules.store.attach_session(claim)))
     assert (attachment.replaces and attachment.replaces.connection) == "c-other"
     assert (attachment.recovered, missed(attachment)) == (True, numbers(0, MANY))
+
+
+def test_a_log_in_does_not_take_the_session_from_one_that_came_later(rules: Rules, bob: Session) -> None:
+    """The client gave up waiting for it, and came back on another connection."""
+    offset = rules.last_offset
+    rules.send("tea", "alice", *numbers(0, MANY))
+    later = Claim("bob", "c-later", ResumePoint(bob.pid, offset))
+
+    def come_back(slice_: int) -> None:
+        rules.engine.now += CLOCKS_DIFFER + 1
+        call(rules.store.attach_session(later))
+
+    with pytest.raises(Unavailable, match="A later log-in has the session"):
+        resume(rules, bob, offset, between=come_back)
+    assert rules.recorder.last_attachment.holder.connection == "c-later"
+    again, _ = resume(rules, bob, offset)
+    assert (again.replaces and again.replaces.connection, missed(again)) == ("c-later", numbers(0, MANY))
 
 
 # --- bounds

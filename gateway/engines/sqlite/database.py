@@ -19,7 +19,7 @@ from gateway.engines.sqlite.watch import FileWatch
 from gateway.errors import StoreError
 from gateway.tokens import hash_token
 
-SCHEMA_VERSION = 6
+SCHEMA_VERSION = 7
 """The newest of the files in ``schema/``, each of which migrates a store from the previous version."""
 APPLICATION_ID = 0x43474157
 """Marks the file as a gateway's (SQLite's ``application_id``)."""

@@ -88,6 +88,9 @@ class SQLiteEngine:
     def problem(self) -> str | None:
         return self._file_problem() or (None if self._commits is None else self._commits.problem())
 
+    def running_ms(self) -> int:
+        return self._clocks.running_ms()
+
     def _file_problem(self) -> str | None:
         """What is wrong with the store's files, if anything."""
         watch = None if self._database is None else self._database.watch

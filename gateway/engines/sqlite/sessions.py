@@ -13,22 +13,24 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Mapping, Sequence
 
-    Row = tuple[str, str, str, str | None, str | None, str | None, int | None, int, int, int]
+    Row = tuple[str, str, str, str | None, str | None, str | None, int | None, int, int, int, int]
 
 LAST_CHARACTER = "\U0010ffff"
 """Sorts after every character that a username may contain."""
 
+# As `Row`.
 COLUMNS = (
-    "sid, username, pid, previous_pid, connection, node, suspended_at, resumable, began, missed_by_leaving"  # as `Row`
+    "sid, username, pid, previous_pid, connection, node, suspended_at, resumable, began, missed_by_leaving, attached_at"
 )
 
 SELECT = f"SELECT {COLUMNS} FROM sessions"
 
 PUT = f"""
-INSERT INTO sessions ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+INSERT INTO sessions ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (username, sid) DO UPDATE SET
     pid = excluded.pid, previous_pid = excluded.previous_pid, connection = excluded.connection, node = excluded.node,
-    suspended_at = excluded.suspended_at, resumable = excluded.resumable, missed_by_leaving = excluded.missed_by_leaving
+    suspended_at = excluded.suspended_at, resumable = excluded.resumable,
+    missed_by_leaving = excluded.missed_by_leaving, attached_at = excluded.attached_at
 """
 
 
@@ -87,6 +89,7 @@ class SessionTable:
                 session.resumable,
                 session.began,
                 session.missed_by_leaving,
+                session.attached_at,
             ),
         )
 
@@ -104,6 +107,8 @@ class SessionTable:
 
 
 def _records(rows: Iterable[Row]) -> Iterable[SessionRecord]:
-    for sid, username, pid, previous_pid, connection, node, suspended_at, resumable, began, missed in rows:
+    for sid, username, pid, previous, connection, node, suspended_at, resumable, began, missed, attached_at in rows:
         holder = None if connection is None or node is None else Holder(connection, node)
-        yield SessionRecord(sid, username, pid, previous_pid, holder, suspended_at, bool(resumable), began, missed)
+        yield SessionRecord(
+            sid, username, pid, previous, holder, suspended_at, bool(resumable), began, missed, attached_at
+        )

@@ -98,6 +98,9 @@ class ValkeyEngine:
     def problem(self) -> str | None:
         return self._node.problem()
 
+    def running_ms(self) -> int:
+        return self._node.running_ms()
+
     def cluster(self) -> Cluster:
         return Cluster(self._node)
 

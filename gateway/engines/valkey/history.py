@@ -45,7 +45,7 @@ class History:
         replies = await Read("backwards", reader, share, BYTES_AT_ONCE, *wanted)
         return [_entries(is_complete, rest) for is_complete, *rest in replies]
 
-    async def invitations(self, memberships: Sequence[Membership]) -> Sequence[Entry]:
+    async def invitations(self, memberships: Sequence[Membership]) -> Sequence[Entry | None]:
         wanted = [value for each in memberships for value in (each.room.id, each.username)]
         return [_invitation(reply) for reply in await Read("invitations", *wanted)]
 
@@ -115,7 +115,9 @@ def _entries(is_complete: int, rest: list[Any]) -> Entries:
     return Entries(tuple(found), bool(is_complete))
 
 
-def _invitation(reply: bytes) -> Entry:
+def _invitation(reply: bytes) -> Entry | None:
+    if not reply:
+        return None
     head, _, body = reply.partition(b"\n")
     position, _, event = head.decode().partition(" ")
     return Entry(int(position), event, body)

@@ -43,8 +43,11 @@ BEAT: Final = 1.5
 """Seconds between two heartbeats; a lease lasts 7 (``scripts/common.lua``)."""
 
 FIRST_PAUSE: Final = 0.05
-LAST_PAUSE: Final = 5.0
-"""Seconds between two attempts to connect: at first, and at most."""
+LAST_PAUSE: Final = 4.0
+"""Seconds between two attempts to connect: at first, and at most. They vary by half.
+
+The longest is shorter than a lease: for that long, no lease is taken after the server came back.
+"""
 
 MIGRATE_AGAIN: Final = "wait until it is, or run it again: gateway migrate"
 
