@@ -163,6 +163,10 @@ class Unavailable(GatewayError, kind=errors.UNAVAILABLE):
     pass
 
 
+class Unconfirmed(Unavailable):
+    """The store's reply was lost: the call may have taken effect, or still do so."""
+
+
 class Stopping(Unavailable):
     def __init__(self) -> None:
         super().__init__("The gateway is stopping; try again.")

@@ -17,9 +17,9 @@ is under way. So the store is called the moment the transport closes (`Sessions.
    room. `Sessions.lose` ends such a session instead of suspending it, so that its name is not reserved for a client
    that cannot return.
 
-The gateway need not know whether it is 1 or 2: the call that undoes a log-in is always made, and does nothing if no
-session is live on the connection. The store runs the calls for one username in order, so the next log-in with that name
-comes after it.
+The gateway need not know whether it is 1 or 2, nor whether a log-in that is `Unconfirmed` took effect: the call that
+undoes a log-in is always made, and does nothing if no session is live on the connection. The store runs the calls for
+one username in order, so the next log-in with that name comes after it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from collections import defaultdict
 from functools import partial
 from typing import TYPE_CHECKING
 
-from gateway.errors import GatewayError, Stopping, Unavailable, UsernameTaken
+from gateway.errors import GatewayError, Stopping, Unavailable, Unconfirmed, UsernameTaken
 from gateway.logs import get_logger
 from gateway.rules.sessions import Claim, ResumePoint
 from gateway.tasks import TaskOwner
@@ -196,6 +196,9 @@ class Sessions:
         except asyncio.CancelledError:
             if login.abandoned and not _is_cancelled():
                 raise Unavailable("The connection is closed.") from None
+            self._abandon(connection, login)
+            raise
+        except Unconfirmed:
             self._abandon(connection, login)
             raise
         except GatewayError:

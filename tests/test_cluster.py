@@ -21,7 +21,8 @@ from harness.plain import JsonClient
 from harness.process import GatewayProcess, StartGateway, stable_port
 from harness.proxy import Proxy
 from harness.stock import SocketIOClient
-from harness.valkey import StartValkey, ValkeyServer
+from harness.valkey import StartValkey, ValkeyProxy, ValkeyServer
+from harness.waiting import poll_until
 from test_health import ask, wait_for
 
 SUSPENDED = 10.0
@@ -410,6 +411,36 @@ async def test_clients_stay_connected_while_the_server_is_started_again(
         else:
             assert isinstance(client, JsonClient)
             assert not client.closed
+
+
+@pytest.mark.parametrize("wire", WIRES)
+async def test_a_log_in_whose_outcome_is_unknown_reserves_no_name(
+    valkey: ValkeyServer, start_gateway: StartGateway, join: Join, wire: str
+) -> None:
+    """The server's reply was lost: the client is refused, and so has no pid with which it could return to what may have
+    begun.
+    """
+    username = fresh_name("user")
+    async with ValkeyProxy(valkey.store(store := fresh_name("store"))) as way:
+        node = await start_gateway(store=way.url)
+        await join(to=node)  # so that the server knows the scripts
+        way.deafening = b"put_session"
+        refused = asyncio.create_task(join(wire, username, to=node))
+        await poll_until(lambda: valkey.command("EXISTS", f"{{{store}}}:user:{username}"))
+        way.deafening = b""
+        way.reset()
+        with pytest.raises(RefusedError) as refusal:
+            await refused
+        assert refusal.value.code == "unavailable"
+        async with asyncio.timeout(SUSPENDED):
+            while True:
+                try:
+                    await join(wire, username, to=node)
+                except RefusedError as error:
+                    assert error.code in {"unavailable", "username_taken"}
+                    await asyncio.sleep(0.05)  # before the next attempt
+                else:
+                    break
 
 
 async def test_a_gateway_says_in_one_line_that_the_server_is_not_there(start_valkey: StartValkey) -> None:

@@ -7,7 +7,8 @@ An engine runs **rules** (`gateway.rules`), which decide what happens, and store
    returns.
 2. **One order.** Every subscriber receives all effects in the order of their commits. Two effects in one room are
    received in the same order everywhere.
-3. **All or nothing.** A call that raises has changed nothing.
+3. **All or nothing.** A call that raises has changed nothing; after `Unconfirmed`, which an engine with a server may
+   raise, either all of it was done or nothing.
 4. **Checked where it is decided.** What a rule has read still holds when what it writes is committed: two clients that
    race cannot both win.
 5. **Each client in its order.** The calls for one client (a username), including those about its session, take effect

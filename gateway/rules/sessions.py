@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hmac
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from gateway import events
@@ -56,13 +56,14 @@ class Claim:
     """A client on ``connection`` claims ``username``, in the session that ``resume`` names or in a new one.
 
     ``resumable``: the client is sent the ``pid`` of a new session. If it is not, it cannot return, and the session ends
-    soon after the store is next opened.
+    soon after the store is next opened. ``sid``: of the new session, if the claim begins one.
     """
 
     username: str
     connection: str
     resume: ResumePoint | None = None
     resumable: bool = True
+    sid: str = field(default_factory=lambda: next(_sids))
 
     def is_for(self, session: SessionRecord) -> bool:
         """Whether the claim names that session by its pid."""
@@ -112,7 +113,7 @@ async def attach(
 
 def _begin(tx: Transaction, claim: Claim) -> Session:
     """Begin a new session."""
-    session = Session(next(_sids), next(_pids), claim.username)
+    session = Session(claim.sid, next(_pids), claim.username)
     holder, newest = Holder(claim.connection, tx.node), tx.log.newest()
     tx.sessions.put(
         SessionRecord(
@@ -192,14 +193,16 @@ async def end(tx: Transaction, policy: Policy, session: Session, connection: str
 async def abandon(tx: Transaction, policy: Policy, claim: Claim) -> None:
     """Undo `attach`: the connection of ``claim`` was closed before its client could learn the outcome.
 
-    A new session ends, since nobody could return to it. A session that the claim names is suspended again. Does nothing
-    if no session of the user is live on the connection.
+    A new session ends, even if it is suspended by now, since nobody can return to it. One that the claim has resumed is
+    suspended again. Does nothing if there is no such session.
     """
     sessions = await _sessions_of(tx, claim.username)
     for record in sessions:
+        if record.sid == claim.sid:
+            await _end(tx, policy, record, sessions)
+            return
         if _is_on(record, claim.connection):
-            undo = _suspend if claim.is_for(record) else _end
-            await undo(tx, policy, record, sessions)
+            await _suspend(tx, policy, record, sessions)
             return
 
 

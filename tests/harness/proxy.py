@@ -88,6 +88,8 @@ class Link:
             seen = self._tail + data
             self.marked = self._proxy.mark in seen
             self._tail = seen[-len(self._proxy.mark) :]
+        if self._proxy.deafening and self._proxy.deafening in data:
+            self.deafen()
 
     def _pass_on(self, end: End, data: bytes) -> None:
         if end is self.server and (self.deaf or self._proxy.muted):
@@ -181,6 +183,8 @@ class Proxy:
         self.mark = mark
         self.muted = False
         """Whether what the server sends is dropped."""
+        self.deafening = b""
+        """A connection whose client sends this, in one piece, is deafened before it reaches the server."""
         self.delay = 0.0
         """By how many seconds everything is delayed, in each direction."""
         self._turns = itertools.count()

@@ -147,3 +147,21 @@ def test_a_session_to_which_no_client_can_return_expires_with_its_node(rules: Ru
     call(rules.store.suspend_orphaned_sessions())
     assert call(rules.store.end_expired_sessions()) == 1
     assert "alice" not in {session.username for session in rules.engine.data.sessions.values()}
+
+
+def test_an_abandoned_log_in_leaves_no_session_even_if_that_was_suspended(rules: Rules) -> None:
+    """Its node was taken for lost meanwhile. Nobody has its pid, so its name must not be reserved."""
+    claim = Claim("alice", "c-alice")
+    session = call(rules.store.attach_session(claim))
+    call(rules.store.suspend_session(session, "c-alice"))
+    call(rules.store.abandon_session(claim))
+    assert rules.engine.data.sessions == {}
+
+
+def test_an_abandoned_return_leaves_a_session_that_another_connection_has_resumed(rules: Rules) -> None:
+    session = rules.login("alice")
+    claim = Claim("alice", "c-back", ResumePoint(session.pid, "1"))
+    call(rules.store.attach_session(claim))
+    call(rules.store.attach_session(Claim("alice", "c-again", ResumePoint(session.pid, "1"))))
+    call(rules.store.abandon_session(claim))
+    assert rules.engine.data.is_online("alice")

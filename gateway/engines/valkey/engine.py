@@ -19,7 +19,7 @@ from gateway.engines.valkey.hub import Hub
 from gateway.engines.valkey.node import FIRST_PAUSE, LAST_PAUSE, RETRY_AFTER, Node
 from gateway.engines.valkey.records import split_session_key
 from gateway.engines.valkey.subscription import Subscription
-from gateway.errors import GatewayError, RoomNotFound, StoreError, Unavailable
+from gateway.errors import GatewayError, RoomNotFound, StoreError, Unavailable, Unconfirmed
 from gateway.logs import get_logger
 from gateway.tasks import keep_running
 from gateway.tokens import tokens
@@ -153,10 +153,10 @@ class ValkeyEngine:
         return Receipt(f"{random}.{position}" if message_id is None else message_id, ts, duplicate=False)
 
     async def _deliver(self, hub: Hub, position: int) -> None:
-        """Wait until everything up to a position was delivered. Raises Unavailable: it never will be."""
+        """Wait until everything up to a position was delivered. Raises Unconfirmed: it never will be."""
         self._node.note_position(position)
         if not await hub.passed(position):
-            raise Unavailable("This node lost its place in the cluster; try again.", retry_after=RETRY_AFTER)
+            raise Unconfirmed("This node lost its place in the cluster; try again.", retry_after=RETRY_AFTER)
 
     # --- an `Owner` of the node
 

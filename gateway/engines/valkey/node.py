@@ -27,7 +27,7 @@ from gateway.engines.base import Durability
 from gateway.engines.epochs import Epochs
 from gateway.engines.valkey.link import Link, LinkLostError
 from gateway.engines.valkey.scripts import script
-from gateway.errors import LimitReached, StoreError, Unavailable
+from gateway.errors import LimitReached, StoreError, Unavailable, Unconfirmed
 from gateway.logs import get_logger
 from gateway.tasks import keep_running
 
@@ -138,13 +138,14 @@ class Node:
         """What a script replies.
 
         Raises:
-            Unavailable: the server cannot be reached, or cannot do it now. What was asked may have been done.
+            Unconfirmed: the server cannot be reached. What was asked may have been done.
+            Unavailable: the server cannot do it now.
             LimitReached: its memory is full.
         """
         try:
             return await self._run(name, *arguments)
         except LinkLostError:
-            raise Unavailable("The store cannot be reached; try again.", retry_after=RETRY_AFTER) from None
+            raise Unconfirmed("The store cannot be reached; try again.", retry_after=RETRY_AFTER) from None
         except ResponseError as error:
             if isinstance(error, OutOfMemoryError):
                 raise LimitReached.memory() from None
