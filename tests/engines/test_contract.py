@@ -19,7 +19,7 @@ from gateway.errors import (
     UnknownUser,
     UsernameTaken,
 )
-from gateway.rules.sessions import Claim
+from gateway.rules.sessions import EXPIRED_AT_ONCE, Claim
 
 pytestmark = pytest.mark.fast
 
@@ -193,6 +193,18 @@ async def test_a_session_that_cannot_be_resumed_does_not_outlast_a_restart(store
     left = [orjson.loads(missed.body)["username"] for missed in attachment.missed if missed.event == "user-left"]
     assert sorted(left) == ["bare", "gone"]
     assert [room.member_count for room in attachment.rooms] == [1]
+
+
+async def test_a_session_that_cannot_be_resumed_ends_before_many_that_can(store: Store) -> None:
+    """These were suspended before, but their recovery windows begin at the restart."""
+    for number in range(EXPIRED_AT_ONCE + 1):
+        await store.lose(await store.login(f"user{number}"))
+    store.clock.advance(POLICY.recovery_window - 1)
+    await store.attach_session(Claim("bare", "c-bare", None, resumable=False))
+    store.clock.advance(2)
+    await store.reopen()
+    assert await store.end_expired_sessions() == 1
+    assert (await store.find_users("user0", "bare", 1)).users == ()
 
 
 async def test_every_recovery_window_begins_at_a_restart(store: Store) -> None:

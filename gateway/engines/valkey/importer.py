@@ -25,7 +25,7 @@ from gateway.engines import dump
 from gateway.engines.transaction import SessionRecord
 from gateway.engines.valkey.address import Address
 from gateway.engines.valkey.link import LinkLostError
-from gateway.engines.valkey.records import encode_session, session_key
+from gateway.engines.valkey.records import LONG_AGO, encode_session, session_key
 from gateway.engines.valkey.scripts import script
 from gateway.engines.valkey.visit import scan, visit
 from gateway.errors import StoreError
@@ -45,11 +45,6 @@ ASK_AGAIN: Final = 0.5
 COMMANDS_AT_ONCE: Final = 256
 CHARACTERS_AT_ONCE: Final = 262_144
 """When what was collected is written. The server does nothing else meanwhile, for a few milliseconds."""
-
-LONG_AGO: Final = -(2**40)
-"""Since when a session is suspended to which no client can return: however long its recovery window is, it is over when
-the store is opened.
-"""
 
 
 @dataclass(slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
@@ -12,6 +12,9 @@ from gateway.engines.transaction import Membership, RoomId, RoomRecord, SessionR
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+LONG_AGO: Final = -(2**40)
+"""Since when a session is suspended to which no client can return: longer than any recovery window."""
 
 
 @dataclass(slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gateway.engines.valkey.records import encode_session, pairs, session_key, split_session_key
+from gateway.engines.valkey.records import LONG_AGO, encode_session, pairs, session_key, split_session_key
 from gateway.engines.valkey.workspace import Read
 
 if TYPE_CHECKING:
@@ -73,7 +73,8 @@ class Sessions:
         """Keep the indexes: what is suspended, what is live on which node, and where a user is."""
         draft, key = self._draft, session_key(session)
         if session.suspended_at is not None:
-            draft.write("suspend", key, session.suspended_at)
+            # Those to which nobody can return come first: the others may count from `Node.windows_began`.
+            draft.write("suspend", key, session.suspended_at if session.resumable else LONG_AGO)
         elif before is not None and before.suspended_at is not None:
             draft.write("unsuspend", key)
         held, holds = (None if each is None else each.holder for each in (before, session))
