@@ -213,20 +213,20 @@ def test_a_server_that_cannot_start_is_reported_with_its_reason(folder: Path) ->
     assert spoilt.read_text() == "spoilt\n"
 
 
-def test_an_unusable_folder_is_reported_in_one_line(tmp_path: Path) -> None:
-    for folder, problem in {
-        tmp_path / "missing" / "gateway.db.valkey": "No such file or directory",
-        tmp_path / ("x" * MAX_SOCKET_PATH): "too long for a Unix socket",
+def test_an_unusable_folder_is_reported_in_one_line(folder: Path) -> None:
+    for unusable, problem in {
+        folder / "missing" / "gateway.db.valkey": "No such file or directory",
+        folder / ("x" * MAX_SOCKET_PATH): "too long for a Unix socket",
     }.items():
         with pytest.raises(PrivateServerError, match=problem) as caught:
-            PrivateValkey(folder, 2**30)
+            PrivateValkey(unusable, 2**30)
         assert "\n" not in str(caught.value)
 
 
-def test_the_url_of_the_store_names_any_path(tmp_path: Path) -> None:
+def test_the_url_of_the_store_names_any_path(folder: Path) -> None:
     """Characters that a URL cannot have are quoted."""
-    server = PrivateValkey(tmp_path / "a b%?", 2**30)
-    assert server.url == f"unix://{tmp_path}/{quote('a b%?')}/valkey.sock"
+    server = PrivateValkey(folder.parent / "a b%?", 2**30)
+    assert server.url == f"unix://{folder.parent}/{quote('a b%?')}/valkey.sock"
     server.release()
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import os
 import signal
 import sys
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -21,6 +22,8 @@ from gateway.errors import StoreError
 from gateway.workers.valkey import folder_of, holds_store
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from gateway.engines.dump import Exporter, Importer, Record
 
 HELP = """Copy the store SOURCE into TARGET, which must be empty: sqlite:///PATH or redis://HOST, in either direction.
@@ -46,11 +49,10 @@ RECORDS_AT_ONCE: Final = 256
     params=[click.Argument(["source"], type=StoreURL()), click.Argument(["target"], type=StoreURL())],
 )
 def command(source: str, target: str) -> None:
-    signal.signal(signal.SIGTERM, _end)
     if "sqlite://" in {source, target}:
         raise click.UsageError("sqlite:// is a store in memory, which nothing can be copied from or into.")
     try:
-        progress = asyncio.run(migrate(source, target))
+        progress = asyncio.run(_until_signal(migrate(source, target)))
     except StoreError as error:
         raise click.ClickException(str(error)) from None
     print(f"{without_password(target)}: {progress.summary()}")  # noqa: T201 - what a command does
@@ -132,6 +134,21 @@ def _check_no_private_server(url: str) -> None:
         raise StoreError(f"The store of several workers is in {folder}, which cannot be copied; name another file.")
 
 
-def _end(number: int, frame: object) -> None:
-    """Raise SystemExit, so that what was written is removed."""
-    sys.exit(128 + number)
+async def _until_signal(migration: Coroutine[Any, Any, Progress]) -> Progress:
+    """Cancel a migration at SIGTERM or SIGINT, so that it removes what it has written, and exit."""
+    task = asyncio.ensure_future(migration)
+    received: list[int] = []
+
+    def end(number: int) -> None:
+        received.append(number)
+        task.cancel()
+
+    with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C raises KeyboardInterrupt instead
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, end, number)
+    try:
+        return await task
+    except asyncio.CancelledError:
+        if received:
+            sys.exit(128 + received[0])
+        raise

@@ -67,6 +67,9 @@ class Pieces:
 
     # --- an engine that does everything at once
 
+    def running_ms(self) -> int:
+        return self.tx.running_ms()
+
     async def run(self, client: str, rule: Rule[T], *, low_priority: bool = False) -> T:
         return self.measure(self.name, lambda: self.tx.run(rule))
 

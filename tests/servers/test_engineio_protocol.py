@@ -313,7 +313,10 @@ async def test_a_body_that_is_not_a_payload_closes_the_session(server: Any, body
     """400, and the session is over."""
     url = await open_polling(server.url)
     assert (await request("POST", url, data=body)).status == 400
-    assert (await request("GET", url)).status == 400
+    response = await request("GET", url)
+    if response.text == "2":  # a ping that was due before
+        response = await request("GET", url)
+    assert response.status == 400
 
 
 @pytest.mark.parametrize("frame", ["", "abc", "7", "b!", "bé", "x"])
