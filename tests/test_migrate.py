@@ -7,6 +7,7 @@ import os
 import signal
 import sqlite3
 import subprocess
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -119,6 +120,33 @@ async def test_clients_come_back_recovered(
     assert "message" not in [event.name for event in await bob.drain()]
 
 
+async def test_a_store_is_moved_to_several_workers_and_back(join: Join, tmp_path: Path) -> None:
+    """Their store is a folder next to where the database would be; a path too long for a Unix socket is none."""
+    database, back = f"sqlite:///{tmp_path / 'chat.db'}", f"sqlite:///{tmp_path / 'back.db'}"
+    port = stable_port()
+    with tempfile.TemporaryDirectory(prefix="gateway-") as short:
+        folder = f"sqlite:///{short}/chat.db"
+        one, two = GatewayProcess(database, port), GatewayProcess(folder, port, workers=2)
+        async with one:
+            alice = await join("socketio-websocket", to=one, **RETURNING)
+            room = await make_room(alice)
+            await send(alice, room, "one")
+        await alice.next_notice("disconnect")
+        status, output = await migrate("--for-workers", database, folder)
+        assert (status, output.count("\n")) == (0, 1), output
+        assert "1 rooms, 1 events, 1 sessions" in output
+        async with two:
+            assert await has_returned(alice)
+            await send(alice, room, "two")
+        await alice.next_notice("disconnect")
+        status, output = await migrate(folder, back)
+        assert (status, output.count("\n")) == (0, 1), output
+        one.store = back
+        async with one:
+            assert await has_returned(alice)
+            assert await contents_of(alice, room) == ["one", "two"]
+
+
 async def test_a_source_is_not_changed(
     start_gateway: StartGateway, join: Join, start_valkey: StartValkey, tmp_path: Path
 ) -> None:
@@ -168,8 +196,9 @@ async def test_what_cannot_be_migrated_is_reported_in_one_line(
     connection.execute("PRAGMA user_version = 5")
     connection.close()
     evicting = await start_valkey(maxmemory=100_000_000, maxmemory_policy="allkeys-lru")
-    workers = tmp_path / "workers.db"
-    os.makedirs(f"{workers}.valkey/appendonlydir")
+    both = tmp_path / "both.db"
+    both.touch()
+    os.makedirs(f"{both}.valkey/appendonlydir")
     taken = valkey.store(fresh_name("taken"))
     assert (await migrate(own.store, taken))[0] == 0
     before, new = set(os.listdir(tmp_path)), f"sqlite:///{tmp_path / 'new.db'}"
@@ -183,8 +212,10 @@ async def test_what_cannot_be_migrated_is_reported_in_one_line(
         (1, "another program", (own.store, f"sqlite:///{other}")),
         (1, "the same store", (own.store, f"sqlite:///{tmp_path / '.' / 'chat.db'}")),
         (1, "not empty", (own.store, taken)),
-        (1, "several workers", (own.store, f"sqlite:///{workers}")),
-        (1, "several workers", (f"sqlite:///{workers}", new)),
+        (1, "move the wrong one away", (own.store, f"sqlite:///{both}")),
+        (1, "move the wrong one away", (f"sqlite:///{both}", new)),
+        (1, "choose a new path", ("--for-workers", own.store, own.store)),
+        (2, "--for-workers", ("--for-workers", own.store, taken)),
         (1, "evict", (own.store, evicting.url)),
         (1, "cannot be used", (own.store, f"redis://127.0.0.1:{stable_port()}")),
         (2, "memory", (own.store, "sqlite://")),

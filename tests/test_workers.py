@@ -515,6 +515,7 @@ def test_a_store_that_one_process_uses_is_refused(tmp_path: Path) -> None:
         assert (result.returncode, result.stdout, result.stderr.count("\n")) == (2, "", 1)
         assert "--workers 2 cannot share" in result.stderr
         assert "redis://" in result.stderr
+    assert f"gateway migrate --for-workers sqlite:///{database} " in result.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["gateway.db"]
 
 

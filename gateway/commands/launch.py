@@ -18,7 +18,14 @@ from gateway.workers.assignment import Assignment
 from gateway.workers.child import how
 from gateway.workers.program import Worker
 from gateway.workers.supervisor import SIGNALS, StartError, Supervisor
-from gateway.workers.valkey import PrivateServerError, PrivateValkey, find_server, folder_of, holds_store
+from gateway.workers.valkey import (
+    NOT_STARTED,
+    PrivateServerError,
+    PrivateValkey,
+    existing_folder,
+    find_server,
+    folder_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -68,22 +75,21 @@ def private_folder(settings: Settings) -> Path | None:
                 f"--workers {workers} cannot share a store in memory; choose --store redis://… or sqlite:///PATH."
             )
         return None
-    folder = folder_of(database)
+    try:
+        folder = existing_folder(database)
+    except PrivateServerError as error:
+        raise click.UsageError(str(error)) from None
+    if folder is None and workers == 1:
+        return None
     if os.path.exists(database):
-        if holds_store(folder):
-            raise click.UsageError(f"Both {database} and {folder} could be the store; move the wrong one away.")
-        if workers > 1:
-            raise click.UsageError(
-                f"--workers {workers} cannot share the SQLite store {database}, which one process uses. Start without "
-                "--workers, or with a store that is empty or shared: --store sqlite:///PATH or redis://…"
-            )
-        return None
-    if workers == 1 and not holds_store(folder):
-        return None
+        raise click.UsageError(
+            f"--workers {workers} cannot share the SQLite store {database}, which one process uses. Start without "
+            f"--workers, or copy it: gateway migrate --for-workers {settings.store} sqlite:///NEW (or redis://…)"
+        )
     if find_server() is None:
         needs = f"--workers {workers} needs" if workers > 1 else f"The store {folder} needs"
         raise click.UsageError(f"{needs} a Valkey server: install one ({INSTALL}), or use --store redis://…")
-    return folder
+    return folder or folder_of(database)
 
 
 def supervise(settings: Settings, command: Sequence[str], folder: Path | None) -> None:
@@ -129,7 +135,7 @@ def _report_ready(line: str, workers: int) -> None:
 def _failure(error: StartError, server: PrivateValkey | None) -> click.ClickException | SystemExit:
     """What is reported when a process ended before any worker served."""
     if server is not None and error.program is server:
-        return click.ClickException(f"The Valkey server that keeps the store did not start: {server.last_words()}")
+        return click.ClickException(f"{NOT_STARTED}: {server.last_words()}")
     if error.status > 0:
         return SystemExit(error.status)  # the worker has reported why
     details = " ".join(f"{name} {value}" for name, value in how(error.status).items())

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -19,10 +20,11 @@ from gateway.engines import dump
 from gateway.engines.sqlite.exporter import SQLiteExporter
 from gateway.engines.sqlite.importer import SQLiteImporter
 from gateway.errors import StoreError
-from gateway.workers.valkey import folder_of, holds_store
+from gateway.memory import machine_memory
+from gateway.workers.valkey import PrivateServerError, PrivateValkey, existing_folder, folder_of
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
+    from collections.abc import Coroutine, Iterator
 
     from gateway.engines.dump import Exporter, Importer, Record
 
@@ -46,14 +48,23 @@ RECORDS_AT_ONCE: Final = 256
     "migrate",
     help=HELP,
     short_help="Copy the store into another one: a file, or a Valkey or Redis server.",
-    params=[click.Argument(["source"], type=StoreURL()), click.Argument(["target"], type=StoreURL())],
+    params=[
+        click.Argument(["source"], type=StoreURL()),
+        click.Argument(["target"], type=StoreURL()),
+        click.Option(
+            ["--for-workers"], is_flag=True, help="TARGET, a sqlite:///PATH, is for several workers: a folder at PATH."
+        ),
+    ],
 )
-def command(source: str, target: str) -> None:
+def command(source: str, target: str, *, for_workers: bool) -> None:
     if "sqlite://" in {source, target}:
         raise click.UsageError("sqlite:// is a store in memory, which nothing can be copied from or into.")
+    if for_workers and not target.startswith("sqlite:"):
+        raise click.UsageError("--for-workers is for sqlite:///PATH; any number of workers can use a server.")
     try:
-        progress = asyncio.run(_until_signal(migrate(source, target)))
-    except StoreError as error:
+        with _served(source) as source_url, _served(target, for_workers=for_workers) as target_url:
+            progress = asyncio.run(_until_signal(migrate(source_url, target_url)))
+    except (StoreError, PrivateServerError) as error:
         raise click.ClickException(str(error)) from None
     print(f"{without_password(target)}: {progress.summary()}")  # noqa: T201 - what a command does
 
@@ -63,8 +74,6 @@ async def migrate(source: str, target: str) -> Progress:
     progress, counter = Progress(), itertools.count()
     if source == target or _is_same_file(source, target):
         raise StoreError("The source and the target are the same store.")
-    for url in (source, target):
-        _check_no_private_server(url)
     async with exporter_for(source) as exporter, importer_for(target) as importer:
         async for record in exporter.records():
             await importer.put(record)
@@ -128,10 +137,28 @@ def _is_same_file(source: str, target: str) -> bool:
     return os.path.realpath(_path(source)) == os.path.realpath(_path(target))
 
 
-def _check_no_private_server(url: str) -> None:
-    """Check that ``sqlite:///PATH`` does not stand for the folder of a private server (`PrivateValkey`)."""
-    if url.startswith("sqlite:") and holds_store(folder := folder_of(_path(url))):
-        raise StoreError(f"The store of several workers is in {folder}, which cannot be copied; name another file.")
+@contextmanager
+def _served(url: str, *, for_workers: bool = False) -> Iterator[str]:
+    """The URL; or that of the private server whose folder is meant, which runs meanwhile (`PrivateValkey`).
+
+    Raises:
+        PrivateServerError: it cannot be used.
+    """
+    path = _path(url)
+    folder = existing_folder(path) if url.startswith("sqlite:") else None
+    if folder is None and for_workers:
+        if os.path.exists(path):
+            raise PrivateServerError(f"There is a SQLite store at {path}; choose a new path for that of the workers.")
+        folder = folder_of(path)
+    if folder is None:
+        yield url
+        return
+    server = PrivateValkey(folder, machine_memory())
+    try:
+        with server.serving():
+            yield server.url
+    finally:
+        server.release()
 
 
 async def _until_signal(migration: Coroutine[Any, Any, Progress]) -> Progress:

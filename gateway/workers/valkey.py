@@ -12,6 +12,7 @@ import shutil
 import signal
 import socket
 import time
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -22,6 +23,7 @@ from gateway.workers import tether
 
 if TYPE_CHECKING:
     import subprocess
+    from collections.abc import Iterator
 
 SUFFIX: Final = ".valkey"
 """What the folder is called: as the database, and this."""
@@ -48,6 +50,11 @@ MEMORY_SHARE: Final = 4
 """By what the machine's memory is divided for the most that the server may take: half of it is for the clients
 (``--max-memory``), and when the server rewrites its log, it may copy all that it has.
 """
+
+START_INTERVAL: Final = 0.05
+"""How often a command asks whether the server has started, in seconds."""
+
+NOT_STARTED: Final = "The Valkey server that keeps the store did not start"
 
 SETTINGS: Final = {
     "port": "0",
@@ -77,6 +84,20 @@ def folder_of(database: str) -> Path:
 def holds_store(folder: Path) -> bool:
     """Whether a server has stored something in the folder."""
     return (folder / "appendonlydir").exists()
+
+
+def existing_folder(database: str) -> Path | None:
+    """The folder in which the store at that path is, if it is not in a database there.
+
+    Raises:
+        PrivateServerError: there are both.
+    """
+    folder = folder_of(database)
+    if not holds_store(folder):
+        return None
+    if os.path.exists(database):
+        raise PrivateServerError(f"Both {database} and {folder} could be the store; move the wrong one away.")
+    return folder
 
 
 def find_server() -> str | None:
@@ -173,6 +194,20 @@ class PrivateValkey:
     def release(self) -> None:
         """Unlock the folder, after the server has ended."""
         os.close(self._lock)
+
+    @contextmanager
+    def serving(self) -> Iterator[None]:
+        """Run the server, for a command that has no supervisor. Raises PrivateServerError: it does not start."""
+        process = self.start()
+        try:
+            while not self.is_heard():
+                if process.poll() is not None:
+                    raise PrivateServerError(f"{NOT_STARTED}: {self.last_words()}")
+                time.sleep(START_INTERVAL)
+            yield
+        finally:
+            self.stop(process)
+            process.wait()
 
 
 def _lock(file: int) -> bool:
