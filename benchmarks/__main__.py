@@ -12,16 +12,18 @@ import click
 
 from benchmarks import chart, machine, report, tools
 from benchmarks.figures import Results
-from benchmarks.scenarios import FULL, QUICK, SCENARIOS, TARGETS, play_once
+from benchmarks.play import FULL, QUICK, play_once
+from benchmarks.scenarios import SCENARIOS, TARGETS
 
 if TYPE_CHECKING:
-    from benchmarks.scenarios import Scale, Scenario
+    from benchmarks.play import Scale, Scenario
 
 NAMES = [scenario.name for scenario in SCENARIOS]
 
 
 @click.command("benchmarks", context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--quick", is_flag=True, help="One short round with few clients, to see that everything works.")
+@click.option("--cluster", is_flag=True, help="The scenarios of several nodes on Valkey, in place of the others.")
 @click.option("--only", type=click.Choice(NAMES), multiple=True, help="This scenario; may be given several times.")
 @click.option(
     "--rounds", type=click.IntRange(min=1), help="How often each server has its turn.  [default: 3; 1 if quick]"
@@ -31,14 +33,19 @@ NAMES = [scenario.name for scenario in SCENARIOS]
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder for table.md, ratios.svg and values.json.  [default: one in the user's cache]",
 )
-def main(*, quick: bool, only: tuple[str, ...], rounds: int | None, output: Path | None) -> None:
-    """The gateway beside stock python-socketio, Socket.IO on Node, and a bare loop of send()."""
+def main(*, quick: bool, cluster: bool, only: tuple[str, ...], rounds: int | None, output: Path | None) -> None:
+    """The gateway beside stock python-socketio, Socket.IO on Node, and a bare loop of send(); with --cluster, several
+    nodes on a Valkey server beside what connects theirs.
+    """
     folder = output or tools.cache() / "results"
     folder.mkdir(parents=True, exist_ok=True)
-    scenarios = [scenario for scenario in SCENARIOS if not only or scenario.name in only]
+    scenarios = [
+        scenario for scenario in SCENARIOS if (scenario.name in only if only else scenario.on_valkey == cluster)
+    ]
     results = Results()
     rounds = rounds or (1 if quick else 3)
     others = machine.others_at_work()
+    description = machine.describe(cluster=any(scenario.on_valkey for scenario in scenarios))
     started = time.monotonic()
     for scenario in scenarios:
         play(scenario, rounds, QUICK if quick else FULL, results)
@@ -46,7 +53,7 @@ def main(*, quick: bool, only: tuple[str, ...], rounds: int | None, output: Path
             missing = [key for key in TARGETS if key.scenario == scenario.name and key not in results.values]
             results.failures += [f"there is no figure for the target of {key}" for key in missing]
         about = report.notes(
-            results, machine=machine.describe(), others=others, rounds=rounds, seconds=time.monotonic() - started
+            results, machine=description, others=others, rounds=rounds, seconds=time.monotonic() - started
         )
         text = f"{report.table(results)}\n{about}"
         (folder / "table.md").write_text(text)

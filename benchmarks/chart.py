@@ -18,9 +18,19 @@ if TYPE_CHECKING:
 
     from benchmarks.figures import Results
 
-SHOWN = {"fan-out", "pairs", "busy-rooms", "connections", "pauses"}
+SHOWN = {"fan-out", "pairs", "busy-rooms", "connections", "pauses", "one-node", "two-nodes"}
 LEFT_OUT = {Figure.DELIVERIES_PER_SECOND, Figure.LATENCY_P50}
-COLOURS = {"gateway": "ours", "Node": "node", "stock": "stock", "send()": "send"}
+COLOURS = {
+    "gateway": "ours",
+    "gateway, everysec": "ours",
+    "Node": "node",
+    "stock": "stock",
+    "send()": "send",
+    "redis": "node",
+    "sharded": "stock",
+    "streams": "send",
+    "manager": "ink",
+}
 
 WIDTH, LABELS, VALUES = 900, 390, 50
 BAR, GAP, BETWEEN, TOP, BOTTOM = 11, 2, 12, 56, 30
@@ -37,6 +47,7 @@ STYLE = """
   .one, .range { stroke: var(--ink); }
   .ours { fill: var(--ours); stroke: var(--ours); } .node { fill: var(--node); stroke: var(--node); }
   .stock { fill: var(--stock); stroke: var(--stock); } .send { fill: var(--send); stroke: var(--send); }
+  .ink { fill: var(--ink); stroke: var(--ink); }
   rect { stroke: none; } .curve { fill: none; stroke-width: 2; }
 """
 
@@ -121,7 +132,7 @@ def _legend(drawn: list[Group], *, grows: bool) -> Iterator[str]:
         yield f'<rect class="{COLOURS[peer]}" x="{at}" y="34" width="10" height="10"/>'
         label = "gateway, below" if peer == "gateway" else peer
         yield f'<text x="{at + 15}" y="43">{escape(label)}</text>'
-        at += 90
+        at += 30 + 7 * len(label)
 
 
 def _bar(bar: Bar, y: float, x: Callable[[float], float]) -> Iterator[str]:

@@ -14,12 +14,21 @@ class Figure(Enum):
     DELIVERIES_PER_CPU = ("deliveries / CPU s", "{:,.0f}", True)
     DELIVERIES_PER_SECOND = ("deliveries / s", "{:,.0f}", True)
     MESSAGES_PER_CPU = ("messages / CPU s", "{:,.0f}", True)
+    MESSAGES_PER_SECOND = ("messages / s", "{:,.0f}", True)
+    MESSAGES_PER_CPU_OF_ALL = ("messages / CPU s, Valkey's included", "{:,.0f}", True)
+    VALKEY_PER_MESSAGE = ("Valkey's CPU / message", "{:.1f} µs", False)
+    SCRIPT = ("Valkey's time / script", "{:.1f} µs", False)
     LATENCY_P50 = ("latency, p50", "{:.2f} ms", False)
     LATENCY_P99 = ("latency, p99", "{:.2f} ms", False)
     LAST_MEMBER = ("last member has it, p50", "{:.2f} ms", False)
     HANDSHAKES_PER_CPU = ("handshakes / CPU s", "{:,.0f}", True)
+    VALKEY_PER_HANDSHAKE = ("Valkey's CPU / handshake", "{:.0f} µs", False)
     MEMORY = ("memory / connection", "{:.1f} KiB", False)
+    VALKEY_MEMORY = ("Valkey's memory / connection", "{:.1f} KiB", False)
+    ROOM_MEMORY = ("Valkey's memory / room", "{:.1f} KiB", False)
     IDLE_CPU = ("CPU, idle", "{:.2f} %", False)
+    VALKEY_IDLE_CPU = ("Valkey's CPU, idle", "{:.2f} %", False)
+    BYSTANDER_CPU = ("CPU of the node without clients", "{:.2f} %", False)
     LAG_P99 = ("loop lag, p99", "{:.1f} ms", False)
     LONGEST_PAUSE = ("longest pause", "{:.1f} ms", False)
 
@@ -67,6 +76,7 @@ class Load:
     name: str
     server: float
     generator: float
+    valkey: float = 0.0
 
 
 @dataclass(slots=True)

@@ -6,13 +6,10 @@ import json
 import os
 import subprocess
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from benchmarks import tools
 from benchmarks.servers import GENERATOR_CORE, HERE, Server, pinned
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 
 class Failed(Exception):
@@ -30,10 +27,15 @@ class Distribution:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What was done, in how many seconds, and the CPU seconds of all threads of the server, and of ours."""
+    """What was done, in how many seconds, and the CPU seconds of all threads of the server, and of ours.
+
+    ``server_cpu``: of all nodes that have clients; ``bystander_cpu``: of those that have none.
+    """
 
     seconds: float
     server_cpu: float
+    bystander_cpu: float
+    valkey_cpu: float
     generator_cpu: float
     connections: int = 0
     messages: int = 0
@@ -43,7 +45,9 @@ class Measured:
 
 
 class Generator:
-    """Clients of one server. Any call raises `Failed` where the server does not do what a chat must.
+    """Clients of one server, spread over its nodes: the members of a room are on different ones.
+
+    Any call raises `Failed` where the server does not do what a chat must.
 
     ``probe``, where a call has it: seconds between two measurements of the server's lag (0: none).
     """
@@ -52,8 +56,11 @@ class Generator:
         self._server = server
         kind = server.kind
         welcome = {"LOAD_WELCOME": "1"} if kind.sends_welcome else {}
+        ports = ",".join(str(node.port) for node in server.nodes)
+        measured = [*server.nodes, *server.bystanders, *([server.valkey] if server.valkey else [])]
+        pids = ",".join(str(each.pid) for each in measured)
         self._process = subprocess.Popen(
-            [tools.compiled(HERE / "load.c"), kind.wire, str(server.port), str(server.pid)],
+            [tools.compiled(HERE / "load.c"), kind.wire, ports, pids],
             env={**os.environ, **welcome},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -71,7 +78,7 @@ class Generator:
 
     def connect(self, total: int, *, parallel: int = 64, probe: float = 0) -> Measured:
         """Log in until there are ``total`` connections, a batch at a time."""
-        return _measured(self._command(f"connect {total} {parallel} {1000 * probe}"))
+        return self._measured(self._command(f"connect {total} {parallel} {1000 * probe}"))
 
     def make_rooms(self, count: int, members: int) -> None:
         """Put the first connections into new rooms."""
@@ -91,11 +98,11 @@ class Generator:
 
         ``rate``: messages a second in all (0: as fast as they arrive).
         """
-        return _measured(self._command(f"run {senders} {window} {size} {seconds} {rate} {1000 * probe}"))
+        return self._measured(self._command(f"run {senders} {window} {size} {seconds} {rate} {1000 * probe}"))
 
     def idle(self, seconds: float) -> Measured:
         """Reply to heartbeats, and to nothing else."""
-        return _measured(self._command(f"idle {seconds}"))
+        return self._measured(self._command(f"idle {seconds}"))
 
     def _command(self, line: str) -> dict[str, Any]:
         assert self._process.stdin is not None
@@ -107,11 +114,17 @@ class Generator:
             raise Failed(f"{self._server.kind.name}, {line!r}: {result['error']}\n{self._server.log()}")
         return result
 
-
-def _measured(result: Mapping[str, Any]) -> Measured:
-    distributions = {
-        name: Distribution(**{key: value for key, value in result[name].items() if key != "count"})
-        for name in ("latency", "lag")
-        if name in result
-    }
-    return Measured(**{**result, **distributions})
+    def _measured(self, result: dict[str, Any]) -> Measured:
+        distributions = {
+            name: Distribution(**{key: value for key, value in result.pop(name).items() if key != "count"})
+            for name in ("latency", "lag")
+            if name in result
+        }
+        cpu, nodes, bystanders = result.pop("cpu"), len(self._server.nodes), len(self._server.bystanders)
+        return Measured(
+            **result,
+            **distributions,
+            server_cpu=sum(cpu[:nodes]),
+            bystander_cpu=sum(cpu[nodes : nodes + bystanders]),
+            valkey_cpu=sum(cpu[nodes + bystanders :]),
+        )

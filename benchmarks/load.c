@@ -1,9 +1,9 @@
 /* The load generator: many WebSocket clients in one thread, cheap enough not to be what is measured.
  *
- *     load socketio|plain PORT PID
+ *     load socketio|plain PORT[,PORT...] PID[,PID...]
  *
- * connects to the server at 127.0.0.1:PORT, whose process is PID (its CPU time is read, all threads). It takes
- * commands on stdin, one a line, and replies to each with one line of JSON on stdout:
+ * connects to the servers at 127.0.0.1:PORT, to each in turn, and reads the CPU time of the processes PID (all threads). It
+ * takes commands on stdin, one a line, and replies to each with one line of JSON on stdout:
  *
  *     connect TOTAL PARALLEL PROBE           log in until there are TOTAL connections, PARALLEL at a time
  *     rooms COUNT MEMBERS                    put the first COUNT x MEMBERS connections into rooms of their own
@@ -37,7 +37,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MAX_DEPTH = 16, READ_SIZE = 1 << 20, BATCH = 1024, MARK = 18 };
+enum { MAX_DEPTH = 16, MAX_SERVERS = 16, READ_SIZE = 1 << 20, BATCH = 1024, MARK = 18 };
 static const double PATIENCE = 60; /* seconds without a byte after which the server is taken for dead */
 
 enum state { NEW, CONNECTING, UPGRADING, JOINING, READY };
@@ -65,8 +65,9 @@ static struct conn *conns;
 static uint32_t conn_count, ready_count;
 static int epoll_fd;
 static bool plain, has_welcome;
-static struct sockaddr_in address;
-static clockid_t server_clock;
+static int ports[MAX_SERVERS], port_count;
+static clockid_t clocks[MAX_SERVERS]; /* of the processes whose CPU time is read */
+static int clock_count;
 static char *read_buffer;
 static double last_heard;
 static bool stdin_ready;
@@ -120,6 +121,25 @@ static double seconds(clockid_t clock) {
 }
 
 static double now(void) { return seconds(CLOCK_MONOTONIC); }
+
+/* What everybody has used of the processors' time. */
+struct usage {
+    double servers[MAX_SERVERS], own;
+};
+
+static struct usage usage(void) {
+    struct usage used = {.own = seconds(CLOCK_PROCESS_CPUTIME_ID)};
+    for (int i = 0; i < clock_count; i++) used.servers[i] = seconds(clocks[i]);
+    return used;
+}
+
+static void print_usage(const struct usage *from, const struct usage *to) {
+    printf(", \"cpu\": [");
+    for (int i = 0; i < clock_count; i++) printf("%s%.6f", i ? ", " : "", to->servers[i] - from->servers[i]);
+    printf("], \"generator_cpu\": %.6f", to->own - from->own);
+}
+
+static int port_of(const struct conn *c) { return ports[c->index % (uint32_t)port_count]; }
 
 static void keep(float **values, size_t *count, size_t *room, double value) {
     if (*count == *room) {
@@ -415,7 +435,7 @@ static void on_writable(struct conn *c) {
     int size = snprintf(request, sizeof request,
                         "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%d\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
                         "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
-                        path, ntohs(address.sin_port));
+                        path, port_of(c));
     c->state = UPGRADING;
     send_bytes(c, request, (size_t)size);
 }
@@ -456,6 +476,8 @@ static void open_connection(struct conn *c) {
     if (c->fd < 0) die("socket: %s", strerror(errno));
     setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     c->state = CONNECTING;
+    struct sockaddr_in address = {
+        .sin_family = AF_INET, .sin_port = htons((uint16_t)port_of(c)), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     if (connect(c->fd, (struct sockaddr *)&address, sizeof address) != 0 && errno != EINPROGRESS)
         die("connect: %s", strerror(errno));
     struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLET, .data.ptr = c};
@@ -498,7 +520,8 @@ static void command_connect(uint32_t total, uint32_t parallel, double probe_ms) 
     if (conns == NULL) conns = must(calloc(most, sizeof *conns)); /* never moves: epoll points into it */
     if (total > most) die("too many connections");
     uint32_t before = conn_count;
-    double started = now(), server = seconds(server_clock), own = seconds(CLOCK_PROCESS_CPUTIME_ID);
+    double started = now();
+    struct usage before_all = usage();
     last_heard = started;
     start_probes(probe_ms);
     while (ready_count < total) {
@@ -509,8 +532,9 @@ static void command_connect(uint32_t total, uint32_t parallel, double probe_ms) 
         probe();
         pump_or_die(probe_ms > 0 ? 1 : 100, "logging in");
     }
-    printf("{\"connections\": %" PRIu32 ", \"seconds\": %.6f, \"server_cpu\": %.6f, \"generator_cpu\": %.6f", total - before,
-           now() - started, seconds(server_clock) - server, seconds(CLOCK_PROCESS_CPUTIME_ID) - own);
+    struct usage after_all = usage();
+    printf("{\"connections\": %" PRIu32 ", \"seconds\": %.6f", total - before, now() - started);
+    print_usage(&before_all, &after_all);
     print_probes();
     printf("}\n");
 }
@@ -567,7 +591,7 @@ static void command_run(uint32_t senders, uint32_t window, uint32_t size, double
         for (uint32_t place = 0; place < senders; place++)
             run.expected[i * senders + place] = conns[i / member_count * member_count + place].next_number;
     run.on = true;
-    double server = seconds(server_clock), own = seconds(CLOCK_PROCESS_CPUTIME_ID);
+    struct usage before = usage();
     run.started = last_heard = now();
     run.deadline = run.started + length;
     bool paced = rate > 0 || probe_ms > 0;
@@ -577,13 +601,12 @@ static void command_run(uint32_t senders, uint32_t window, uint32_t size, double
         pump_or_die(paced ? 1 : 100, "waiting for messages");
     }
     double wall = now() - run.started;
-    server = seconds(server_clock) - server;
-    own = seconds(CLOCK_PROCESS_CPUTIME_ID) - own;
+    struct usage after = usage();
     settle(0.05); /* a duplicate would come now */
     run.on = false;
     if (run.completed != run.sent || run.delivered != run.sent * (member_count - 1)) die("not every message has arrived");
-    printf("{\"messages\": %" PRIu64 ", \"deliveries\": %" PRIu64 ", \"seconds\": %.6f, \"server_cpu\": %.6f, \"generator_cpu\": %.6f",
-           run.sent, run.delivered, wall, server, own);
+    printf("{\"messages\": %" PRIu64 ", \"deliveries\": %" PRIu64 ", \"seconds\": %.6f", run.sent, run.delivered, wall);
+    print_usage(&before, &after);
     print_distribution("latency", run.latencies, run.latency_count);
     print_probes();
     printf("}\n");
@@ -592,10 +615,13 @@ static void command_run(uint32_t senders, uint32_t window, uint32_t size, double
 }
 
 static void command_idle(double length) {
-    double started = now(), server = seconds(server_clock), own = seconds(CLOCK_PROCESS_CPUTIME_ID);
+    double started = now();
+    struct usage before = usage();
     while (now() - started < length) pump(100);
-    printf("{\"seconds\": %.6f, \"server_cpu\": %.6f, \"generator_cpu\": %.6f}\n", now() - started, seconds(server_clock) - server,
-           seconds(CLOCK_PROCESS_CPUTIME_ID) - own);
+    struct usage after = usage();
+    printf("{\"seconds\": %.6f", now() - started);
+    print_usage(&before, &after);
+    printf("}\n");
 }
 
 static void obey(const char *line) {
@@ -610,14 +636,22 @@ static void obey(const char *line) {
     fflush(stdout);
 }
 
+/* The next number of a list with commas. */
+static int next_number(char **list) {
+    int number = (int)strtol(*list, list, 10);
+    if (**list == ',') ++*list;
+    return number;
+}
+
 int main(int argc, char **argv) {
-    if (argc != 4) die("usage: load socketio|plain PORT PID");
+    if (argc != 4) die("usage: load socketio|plain PORT[,PORT...] PID[,PID...]");
     plain = strcmp(argv[1], "plain") == 0;
     has_welcome = getenv("LOAD_WELCOME") != NULL; /* the gateway's last word of a log-in; the peers have none */
-    address.sin_family = AF_INET;
-    address.sin_port = htons((uint16_t)atoi(argv[2]));
-    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    if (clock_getcpuclockid(atoi(argv[3]), &server_clock) != 0) die("no process %s", argv[3]);
+    for (char *list = argv[2]; *list; ports[port_count++] = next_number(&list))
+        if (port_count == MAX_SERVERS) die("too many servers");
+    for (char *list = argv[3]; *list; clock_count++)
+        if (clock_count == MAX_SERVERS || clock_getcpuclockid(next_number(&list), &clocks[clock_count]) != 0)
+            die("no processes, or too many: %s", argv[3]);
     struct rlimit files;
     getrlimit(RLIMIT_NOFILE, &files);
     files.rlim_cur = files.rlim_max;

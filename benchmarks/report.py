@@ -6,14 +6,13 @@ import statistics
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.scenarios import SCENARIOS, TARGETS, Scenario
+from benchmarks.scenarios import SCENARIOS, TARGETS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from benchmarks.figures import Key, Ratio, Results, Target
-
-COLUMNS = 2 + max(len(scenario.servers) for scenario in SCENARIOS)
+    from benchmarks.play import Scenario
 
 SATURATED = 0.9
 """CPU seconds a second from which on a server has no time left."""
@@ -21,26 +20,25 @@ SATURATED = 0.9
 
 def table(results: Results) -> str:
     """A row for each figure; above the rows of a scenario, the names of its servers."""
-    rows = [[" "] * COLUMNS, ["---"] + ["--:"] * (COLUMNS - 2) + ["---"]]
-    for scenario in SCENARIOS:
-        keys = results.keys(scenario.name)
-        if keys:
-            names = [kind.name for kind in scenario.servers]
-            titles = _padded([scenario.title, *names], "target")
-            rows.append([f"**{title}**" if title.strip() else " " for title in titles])
-            rows += (_row(results, scenario, key) for key in keys)
+    played = [scenario for scenario in SCENARIOS if results.keys(scenario.name)]
+    columns = 2 + max((len(scenario.servers) for scenario in played), default=0)
+    rows = [[" "] * columns, ["---"] + ["--:"] * (columns - 2) + ["---"]]
+    for scenario in played:
+        titles = _padded([scenario.title, *(kind.name for kind in scenario.servers)], "target", columns)
+        rows.append([f"**{title}**" if title.strip() else " " for title in titles])
+        rows += (_row(results, scenario, key, columns) for key in results.keys(scenario.name))
     return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
 
 
-def _row(results: Results, scenario: Scenario, key: Key) -> list[str]:
+def _row(results: Results, scenario: Scenario, key: Key, columns: int) -> list[str]:
     ours, *others = (kind.name for kind in scenario.servers)
     cells = [f"{key.case}: {key.figure.label}", _value(results, key, ours)]
     cells += (_beside(results, key, ours, other) for other in others)
-    return _padded(cells, "<br>".join(_verdicts(results, scenario, key)))
+    return _padded(cells, "<br>".join(_verdicts(results, scenario, key)), columns)
 
 
-def _padded(cells: list[str], last: str) -> list[str]:
-    return [*cells, *[" "] * (COLUMNS - 1 - len(cells)), last or " "]
+def _padded(cells: list[str], last: str, columns: int) -> list[str]:
+    return [*cells, *[" "] * (columns - 1 - len(cells)), last or " "]
 
 
 def _value(results: Results, key: Key, server: str) -> str:
@@ -87,6 +85,7 @@ def notes(results: Results, *, machine: str, others: float, rounds: int, seconds
         "A latency is from the send to the last member who hears.",
         f"On {machine}. The load average was {others:.1f} before the run, which took {seconds / 60:.0f} minutes.",
         _generator_note(results),
+        *_valkey_note(results),
         "Each message carries its sender and a number: that each member gets each message once, in order, "
         "is checked for every single one, and a server that fails has no figures.",
         *(f"**Failed:** {failure}" for failure in results.failures),
@@ -117,6 +116,18 @@ def _generator_note(results: Results) -> str:
             "there by the second is what it can take; what is said by the CPU second is the server's all the same"
         )
     return f"{note}."
+
+
+def _valkey_note(results: Results) -> Iterator[str]:
+    """Where the Valkey server ran."""
+    shares = [load.valkey for load in results.loads if load.valkey]
+    if shares:
+        yield (
+            "Where there are several nodes, they share the first core. The Valkey server runs on the load generator's: "
+            f"it does not wait for the nodes. It took {statistics.median(shares):.0%} of that core (median), and at "
+            f"most {max(shares):.0%}. Each process's own CPU time is counted; what all of them do together by the "
+            "second on two cores says little."
+        )
 
 
 def raw(results: Results) -> dict[str, Any]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from benchmarks.figures import Figure, Key, Load, Results, Target
-from benchmarks.generator import Failed, Generator
+from benchmarks import cluster
+from benchmarks.figures import Figure, Key, Target
+from benchmarks.play import PAIRS, Scenario
 from benchmarks.servers import (
     GATEWAY,
     IN_MEMORY,
@@ -17,123 +17,13 @@ from benchmarks.servers import (
     SOCKETIO,
     STOCK,
     STORELESS,
-    Kind,
-    Server,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from benchmarks.generator import Measured
-
-FAN_OUT_WINDOW = 4
-"""Messages of the one sender in flight: the server always has the next one, and no buffer fills up."""
-
-IN_FLIGHT = 64
-"""Messages in flight where many send."""
-
-PAIRS = 200
+    from benchmarks.play import Play
 
 PROBE = 0.005
 """Seconds between two measurements of the loop's lag."""
-
-
-@dataclass(frozen=True, slots=True)
-class Scale:
-    """How long and how large. ``seconds`` are measured after ``warm_up``; numbers of clients are divided."""
-
-    seconds: float = 2.5
-    warm_up: float = 0.75
-    settling: float = 3.0
-    idle: float = 26.0  # longer than --ping-interval: each connection has its heartbeat
-    divisor: int = 1
-
-    def clients(self, number: int) -> int:
-        return max(2, number // self.divisor)
-
-
-FULL = Scale()
-QUICK = Scale(seconds=0.25, warm_up=0.05, settling=0.1, idle=0.1, divisor=50)
-
-
-@dataclass(frozen=True, slots=True)
-class Play:
-    """One scenario on one server, in one round."""
-
-    scenario: str
-    round: int
-    server: Server
-    generator: Generator
-    scale: Scale
-    results: Results
-
-    def note(self, case: str, figure: Figure, value: float) -> None:
-        self.results.add(Key(self.scenario, case, figure), self.server.kind.name, self.round, value)
-
-    def measure(self, case: str, *, senders: int, window: int, size: int = 64) -> Measured:
-        """Warm up and run."""
-        run = self.generator.run
-        run(senders=senders, window=window, size=size, seconds=self.scale.warm_up)
-        measured = run(senders=senders, window=window, size=size, seconds=self.scale.seconds)
-        self.results.loads.append(
-            Load(
-                f"{self.server.kind.name}, {self.scenario}, {case}",
-                measured.server_cpu / measured.seconds,
-                measured.generator_cpu / measured.seconds,
-            )
-        )
-        return measured
-
-    def fan_out(self, members: int, size: int = 64) -> None:
-        """Send to the newest room with that many members, from one of them."""
-        case = f"room of {members:,}, {size_name(size)}"
-        measured = self.measure(case, senders=1, window=FAN_OUT_WINDOW, size=size)
-        self.note(case, Figure.DELIVERIES_PER_CPU, measured.deliveries / measured.server_cpu)
-        self.note(case, Figure.DELIVERIES_PER_SECOND, measured.deliveries / measured.seconds)
-
-    def pairs(self, case: str = "") -> None:
-        rooms = self.scale.clients(PAIRS)
-        case = case or f"{rooms:,} rooms of two"
-        self.generator.make_rooms(rooms, 2)
-        measured = self.measure(case, senders=2, window=IN_FLIGHT)
-        self.note(case, Figure.MESSAGES_PER_CPU, measured.messages / measured.server_cpu)
-        if measured.latency is not None:
-            self.note(case, Figure.LATENCY_P50, 1000 * measured.latency.p50)
-            self.note(case, Figure.LATENCY_P99, 1000 * measured.latency.p99)
-
-    def busy(self, rooms: int, members: int) -> None:
-        case = f"{f'{rooms:,} rooms' if rooms > 1 else 'one room'} of {members:,}, all sending"
-        self.generator.make_rooms(rooms, members)
-        measured = self.measure(case, senders=members, window=IN_FLIGHT)
-        self.note(case, Figure.DELIVERIES_PER_CPU, measured.deliveries / measured.server_cpu)
-
-    def lag(self, case: str, measured: Measured) -> None:
-        if measured.lag is not None:
-            self.note(case, Figure.LAG_P99, 1000 * measured.lag.p99)
-            self.note(case, Figure.LONGEST_PAUSE, 1000 * measured.lag.max)
-
-    def connect(self, case: str, total: int) -> None:
-        """Open more connections: what a handshake costs, and how much memory an idle connection takes."""
-        before = self.server.resident_memory()
-        measured = self.generator.connect(total)
-        self.generator.idle(self.scale.settling)
-        kept = self.server.resident_memory() - before
-        self.note(case, Figure.HANDSHAKES_PER_CPU, measured.connections / measured.server_cpu)
-        self.note(case, Figure.MEMORY, kept / measured.connections / 1024)
-
-
-@dataclass(frozen=True, slots=True)
-class Scenario:
-    """``servers``: the first is compared with each of the others."""
-
-    name: str
-    title: str
-    servers: tuple[Kind, ...]
-    play: Callable[[Play], None]
-
-
-def size_name(size: int) -> str:
-    return f"{size // 1024} KiB" if size >= 1024 else f"{size} B"
 
 
 def play_fan_out(play: Play) -> None:
@@ -219,6 +109,7 @@ SCENARIOS = (
     Scenario("growing-rooms", "How fan-out grows with the room", (GATEWAY, NODE, STOCK), play_growing_rooms),
     Scenario("growing-crowd", "How it goes as connections grow", (GATEWAY, NODE, STOCK), play_growing_crowd),
     Scenario("pauses", "Pauses and idling", (GATEWAY, NODE), play_pauses),
+    *cluster.SCENARIOS,
 )  # fmt: skip
 
 
@@ -245,14 +136,6 @@ TARGETS: dict[Key, tuple[Target, ...]] = {
     Key("connections", "5,000 connections", Figure.MEMORY): (Target(8), Target(1 / 3, NODE.name)),
     **_pause_targets(),
     Key("pauses", "10,000 connections, heartbeats", Figure.IDLE_CPU): (Target(1),),
+    **cluster.TARGETS,
 }
 """What the gateway is to reach at the full sizes, as medians of one run's rounds."""
-
-
-def play_once(scenario: Scenario, round_: int, kind: Kind, scale: Scale, results: Results) -> None:
-    """One server, fresh from its start. Where it fails, what it reached before counts, and the failure is noted."""
-    with Server(kind) as server, Generator(server) as generator:
-        try:
-            scenario.play(Play(scenario.name, round_, server, generator, scale, results))
-        except Failed as failure:
-            results.failures.append(f"{scenario.name}, round {round_}: {failure}")

@@ -67,17 +67,27 @@ def test_a_script_that_starts_node_is_not_mistaken_for_node(tmp_path: Path, monk
 
 
 @pytest.mark.timeout(400)
-def test_the_benchmarks_run_to_the_end(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "servers", "scenarios"),
+    [
+        ([], ("gateway", "Node", "stock", "send()", "plain wire", "in memory", "off"), 9),
+        (["--only", "two-nodes"], ("gateway", "gateway, everysec", "redis", "sharded", "streams", "manager"), 1),
+    ],
+    ids=["one server", "nodes on Valkey"],
+)
+def test_the_benchmarks_run_to_the_end(
+    tmp_path: Path, arguments: list[str], servers: tuple[str, ...], scenarios: int
+) -> None:
     """Every scenario is played by every server, each message arrives, and there is a table, a chart and the values."""
-    command = [sys.executable, "-m", "benchmarks", "--quick", "--output", str(tmp_path)]
+    command = [sys.executable, "-m", "benchmarks", "--quick", "--output", str(tmp_path), *arguments]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     table = (tmp_path / "table.md").read_text()
     assert table in done.stdout
-    for server in ("gateway", "Node", "stock", "send()", "plain wire", "in memory", "off"):
+    for server in servers:
         assert f"**{server}**" in table
     assert len({line.count("|") for line in table.splitlines() if line.startswith("|")}) == 1
     ET.parse(tmp_path / "ratios.svg")  # noqa: S314 - it is our own
     values = json.loads((tmp_path / "values.json").read_text())
-    assert len({figure["scenario"] for figure in values["figures"]}) == 9
+    assert len({figure["scenario"] for figure in values["figures"]}) == scenarios
     assert not values["failures"]

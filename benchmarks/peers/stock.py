@@ -1,6 +1,9 @@
 """A minimal chat on python-socketio and aiohttp: nothing is kept, nothing is checked but membership.
 
 Set up as fast as the library goes: uvloop, no logging, no task for each event, no compression.
+
+Usage: python stock.py [URL], for one of several nodes: the Redis server that connects them. Who is logged in where is
+in a hash there.
 """
 
 # mypy: disable-error-code="untyped-decorator"
@@ -11,22 +14,28 @@ import asyncio
 import contextlib
 import resource
 import secrets
+import sys
 import time
 from typing import Any
 
 import socketio
 import uvloop
 from aiohttp import web
+from redis.asyncio import Redis
 
+url = sys.argv[1] if len(sys.argv) > 1 else ""
+directory = Redis.from_url(url, decode_responses=True) if url else None
 sio = socketio.AsyncServer(
     async_mode="aiohttp",
     async_handlers=False,
     http_compression=False,
     cors_allowed_origins="*",
     transports=["websocket"],
+    client_manager=socketio.AsyncRedisManager(url) if url else None,
 )
 sids: dict[str, str] = {}
 usernames: dict[str, str] = {}
+DIRECTORY = "users"
 rooms: set[str] = set()
 
 
@@ -41,6 +50,8 @@ async def connect(sid: str, environ: dict[str, Any], auth: dict[str, str]) -> No
         raise socketio.exceptions.ConnectionRefusedError("username_taken")
     sids[username] = sid
     usernames[sid] = username
+    if directory is not None:
+        await directory.hset(DIRECTORY, username, sid)
 
 
 @sio.event
@@ -48,10 +59,18 @@ async def disconnect(sid: str, reason: str) -> None:
     sids.pop(usernames.pop(sid, ""), None)
 
 
-async def add_to_room(names: list[str], room: str, by: str) -> None:
-    for name in names:
-        await sio.enter_room(sids[name], room)
-        await sio.emit("room-joined", {"room": room, "by": by}, to=sids[name])
+async def find(names: list[str]) -> list[str] | None:
+    """The sids of users; None where one is not there."""
+    found = [sids.get(name) for name in names]
+    if directory is not None and names:
+        found = await directory.hmget(DIRECTORY, names)
+    return [sid for sid in found if sid] if all(found) else None
+
+
+async def add_to_room(members: list[str], room: str, by: str) -> None:
+    for sid in members:
+        await sio.enter_room(sid, room)
+        await sio.emit("room-joined", {"room": room, "by": by}, to=sid)
 
 
 @sio.on("create-room")
@@ -59,11 +78,11 @@ async def create_room(sid: str, data: dict[str, Any]) -> dict[str, Any]:
     room, names = data["room"], data.get("users", [])
     if room in rooms:
         return refuse("room_exists")
-    if not all(name in sids for name in names):
+    if (members := await find(names)) is None:
         return refuse("unknown_user")
     rooms.add(room)
     await sio.enter_room(sid, room)
-    await add_to_room(names, room, usernames[sid])
+    await add_to_room(members, room, usernames[sid])
     return {"ok": True, "room": room}
 
 
@@ -72,9 +91,9 @@ async def add_user(sid: str, data: dict[str, Any]) -> dict[str, Any]:
     room, names = data["room"], data["users"]
     if not is_member(sid, room):
         return refuse("room_not_found")
-    if not all(name in sids for name in names):
+    if (members := await find(names)) is None:
         return refuse("unknown_user")
-    await add_to_room(names, room, usernames[sid])
+    await add_to_room(members, room, usernames[sid])
     return {"ok": True, "added": names}
 
 
