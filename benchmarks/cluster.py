@@ -74,8 +74,8 @@ def note_valkey(play: Play, case: str, measured: Measured) -> None:
 
 
 def play_crowd(play: Play) -> None:
-    """Log in, then make rooms, then do nothing: what it takes of the nodes, and of the server. The first fifth of the
-    connections warms them up.
+    """Log in, make rooms, do nothing, send: what it takes of the nodes and of the server, and what that keeps. The first
+    fifth of the connections warms them up.
     """
     total = play.scale.clients(5_000)
     play.generator.connect(total // 5)
@@ -96,6 +96,9 @@ def play_crowd(play: Play) -> None:
     play.note(case, Figure.IDLE_CPU, 100 * idle.server_cpu / idle.seconds)
     if play.server.valkey is not None:
         play.note(case, Figure.VALKEY_IDLE_CPU, 100 * idle.valkey_cpu / idle.seconds)
+    before = valkey_memory(play)
+    sent = play.generator.run(senders=2, window=IN_FLIGHT, seconds=play.scale.seconds)
+    note_kept(play, f"{rooms:,} rooms of two", Figure.MESSAGE_MEMORY, valkey_memory(play) - before, sent.messages)
 
 
 def valkey_memory(play: Play) -> int:

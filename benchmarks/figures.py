@@ -25,6 +25,7 @@ class Figure(Enum):
     VALKEY_PER_HANDSHAKE = ("Valkey's CPU / handshake", "{:.0f} µs", False)
     MEMORY = ("memory / connection", "{:.1f} KiB", False)
     VALKEY_MEMORY = ("Valkey's memory / connection", "{:.1f} KiB", False)
+    MESSAGE_MEMORY = ("Valkey's memory / message", "{:.2f} KiB", False)
     ROOM_MEMORY = ("Valkey's memory / room", "{:.1f} KiB", False)
     IDLE_CPU = ("CPU, idle", "{:.2f} %", False)
     VALKEY_IDLE_CPU = ("Valkey's CPU, idle", "{:.2f} %", False)
