@@ -74,8 +74,9 @@ def note_valkey(play: Play, case: str, measured: Measured) -> None:
 
 
 def play_crowd(play: Play) -> None:
-    """Log in, make rooms, do nothing, send: what it takes of the nodes and of the server, and what that keeps. The first
-    fifth of the connections warms them up.
+    """Log in, make rooms, do nothing, send: what it takes of the nodes and of the server, and what that keeps.
+
+    The first fifth of the connections warms them up.
     """
     total = play.scale.clients(5_000)
     play.generator.connect(total // 5)
