@@ -169,8 +169,9 @@ function writes.remove_member(username, rooms)
 end
 
 function writes.append(room, event, author, body)
-  local write = function() return body end
-  local count, size = append(room, 'n', take_position(), event, author, cjson.encode(author), '', write)
+  local known = log_of(room, 'n')
+  local count, size =
+    append(room, known, 'n', take_position(), event, author, cjson.encode(author), '', body, known[9] or '0')
   trim(room, 'n', count, size, history_size, history_bytes, retry)
 end
 

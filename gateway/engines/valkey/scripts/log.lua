@@ -14,21 +14,23 @@ local function entry_fields(fields)
   return entry
 end
 
--- Append an entry and publish it to the nodes that have members of the room: [position, previous, event, author] in
--- JSON, a line feed, and the body. `write` returns the body, and the time of a message as text, given the time of the
--- newest one. Returns how many entries of its kind the room has now, and their size.
-local function append(room, kind, position, event, author, author_json, id, write)
-  local place, at = key('room', room), text(position)
-  local known = redis.call('HMGET', place, 'last', kind .. 'p', kind .. 'a', kind .. 'c', kind .. 'z', kind .. 'o',
+-- The fields of a room's hash that appending needs.
+local function log_of(room, kind)
+  return redis.call('HMGET', key('room', room), 'last', kind .. 'p', kind .. 'a', kind .. 'c', kind .. 'z', kind .. 'o',
     kind .. 'tc', kind .. 'tz', 'ts')
-  local last, other = known[1] or '0', known[2] or '0'
+end
+
+-- Append an entry to a room, of which `known` are those fields, and publish it to the nodes that have members of the
+-- room: [position, previous, event, author] in JSON, a line feed, and the body. `ts`: the time of a message. Returns how
+-- many entries of its kind the room has now, and their size.
+local function append(room, known, kind, position, event, author, author_json, id, body, ts)
+  local at, last, other = text(position), known[1] or '0', known[2] or '0'
   if known[3] == author then other = known[6] end
-  local body, ts = write(number(known[9]))
   local count, size = number(known[4]) + 1, number(known[5]) + #body
   local count_text, size_text = text(count), text(size)
   redis.call('XADD', key('log' .. kind, room), at .. '-0',
     'e', event, 'a', author, 'b', body, 'i', id, 'p', last, 'c', count_text, 'z', size_text, 'o', other)
-  redis.call('HSET', place, 'last', at, 'ts', ts or known[9] or '0',
+  redis.call('HSET', key('room', room), 'last', at, 'ts', ts,
     kind .. 'p', at, kind .. 'a', author, kind .. 'c', count_text, kind .. 'z', size_text, kind .. 'o', other)
   redis.call('PUBLISH', key('in', room), '[' .. at .. ',' .. last .. ',"' .. event .. '",' .. author_json .. ']\n' .. body)
   return count - number(known[7]), size - number(known[8])
