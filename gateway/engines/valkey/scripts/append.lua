@@ -27,12 +27,11 @@ end
 
 local function send(room, name, author, author_json, id, random, rest)
   position = position + 1
-  local known = log_of(room, 'm')
-  local ts, shown = math.max(time, number(known[9])), id
+  local log = log_of(room, 'm')
+  local ts, shown = math.max(time, log.ts), id
   if id == '' then shown = '"' .. random .. '.' .. text(position) .. '"' end
-  local ts_text = text(ts)
-  local body = '{"id":' .. shown .. ',"room":' .. name .. rest .. ts_text .. '}'
-  local count, size = append(room, known, 'm', position, 'message', author, author_json, id, body, ts_text)
+  local body = '{"id":' .. shown .. ',"room":' .. name .. rest .. text(ts) .. '}'
+  local count, size = append(room, log, 'm', position, 'message', author, author_json, id, body, ts)
   if id ~= '' then note_sent(room, author, id, position, ts) end
   trim(room, 'm', count, size, history_size, history_bytes, retry)
   return ts

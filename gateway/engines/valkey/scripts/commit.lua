@@ -169,9 +169,8 @@ function writes.remove_member(username, rooms)
 end
 
 function writes.append(room, event, author, body)
-  local known = log_of(room, 'n')
   local count, size =
-    append(room, known, 'n', take_position(), event, author, cjson.encode(author), '', body, known[9] or '0')
+    append(room, log_of(room, 'n'), 'n', take_position(), event, author, cjson.encode(author), '', body, 0)
   trim(room, 'n', count, size, history_size, history_bytes, retry)
 end
 
