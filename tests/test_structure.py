@@ -31,7 +31,7 @@ LAYERS = [
     ["manager", "rules.messages", "rules.people", "rules.sessions"],
     ["connections", "rules.recovery", "rules.rooms"],
     ["engines.sqlite.engine", "engines.sqlite.backup", "engines.valkey.engine"],
-    ["engines.valkey.batches"],
+    ["engines.valkey.appends", "engines.valkey.batches"],
     ["engines.valkey.exporter", "engines.valkey.importer", "engines.valkey.runs", "engines.valkey.transaction"],
     ["engines.valkey.history", "engines.valkey.members", "engines.valkey.rooms", "engines.valkey.sessions"],
     ["engines.valkey.draft"],

@@ -74,6 +74,14 @@ class Membership(NamedTuple):
     joined: int
     invited: bool
 
+    def received(self, newest: int) -> int:
+        """The newest position that the member has received from the room, or should have; 0 if there was nothing.
+        ``newest``: that of the newest event in the room by another author.
+        """
+        if newest > self.joined:
+            return newest
+        return self.joined if self.invited else 0
+
 
 @dataclass(frozen=True, slots=True)
 class RoomCounts:
@@ -161,6 +169,11 @@ class Sessions(Protocol):
         """Store a session that is new or has changed."""
 
     def delete(self, session: SessionRecord) -> None: ...
+
+    def note_leaving(self, membership: Membership) -> None:
+        """A member leaves its room: what it has received there (`Membership.received`) is the ``missed_by_leaving`` of
+        its sessions from here on, unless that is newer.
+        """
 
 
 class Rooms(Protocol):

@@ -163,13 +163,7 @@ async def leave(tx: Transaction, policy: Policy, actor: str, name: str) -> None:
     """
     membership = await find_membership(tx, actor, name)
     room = membership.room
-    streams = await tx.history.streams([membership])
-    sessions = (await tx.sessions.of([actor])).get(actor, ())
-    newest = max(stream.newest for stream in streams)
-    received = newest if newest > membership.joined else membership.joined if membership.invited else 0
-    for session in sessions:
-        if received > session.missed_by_leaving:
-            tx.sessions.put(session._replace(missed_by_leaving=received))
+    tx.sessions.note_leaving(membership)
     if room.pair is not None or room.member_count > 1:
         tx.departures.note(room.pair or str(room.id), actor)
     tx.members.remove(actor, [room])

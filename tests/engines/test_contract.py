@@ -9,6 +9,7 @@ import orjson
 import pytest
 
 from engines.conftest import POLICY, Store
+from gateway.engines.base import Receipt
 from gateway.engines.effects import Holder, Movement, Publication, Session
 from gateway.errors import (
     GatewayError,
@@ -513,6 +514,41 @@ async def test_messages_are_published_in_the_order_of_their_positions(store: Sto
     for room in ("tea", "too"):
         received = [int(orjson.loads(p.body)["content"]) for p in messages if p.room == room]
         assert received == list(range(300))
+
+
+async def test_messages_that_wait_together_have_their_own_outcomes(store: Store) -> None:
+    """Some are new, some were sent before, and the authors of some are members of no such room."""
+    await store.login("alice", "bob")
+    await store.create_room("alice", "tea", ("bob",))
+    await store.create_room("bob", "own", ())
+    sends = [
+        ("alice", "tea", "1", None),
+        ("alice", "own", "2", "a"),
+        ("alice", "tea", "3", "a"),
+        ("bob", "tea", "4", "a"),
+        ("alice", "tea", "5", "a"),
+        ("bob", "own", "6", None),
+        ("bob", "none", "7", None),
+        ("alice", "tea", "8", None),
+    ]
+    outcomes = await asyncio.gather(*(store.append_message(*each) for each in sends), return_exceptions=True)
+    assert [type(outcome) for outcome in outcomes if not isinstance(outcome, Receipt)] == [RoomNotFound, RoomNotFound]
+    receipts = {each[2]: outcome for each, outcome in zip(sends, outcomes, strict=True) if isinstance(outcome, Receipt)}
+    assert [content for content, receipt in receipts.items() if receipt.duplicate] == ["5"]
+    assert (receipts["5"].id, receipts["5"].ts) == (receipts["3"].id, receipts["3"].ts)
+    bodies = [orjson.loads(p.body) for p in store.recorder.publications if p.event == "message"]
+    for author, sent in (("alice", ["tea 1", "tea 3", "tea 8"]), ("bob", ["tea 4", "own 6"])):
+        assert [f"{body['room']} {body['content']}" for body in bodies if body["from"] == author] == sent
+    assert all(receipts[body["content"]].id == body["id"] for body in bodies)
+
+
+async def test_more_text_than_goes_together_is_appended_in_order(store: Store) -> None:
+    await store.login("alice", "bob")
+    await store.create_room("alice", "tea", ("bob",))
+    contents = [f"{number}{'x' * 2000}" for number in range(150)]
+    await asyncio.gather(*(store.append_message("alice", "tea", content, None) for content in contents))
+    bodies = [orjson.loads(p.body) for p in store.recorder.publications if p.event == "message"]
+    assert [body["content"] for body in bodies] == contents
 
 
 async def test_an_effect_is_published_before_its_call_returns(store: Store) -> None:

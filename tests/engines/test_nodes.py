@@ -160,6 +160,22 @@ async def test_many_who_are_added_on_many_nodes_at_once_all_become_members(add_n
     assert (await nodes[0].list_members("user0", "tea", "", 1)).member_count == 104
 
 
+async def test_a_whole_room_can_leave_on_many_nodes_at_once(add_node: AddNode) -> None:
+    """While others talk in it. Those of a node leave together, and nobody has to try again."""
+    nodes = [await add_node() for _ in range(4)]
+    await meet(*nodes)
+    names = {place: [f"guest{place}x{number}" for number in range(45)] for place in range(4)}
+    for place, node in enumerate(nodes):
+        await node.login(*names[place])
+        await node.add_members(f"user{place}", "tea", tuple(names[place]))
+    leaving = [node.remove_member(name, "tea") for place, node in enumerate(nodes) for name in names[place]]
+    talking = [nodes[place % 4].append_message(f"user{place % 4}", "tea", str(place), None) for place in range(100)]
+    began = time.monotonic()
+    await asyncio.gather(*leaving, *talking)
+    assert time.monotonic() - began < 2
+    assert (await nodes[0].list_members("user0", "tea", "", 1)).member_count == 4
+
+
 async def test_a_message_id_is_appended_once_whatever_the_node(add_node: AddNode) -> None:
     first, second = await add_node(), await add_node()
     await meet(first, second)

@@ -273,6 +273,18 @@ async def test_a_replay_read_while_others_write_has_no_gap(store: Store) -> None
     assert outcomes[True] > 20
 
 
+async def test_of_two_who_leave_together_the_second_has_missed_the_first(store: Store) -> None:
+    """What happens in a room before one leaves it cannot be received any more after that."""
+    alice, bob = await store.login("carol", "alice"), await store.login("bob")
+    await store.create_room("carol", "tea", ("alice", "bob"))
+    offset = store.recorder.publications[-1].offset
+    await asyncio.gather(*(store.remove_member(name, "tea") for name in ("alice", "bob")))
+    (first, _) = [body["username"] for event, body in store.recorder.events if event == "user-left"]
+    for session in (alice, bob):
+        await store.lose(session)
+        assert (await store.resume(session, offset)).recovered == (session.username == first)
+
+
 async def test_leaving_a_room_while_its_replay_is_read_prevents_recovery(store: Store) -> None:
     """What was read of a room that was left meanwhile is not replayed as if the membership had continued."""
     bob = await store.login("alice", "bob")

@@ -81,6 +81,12 @@ class Data:
     def is_online(self, username: str) -> bool:
         return any(s.holder is not None for s in self.sessions.values() if s.username == username)
 
+    def newest_by_others(self, room_id: RoomId, username: str) -> int:
+        """The position of the newest event in a room that another author caused, trimmed or not; or 0."""
+        trimmed = [at for (_, by), at in self.trimmed[room_id].items() if by != username]
+        kept = [r.position for r in self.log if r.room_id == room_id and r.kind is not None and r.author != username]
+        return max([0, *trimmed, *kept])
+
     def rooms_of(self, username: str) -> list[RoomRecord]:
         found = [self.record(room_id) for room_id, members in self.members.items() if username in members]
         return sorted(found, key=lambda room: room.name)
@@ -174,6 +180,15 @@ class DictSessions(Part):
 
     def delete(self, session: SessionRecord) -> None:
         self.tx.write(lambda data: data.sessions.__delitem__(session.sid))
+
+    def note_leaving(self, membership: Membership) -> None:
+        def note(data: Data) -> None:
+            received = membership.received(data.newest_by_others(membership.room.id, membership.username))
+            for session in list(data.sessions.values()):
+                if session.username == membership.username and session.missed_by_leaving < received:
+                    data.sessions[session.sid] = session._replace(missed_by_leaving=received)
+
+        self.tx.write(note)
 
 
 class DictRooms(Part):

@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING
 import orjson
 
 from gateway.engines.effects import Holder
+from gateway.engines.sqlite.spans import KINDS
 from gateway.engines.transaction import SessionRecord
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Mapping, Sequence
+
+    from gateway.engines.sqlite.log import EventLog
+    from gateway.engines.transaction import Membership
 
     Row = tuple[str, str, str, str | None, str | None, str | None, int | None, int, int, int, int]
 
@@ -37,8 +41,9 @@ ON CONFLICT (username, sid) DO UPDATE SET
 class SessionTable:
     """See `gateway.engines.transaction.Sessions`."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, log: EventLog) -> None:
         self._db = connection
+        self._log = log
 
     async def of(self, usernames: Sequence[str]) -> Mapping[str, Sequence[SessionRecord]]:
         if len(usernames) == 1:  # each log-in: the list takes longer than the search
@@ -95,6 +100,14 @@ class SessionTable:
 
     def delete(self, session: SessionRecord) -> None:
         self._db.execute("DELETE FROM sessions WHERE username = ? AND sid = ?", (session.username, session.sid))
+
+    def note_leaving(self, membership: Membership) -> None:
+        spans = [self._log.spans.get(membership.room.id, kind) for kind in KINDS]
+        received = membership.received(max(span.newest_for(membership.username) for span in spans))
+        self._db.execute(
+            "UPDATE sessions SET missed_by_leaving = ?1 WHERE username = ?2 AND missed_by_leaving < ?1",
+            (received, membership.username),
+        )
 
     def suspend_all(self, running_ms: int, window_ms: int) -> None:
         """Suspend all sessions when the store is opened. No client could return while it was closed, so every recovery

@@ -60,7 +60,7 @@ class SQLiteTransaction:
         self._space = Space(connection, policy.max_store)
         self.log = EventLog(connection, policy, clocks, self._epochs)
         self.history = LogHistory(connection, self.log, policy)
-        self.sessions = SessionTable(connection)
+        self.sessions = SessionTable(connection, self.log)
         self.departures = DepartureTable(connection, clocks.steady_ms, window=policy.decline_window)
         self.rooms = RoomTable(connection, self.log, self.departures)
         self.members = MemberTable(connection, self.log)

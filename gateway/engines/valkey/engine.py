@@ -7,11 +7,11 @@ import contextlib
 import time
 from typing import TYPE_CHECKING, Final, TypeVar
 
-import orjson
 from redis.exceptions import RedisError
 
 from gateway.engines.base import Receipt
 from gateway.engines.valkey.address import Address
+from gateway.engines.valkey.appends import Appends
 from gateway.engines.valkey.batches import Batches
 from gateway.engines.valkey.calls import Calls
 from gateway.engines.valkey.cluster import Cluster
@@ -19,10 +19,9 @@ from gateway.engines.valkey.hub import Hub
 from gateway.engines.valkey.node import FIRST_PAUSE, LAST_PAUSE, RETRY_AFTER, Node
 from gateway.engines.valkey.records import split_session_key
 from gateway.engines.valkey.subscription import Subscription
-from gateway.errors import GatewayError, RoomNotFound, StoreError, Unavailable, Unconfirmed
+from gateway.errors import GatewayError, RoomNotFound, StoreError, Unconfirmed
 from gateway.logs import get_logger
 from gateway.tasks import keep_running
-from gateway.tokens import tokens
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -61,13 +60,13 @@ class ValkeyEngine:
         self._address = Address.parse(url)
         self._node = Node(self._address, self, shift=self._shift)
         self._batches = Batches(self._node, policy)
+        self._appends = Appends(self._node, policy)
         self._subscriber: Subscriber
         self._hub: Hub
         self._subscription: Subscription | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._delivering: asyncio.Task[None] | None = None
         self._calls = Calls()
-        self._random = tokens(6)
         self._unsure = asyncio.Event()
         """The connection was lost, and with it perhaps replies to commits."""
 
@@ -121,36 +120,13 @@ class ValkeyEngine:
     ) -> Receipt:
         with self._calls.counted():
             await self._calls.after_rules_of(actor)
-            return await self._append(actor, room_names, content, message_id)
-
-    async def _append(self, actor: str, room_names: Sequence[str], content: str, message_id: str | None) -> Receipt:
-        hub, node = self._hub, self._node.id
-        author, text, random = orjson.dumps(actor), orjson.dumps(content), next(self._random)
-        status, *reply = await self._node.run(
-            "append",
-            node,
-            self._node.epochs.current,
-            actor,
-            author,
-            b"" if message_id is None else orjson.dumps(message_id),
-            random,
-            b',"from":' + author + b',"content":' + text + b',"ts":',
-            self._policy.history_size,
-            self._policy.history_bytes,
-            int(1000 * (2 * self._policy.recovery_window + 60)),
-            *(value for name in room_names for value in (name, orjson.dumps(name))),
-        )
-        if status == b"none":
-            raise RoomNotFound(room_names[-1])
-        if status == b"fenced":
-            await self._node.fence(node)
-            raise Unavailable("This node lost its place in the cluster; try again.", retry_after=RETRY_AFTER)
-        position, ts, index = reply
-        if status == b"duplicate":
-            return Receipt(message_id or "", ts, duplicate=True)
-        if hub.serves(room_names[index]):
-            await self._deliver(hub, position)
-        return Receipt(f"{random}.{position}" if message_id is None else message_id, ts, duplicate=False)
+            hub = self._hub  # of the identity with which it is appended
+            shown, position, ts, spelling = await self._appends.put(actor, room_names, content, message_id)
+            if position < 0:
+                raise RoomNotFound(room_names[-1])
+            if position and hub.serves(room_names[spelling]):
+                await self._deliver(hub, position)
+            return Receipt(shown, ts, duplicate=not position)
 
     async def _deliver(self, hub: Hub, position: int) -> None:
         """Wait until everything up to a position was delivered. Raises Unconfirmed: it never will be."""

@@ -16,6 +16,7 @@ from gateway.engines.valkey.link import LinkLostError
 from gateway.engines.valkey.records import decode_room, decode_user
 from gateway.engines.valkey.visit import scan, visit
 from gateway.errors import StoreError
+from gateway.events import MESSAGE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -33,7 +34,8 @@ IDS_AT_ONCE: Final = 500
 ROOM_FIELDS: Final = ("v", "name", "kind", "history", "pair", "count", "last")
 """As `decode_room` expects them."""
 
-TRIMMED_FIELDS: Final = ("mtp", "mta", "mto", "ntp", "nta", "nto")
+TRIMMED_FIELDS: Final = ("mt", "nt")
+"""What was trimmed of the messages, and of the notices (``scripts/log.lua``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +128,7 @@ class ValkeyExporter:
         state = decode_room(room_id, fields)
         if state is None:
             raise StoreError(f"The store {self._address.shown} is damaged: room {room_id} has a name and nothing else.")
-        messages, notices = _trimmed(trimmed[:3]), _trimmed(trimmed[3:])
+        messages, notices = map(_trimmed, trimmed)
         yield dump.Room(state.record, messages, notices)
         async for event in self._events(room_id):
             yield event
@@ -206,11 +208,11 @@ class ValkeyExporter:
         return [departure for departure in found if departure.place not in gone]
 
 
-def _trimmed(fields: list[bytes | None]) -> dump.Trimmed | None:
-    position, author, other = fields
-    if position is None:
+def _trimmed(state: bytes | None) -> dump.Trimmed | None:
+    if state is None:
         return None
-    return dump.Trimmed(int(position), None if author is None else author.decode(), int(other or 0))
+    position, _, _, other, _, author = state.decode().split(" ", 5)
+    return dump.Trimmed(int(position), author or None, int(other))
 
 
 def _event(room_id: RoomId, entry_id: bytes, values: list[bytes]) -> dump.Event:
@@ -218,9 +220,9 @@ def _event(room_id: RoomId, entry_id: bytes, values: list[bytes]) -> dump.Event:
     return dump.Event(
         room_id,
         int(entry_id.removesuffix(b"-0")),
-        fields[b"e"].decode(),
+        fields[b"e"].decode() if b"e" in fields else MESSAGE,
         fields[b"a"].decode(),
         fields[b"b"],
-        int(fields[b"o"]),
-        orjson.loads(fields[b"i"]) if fields[b"i"] else None,
+        int(fields[b"k"].rpartition(b" ")[2]),
+        orjson.loads(fields[b"i"]) if b"i" in fields else None,
     )

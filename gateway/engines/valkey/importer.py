@@ -49,13 +49,17 @@ CHARACTERS_AT_ONCE: Final = 262_144
 
 @dataclass(slots=True)
 class Stream:
-    """What was put of one kind of events of a room; its fields are those of ``scripts/log.lua``."""
+    """What was put of one kind of events of a room; its fields are those of a state in ``scripts/log.lua``."""
 
     position: int = 0
     author: str = ""
     count: int = 0
     size: int = 0
     other: int = 0
+    ts: int = 0
+
+    def state(self) -> str:
+        return f"{self.position} {self.count} {self.size} {self.other} {self.ts} {self.author}"
 
 
 @dataclass(slots=True)
@@ -64,7 +68,6 @@ class Log:
 
     room: int
     last: int = 0
-    ts: int = 0
     streams: dict[str, Stream] = field(default_factory=dict)
     sent: dict[bytes, list[tuple[str, int, int]]] = field(default_factory=dict)
 
@@ -77,9 +80,9 @@ class Log:
         stream.size += len(event.body)
         self.last = event.position
         if event.is_message:
-            self.ts = event.ts()
+            stream.ts = event.ts()
             if event.message_id is not None:
-                self.note_sent(event.message_id, event.author, event.position, self.ts)
+                self.note_sent(event.message_id, event.author, event.position, stream.ts)
         return kind, stream
 
     def note_sent(self, message_id: str, author: str, position: int, ts: int) -> bytes:
@@ -89,10 +92,9 @@ class Log:
 
     def fields(self) -> list[Argument]:
         """Of the room's hash."""
-        fields: list[Argument] = ["last", self.last, "ts", self.ts]
+        fields: list[Argument] = ["last", self.last]
         for kind, stream in self.streams.items():
-            fields += [f"{kind}p", stream.position, f"{kind}a", stream.author, f"{kind}o", stream.other]
-            fields += [f"{kind}c", stream.count, f"{kind}z", stream.size]
+            fields += [kind, stream.state()]
         return fields
 
 
@@ -244,8 +246,7 @@ class ValkeyImporter:
             self._write("HSET", self._address.key("pairs"), record.pair, record.id)
         for kind, trimmed in (("m", room.messages), ("n", room.notices)):
             if trimmed is not None:
-                values |= {f"{kind}tp": trimmed.position, f"{kind}to": trimmed.other}
-                values |= {} if trimmed.author is None else {f"{kind}ta": trimmed.author}
+                values[f"{kind}t"] = f"{trimmed.position} 0 0 {trimmed.other} 0 {trimmed.author or ''}"
         self._write("HSET", self._address.key("names"), record.name, record.id)
         self._write("HSET", self._address.key("room", record.id), *(word for pair in values.items() for word in pair))
 
@@ -254,15 +255,14 @@ class ValkeyImporter:
         previous = log.last
         kind, stream = log.add(event)
         fields: dict[str, Argument] = {
-            "e": event.event,
             "a": event.author,
             "b": event.body,
-            "i": b"" if event.message_id is None else orjson.dumps(event.message_id),
-            "p": previous,
-            "c": stream.count,
-            "z": stream.size,
-            "o": stream.other,
+            "k": f"{previous} {stream.count} {stream.size} {stream.other}",
         }
+        if not event.is_message:
+            fields["e"] = event.event
+        if event.message_id is not None:
+            fields["i"] = orjson.dumps(event.message_id)
         words = (word for pair in fields.items() for word in pair)
         self._write("XADD", self._address.key(f"log{kind}", event.room), f"{event.position}-0", *words)
 

@@ -10,7 +10,7 @@ from gateway.engines.valkey.workspace import Read
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from gateway.engines.transaction import SessionRecord
+    from gateway.engines.transaction import Membership, SessionRecord
     from gateway.engines.valkey.draft import Draft
 
 
@@ -64,6 +64,13 @@ class Sessions:
         draft.write("delete_session", session.username, session.sid)
         if before is not None:
             self._index(before._replace(holder=None, suspended_at=None), before)
+
+    def note_leaving(self, membership: Membership) -> None:
+        # The script knows the positions: those of what others of the batch write are not known before.
+        draft, username = self._draft, membership.username
+        draft.written_users.setdefault(username, {})
+        sids = list(draft.workspace.users[username].sessions)
+        draft.write("note_leaving", username, sids, str(membership.room.id), membership.joined, membership.invited)
 
     def _before(self, session: SessionRecord) -> SessionRecord | None:
         user = self._draft.workspace.users.get(session.username)

@@ -75,6 +75,9 @@ local function drop_if_empty(username)
   if redis.call('HLEN', key('user', username)) == 1 then redis.call('DEL', key('user', username)) end
 end
 
+-- Its place in a session, as `records.encode_session` writes it down.
+local MISSED_BY_LEAVING = 7
+
 local writes = {}
 
 function writes.put_session(username, sid, session)
@@ -85,6 +88,23 @@ function writes.delete_session(username, sid)
   redis.call('HDEL', key('user', username), 's' .. sid)
   touch('user', username)
   drop_if_empty(username)
+end
+
+-- As `Sessions.note_leaving`.
+function writes.note_leaving(username, sids, room, joined, invited)
+  local newest = 0
+  for _, kind in ipairs({'m', 'n'}) do
+    local at, _, _, other, _, author = read_state(redis.call('HGET', key('room', room), kind))
+    newest = math.max(newest, author == username and other or at)
+  end
+  local received = newest > joined and newest or (invited and joined or 0)
+  for _, sid in ipairs(sids) do
+    local session = cjson.decode(redis.call('HGET', key('user', username), 's' .. sid))
+    if received > session[MISSED_BY_LEAVING] then
+      session[MISSED_BY_LEAVING] = received
+      redis.call('HSET', key('user', username), 's' .. sid, cjson.encode(session))
+    end
+  end
 end
 
 -- The nodes on which a user has a live session.
@@ -169,8 +189,8 @@ function writes.remove_member(username, rooms)
 end
 
 function writes.append(room, event, author, body)
-  local write = function() return body end
-  local count, size = append(room, 'n', take_position(), event, author, cjson.encode(author), '', write)
+  local count, size =
+    append(room, log_of(room, 'n'), 'n', take_position(), event, author, cjson.encode(author), '', body, 0)
   trim(room, 'n', count, size, history_size, history_bytes, retry)
 end
 

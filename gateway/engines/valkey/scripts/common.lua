@@ -46,7 +46,7 @@ end
 
 -- Integers as strings: Lua writes large ones with an exponent.
 local function text(value)
-  return string.format('%.0f', value)
+  return string.format('%d', value)
 end
 
 -- Count a heartbeat of any node. When there was none for a while, the server could not be reached: all have some time to

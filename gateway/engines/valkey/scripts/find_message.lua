@@ -1,6 +1,6 @@
 -- ARGV: shift, room, id as JSON, after, position that the id names (0 for none). Returns {position, running, {position,
 -- …}, author and body of the message at the last one, if any}.
-local found, oldest = {}, number(redis.call('HGET', key('room', ARGV[2]), 'mtp'))
+local found, oldest = {}, read_state(redis.call('HGET', key('room', ARGV[2]), 'mt'))
 local known = redis.call('HGET', key('sent ids', ARGV[2]), ARGV[3])
 for _, sent in ipairs(known and cjson.decode(known) or {}) do
   if sent[2] > tonumber(ARGV[4]) and sent[2] > oldest then found[#found + 1] = sent[2] end

@@ -1,37 +1,57 @@
 -- The log of a room: a stream of its messages ('m') and one of its notices ('n'), whose ids are positions.
 --
 -- Fields of an entry:
---   e, a, b  event, author, body;  i  the message id that its author chose, as JSON
---   p        the position of the entry before it in the room, of either kind
---   c, z     how many entries of its kind there were in the room with it, and their size in bytes
---   o        the position of the newest entry of its kind before it by another author
--- Fields of the room's hash, for each kind: those of its newest entry (mp: position, ma, mc, mz, mo) and of the newest
--- that was trimmed (mtp, mta, mtc, mtz, mto); `last` is the position of its newest entry.
+--   a, b  author, body;  e  event, if it is a notice;  i  the message id that its author chose, if any, as JSON
+--   k     the position of the entry before it in the room, of either kind, and count, size and other as below
+-- Fields of the room's hash: `last` is the position of its newest entry; `m` and `n` are the states of the streams, and
+-- `mt` and `nt` those as of the newest entry that was trimmed. A state is "position count size other ts author":
+--   count, size  how many entries of its kind there were in the room with it, and their size in bytes
+--   other        the position of the newest entry of its kind before it by another author
+--   ts           the time of the newest message (0 for notices)
+-- Few long fields are written much faster than many short ones.
 
+-- A state: position, count, size, other, ts, author.
+local function read_state(state)
+  if not state then return 0, 0, 0, 0, 0, '' end
+  local position, count, size, other, ts, author = string.match(state, '^(%d+) (%d+) (%d+) (%d+) (%d+) (.*)$')
+  return tonumber(position), tonumber(count), tonumber(size), tonumber(other), tonumber(ts), author
+end
+
+local function write_state(position, count, size, other, ts, author)
+  return string.format('%d %d %d %d %d ', position, count, size, other, ts) .. author
+end
+
+-- An entry by its fields, and its p (the position of the entry before it), c, z and o: count, size and other, as text.
 local function entry_fields(fields)
-  local entry = {}
+  local entry = {e = 'message', i = ''}
   for at = 1, #fields, 2 do entry[fields[at]] = fields[at + 1] end
+  entry.p, entry.c, entry.z, entry.o = string.match(entry.k, '^(%d+) (%d+) (%d+) (%d+)$')
   return entry
 end
 
--- Append an entry and publish it to the nodes that have members of the room: [position, previous, event, author] in
--- JSON, a line feed, and the body. `write` returns the body, and the time of a message as text, given the time of the
--- newest one. Returns how many entries of its kind the room has now, and their size.
-local function append(room, kind, position, event, author, author_json, id, write)
-  local place, at = key('room', room), text(position)
-  local known = redis.call('HMGET', place, 'last', kind .. 'p', kind .. 'a', kind .. 'c', kind .. 'z', kind .. 'o',
-    kind .. 'tc', kind .. 'tz', 'ts')
-  local last, other = known[1] or '0', known[2] or '0'
-  if known[3] == author then other = known[6] end
-  local body, ts = write(number(known[9]))
-  local count, size = number(known[4]) + 1, number(known[5]) + #body
-  local count_text, size_text = text(count), text(size)
-  redis.call('XADD', key('log' .. kind, room), at .. '-0',
-    'e', event, 'a', author, 'b', body, 'i', id, 'p', last, 'c', count_text, 'z', size_text, 'o', other)
-  redis.call('HSET', place, 'last', at, 'ts', ts or known[9] or '0',
-    kind .. 'p', at, kind .. 'a', author, kind .. 'c', count_text, kind .. 'z', size_text, kind .. 'o', other)
-  redis.call('PUBLISH', key('in', room), '[' .. at .. ',' .. last .. ',"' .. event .. '",' .. author_json .. ']\n' .. body)
-  return count - number(known[7]), size - number(known[8])
+-- What appending needs to know of a room.
+local function log_of(room, kind)
+  local fields = redis.call('HMGET', key('room', room), 'last', kind, kind .. 't')
+  local position, count, size, other, ts, author = read_state(fields[2])
+  local _, trimmed_count, trimmed_size = read_state(fields[3])
+  return {last = fields[1] or '0', position = position, count = count, size = size, other = other, ts = ts, author = author,
+    trimmed_count = trimmed_count, trimmed_size = trimmed_size}
+end
+
+-- Append an entry to a room whose `log` was read, and publish it to the nodes that have members of the room: [position,
+-- previous, event, author] in JSON, a line feed, and the body. Returns how many entries of its kind the room has now, and
+-- their size.
+local function append(room, log, kind, position, event, author, author_json, id, body, ts)
+  local at, other = text(position), log.position
+  if log.author == author then other = log.other end
+  local count, size = log.count + 1, log.size + #body
+  local fields = {'a', author, 'b', body, 'k', string.format('%s %d %d %d', log.last, count, size, other)}
+  if kind == 'n' then fields[7], fields[8] = 'e', event end
+  if id ~= '' then fields[7], fields[8] = 'i', id end
+  redis.call('XADD', key('log' .. kind, room), at .. '-0', unpack(fields))
+  redis.call('HSET', key('room', room), 'last', at, kind, write_state(position, count, size, other, ts, author))
+  redis.call('PUBLISH', key('in', room), '[' .. at .. ',' .. log.last .. ',"' .. event .. '",' .. author_json .. ']\n' .. body)
+  return count - log.trimmed_count, size - log.trimmed_size
 end
 
 -- When an author sent a message with that id to the room, in ms; nil if it did not, or before it became a member.
@@ -56,7 +76,7 @@ end
 -- Forget ids whose messages were trimmed longer ago than a client may take to send them again.
 local function forget_sent(room, oldest)
   local old = redis.call('ZRANGEBYSCORE', key('trimmed ids', room), '-inf', text(oldest), 'LIMIT', 0, 8)
-  local trimmed = number(redis.call('HGET', key('room', room), 'mtp'))
+  local trimmed = read_state(redis.call('HGET', key('room', room), 'mt'))
   for _, id in ipairs(old) do
     redis.call('ZREM', key('trimmed ids', room), id)
     local kept = {}
@@ -81,8 +101,8 @@ local function trim(room, kind, count, size, max_count, max_size, retry)
     local entry = entry_fields(oldest[2])
     redis.call('XDEL', stream, oldest[1])
     count, size = count - 1, size - #entry.b
-    redis.call('HSET', place, kind .. 'tp', string.sub(oldest[1], 1, -3), kind .. 'ta', entry.a, kind .. 'tc', entry.c,
-      kind .. 'tz', entry.z, kind .. 'to', entry.o)
+    redis.call('HSET', place, kind .. 't',
+      write_state(string.sub(oldest[1], 1, -3), entry.c, entry.z, entry.o, 0, entry.a))
     if entry.i ~= '' then
       redis.call('ZADD', key('trimmed ids', room), text(running()), entry.i)
       forget_sent(room, running() - retry)

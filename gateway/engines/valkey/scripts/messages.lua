@@ -1,7 +1,7 @@
 -- A page of messages, newest first. ARGV: shift, room, after, before ('+' for no bound), limit. Returns {position,
 -- running, newest count, newest size, position, count, size, body, …}.
-local known = redis.call('HMGET', key('room', ARGV[2]), 'mc', 'mz')
-local reply = {number(redis.call('HGET', META, 'position')), running(), number(known[1]), number(known[2])}
+local _, newest_count, newest_size = read_state(redis.call('HGET', key('room', ARGV[2]), 'm'))
+local reply = {number(redis.call('HGET', META, 'position')), running(), newest_count, newest_size}
 local high = ARGV[4] == '+' and '+' or text(tonumber(ARGV[4]) - 1) .. '-0'
 if ARGV[4] ~= '+' and tonumber(ARGV[4]) < 1 then return reply end
 local low = text(tonumber(ARGV[3]) + 1) .. '-0'

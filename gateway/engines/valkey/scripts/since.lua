@@ -17,9 +17,9 @@ redis.call('PUBLISH', key('to', ARGV[2]), '[0,' .. text(newest) .. ',"probe"]\n'
 local reply = {newest, running(), sent}
 for at = 4, #ARGV, 2 do
   local room, position = ARGV[at], ARGV[at + 1]
-  local known = redis.call('HMGET', key('room', room), 'last', 'mtp', 'ntp')
+  local known = redis.call('HMGET', key('room', room), 'last', 'mt', 'nt')
   if number(known[1]) > tonumber(position) then
-    local lost = number(known[2]) > tonumber(position) or number(known[3]) > tonumber(position)
+    local lost = math.max((read_state(known[2])), (read_state(known[3]))) > tonumber(position)
     local found, last = {room, lost and 'lost' or 'all'}, math.huge
     local kinds = {after(key('logm', room), position), after(key('logn', room), position)}
     for _, entries in ipairs(kinds) do
