@@ -69,8 +69,8 @@ def note_valkey(play: Play, case: str, measured: Measured) -> None:
     play.note(case, Figure.MESSAGES_PER_CPU_OF_ALL, measured.messages / of_all)
     if play.server.valkey is not None:
         play.note(case, Figure.VALKEY_PER_MESSAGE, MICROSECONDS * measured.valkey_cpu / measured.messages)
-        if (script := play.server.valkey.time_per_script()) is not None:
-            play.note(case, Figure.SCRIPT, MICROSECONDS * script)
+        if in_scripts := play.server.valkey.time_in_scripts():
+            play.note(case, Figure.SCRIPTS_PER_MESSAGE, MICROSECONDS * in_scripts / measured.messages)
 
 
 def play_crowd(play: Play) -> None:

@@ -17,7 +17,7 @@ class Figure(Enum):
     MESSAGES_PER_SECOND = ("messages / s", "{:,.0f}", True)
     MESSAGES_PER_CPU_OF_ALL = ("messages / CPU s, Valkey's included", "{:,.0f}", True)
     VALKEY_PER_MESSAGE = ("Valkey's CPU / message", "{:.1f} µs", False)
-    SCRIPT = ("Valkey's time / script", "{:.1f} µs", False)
+    SCRIPTS_PER_MESSAGE = ("Valkey's time in scripts / message", "{:.1f} µs", False)
     LATENCY_P50 = ("latency, p50", "{:.2f} ms", False)
     LATENCY_P99 = ("latency, p99", "{:.2f} ms", False)
     LAST_MEMBER = ("last member has it, p50", "{:.2f} ms", False)
