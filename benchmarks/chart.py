@@ -18,8 +18,13 @@ if TYPE_CHECKING:
 
     from benchmarks.figures import Results
 
-SHOWN = {"fan-out", "pairs", "busy-rooms", "connections", "pauses", "one-node", "two-nodes"}
-LEFT_OUT = {Figure.DELIVERIES_PER_SECOND, Figure.LATENCY_P50}
+SHOWN = {"fan-out", "pairs", "busy-rooms", "connections", "pauses", "two-nodes"}
+LEFT_OUT = {
+    Figure.DELIVERIES_PER_SECOND,
+    Figure.LATENCY_P50,
+    Figure.VALKEY_PER_MESSAGE,  # is in `MESSAGES_PER_CPU_OF_ALL`
+    Figure.SCRIPTS_PER_MESSAGE,
+}
 COLOURS = {
     "gateway": "ours",
     "gateway, everysec": "ours",

@@ -99,7 +99,8 @@ def play_crowd(play: Play) -> None:
         play.note(case, Figure.VALKEY_IDLE_CPU, 100 * idle.valkey_cpu / idle.seconds)
     before = valkey_memory(play)
     sent = play.generator.run(senders=2, window=IN_FLIGHT, seconds=play.scale.seconds)
-    note_kept(play, f"{rooms:,} rooms of two", Figure.MESSAGE_MEMORY, valkey_memory(play) - before, sent.messages)
+    case = f"{rooms:,} rooms of two, the first few messages of each"
+    note_kept(play, case, Figure.MESSAGE_MEMORY, valkey_memory(play) - before, sent.messages)
 
 
 def valkey_memory(play: Play) -> int:
