@@ -23,6 +23,11 @@ LOST_WITH_THE_DYNO = (
 
 ONE_PROCESS = "Only one process can use a SQLite store. Several can share a Valkey or Redis server (--store redis://…)."
 
+WEBSOCKET_ONLY = (
+    "Socket.IO clients must not begin with long-polling, their default: io(url, {transports: ['websocket']}). "
+    "Nodes need not reach each other."
+)
+
 logger = get_logger(__name__)
 
 
@@ -37,3 +42,5 @@ def advise(settings: Settings) -> None:
     suggested = os.environ.get("WEB_CONCURRENCY", "").strip()
     if settings.workers == 1 and settings.store.startswith("sqlite:") and suggested not in {"", "1"}:
         logger.warning("WEB_CONCURRENCY is not used", workers=1, store=settings.store, advice=ONE_PROCESS)
+    if settings.transports == "websocket":
+        logger.info("long-polling is refused", transports=settings.transports, advice=WEBSOCKET_ONLY)
