@@ -11,24 +11,29 @@ import os
 import random
 import re
 import signal
+import ssl
 import time
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import trustme
 
 from harness.balancer import balancing, round_robin
+from harness.client import make_room
 from harness.http import request
 from harness.names import fresh_name
 from harness.process import COMMAND, GatewayProcess, stable_port
+from harness.proxy import Proxy
 from harness.waiting import until
 from soak.checker import History, Message
 from soak.members import JSONMember, Member, StockMember
 
 if TYPE_CHECKING:
+    from harness.client import Join
     from harness.node import Driver
-    from harness.valkey import ValkeyServer
+    from harness.valkey import StartValkey, ValkeyServer
 
 ROOT = Path(__file__).parents[1]
 
@@ -76,9 +81,9 @@ class Dyno(GatewayProcess):
         """Where the router reaches it."""
         return f"127.0.0.1:{self._port}"
 
-    async def start(self) -> None:
+    async def spawn(self) -> asyncio.subprocess.Process:
         self._folder.mkdir()
-        await super().start()
+        return await super().spawn()
 
     def _before_exec(self) -> None:
         super()._before_exec()
@@ -224,6 +229,24 @@ async def test_a_dyno_logs_what_its_operator_may_not_know(
         given = [line for line in dyno.log.splitlines() if "[gateway.commands.advice]" in line]
         assert len(given) == 1
         assert f"] {advice} " in given[0]
+
+
+async def test_a_server_whose_certificate_the_platform_has_signed(
+    start_valkey: StartValkey, join: Join, tmp_path: Path
+) -> None:
+    """The gateway refuses it, and serves with the line that docs/deployment.md has for the Procfile."""
+    authority, context = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    server = await start_valkey()
+    async with Proxy(server.url, tls=context) as front:
+        variables = {"REDIS_URL": front.url.replace("redis://", "rediss://")}
+        dyno = Dyno(web_command(), tmp_path, **variables)
+        await dyno.spawn()
+        assert await dyno.wait() == 1
+        assert "certificate" in dyno.log.splitlines()[-1]
+        (documented,) = re.findall(r"^ *web: (.+)$", (ROOT / "docs/deployment.md").read_text(), re.MULTILINE)
+        async with Dyno(documented, tmp_path, **variables) as dyno:
+            await make_room(await join(to=dyno), await join("socketio-polling", to=dyno))
 
 
 @pytest.mark.fast
