@@ -348,9 +348,19 @@ class StockMember(Member):
     """The stock socket.io-client: it reconnects and recovers by itself."""
 
     def __init__(
-        self, url: str, username: str, history: History, random: Random, pause: float, driver: Driver, wire: str
+        self,
+        url: str,
+        username: str,
+        history: History,
+        random: Random,
+        pause: float,
+        driver: Driver,
+        wire: str,
+        **options: Any,
     ) -> None:
+        """`options`: the client's own, which come before those that follow from `pause`."""
         super().__init__(url, username, history, random, pause)
+        self._options = options
         self._driver = driver
         self._wire = wire
         self._number = next(_numbers)
@@ -364,6 +374,7 @@ class StockMember(Member):
             "auth": {"username": self.username},
             "reconnectionDelay": 100 * self._pause,
             "reconnectionDelayMax": 1500 * self._pause,
+            **self._options,
         }
         await self._do("open", url=self._url, options=options)
         await self.until_online()
