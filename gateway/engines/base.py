@@ -14,7 +14,8 @@ An engine runs **rules** (`gateway.rules`), which decide what happens, and store
 5. **Each client in its order.** The calls for one client (a username), including those about its session, take effect
    in the order in which they were made, even if one has not returned when the next is made. Between clients, the engine
    decides: it serves them in turn, and those that have used more of its time later. (A call that is retried counts from
-   the retry. A call that is cancelled before the engine runs it changes nothing; after that, it takes effect.)
+   the retry. A call that is cancelled before the engine runs it changes nothing; after that, it takes effect. What a
+   client did on one node, and had no effect before its session moved to another, has none: it is `Unavailable`.)
 6. **Temporary failures are `Unavailable`.** The engine recovers by itself when its disk or server does.
 
 An **offset** is an opaque string that names a position in the order of the log, and the epoch that issued it: each

@@ -319,6 +319,11 @@ class Transaction(Protocol):
     @property
     def log(self) -> Log: ...
 
+    async def is_here(self, username: str) -> bool:
+        """Whether a session of the user is live on this node. Always true of an engine that only one process can open:
+        it runs all calls of a user in their order.
+        """
+
     def running_ms(self) -> int:
         """How long the store has been in use, in milliseconds; it stands still while the store is closed."""
 

@@ -34,6 +34,12 @@ class ValkeyTransaction:
         self.history = History(draft)
         self.log = Log(draft)
 
+    async def is_here(self, username: str) -> bool:
+        user = (await self.draft.users([username]))[username]
+        return any(
+            session.holder is not None and session.holder.node == self.node for session in user.sessions.values()
+        )
+
     def running_ms(self) -> int:
         return self.draft.node.running_ms()
 
