@@ -98,7 +98,7 @@ class ValkeyEngine:
         return self._node.problem()
 
     def running_ms(self) -> int:
-        return self._node.running_ms()
+        return self._node.clock.running_ms()
 
     def cluster(self) -> Cluster:
         return Cluster(self._node)

@@ -41,7 +41,7 @@ class ValkeyTransaction:
         )
 
     def running_ms(self) -> int:
-        return self.draft.node.running_ms()
+        return self.draft.node.clock.running_ms()
 
     def has_time(self) -> bool:
         return time.perf_counter() < self._ends_at
