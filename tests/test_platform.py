@@ -244,6 +244,7 @@ async def test_a_server_whose_certificate_the_platform_has_signed(
         await dyno.spawn()
         assert await dyno.wait() == 1
         assert "certificate" in dyno.log.splitlines()[-1]
+        assert "?ssl_cert_reqs=none" in dyno.log.splitlines()[-1]
         (documented,) = re.findall(r"^ *web: (.+)$", (ROOT / "docs/deployment.md").read_text(), re.MULTILINE)
         async with Dyno(documented, tmp_path, **variables) as dyno:
             await make_room(await join(to=dyno), await join("socketio-polling", to=dyno))

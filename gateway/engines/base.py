@@ -6,7 +6,8 @@ An engine runs **rules** (`gateway.rules`), which decide what happens, and store
    memory: nothing survives). Subscribers receive an effect after its commit and before the call that caused it
    returns.
 2. **One order.** Every subscriber receives all effects in the order of their commits. Two effects in one room are
-   received in the same order everywhere.
+   received in the same order everywhere. (What a rule has read may be newer than what the subscribers of its node have
+   received, if other nodes wrote it.)
 3. **All or nothing.** A call that raises has changed nothing; after `Unconfirmed`, which an engine with a server may
    raise, either all of it was done or nothing.
 4. **Checked where it is decided.** What a rule has read still holds when what it writes is committed: two clients that

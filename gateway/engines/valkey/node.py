@@ -49,6 +49,8 @@ LAST_PAUSE: Final = 4.0
 The longest is shorter than a lease: for that long, no lease is taken after the server came back.
 """
 
+UNKNOWN_AUTHORITY: Final = "; platforms sign their own: add ?ssl_ca_certs=FILE, or ?ssl_cert_reqs=none, to the URL"
+
 MIGRATE_AGAIN: Final = "wait until it is, or run it again: gateway migrate"
 
 RETRY_AFTER: Final = 1.0
@@ -105,7 +107,8 @@ class Node:
         try:
             await self._connect(anew=True)
         except (RedisError, OSError, LinkLostError, Unavailable) as error:
-            raise StoreError(f"The store {self.address.shown} cannot be used: {error}") from None
+            hint = UNKNOWN_AUTHORITY if "CERTIFICATE_VERIFY_FAILED" in str(error) else ""
+            raise StoreError(f"The store {self.address.shown} cannot be used: {error}{hint}") from None
         self._tasks = [asyncio.create_task(keep_running(part)) for part in (self._stay_connected, self._beat)]
 
     async def close(self) -> None:
