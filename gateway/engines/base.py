@@ -161,7 +161,7 @@ class Engine(Protocol):
         """Why the store cannot be written to now, as a phrase for the operator; None while it can."""
 
     def running_ms(self) -> int:
-        """As `Transaction.running_ms`, as this node knows it; another may know another, by up to `CLOCKS_DIFFER`."""
+        """As `Transaction.running_ms`. What another node knows may differ a little (`CLOCKS_DIFFER`)."""
 
     async def run(self, client: str, rule: Rule[T], *, low_priority: bool = False) -> T:
         """Run ``rule`` in a transaction, commit it, and return what the rule returned. ``client`` is the username that
@@ -185,8 +185,8 @@ class Engine(Protocol):
         """
 
 
-CLOCKS_DIFFER: Final = 250
-"""By how many milliseconds the running times that two nodes know may differ."""
+CLOCKS_DIFFER: Final = 10
+"""By how many milliseconds the running times that two nodes know usually differ, at most."""
 
 NOBODY = ""
 """The client of the gateway's own calls. No username is empty."""

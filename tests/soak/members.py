@@ -159,6 +159,9 @@ class Member(ABC):
                 continue
             if reply["ok"] and self.online and self.welcomes == before and not self._behind:
                 return tick
+            if not reply["ok"] and reply["error"]["code"] not in TEMPORARY:
+                self._history.note("removed", self.username, f"{self.rooms[0]}: {reply['error']}")
+                return tick
             await asyncio.sleep(PAUSE)  # before the next attempt
 
     async def online_in(self, room: str) -> set[str]:
