@@ -59,7 +59,12 @@ NOT_SAVED_ADVICE = (
 
 NO_ADDRESS_ADVICE = (
     "Long-polling requests that come to another gateway are those of an unknown session there. Name an address with "
-    "--node-address HOST:PORT, use sticky sessions, or let clients use WebSocket alone."
+    "--node-address HOST:PORT, use sticky sessions, or accept WebSocket only: --transports websocket."
+)
+
+ADDRESS_ADVICE = (
+    "Requests of long-polling clients that come to another node are passed on to this address. Where nodes cannot "
+    "reach each other, use --transports websocket."
 )
 
 SILENCE_TIMEOUT = 10.0
@@ -123,13 +128,15 @@ class Gateway:
         origins = OriginPolicy(settings.allowed_origins, Proxies(settings.trust_proxy or ()))
         base = settings.base_path.rstrip("/")
         self._cluster = self._store.cluster()
+        transports = settings.transports.split(",")
         self._forwarding = None
-        if self._cluster is not None:
+        if self._cluster is not None and "polling" in transports:
             self._forwarding = Forwarding(self._cluster, reply_timeout=settings.ping_interval + settings.ping_timeout)
             self._cluster.watch(self._forwarding.drop)
         self._socketio = socket_server(
             ChatNamespace(self._manager, self._sessions, pipeline),
             origins,
+            transports=transports,
             ping_interval=settings.ping_interval,
             ping_timeout=settings.ping_timeout,
             max_http_buffer_size=settings.max_frame_size,
@@ -195,7 +202,7 @@ class Gateway:
             takers = [self._socketio.eio.take_handshake, self._plain.take_handshake]
             self._upgrades = Upgrades(http, takers, timeout=SILENCE_TIMEOUT)
             await listening.start(self._upgrades, unsent_timeout=settings.ping_interval + settings.ping_timeout)
-            if self._cluster is not None:
+            if self._cluster is not None and self._forwarding is not None:
                 await self._announce(self._cluster, listening)
         except BaseException:
             await self.stop()
@@ -216,6 +223,7 @@ class Gateway:
             logger.warning("other nodes cannot reach this one", advice=NO_ADDRESS_ADVICE)
         else:
             await cluster.announce(address)
+            logger.info("other nodes reach this one", address=address, advice=ADDRESS_ADVICE)
 
     async def stop(self) -> bool:
         """Disconnect every client so that it reconnects, and close the store, within `STORE_DEADLINE` seconds.

@@ -252,6 +252,13 @@ class Settings:
         "value) trusts all.  [default: none]",
         without_value="*",
     )
+    transports: str = setting(
+        "polling,websocket",
+        click.Choice(["polling,websocket", "websocket"]),
+        "LIST",
+        "How Socket.IO clients may connect: polling,websocket or only websocket. Long-polling over several nodes needs "
+        "nodes that reach each other.",
+    )
     node_address: str | None = setting(
         None,
         HostPort(),

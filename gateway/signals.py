@@ -1,7 +1,8 @@
 """Signals, received by a thread of their own, so that they work even while the event loop is blocked by a disk.
 
 SIGTERM, SIGINT and SIGHUP shut the gateway down. A second one, unless it arrives together with the first, ends the
-process at once, and so does the time limit. SIGQUIT logs the stacks of all threads.
+process at once, and so does the time limit. SIGQUIT logs the stacks of all threads. SIGUSR1 restarts the workers of a
+supervisor, and does nothing to a gateway that has none.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ class Signals:
         self.stopping = {signal.SIGTERM, signal.SIGINT}
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as under nohup
             self.stopping.add(signal.SIGHUP)
-        self._awaited = {*self.stopping, signal.SIGQUIT, *also}
+        self._awaited = {*self.stopping, signal.SIGQUIT, signal.SIGUSR1, *also}
         for number in self._awaited:
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_BLOCK, self._awaited)
@@ -77,7 +78,7 @@ class Signals:
 
     def _listen(self, stop: Callable[[], None], timed_out_status: int) -> None:
         while (number := self._next()) not in self.stopping:
-            log_stacks()
+            _handle(number)
         first = time.monotonic()
         logger.info("stopping", signal=signal.Signals(number).name)
         timer = threading.Timer(STOP_LIMIT, _time_out, (timed_out_status,))
@@ -86,7 +87,7 @@ class Signals:
         stop()
         while (number := self._next()) not in self.stopping or time.monotonic() < first + REPEAT_WINDOW:
             if number not in self.stopping:
-                log_stacks()
+                _handle(number)
         end_by(number)
 
     def next(self, timeout: float) -> int | None:
@@ -96,6 +97,14 @@ class Signals:
 
     def _next(self) -> int:
         return int(signal.sigwait(self._awaited))
+
+
+def _handle(number: int) -> None:
+    """What a signal does that does not stop the gateway."""
+    if number == signal.SIGQUIT:
+        log_stacks()
+    else:
+        logger.warning("no worker to restart", signal=signal.Signals(number).name)
 
 
 def end_by(number: int) -> NoReturn:

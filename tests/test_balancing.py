@@ -1,9 +1,13 @@
-"""Three gateways on one Valkey server, behind a balancer without sticky sessions; stock clients with their defaults."""
+"""Three gateways on one Valkey server, behind a balancer without sticky sessions; stock clients with their defaults.
+
+The balancer is one of our own or, where the machine has it, nginx as docs/deployment.md configures it.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +17,7 @@ from harness.names import fresh_name
 from harness.node import Driver
 from harness.plain import JsonClient
 from harness.process import GatewayProcess, StartGateway
+from harness.reverse import NGINX, nginx_balancing
 from harness.stock import TRANSPORTS, SocketIOClient
 from harness.valkey import ValkeyServer
 from harness.waiting import until
@@ -30,8 +35,12 @@ async def addresses(nodes: list[GatewayProcess]) -> list[str]:
     return [node.url.removeprefix("http://") for node in nodes]
 
 
-@pytest.fixture
-async def balancer(addresses: list[str]) -> AsyncIterator[str]:
+@pytest.fixture(params=["round robin", *NGINX])
+async def balancer(request: pytest.FixtureRequest, addresses: list[str], tmp_path: Path) -> AsyncIterator[str]:
+    if request.param == "nginx":
+        async with nginx_balancing(addresses, tmp_path) as url:
+            yield url
+        return
     async with balancing(round_robin(addresses)) as url:
         yield url
 

@@ -77,6 +77,7 @@ def test_every_setting_is_a_flag_and_a_variable(field: dataclasses.Field[object]
         "store": "sqlite://",
         "log_level": "debug",
         "list_users": "all",
+        "transports": "websocket",
         "log_format": "json",
         "allowed_origins": "https://a.example, http://b.example:3000/",
         "base_path": "/chat",

@@ -69,6 +69,16 @@ async def test_sigquit_dumps_the_stacks_of_all_threads(start_gateway: StartGatew
     assert await own.stop() == 0
 
 
+async def test_sigusr1_ends_no_gateway_without_workers(start_gateway: StartGateway, join: Join) -> None:
+    """A unit file that reloads workers may outlast them."""
+    own = await start_gateway()
+    client = await join("json", to=own)
+    await own.signal(signal.SIGUSR1)
+    await until(lambda: "no worker to restart" in own.log)
+    await make_room(client)
+    assert await own.stop() == 0
+
+
 async def test_a_stop_while_the_disk_hangs_is_bounded(start_gateway: StartGateway, join: Join) -> None:
     """It ends in time; the log says what was not kept, the exit status is 3, clients were closed; what was not acked
     was not promised, and what was is there.

@@ -11,16 +11,19 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from harness.client import make_room, succeed
+from harness.client import RefusedError, make_room, succeed
 from harness.http import request
 from harness.names import fresh_name
 from harness.raw import ENGINE, RawSocketIO
+from harness.stock import TRANSPORTS as STOCK_TRANSPORTS
 from harness.stock import SocketIOClient
 from harness.waiting import until
 
 if TYPE_CHECKING:
     from harness.client import Action, ChatClient, Join
+    from harness.node import Driver
     from harness.process import GatewayProcess, StartGateway
+    from harness.valkey import ValkeyServer
 
 TRANSPORTS = ["socketio-websocket", "socketio-polling", "socketio-polling-only"]
 
@@ -211,6 +214,54 @@ async def test_wrong_engine_requests_are_refused(gateway: GatewayProcess, method
     """A request that Engine.IO does not know is 400, and no trouble."""
     response = await request(method, gateway.url + path)
     assert response.status == 400, response
+
+
+LONG_POLLING_IS_REFUSED = "long-polling is refused"
+NODES_REACH_EACH_OTHER = "other nodes reach this one"
+
+
+async def test_websocket_only_serves_those_who_begin_with_it(start_gateway: StartGateway, join: Join) -> None:
+    """Stock clients, and plain ones; the log says once what is refused."""
+    own = await start_gateway(transports="websocket")
+    options = {"transports": ["polling", "websocket"], "tryAllTransports": True}
+    direct, falling_back = await join("socketio-websocket", to=own), await join("socketio-polling", to=own, **options)
+    room = await make_room(direct, falling_back, await join(to=own))
+    await succeed(falling_back, "send-msg", room=room, content="hello")
+    assert (await direct.next_event("message")).fields["content"] == "hello"
+    await until(lambda: " started " in own.log)
+    assert own.log.count(LONG_POLLING_IS_REFUSED) == 1
+
+
+@pytest.mark.parametrize("transport", ["socketio-polling", "socketio-polling-only"])
+async def test_websocket_only_refuses_long_polling_with_the_reason(
+    start_gateway: StartGateway, driver: Driver, transport: str
+) -> None:
+    """The stock client reports a failed request, with its response."""
+    own = await start_gateway(transports="websocket")
+    client = SocketIOClient(driver, own.url, fresh_name(), transports=STOCK_TRANSPORTS[transport])
+    with pytest.raises(RefusedError):
+        await client.__aenter__()
+    (refusal,) = client.notices.log
+    assert refusal.name == "connect_error"
+    assert json.loads(refusal.fields["response"]) == {"code": 0, "message": "Transport unknown: use websocket"}
+
+
+async def test_nodes_with_websocket_only_need_not_reach_each_other(
+    start_gateway: StartGateway, valkey: ValkeyServer, join: Join
+) -> None:
+    """They announce no address, and their sessions are found by no other node. Other nodes say what they need."""
+    store = valkey.store(fresh_name("store"))
+    isolated = [await start_gateway(store=store, transports="websocket") for _ in range(2)]
+    alice, bob = [await join("socketio-websocket", to=node) for node in isolated]
+    room = await make_room(alice, bob)
+    await succeed(alice, "send-msg", room=room, content="hello")
+    assert (await bob.next_event("message")).fields["content"] == "hello"
+    assert not any(NODES_REACH_EACH_OTHER in node.log for node in isolated)
+    usual = await start_gateway(store=store)
+    await until(lambda: " started " in usual.log)
+    assert usual.log.count(NODES_REACH_EACH_OTHER) == 1
+    assert usual.log.count(f"address={usual.url.removeprefix('http://')} ") == 1
+    assert LONG_POLLING_IS_REFUSED not in usual.log
 
 
 async def test_another_namespace_is_refused(gateway: GatewayProcess) -> None:

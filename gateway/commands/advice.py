@@ -21,7 +21,17 @@ LOST_WITH_THE_DYNO = (
     "or on a platform with a volume (--store sqlite:///PATH)."
 )
 
+DYNOS_APART = (
+    "Heroku's dynos cannot reach each other, except in a Private Space. With several of them, clients on long-polling, "
+    "which is where stock clients begin, need session affinity; or use --transports websocket."
+)
+
 ONE_PROCESS = "Only one process can use a SQLite store. Several can share a Valkey or Redis server (--store redis://…)."
+
+WEBSOCKET_ONLY = (
+    "Socket.IO clients must not begin with long-polling, their default: io(url, {transports: ['websocket']}). "
+    "Nodes need not reach each other."
+)
 
 logger = get_logger(__name__)
 
@@ -34,6 +44,10 @@ def advise(settings: Settings) -> None:
         logger.warning("the store is in memory", store=settings.store, advice=LOST_WITH_THE_PROCESS)
     elif "DYNO" in os.environ and settings.store.startswith("sqlite:"):
         logger.warning("the disk is ephemeral", store=settings.store, advice=LOST_WITH_THE_DYNO)
+    elif "DYNO" in os.environ and settings.transports != "websocket":
+        logger.info("dynos may not reach each other", transports=settings.transports, advice=DYNOS_APART)
     suggested = os.environ.get("WEB_CONCURRENCY", "").strip()
     if settings.workers == 1 and settings.store.startswith("sqlite:") and suggested not in {"", "1"}:
         logger.warning("WEB_CONCURRENCY is not used", workers=1, store=settings.store, advice=ONE_PROCESS)
+    if settings.transports == "websocket":
+        logger.info("long-polling is refused", transports=settings.transports, advice=WEBSOCKET_ONLY)

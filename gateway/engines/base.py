@@ -6,7 +6,8 @@ An engine runs **rules** (`gateway.rules`), which decide what happens, and store
    memory: nothing survives). Subscribers receive an effect after its commit and before the call that caused it
    returns.
 2. **One order.** Every subscriber receives all effects in the order of their commits. Two effects in one room are
-   received in the same order everywhere.
+   received in the same order everywhere. (What a rule has read may be newer than what the subscribers of its node have
+   received, if other nodes wrote it.)
 3. **All or nothing.** A call that raises has changed nothing; after `Unconfirmed`, which an engine with a server may
    raise, either all of it was done or nothing.
 4. **Checked where it is decided.** What a rule has read still holds when what it writes is committed: two clients that
@@ -14,7 +15,8 @@ An engine runs **rules** (`gateway.rules`), which decide what happens, and store
 5. **Each client in its order.** The calls for one client (a username), including those about its session, take effect
    in the order in which they were made, even if one has not returned when the next is made. Between clients, the engine
    decides: it serves them in turn, and those that have used more of its time later. (A call that is retried counts from
-   the retry. A call that is cancelled before the engine runs it changes nothing; after that, it takes effect.)
+   the retry. A call that is cancelled before the engine runs it changes nothing; after that, it takes effect. What a
+   client did on one node, and had no effect before its session moved to another, has none: it is `Unavailable`.)
 6. **Temporary failures are `Unavailable`.** The engine recovers by itself when its disk or server does.
 
 An **offset** is an opaque string that names a position in the order of the log, and the epoch that issued it: each
@@ -159,7 +161,7 @@ class Engine(Protocol):
         """Why the store cannot be written to now, as a phrase for the operator; None while it can."""
 
     def running_ms(self) -> int:
-        """As `Transaction.running_ms`, as this node knows it; another may know another, by up to `CLOCKS_DIFFER`."""
+        """As `Transaction.running_ms`. What another node knows may differ a little (`CLOCKS_DIFFER`)."""
 
     async def run(self, client: str, rule: Rule[T], *, low_priority: bool = False) -> T:
         """Run ``rule`` in a transaction, commit it, and return what the rule returned. ``client`` is the username that
@@ -183,8 +185,8 @@ class Engine(Protocol):
         """
 
 
-CLOCKS_DIFFER: Final = 250
-"""By how many milliseconds the running times that two nodes know may differ."""
+CLOCKS_DIFFER: Final = 10
+"""By how many milliseconds the running times that two nodes know usually differ, at most."""
 
 NOBODY = ""
 """The client of the gateway's own calls. No username is empty."""

@@ -31,7 +31,7 @@ class SessionRecord(NamedTuple):
     read two hundred of the others.
 
     A session is live while it has a ``holder``; without one it is suspended, since ``suspended_at`` (in the store's
-    running time, ms). ``attached_at``: when it was last attached to a connection (in the store's running time, ms).
+    running time, ms). ``claimed_at``: when the client came that was the last to get it (in the same time).
 
     Only the hash of a pid is stored. ``previous_pid_hash``: the previous pid also works until the client has used the
     newer one, which may not have reached it. ``resumable``: the client was sent its pid. ``began``: the newest position
@@ -48,7 +48,7 @@ class SessionRecord(NamedTuple):
     resumable: bool
     began: int
     missed_by_leaving: int = 0
-    attached_at: int = 0
+    claimed_at: int = 0
 
 
 class RoomRecord(NamedTuple):
@@ -318,6 +318,11 @@ class Transaction(Protocol):
     def history(self) -> History: ...
     @property
     def log(self) -> Log: ...
+
+    async def is_here(self, username: str) -> bool:
+        """Whether a session of the user is live on this node. Always true of an engine that only one process can open:
+        it runs all calls of a user in their order.
+        """
 
     def running_ms(self) -> int:
         """How long the store has been in use, in milliseconds; it stands still while the store is closed."""

@@ -79,21 +79,22 @@ async def attach(
     it missed has to be read first, the replay so far: then nothing was written, and `attach` is to be called again with
     that replay, in another transaction.
 
-    A valid ``pid`` wins over the connection that holds the session, unless that was attached after the client came: one
-    that gave up waiting, and came back on another node, does not lose its session to its own first attempt.
+    A valid ``pid`` wins over the connection that holds the session, unless a client that came later has had it: one
+    that gave up waiting, and came back on another node, does not lose its session to its own first attempt. (Where the
+    times that two nodes know differ by more than usual, a client that is fast has to try once more.)
 
     If not every missed event can be replayed, the session keeps its rooms but gets a new ``pid``. The name of a
     suspended session is reserved for `Policy.reserve_names` seconds; if it is claimed after that, the session ends.
 
     Raises:
         UsernameTaken: the name has a live session, or is reserved, and the claim does not have its ``pid``.
-        Unavailable: a later log-in has the session.
+        Unavailable: a later log-in has had the session.
     """
     sessions = await _sessions_of(tx, claim.username)
     for session in sessions:
         if claim.resume is not None and claim.is_for(session):
-            if session.holder is not None and session.attached_at > came + CLOCKS_DIFFER:
-                raise Unavailable("A later log-in has the session; try again.")
+            if session.claimed_at > came + CLOCKS_DIFFER:
+                raise Unavailable("A later log-in has had the session; try again.")
             replay = replay or recovery.begin(tx, claim.username, claim.resume.offset)
             steps_before, caught_up = replay.steps, replay.done
             memberships = (await tx.members.of([claim.username])).get(claim.username, ())
@@ -103,15 +104,15 @@ async def attach(
                 return replay
             was_online = any(other.holder is not None for other in sessions)
             rooms = () if was_online else _rooms(memberships)
-            return await _resume(tx, policy, claim, session, replay, rooms)
+            return await _resume(tx, policy, claim, came, session, replay, rooms)
     for session in sessions:
         _check_claimable(tx, policy, session)
     if sessions:
         _end_user(tx, policy, sessions, await _rooms_of(tx, claim.username))
-    return _begin(tx, claim)
+    return _begin(tx, claim, came)
 
 
-def _begin(tx: Transaction, claim: Claim) -> Session:
+def _begin(tx: Transaction, claim: Claim, came: int) -> Session:
     """Begin a new session."""
     session = Session(claim.sid, next(_pids), claim.username)
     holder, newest = Holder(claim.connection, tx.node), tx.log.newest()
@@ -125,7 +126,7 @@ def _begin(tx: Transaction, claim: Claim) -> Session:
             None,
             claim.resumable,
             began=newest,
-            attached_at=tx.running_ms(),
+            claimed_at=min(came, tx.running_ms()),  # a node that could not reach the store knows a later time
         )
     )
     tx.attach(Attachment(session, holder, (), tx.log.offset(newest), recovered=False))
@@ -136,6 +137,7 @@ async def _resume(
     tx: Transaction,
     policy: Policy,
     claim: Claim,
+    came: int,
     record: SessionRecord,
     replay: Replay,
     rooms: Sequence[RoomRecord],
@@ -154,7 +156,7 @@ async def _resume(
             holder=holder,
             suspended_at=None,
             resumable=True,
-            attached_at=tx.running_ms(),
+            claimed_at=min(came, tx.running_ms()),  # a node that could not reach the store knows a later time
         )
     )
     tx.attach(

@@ -8,16 +8,17 @@ no such room. A ``room`` may be given in any spelling of its name (`gateway.prot
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from gateway import events
 from gateway.engines.base import NOBODY
 from gateway.engines.effects import Session
+from gateway.errors import Unavailable
 from gateway.protocol.names import spellings
 from gateway.rules import messages, people, rooms, sessions
 
 if TYPE_CHECKING:
-    from gateway.engines.base import Cluster, Durability, Engine, Policy, Receipt
+    from gateway.engines.base import Cluster, Durability, Engine, Policy, Receipt, Rule
     from gateway.engines.effects import Subscriber
     from gateway.engines.transaction import Messages, Transaction
     from gateway.events import Room
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from gateway.rules.recovery import Replay
     from gateway.rules.rooms import Added, MemberPage, Opened
     from gateway.rules.sessions import Claim
+
+T = TypeVar("T")
 
 
 class Store:
@@ -98,23 +101,35 @@ class Store:
         """See `gateway.rules.sessions.end_expired`."""
         return await self._engine.run(NOBODY, lambda tx: sessions.end_expired(tx, self._policy))
 
+    async def _act(self, actor: str, rule: Rule[T]) -> T:
+        """Run what a client does. Raises Unavailable: its session has moved to another node, and a later call of the
+        client may have taken effect there.
+        """
+
+        async def act(tx: Transaction) -> T:
+            if not await tx.is_here(actor):
+                raise Unavailable("The session moved to another connection; try again.")
+            return await rule(tx)
+
+        return await self._engine.run(actor, act)
+
     # rooms
 
     async def create_room(self, actor: str, room: str, users: tuple[str, ...], history: str = events.ALL) -> Room:
         """See `gateway.rules.rooms.create`."""
-        return await self._engine.run(actor, lambda tx: rooms.create(tx, self._policy, actor, room, users, history))
+        return await self._act(actor, lambda tx: rooms.create(tx, self._policy, actor, room, users, history))
 
     async def open_direct(self, actor: str, user: str) -> Opened:
         """See `gateway.rules.rooms.open_direct`."""
-        return await self._engine.run(actor, lambda tx: rooms.open_direct(tx, self._policy, actor, user))
+        return await self._act(actor, lambda tx: rooms.open_direct(tx, self._policy, actor, user))
 
     async def add_members(self, actor: str, room: str, users: tuple[str, ...]) -> Added:
         """See `gateway.rules.rooms.add_members`."""
-        return await self._engine.run(actor, lambda tx: rooms.add_members(tx, self._policy, actor, room, users))
+        return await self._act(actor, lambda tx: rooms.add_members(tx, self._policy, actor, room, users))
 
     async def remove_member(self, actor: str, room: str) -> None:
         """See `gateway.rules.rooms.leave`."""
-        await self._engine.run(actor, lambda tx: rooms.leave(tx, self._policy, actor, room))
+        await self._act(actor, lambda tx: rooms.leave(tx, self._policy, actor, room))
 
     async def list_rooms(self, username: str) -> tuple[Room, ...]:
         """The rooms of a user, in order of name."""

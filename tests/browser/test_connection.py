@@ -52,6 +52,18 @@ async def test_a_kill_of_the_gateway_loses_nothing_typed_or_sent(
     await expect(client.message("while it was down")).not_to_contain_text("Waiting")
 
 
+async def test_the_page_works_without_long_polling(
+    start_gateway: StartGateway, join: Join, open_page: OpenPage
+) -> None:
+    """With `--transports websocket`."""
+    own = await start_gateway(transports="websocket")
+    bob, client = await join("json", to=own), await open_page()
+    await client.join(own.url, "alice")
+    await client.create_room("tea", bob.username)
+    await client.send("hello")
+    assert (await bob.next_event("message")).fields["content"] == "hello"
+
+
 async def test_a_reload_continues_the_session(gateway: GatewayProcess, join: Join, open_page: OpenPage) -> None:
     """The tab keeps its session: nobody is told that it left; its room, draft, history and unread counts are there."""
     client, bob = await open_page(), await join()

@@ -17,7 +17,7 @@ ALLOWED = {
 """Scans that may be, and why."""
 
 AT_AN_OPENING = (
-    "UPDATE sessions SET connection = NULL, node = NULL, suspended_at = ",
+    "UPDATE sessions SET connection = NULL, node = NULL, claimed_at = 0, suspended_at = ",
     "SELECT min(began) FROM sessions",
 )
 """Beginnings of statements that look at every session, before anybody is served."""

@@ -178,9 +178,10 @@ async def test_a_whole_room_can_leave_on_many_nodes_at_once(add_node: AddNode) -
 
 async def test_a_message_id_is_appended_once_whatever_the_node(add_node: AddNode) -> None:
     first, second = await add_node(), await add_node()
-    await meet(first, second)
-    sends = [node.append_message("user0", "tea", "once", "id1") for node in (first, second) for _ in range(5)]
-    receipts = await asyncio.gather(*sends)
+    alice, _ = await meet(first, second)
+    receipts = list(await asyncio.gather(*(first.append_message("user0", "tea", "once", "id1") for _ in range(5))))
+    await second.resume(alice, None)
+    receipts += await asyncio.gather(*(second.append_message("user0", "tea", "once", "id1") for _ in range(5)))
     assert sum(not receipt.duplicate for receipt in receipts) == 1
     assert len({(receipt.id, receipt.ts) for receipt in receipts}) == 1
     assert await received((first, second), 1) == ["once"]
@@ -400,6 +401,34 @@ async def return_soon(node: Node, session: Session, connection: str) -> None:
             await asyncio.sleep(0.005)  # the server is not there yet
         else:
             return
+
+
+async def test_what_a_client_did_before_it_moved_has_no_effect_after_that(add_node: AddNode) -> None:
+    """It gave up waiting, came back on another node and went on there; what the first node had begun comes too late."""
+    first, second = await add_node(), await add_node()
+    alice, _ = await meet(first, second)
+    await second.login("guest")
+    await first.create_room("user0", "own", ("user1",))
+    first.proxy.stall()
+    late = [
+        asyncio.ensure_future(call)
+        for call in (
+            first.append_message("user0", "tea", "late", None),
+            first.create_room("user0", "late", ()),
+            first.add_members("user0", "own", ("guest",)),
+            first.open_direct("user0", "guest"),
+            first.remove_member("user0", "tea"),
+        )
+    ]
+    await asyncio.sleep(0.1)  # they are sent, and held by the proxy
+    await second.resume(alice, None)
+    await second.append_message("user0", "tea", "now", None)
+    first.proxy.flow()
+    results = await asyncio.gather(*late, return_exceptions=True)
+    assert [str(result) for result in results] == ["The session moved to another connection; try again."] * 5
+    assert [room.room for room in await second.list_rooms("user0")] == ["own", "tea"]
+    assert await second.list_rooms("guest") == ()
+    assert second.messages("tea") == ["now"]
 
 
 async def test_what_a_stopped_node_had_begun_is_not_written_after_its_lease_was_taken(add_node: AddNode) -> None:

@@ -26,7 +26,7 @@ from gateway.engines.valkey.engine import ValkeyEngine
 from gateway.errors import GatewayError, LimitReached, StoreError, Unavailable
 from gateway.observe import NullObserver
 from gateway.rules.sessions import Claim, ResumePoint
-from harness.valkey import StartValkey, ValkeyServer
+from harness.valkey import StartValkey, ValkeyProxy, ValkeyServer
 from harness.waiting import poll_until, until
 
 QUICKLY = 1.0
@@ -208,6 +208,29 @@ async def test_a_deaf_command_connection_is_noticed_and_replaced(add_node: AddNo
             link.deafen()
         await said_more(*talks)
         assert talks[0].refused > 0
+
+
+@pytest.mark.parametrize("connection", ["commands", "subscription"])
+async def test_a_connection_that_is_accepted_and_not_served_is_tried_again(add_node: AddNode, connection: str) -> None:
+    """The server, or what stands before it, hangs while a node reconnects."""
+    node = await add_node()
+    await meet(node)
+    links = node.proxy.commanding() if connection == "commands" else node.proxy.subscribing()
+    node.proxy.holding = (b"",)  # whatever they begin with
+    for link in links:
+        link.reset()
+    await until(lambda: any(not link.flowing for link in node.proxy.links()))
+    node.proxy.holding = ()
+    began = time.monotonic()
+    await sends_again(node, "user0")
+    await until(lambda: len(node.messages("tea")) > 0)
+    assert time.monotonic() - began < 2 * NOTICED
+
+
+async def test_a_server_that_does_not_reply_at_the_start_is_named(server: ValkeyServer) -> None:
+    async with ValkeyProxy(server.store("x")) as proxy:
+        proxy.muted = True
+        assert "does not reply within 5 seconds" in await why(proxy.url)
 
 
 async def test_a_slow_network_changes_nothing_but_the_time(add_node: AddNode) -> None:

@@ -219,10 +219,10 @@ async def test_a_long_replay_over_many_rooms_is_complete_and_in_order(store: Sto
     for room in rooms:
         await store.create_room("alice", room, ("bob", "carol"))
     offset = store.recorder.publications[-1].offset
-    await store.lose(bob)
     dice = random.Random(7)  # noqa: S311 - the same every time
     for _ in range(30):
         await store.append_message(dice.choice(["alice", "carol", "bob"]), dice.choice(rooms), "x", None)
+    await store.lose(bob)
     resuming = asyncio.ensure_future(store.resume(bob, offset))
     for number in range(12):
         await store.append_message("alice", dice.choice(rooms), str(number), None)
@@ -347,7 +347,7 @@ async def test_setting_the_clock_forgets_no_id(store: Store, step: float) -> Non
 
 
 async def test_time_never_runs_backwards_in_a_room(store: Store) -> None:
-    alice = await store.login("bob", "alice")
+    alice, bob = await store.login("alice"), await store.login("bob")
     await store.create_room("alice", "tea", ("bob",))
     times = [(await store.append_message("alice", "tea", "x", None)).ts]
     for step in (-5, -86_400, 10):
@@ -356,6 +356,7 @@ async def test_time_never_runs_backwards_in_a_room(store: Store) -> None:
         if step == -86_400:
             await store.reopen()
             await store.resume(alice, None)
+            await store.resume(bob, None, "c-bob")
         times.append((await store.append_message("alice", "tea", "x", None)).ts)
     assert times == sorted(times)
     history = await store.read_history("alice", "tea", None, 100)

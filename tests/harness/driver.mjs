@@ -52,7 +52,10 @@ const commands = {
     cables.set(socket, agent.live);
     socket.io.on("open", () => report("return", { offset: socket._lastOffset ?? null }));
     socket.on("connect", () => report("connect", { id: socket.id, recovered: socket.recovered }));
-    socket.on("connect_error", (error) => report("connect_error", { message: error.message, data: error.data }));
+    socket.on("connect_error", (error) => {
+      const response = error.context?.responseText; // of a long-polling request that was refused
+      report("connect_error", { message: error.message, data: error.data, response });
+    });
     socket.on("disconnect", (reason) => {
       report("disconnect", { reason });
       for (const call of unacked.get(socket) ?? []) say({ call, failure: `disconnected before the ack: ${reason}` });

@@ -83,6 +83,10 @@ class GatewayProcess:
         return [word for name, value in flags.items() for word in (f"--{name.replace('_', '-')}", str(value))]
 
     @property
+    def environment(self) -> dict[str, str]:
+        return clean_environment()
+
+    @property
     def pid(self) -> int:
         assert self._process is not None
         return self._process.pid
@@ -124,7 +128,7 @@ class GatewayProcess:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
             limit=2**24,
-            env=clean_environment(),
+            env=self.environment,
             preexec_fn=self._before_exec,
         )
         if self._syncs is not None:

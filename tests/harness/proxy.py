@@ -18,6 +18,7 @@ from harness.process import stable_port
 
 if TYPE_CHECKING:
     from random import Random
+    from ssl import SSLContext
 
 
 def reset(transport: Any) -> None:
@@ -114,6 +115,8 @@ class End(asyncio.Protocol):
 
     def __init__(self, link: Link) -> None:
         self.transport: asyncio.Transport | None = None
+        """None before the connection is there, and when it is gone."""
+        self.is_gone = False
         self._early: list[bytes] = []
         """What is to be sent once there is a transport."""
         self._late: deque[bytes] = deque()
@@ -156,6 +159,7 @@ class End(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport = None
+        self.is_gone = True
         self._link.ended(self)
 
     def pause_writing(self) -> None:
@@ -173,10 +177,14 @@ class End(asyncio.Protocol):
 class Proxy:
     """Between clients and servers that may be down at times."""
 
-    def __init__(self, *targets: str, holding: tuple[bytes, ...] = (), mark: bytes = b"") -> None:
+    def __init__(
+        self, *targets: str, holding: tuple[bytes, ...] = (), mark: bytes = b"", tls: SSLContext | None = None
+    ) -> None:
         """``targets``: the URLs of the servers; each connection goes to the next one that accepts it. New connections
         that begin with one of ``holding`` are stalled. Those whose clients have sent ``mark`` can be told from others.
+        ``tls``: clients connect with TLS, which ends here.
         """
+        self._tls = tls
         self.targets = targets
         """Where connections go; those that there are stay where they went."""
         self.holding = holding
@@ -219,7 +227,9 @@ class Proxy:
     async def listen(self) -> None:
         """Accept connections again."""
         if self._server is None:
-            self._server = await asyncio.get_running_loop().create_server(self._accept, "127.0.0.1", self._port)
+            self._server = await asyncio.get_running_loop().create_server(
+                self._accept, "127.0.0.1", self._port, ssl=self._tls
+            )
 
     def refuse(self) -> None:
         """Refuse new connections from here on; those that there are remain."""
@@ -258,7 +268,7 @@ class Proxy:
         return link.client
 
     async def _open(self, link: Link) -> None:
-        if not await self._connect(link) or link.client.transport is None:  # it has hung up in the meantime
+        if not await self._connect(link) or link.client.is_gone:  # it has hung up in the meantime
             link.reset()
 
     async def _connect(self, link: Link) -> bool:

@@ -1,4 +1,6 @@
-"""Reverse proxies that have the gateway below a path: a small one of our own, and nginx where the machine has it."""
+"""Reverse proxies: a small one of our own that has the gateway below a path, and, where the machine has it, nginx as
+docs/deployment.md configures it.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
 PREFIX = "/chat"
-PROXIES = ["small", *(["nginx"] if shutil.which("nginx") else [])]
-DOCUMENT = Path(__file__).parents[2] / "docs" / "deploy.md"
+NGINX = ["nginx"] if shutil.which("nginx") else []
+PROXIES = ["small", *NGINX]
+DOCUMENT = Path(__file__).parents[2] / "docs" / "deployment.md"
 
 
 class SmallProxy:
@@ -80,27 +83,45 @@ async def reverse_proxy(kind: str, upstream: str, folder: Path, *, strip: bool) 
             server.close()
             await proxy.close()
         return
+    config = shown_config("upstream gateway {").replace("127.0.0.1:8080", urlsplit(upstream).netloc)
+    if not strip:
+        config = config.replace("proxy_pass http://gateway/;", "proxy_pass http://gateway;")
+    async with nginx(config, folder) as url:
+        yield f"{url}{PREFIX}"
+
+
+@asynccontextmanager
+async def nginx_balancing(addresses: list[str], folder: Path) -> AsyncIterator[str]:
+    """The URL of nginx in front of three gateways."""
+    config = shown_config("upstream gateways {")
+    for number, address in enumerate(addresses, start=11):
+        config = config.replace(f"10.77.0.{number}:8080", address)
+    async with nginx(config, folder) as url:
+        yield url
+
+
+def shown_config(part: str) -> str:
+    """The configuration of nginx in the documentation that has this ``part``."""
+    (config,) = [text for text in re.findall(r"```nginx\n(.*?)```", DOCUMENT.read_text(), re.DOTALL) if part in text]
+    return str(config)
+
+
+@asynccontextmanager
+async def nginx(config: str, folder: Path) -> AsyncIterator[str]:
+    """The URL of an nginx with this configuration, in which it listens on port 80."""
     port = stable_port()
-    process = await asyncio.create_subprocess_exec(
-        "nginx", "-c", _nginx_config(folder, upstream, port, strip=strip), "-p", folder, preexec_fn=die_with_parent
-    )
+    path = _write_config(config.replace("listen 80", f"listen 127.0.0.1:{port}"), folder)
+    process = await asyncio.create_subprocess_exec("nginx", "-c", path, "-p", folder, preexec_fn=die_with_parent)
     try:
         await _listening(port)
-        yield f"http://127.0.0.1:{port}{PREFIX}"
+        yield f"http://127.0.0.1:{port}"
     finally:
         process.terminate()
         await process.wait()
 
 
-def _nginx_config(folder: Path, upstream: str, port: int, *, strip: bool) -> Path:
-    """The configuration that the documentation shows, with the addresses of the test."""
-    shown = re.search(r"```nginx\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
-    assert shown is not None
-    config = (
-        shown[1].replace("127.0.0.1:8080", urlsplit(upstream).netloc).replace("listen 80", f"listen 127.0.0.1:{port}")
-    )
-    if not strip:
-        config = config.replace("proxy_pass http://gateway/;", "proxy_pass http://gateway;")
+def _write_config(config: str, folder: Path) -> Path:
+    """With all that a test must not share with others."""
     paths = "".join(
         f"{name}_temp_path {folder}/{name};\n" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )

@@ -118,6 +118,9 @@ class DictTransaction:
     def write(self, change: Callable[[Data], None]) -> None:
         self.writes.append(change)
 
+    async def is_here(self, username: str) -> bool:
+        return True
+
     def running_ms(self) -> int:
         return self._now()
 

@@ -259,11 +259,29 @@ def test_a_log_in_does_not_take_the_session_from_one_that_came_later(rules: Rule
         rules.engine.now += CLOCKS_DIFFER + 1
         call(rules.store.attach_session(later))
 
-    with pytest.raises(Unavailable, match="A later log-in has the session"):
+    with pytest.raises(Unavailable, match="A later log-in has had the session"):
         resume(rules, bob, offset, between=come_back)
     assert rules.recorder.last_attachment.holder.connection == "c-later"
     again, _ = resume(rules, bob, offset)
     assert (again.replaces and again.replaces.connection, missed(again)) == ("c-later", numbers(0, MANY))
+
+
+def test_nor_does_it_after_that_one_was_lost(rules: Rules, bob: Session) -> None:
+    """The pid that the later one was given would be void, and its client could not come back."""
+    offset = rules.last_offset
+    rules.send("tea", "alice", *numbers(0, MANY))
+
+    def come_and_go(slice_: int) -> None:
+        rules.engine.now += CLOCKS_DIFFER + 1
+        call(rules.store.attach_session(Claim("bob", "c-later", ResumePoint(bob.pid, None))))
+        call(rules.store.suspend_session(bob, "c-later"))
+
+    with pytest.raises(Unavailable, match="A later log-in has had the session"):
+        resume(rules, bob, offset, between=come_and_go)
+    later = rules.recorder.last_attachment.session
+    assert later.pid != bob.pid
+    attachment, _ = resume(rules, later, None)
+    assert attachment.session.sid == bob.sid
 
 
 # --- bounds

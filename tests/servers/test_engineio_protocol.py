@@ -56,6 +56,17 @@ async def test_a_mandatory_parameter_that_is_missing_is_400(server: Any, query: 
     assert set(json.loads(response.text)) == {"code", "message"}
 
 
+async def test_a_transport_that_is_not_enabled_is_unknown() -> None:
+    """As the JavaScript server replies: code 0. The message names those that are enabled."""
+    async with serving(echo_server(transports=["websocket"]), "engine.io") as url:
+        for method, query in [("GET", POLLING), ("GET", f"{POLLING}&sid=unknown"), ("POST", f"{POLLING}&sid=unknown")]:
+            response = await request(method, url + query)
+            error = json.loads(response.text)
+            assert (response.status, error) == (400, {"code": 0, "message": "Transport unknown: use websocket"})
+        async with open_websocket(url + WEBSOCKET) as socket:
+            assert json.loads(str(await socket.recv())[1:])["upgrades"] == []
+
+
 @pytest.mark.parametrize("method", ["GET", "POST"])
 async def test_an_unknown_session_is_400(server: Any, method: str) -> None:
     """The server MUST return an HTTP 400 response if the session ID is not known."""

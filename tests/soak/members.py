@@ -159,6 +159,9 @@ class Member(ABC):
                 continue
             if reply["ok"] and self.online and self.welcomes == before and not self._behind:
                 return tick
+            if not reply["ok"] and reply["error"]["code"] not in TEMPORARY:
+                self._history.note("removed", self.username, f"{self.rooms[0]}: {reply['error']}")
+                return tick
             await asyncio.sleep(PAUSE)  # before the next attempt
 
     async def online_in(self, room: str) -> set[str]:
@@ -348,9 +351,19 @@ class StockMember(Member):
     """The stock socket.io-client: it reconnects and recovers by itself."""
 
     def __init__(
-        self, url: str, username: str, history: History, random: Random, pause: float, driver: Driver, wire: str
+        self,
+        url: str,
+        username: str,
+        history: History,
+        random: Random,
+        pause: float,
+        driver: Driver,
+        wire: str,
+        **options: Any,
     ) -> None:
+        """`options`: the client's own, which come before those that follow from `pause`."""
         super().__init__(url, username, history, random, pause)
+        self._options = options
         self._driver = driver
         self._wire = wire
         self._number = next(_numbers)
@@ -364,6 +377,7 @@ class StockMember(Member):
             "auth": {"username": self.username},
             "reconnectionDelay": 100 * self._pause,
             "reconnectionDelayMax": 1500 * self._pause,
+            **self._options,
         }
         await self._do("open", url=self._url, options=options)
         await self.until_online()

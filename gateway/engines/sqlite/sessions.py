@@ -24,7 +24,7 @@ LAST_CHARACTER = "\U0010ffff"
 
 # As `Row`.
 COLUMNS = (
-    "sid, username, pid, previous_pid, connection, node, suspended_at, resumable, began, missed_by_leaving, attached_at"
+    "sid, username, pid, previous_pid, connection, node, suspended_at, resumable, began, missed_by_leaving, claimed_at"
 )
 
 SELECT = f"SELECT {COLUMNS} FROM sessions"
@@ -34,7 +34,7 @@ INSERT INTO sessions ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (username, sid) DO UPDATE SET
     pid = excluded.pid, previous_pid = excluded.previous_pid, connection = excluded.connection, node = excluded.node,
     suspended_at = excluded.suspended_at, resumable = excluded.resumable,
-    missed_by_leaving = excluded.missed_by_leaving, attached_at = excluded.attached_at
+    missed_by_leaving = excluded.missed_by_leaving, claimed_at = excluded.claimed_at
 """
 
 
@@ -94,7 +94,7 @@ class SessionTable:
                 session.resumable,
                 session.began,
                 session.missed_by_leaving,
-                session.attached_at,
+                session.claimed_at,
             ),
         )
 
@@ -114,14 +114,15 @@ class SessionTable:
         window begins now; a session to which no client can return expires at once.
         """
         self._db.execute(
-            "UPDATE sessions SET connection = NULL, node = NULL, suspended_at = ? - iif(resumable, 0, ?)",
+            "UPDATE sessions SET connection = NULL, node = NULL, claimed_at = 0, "
+            "suspended_at = ? - iif(resumable, 0, ?)",
             (running_ms, window_ms),
         )
 
 
 def _records(rows: Iterable[Row]) -> Iterable[SessionRecord]:
-    for sid, username, pid, previous, connection, node, suspended_at, resumable, began, missed, attached_at in rows:
+    for sid, username, pid, previous, connection, node, suspended_at, resumable, began, missed, claimed_at in rows:
         holder = None if connection is None or node is None else Holder(connection, node)
         yield SessionRecord(
-            sid, username, pid, previous, holder, suspended_at, bool(resumable), began, missed, attached_at
+            sid, username, pid, previous, holder, suspended_at, bool(resumable), began, missed, claimed_at
         )

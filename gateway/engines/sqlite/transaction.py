@@ -67,6 +67,9 @@ class SQLiteTransaction:
 
     # --- what rules use
 
+    async def is_here(self, username: str) -> bool:
+        return True
+
     def running_ms(self) -> int:
         return self._clocks.running_ms()
 

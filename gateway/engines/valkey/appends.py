@@ -28,10 +28,16 @@ CHARACTERS_AT_ONCE: Final = 131_072
 """The most messages, and about the most text of them, that a script appends: the server does nothing else meanwhile."""
 
 
+NO_MEMBER: Final = -1
+"""The position of a message whose author is a member of no such room."""
+
+ELSEWHERE: Final = -2
+"""The position of a message whose author has no live session on this node."""
+
+
 class Appended(NamedTuple):
     """What has become of a message: its id, its ``position``, its time (Unix time in ms), and which of the room's names
-    is that of the room. A position of 0: it had been sent before, at that time; of -1: its author is a member of no
-    such room.
+    is that of the room. A position of 0: it had been sent before, at that time.
     """
 
     id: str

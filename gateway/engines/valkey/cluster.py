@@ -32,7 +32,7 @@ class Cluster:
         return self._node.others.get(node) or None
 
     def now(self) -> float:
-        return self._node.server_time()
+        return self._node.clock.unix()
 
     async def announce(self, address: str) -> None:
         await self._node.announce(address)

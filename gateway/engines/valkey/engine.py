@@ -11,7 +11,7 @@ from redis.exceptions import RedisError
 
 from gateway.engines.base import Receipt
 from gateway.engines.valkey.address import Address
-from gateway.engines.valkey.appends import Appends
+from gateway.engines.valkey.appends import ELSEWHERE, NO_MEMBER, Appends
 from gateway.engines.valkey.batches import Batches
 from gateway.engines.valkey.calls import Calls
 from gateway.engines.valkey.cluster import Cluster
@@ -19,7 +19,7 @@ from gateway.engines.valkey.hub import Hub
 from gateway.engines.valkey.node import FIRST_PAUSE, LAST_PAUSE, RETRY_AFTER, Node
 from gateway.engines.valkey.records import split_session_key
 from gateway.engines.valkey.subscription import Subscription
-from gateway.errors import GatewayError, RoomNotFound, StoreError, Unconfirmed
+from gateway.errors import GatewayError, RoomNotFound, StoreError, Unavailable, Unconfirmed
 from gateway.logs import get_logger
 from gateway.tasks import keep_running
 
@@ -98,7 +98,7 @@ class ValkeyEngine:
         return self._node.problem()
 
     def running_ms(self) -> int:
-        return self._node.running_ms()
+        return self._node.clock.running_ms()
 
     def cluster(self) -> Cluster:
         return Cluster(self._node)
@@ -122,8 +122,10 @@ class ValkeyEngine:
             await self._calls.after_rules_of(actor)
             hub = self._hub  # of the identity with which it is appended
             shown, position, ts, spelling = await self._appends.put(actor, room_names, content, message_id)
-            if position < 0:
+            if position == NO_MEMBER:
                 raise RoomNotFound(room_names[-1])
+            if position == ELSEWHERE:
+                raise Unavailable("The session moved to another connection; try again.")
             if position and hub.serves(room_names[spelling]):
                 await self._deliver(hub, position)
             return Receipt(shown, ts, duplicate=not position)

@@ -15,6 +15,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hiredis import pack_command
 from redis.exceptions import NoScriptError, RedisError, ResponseError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from gateway.engines.valkey.address import CONNECT_TIMEOUT
 
 if TYPE_CHECKING:
     from redis.asyncio.connection import AbstractConnection
@@ -25,6 +28,15 @@ REPLY_TIMEOUT: Final = 5.0
 """How long a reply may take, in seconds, before the connection is given up."""
 
 Argument = str | bytes | int
+
+
+async def connect(connection: AbstractConnection) -> None:
+    """Connect, log in and select the database. Raises RedisError or OSError; and in time, whatever the server does."""
+    try:
+        async with asyncio.timeout(CONNECT_TIMEOUT):
+            await connection.connect()  # type: ignore[no-untyped-call]
+    except TimeoutError:
+        raise RedisTimeoutError(f"it does not reply within {CONNECT_TIMEOUT:g} seconds") from None
 
 
 class LinkLostError(Exception):
@@ -46,8 +58,8 @@ class Link:
         """Why the connection was lost."""
 
     async def open(self) -> None:
-        """Connect, log in and select the database. Raises RedisError or OSError."""
-        await self._connection.connect()  # type: ignore[no-untyped-call]
+        """Raises RedisError or OSError."""
+        await connect(self._connection)
         self._tasks = [self._loop.create_task(part) for part in (self._write(), self._read(), self._watch())]
 
     @property

@@ -16,17 +16,17 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-import re
 import secrets
-import time
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 
 from gateway.engines.base import Durability
 from gateway.engines.epochs import Epochs
+from gateway.engines.valkey.clock import ServerClock
 from gateway.engines.valkey.link import Link, LinkLostError
 from gateway.engines.valkey.scripts import script
+from gateway.engines.valkey.server import check_server, durability_of
 from gateway.errors import LimitReached, StoreError, Unavailable, Unconfirmed
 from gateway.logs import get_logger
 from gateway.tasks import keep_running
@@ -48,6 +48,8 @@ LAST_PAUSE: Final = 4.0
 
 The longest is shorter than a lease: for that long, no lease is taken after the server came back.
 """
+
+UNKNOWN_AUTHORITY: Final = "; platforms sign their own: add ?ssl_ca_certs=FILE, or ?ssl_cert_reqs=none, to the URL"
 
 MIGRATE_AGAIN: Final = "wait until it is, or run it again: gateway migrate"
 
@@ -87,20 +89,16 @@ class Node:
         self.secret = b""
         """Known to all nodes."""
         self._owner = owner
-        self._shift = shift
+        self.clock = ServerClock(shift)
         self._announced = ""
         self._changed = asyncio.Event()
         self._gone: list[Callable[[str], None]] = []
         self._fencing = asyncio.Lock()
-        self._server_time: tuple[int, float] = (0, 0.0)
-        """The server's clock in ms, and when it was that."""
         self._link: Link | None = None
         self._run_id = ""
         """Of the server's process."""
         self.read_position = 0
         """The newest position when something was read last."""
-        self._running: tuple[int, float] = (0, time.monotonic())
-        """The store's running time in ms, without the shift, and when it was that."""
         self._problem: str | None = "it was not opened"
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -109,7 +107,8 @@ class Node:
         try:
             await self._connect(anew=True)
         except (RedisError, OSError, LinkLostError, Unavailable) as error:
-            raise StoreError(f"The store {self.address.shown} cannot be used: {error}") from None
+            hint = UNKNOWN_AUTHORITY if "CERTIFICATE_VERIFY_FAILED" in str(error) else ""
+            raise StoreError(f"The store {self.address.shown} cannot be used: {error}{hint}") from None
         self._tasks = [asyncio.create_task(keep_running(part)) for part in (self._stay_connected, self._beat)]
 
     async def close(self) -> None:
@@ -128,11 +127,6 @@ class Node:
         if self._problem is None and self._link is not None and self._link.is_lost:
             return f"it cannot be reached: {self._link.error}"
         return self._problem
-
-    def running_ms(self) -> int:
-        """The store's running time."""
-        running, at = self._running
-        return running + self._shift() + int((time.monotonic() - at) * 1000)
 
     async def run(self, name: str, *arguments: Argument) -> Any:
         """What a script replies.
@@ -162,16 +156,11 @@ class Node:
     async def _run(self, name: str, *arguments: Argument) -> Any:
         if self._link is None:
             raise LinkLostError
-        return await self._link.run(script(name), 1, self.address.meta, self._shift(), *arguments)
+        return await self._link.run(script(name), 1, self.address.meta, self.clock.shift(), *arguments)
 
     def _note(self, position: int, running: int) -> None:
         self.position = max(self.position, position)
-        self._running = (running - self._shift(), time.monotonic())
-
-    def server_time(self) -> float:
-        """The server's clock, in seconds."""
-        server_ms, at = self._server_time
-        return server_ms / 1000 + time.monotonic() - at
+        self.clock.note_running(running)
 
     async def announce(self, address: str) -> None:
         """Tell the others where this node can be reached. Raises Unavailable."""
@@ -207,7 +196,7 @@ class Node:
         try:
             await link.open()
             run = await check_server(link)
-            self.durability = await _durability_of(link)
+            self.durability = await durability_of(link)
             await self._hello(link, run, anew=anew)
         except BaseException:
             await link.close()
@@ -216,7 +205,7 @@ class Node:
     async def _hello(self, link: Link, run: str, *, anew: bool) -> None:
         node = secrets.token_hex(6) if anew else self.id
         new_epoch = secrets.token_hex(6)
-        arguments = (self._shift(), node, self._announced, run, new_epoch, int(anew), secrets.token_hex(32))
+        arguments = (self.clock.shift(), node, self._announced, run, new_epoch, int(anew), secrets.token_hex(32))
         reply = await link.run(script("hello"), 1, self.address.meta, *arguments)
         if reply[0] == b"fenced":
             await self._hello(link, run, anew=True)
@@ -225,11 +214,11 @@ class Node:
             raise StoreError(f"A migration into the store {self.address.shown} was not completed; {MIGRATE_AGAIN}.")
         if not anew and int(reply[2][-1]) < self.position and reply[2][-2].decode() != self.epochs.current:
             # The epoch that has begun does so before what this node has received: the server lacks that.
-            await link.run(script("bye"), 1, self.address.meta, self._shift(), node)
+            await link.run(script("bye"), 1, self.address.meta, self.clock.shift(), node)
             await self._hello(link, run, anew=True)
             return
         position, running, epochs, self.secret, server_ms, self.windows_began = reply
-        self._server_time = (server_ms, time.monotonic())
+        self.clock.note_unix(server_ms)
         self._link, self._run_id, self.id = link, run, node
         self.position = 0  # it may have gone backwards
         self._note(position, running)
@@ -280,31 +269,10 @@ class Node:
             return
         position, running, nodes, server_ms = reply
         self._note(position, running)
-        self._server_time = (server_ms, time.monotonic())
+        self.clock.note_unix(server_ms)
         named = [name.decode() for name in nodes]
         before, self.others = self.others, dict(zip(named[::2], named[1::2], strict=True))
         for other in before.keys() - self.others.keys():
             for gone in self._gone:
                 gone(other)
         self._owner.beaten()
-
-
-async def _durability_of(link: Link) -> Durability:
-    try:
-        appendonly, fsync = [(await link.call("CONFIG", "GET", name))[1] for name in ("appendonly", "appendfsync")]
-    except (ResponseError, IndexError):  # managed servers do not let their configuration be read
-        return Durability.UNKNOWN
-    if appendonly != b"yes":
-        return Durability.MEMORY
-    return {b"always": Durability.DISK, b"everysec": Durability.SECOND}.get(fsync, Durability.MEMORY)
-
-
-async def check_server(link: Link) -> str:
-    """The run of the server. Raises StoreError: it is none that can keep a store."""
-    info = dict(re.findall(r"(\w+):([^\r\n]*)", (await link.call("INFO")).decode(errors="replace")))
-    if info.get("role") == "slave":
-        raise StoreError("The server is a replica; the store needs the primary.")
-    policy = info.get("maxmemory_policy", "noeviction")
-    if policy != "noeviction" and info.get("maxmemory", "0") != "0":
-        raise StoreError(f"The server may evict keys (maxmemory-policy {policy}); set it to noeviction.")
-    return str(info["run_id"])

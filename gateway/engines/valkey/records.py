@@ -67,7 +67,7 @@ def encode_session(session: SessionRecord) -> str:
             session.resumable,
             session.began,
             session.missed_by_leaving,
-            session.attached_at,
+            session.claimed_at,
         ]
     ).decode()
 
@@ -88,11 +88,11 @@ def decode_user(username: str, fields: list[bytes], windows_began: int) -> UserS
 
 
 def _session(sid: str, username: str, value: bytes, windows_began: int) -> SessionRecord:
-    pid, previous, where, suspended_at, resumable, began, missed, attached_at = orjson.loads(value)
+    pid, previous, where, suspended_at, resumable, began, missed, claimed_at = orjson.loads(value)
     holder = None if where is None else Holder(*where)
     if suspended_at is not None and resumable:
         suspended_at = max(suspended_at, windows_began)
-    return SessionRecord(sid, username, pid, previous, holder, suspended_at, resumable, began, missed, attached_at)
+    return SessionRecord(sid, username, pid, previous, holder, suspended_at, resumable, began, missed, claimed_at)
 
 
 def decode_room(room_id: int, fields: list[bytes | None]) -> RoomState | None:

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from redis.exceptions import RedisError
 
+from gateway.engines.valkey.link import connect
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -40,7 +42,7 @@ class Subscription:
 
     async def open(self) -> None:
         """Raises RedisError or OSError."""
-        await self._connection.connect()  # type: ignore[no-untyped-call]
+        await connect(self._connection)
         self._tasks = [self._loop.create_task(part) for part in (self._write(), self._read())]
 
     async def lost(self) -> None:

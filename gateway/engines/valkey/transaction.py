@@ -34,8 +34,14 @@ class ValkeyTransaction:
         self.history = History(draft)
         self.log = Log(draft)
 
+    async def is_here(self, username: str) -> bool:
+        user = (await self.draft.users([username]))[username]
+        return any(
+            session.holder is not None and session.holder.node == self.node for session in user.sessions.values()
+        )
+
     def running_ms(self) -> int:
-        return self.draft.node.running_ms()
+        return self.draft.node.clock.running_ms()
 
     def has_time(self) -> bool:
         return time.perf_counter() < self._ends_at

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 from redis.exceptions import RedisError
 
 from gateway.engines.valkey.link import Link, LinkLostError
-from gateway.engines.valkey.node import check_server
+from gateway.engines.valkey.server import check_server
 from gateway.errors import StoreError
 
 if TYPE_CHECKING:

@@ -274,7 +274,7 @@ class EngineServer(engineio.AsyncServer):  # type: ignore[misc]
         """Handle a request that may be made."""
         transport = request.query.get("transport")
         if transport is None or transport not in self.transports:
-            return self._replies.refuse(request, "transport")
+            return self._replies.refuse(request, "transport", why=f"use {' or '.join(self.transports)}")
         sid = request.query.get("sid")
         if sid is None:
             return await self._handshakes.open(request, transport)

@@ -4,7 +4,8 @@
 -- JSON, message id as JSON or '', random part of an id, the body's part from the author on up to its time, how many
 -- spellings of the room's name to look for, and each of these with its JSON.
 -- Returns {'fenced'}, or 'done' and three numbers for each message: its position, time, and the index of the spelling.
--- A position of 0: it was sent before, at that time; of -1: its author is a member of no such room.
+-- A position of 0: it was sent before, at that time; of -1: its author is a member of no such room; of -2: the author has
+-- no live session on this node.
 local newest = position_for(ARGV[2], ARGV[3])
 if not newest then return {'fenced'} end
 local history_size, history_bytes, retry = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
@@ -23,6 +24,13 @@ local function find_room(author, first, count)
     local room = redis.call('HGET', names, ARGV[first + 2 * index])
     if room and redis.call('HEXISTS', user, 'm' .. room) == 1 then return room, index end
   end
+end
+
+local mine = '"' .. ARGV[2] .. '"'
+
+local function is_here(author)
+  local nodes = redis.call('HGET', key('where'), author)
+  return nodes and string.find(nodes, mine, 1, true)
 end
 
 local function send(room, name, author, author_json, id, random, rest)
@@ -46,6 +54,8 @@ while at <= #ARGV do
     reply(-1, 0, 0)
   elseif sent then
     reply(0, sent, index)
+  elseif not is_here(author) then
+    reply(-2, 0, 0)
   else
     local ts = send(room, ARGV[at + 7 + 2 * index], author, ARGV[at + 1], id, ARGV[at + 3], ARGV[at + 4])
     reply(position, ts, index)
