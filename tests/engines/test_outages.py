@@ -377,6 +377,17 @@ async def test_a_server_that_was_stopped_goes_on(add_node: AddNode, server: Valk
         assert all(bool(talk.refused) == (seconds > 5) for talk in talks)
 
 
+async def test_a_server_that_forgets_the_scripts_is_told_them_again(add_node: AddNode, server: ValkeyServer) -> None:
+    """An operator may flush them at any time."""
+    first, second = await add_node(), await add_node()
+    await meet(first, second)
+    async with conversation(first, second) as talks:
+        for _ in range(3):
+            await said_more(*talks)
+            await server.command("SCRIPT", "FLUSH")
+        await said_more(*talks)
+
+
 async def test_an_emptied_store_recovers_nothing_and_goes_on(add_node: AddNode, server: ValkeyServer) -> None:
     """FLUSHALL: whoever comes back gets a new session, and not what others sent since."""
     first, second = await add_node(), await add_node()

@@ -18,6 +18,7 @@ from redis.exceptions import NoScriptError, RedisError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from gateway.engines.valkey.address import CONNECT_TIMEOUT
+from gateway.engines.valkey.scripts import all_scripts
 
 if TYPE_CHECKING:
     from redis.asyncio.connection import AbstractConnection
@@ -58,9 +59,10 @@ class Link:
         """Why the connection was lost."""
 
     async def open(self) -> None:
-        """Raises RedisError or OSError."""
+        """Connect, and let the server know the scripts. Raises RedisError, OSError or LinkLostError."""
         await connect(self._connection)
         self._tasks = [self._loop.create_task(part) for part in (self._write(), self._read(), self._watch())]
+        await asyncio.gather(*(self.call("SCRIPT", "LOAD", each.source) for each in all_scripts()))
 
     @property
     def is_lost(self) -> bool:
@@ -86,11 +88,16 @@ class Link:
         return future
 
     async def run(self, script: Script, *arguments: Argument) -> Any:
-        """Run a script; ``arguments``: how many keys there are, these, and its arguments. As `call`."""
+        """Run a script; ``arguments``: how many keys there are, these, and its arguments. As `call`.
+
+        If the server has forgotten it, the connection is given up, and the next one lets the server know it again: to
+        send it once more would be out of order.
+        """
         try:
             return await self.call("EVALSHA", script.sha, *arguments)
-        except NoScriptError:  # the server has forgotten it: it was not run
-            return await self.call("EVAL", script.source, *arguments)
+        except NoScriptError as error:
+            self._lose(error)
+            raise LinkLostError(str(error)) from None
 
     async def close(self) -> None:
         self._lose(ConnectionError("closed"))

@@ -30,6 +30,12 @@ def script(name: str) -> Script:
     return Script(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
 
 
+def all_scripts() -> list[Script]:
+    """Those that a server must know."""
+    names = {file.name.removesuffix(".lua") for file in FOLDER.iterdir() if file.name.endswith(".lua")}
+    return [script(name) for name in sorted((names - set(_READING)) | {COMMIT_ADDING})]
+
+
 COMMIT_ADDING: Final = "commit_adding"
 """``commit``, but refused by a server whose memory is full: for rules that add something."""
 
