@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import replace
@@ -13,6 +14,7 @@ import pytest
 from engines.large import HEAVY, POLICY, SINGLE, SIZE, LargeStore
 from engines.machine import Machine
 from engines.plans import Statements, faults
+from gateway.commands.serve import GC_THRESHOLDS
 from gateway.engines.base import Engine, Receipt, Rule
 from gateway.engines.effects import Attachment, Session
 from gateway.errors import GatewayError, InvalidPayload
@@ -129,9 +131,14 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> LargeStore:
 
 @pytest.fixture
 def pieces(built: LargeStore, tmp_path: Path) -> Iterator[Pieces]:
-    """On a copy of the large store."""
+    """On a copy of the large store. Garbage is collected as rarely as in a gateway."""
     pieces = Pieces(built.copy(tmp_path / "gateway.db"))
+    thresholds = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
     yield pieces
+    gc.set_threshold(*thresholds)
+    gc.unfreeze()
     pieces.connection.close()
 
 
