@@ -307,7 +307,7 @@ async def test_a_crowd_that_behaves_and_leaves_at_once(start_attack: StartAttack
         await asyncio.gather(*(one_after_the_other() for _ in range(20)))
 
     start = asyncio.get_running_loop().time()
-    await crowd(min(SCALE.visits // 2, 5_000))
+    await crowd(min(SCALE.visits, 5_000))
     attack.settle()
     await attack.watch(crowd(SCALE.visits))
     attack.note("seconds", round(asyncio.get_running_loop().time() - start))
