@@ -542,6 +542,31 @@ async def test_messages_that_wait_together_have_their_own_outcomes(store: Store)
     assert all(receipts[body["content"]].id == body["id"] for body in bodies)
 
 
+async def test_a_client_reads_what_it_has_just_sent(store: Store) -> None:
+    """It does not wait for the ack, and others keep the store busy."""
+    await store.login("alice", "bob")
+    await store.create_room("alice", "tea", ("bob",))
+    missing = []
+
+    async def keep_busy() -> None:
+        while True:
+            await store.list_rooms("bob")
+
+    busy = [asyncio.create_task(keep_busy()) for _ in range(5)]
+    for number in range(100):
+        sending = asyncio.create_task(store.append_message("alice", "tea", str(number), None))
+        reading = asyncio.create_task(store.read_history("alice", "tea", None, 1))
+        await sending
+        if orjson.loads((await reading).bodies[-1])["content"] != str(number):
+            missing.append(number)
+        for _ in range(number % 5):
+            await asyncio.sleep(0)  # the next one comes at another moment
+    for task in busy:
+        task.cancel()
+    await asyncio.gather(*busy, return_exceptions=True)
+    assert missing == []
+
+
 async def test_more_text_than_goes_together_is_appended_in_order(store: Store) -> None:
     await store.login("alice", "bob")
     await store.create_room("alice", "tea", ("bob",))
