@@ -43,7 +43,7 @@ class Calls:
                 self._idle.set()
 
     async def finish(self, seconds: float) -> bool:
-        """Let no more begin, and wait until those under way have ended. Returns whether they have."""
+        """Refuse further calls, and wait until those under way have ended. Returns whether they have."""
         self._closed = True
         try:
             async with asyncio.timeout(seconds):

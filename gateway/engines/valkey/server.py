@@ -26,7 +26,7 @@ async def durability_of(link: Link) -> Durability:
 
 
 async def check_server(link: Link) -> str:
-    """The run of the server. Raises StoreError: it is none that can keep a store."""
+    """The run of the server. Raises StoreError: it cannot keep a store."""
     info = dict(re.findall(r"(\w+):([^\r\n]*)", (await link.call("INFO")).decode(errors="replace")))
     if info.get("role") == "slave":
         raise StoreError("The server is a replica; the store needs the primary.")
